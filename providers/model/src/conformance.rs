@@ -1,0 +1,255 @@
+//! The conformance suite: what every provider must do, said once and run against each.
+//!
+//! A provider's tests implement [`Harness`] over a real or simulated cloud and call [`run`]. What is open is
+//! asked of the cloud itself by other means than the provider's own reading, so that a provider cannot agree
+//! with itself about something wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+
+use crate::{
+    Completeness, Desired, FirewallGroup, FirewallProvider, GroupKey, IngressRule, InstanceId, Limits, Plan,
+    PlanInput, Policy, PortRange, Protocol, ProviderError, RuleSet, Workload, World, check, plan,
+};
+
+/// A cloud under test. One harness is one fresh, empty cloud with at least three instances.
+pub trait Harness: Sync {
+    /// The provider under test
+    type Provider: FirewallProvider;
+
+    /// A provider for one cluster; every call gives one without memory of the others.
+    fn provider(&self, cluster: &str) -> Self::Provider;
+
+    /// At least three instances that exist.
+    fn instances(&self) -> Vec<InstanceId>;
+
+    /// An instance id that is well formed, and nobody's.
+    fn missing_instance(&self) -> InstanceId;
+
+    /// What the cloud lets in to an instance through resources marked as `cluster`'s, by the cloud's own account.
+    fn open(&self, cluster: &str, instance: &InstanceId) -> impl Future<Output = RuleSet> + Send;
+
+    /// Everything in the cloud that is not marked as `cluster`'s, as text: compared before and after.
+    fn others(&self, cluster: &str) -> impl Future<Output = String> + Send;
+
+    /// Removes (`present: false`) or adds a rule of a resource that `cluster` owns, behind its back.
+    fn meddle(&self, cluster: &str, rule: IngressRule, present: bool) -> impl Future<Output = ()> + Send;
+}
+
+/// Runs every case; each starts from a cloud that the case before has left empty.
+///
+/// # Panics
+/// At the first promise that is not kept, with its name.
+pub async fn run<H: Harness>(harness: &H) {
+    opens_exactly_what_is_asked(harness).await;
+    moves_and_closes(harness).await;
+    changes_sources_in_place(harness).await;
+    repairs_drift(harness).await;
+    shares_an_instance_between_groups(harness).await;
+    leaves_other_clusters_alone(harness).await;
+    converges_after_a_crash_between_any_two_steps(harness).await;
+    rejects_what_does_not_exist_and_does_the_rest(harness).await;
+}
+
+const CLUSTER: &str = "conformance-a";
+const OTHER_CLUSTER: &str = "conformance-b";
+
+/// A group of a workload's pods with these rules on these instances.
+///
+/// # Panics
+/// If a rule is not written as `tcp/80 0.0.0.0/0`.
+#[must_use]
+pub fn group(name: &str, rules: &[&str], members: &[&InstanceId]) -> (GroupKey, FirewallGroup) {
+    let rules: RuleSet = rules.iter().map(|text| rule(text)).collect();
+    let ports: BTreeSet<(Protocol, PortRange)> =
+        rules.iter().map(|rule| (rule.protocol, rule.ports)).collect();
+    let workload = Workload { kind: "Deployment".into(), namespace: "default".into(), name: name.into() };
+    let members = members.iter().copied().cloned().collect();
+    (GroupKey { workload, ports, variant: String::new() }, FirewallGroup { rules, members })
+}
+
+/// Reads `tcp/80-81 10.0.0.0/8`.
+///
+/// # Panics
+/// If it is not written so.
+#[must_use]
+pub fn rule(text: &str) -> IngressRule {
+    let (traffic, source) = text.split_once(' ').expect("a space before the source");
+    let (protocol, ports) = traffic.split_once('/').expect("a slash after the protocol");
+    IngressRule::new(
+        protocol.parse().expect("a protocol"),
+        ports.parse().expect("a port range"),
+        source.parse().expect("a CIDR"),
+    )
+}
+
+/// The groups as a complete desired state.
+#[must_use]
+pub fn desired(groups: impl IntoIterator<Item = (GroupKey, FirewallGroup)>) -> Desired {
+    Desired { groups: groups.into_iter().collect(), completeness: Completeness::Complete }
+}
+
+/// Observes, compiles, plans and checks: all but apply.
+///
+/// # Errors
+/// If observing fails.
+///
+/// # Panics
+/// If the plan breaks a promise.
+pub async fn planned<P: FirewallProvider>(
+    provider: &P,
+    desired: &Desired,
+) -> Result<(Plan<P::Resource>, usize), ProviderError> {
+    let observed = provider.observe(&desired.members()).await?;
+    let compiled = provider.compile(desired, &observed.inventory);
+    let input = PlanInput {
+        desired: &compiled.resources,
+        observed: &observed.resources,
+        completeness: &desired.completeness,
+        policy: Policy::Sync,
+        limits: Limits { mass_close_released: true, ..Limits::default() },
+        backoff: &BTreeSet::new(),
+    };
+    let plan = plan(&input);
+    assert_eq!(check(&input, &plan), [], "the plan breaks a promise");
+    Ok((plan, compiled.rejections.len()))
+}
+
+/// Converges, and asserts that planning again yields nothing. Returns the number of steps.
+///
+/// # Panics
+/// If a step fails or something is left to do.
+pub async fn converge<P: FirewallProvider>(provider: &P, desired: &Desired) -> usize {
+    let (plan, _) = planned(provider, desired).await.expect("observing works");
+    for step in &plan.steps {
+        provider.apply(&step.action).await.unwrap_or_else(|error| panic!("{:?}: {error}", step.action));
+    }
+    let (again, _) = planned(provider, desired).await.expect("observing works");
+    assert_eq!(again.steps, [], "planning again after convergence yields steps");
+    plan.steps.len()
+}
+
+async fn expect_open<H: Harness>(harness: &H, instance: &InstanceId, rules: &[&str], when: &str) {
+    let expected: RuleSet = rules.iter().map(|text| rule(text)).collect();
+    assert_eq!(harness.open(CLUSTER, instance).await, expected, "{instance} {when}");
+}
+
+async fn clean<H: Harness>(harness: &H) {
+    converge(&harness.provider(CLUSTER), &Desired::nothing()).await;
+    for instance in harness.instances() {
+        expect_open(harness, &instance, &[], "after cleaning up").await;
+    }
+}
+
+async fn opens_exactly_what_is_asked<H: Harness>(harness: &H) {
+    let [a, b, ..] = &harness.instances()[..] else { panic!("three instances") };
+    let rules =
+        ["tcp/80 0.0.0.0/0", "tcp/80 ::/0", "udp/30000-30100 198.51.100.0/24", "sctp/3868 10.0.0.0/8"];
+    converge(&harness.provider(CLUSTER), &desired([group("web", &rules, &[a])])).await;
+    expect_open(harness, a, &rules, "that is a member").await;
+    expect_open(harness, b, &[], "that is not a member").await;
+    clean(harness).await;
+}
+
+async fn moves_and_closes<H: Harness>(harness: &H) {
+    let [a, b, ..] = &harness.instances()[..] else { panic!("three instances") };
+    let provider = harness.provider(CLUSTER);
+    converge(&provider, &desired([group("web", &["tcp/80 0.0.0.0/0"], &[a])])).await;
+    converge(&provider, &desired([group("web", &["tcp/80 0.0.0.0/0"], &[b])])).await;
+    expect_open(harness, a, &[], "that the pod left").await;
+    expect_open(harness, b, &["tcp/80 0.0.0.0/0"], "that the pod moved to").await;
+    clean(harness).await;
+}
+
+async fn changes_sources_in_place<H: Harness>(harness: &H) {
+    let [a, ..] = &harness.instances()[..] else { panic!("three instances") };
+    let provider = harness.provider(CLUSTER);
+    for sources in [["10.0.0.0/8", "192.0.2.0/24"], ["10.0.0.0/8", "198.51.100.0/24"]] {
+        let rules = sources.map(|source| format!("tcp/443 {source}"));
+        let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+        converge(&provider, &desired([group("web", &rules, &[a])])).await;
+        expect_open(harness, a, &rules, "after its sources changed").await;
+    }
+    clean(harness).await;
+}
+
+async fn repairs_drift<H: Harness>(harness: &H) {
+    let [a, ..] = &harness.instances()[..] else { panic!("three instances") };
+    let provider = harness.provider(CLUSTER);
+    let wanted = desired([group("web", &["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0"], &[a])]);
+    converge(&provider, &wanted).await;
+    for (text, present) in [("tcp/80 0.0.0.0/0", false), ("tcp/8080 203.0.113.0/24", true)] {
+        harness.meddle(CLUSTER, rule(text), present).await;
+        assert!(converge(&provider, &wanted).await > 0, "drift of {text} was not noticed");
+        expect_open(harness, a, &["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0"], "after drift").await;
+    }
+    clean(harness).await;
+}
+
+async fn shares_an_instance_between_groups<H: Harness>(harness: &H) {
+    let [a, b, ..] = &harness.instances()[..] else { panic!("three instances") };
+    let provider = harness.provider(CLUSTER);
+    let (web, dns) = (["tcp/80 0.0.0.0/0"], ["udp/53 10.0.0.0/8"]);
+    converge(&provider, &desired([group("web", &web, &[a, b]), group("dns", &dns, &[a])])).await;
+    expect_open(harness, a, &["tcp/80 0.0.0.0/0", "udp/53 10.0.0.0/8"], "in two groups").await;
+    expect_open(harness, b, &web, "in one group").await;
+    converge(&provider, &desired([group("web", &web, &[b]), group("dns", &dns, &[a])])).await;
+    expect_open(harness, a, &dns, "that left one of two groups").await;
+    clean(harness).await;
+}
+
+async fn leaves_other_clusters_alone<H: Harness>(harness: &H) {
+    let [a, ..] = &harness.instances()[..] else { panic!("three instances") };
+    let same = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[a])]);
+    converge(&harness.provider(OTHER_CLUSTER), &same()).await;
+    let before = harness.others(CLUSTER).await;
+    converge(&harness.provider(CLUSTER), &same()).await;
+    clean(harness).await;
+    assert_eq!(harness.others(CLUSTER).await, before, "what is not this cluster's has changed");
+    converge(&harness.provider(OTHER_CLUSTER), &Desired::nothing()).await;
+}
+
+async fn converges_after_a_crash_between_any_two_steps<H: Harness>(harness: &H) {
+    let [a, b, ..] = &harness.instances()[..] else { panic!("three instances") };
+    let from = desired([group("web", &["tcp/80 0.0.0.0/0"], &[a])]);
+    let to = desired([group("web", &["tcp/80 10.0.0.0/8"], &[b]), group("dns", &["udp/53 ::/0"], &[a])]);
+    for survived in 0.. {
+        converge(&harness.provider(CLUSTER), &from).await;
+        let crashing = harness.provider(CLUSTER);
+        let (plan, _) = planned(&crashing, &to).await.expect("observing works");
+        for step in plan.steps.iter().take(survived) {
+            crashing.apply(&step.action).await.expect("the step works");
+        }
+        converge(&harness.provider(CLUSTER), &to).await;
+        expect_open(harness, a, &["udp/53 ::/0"], "after a crash").await;
+        expect_open(harness, b, &["tcp/80 10.0.0.0/8"], "after a crash").await;
+        if survived == plan.steps.len() {
+            break;
+        }
+    }
+    clean(harness).await;
+}
+
+async fn rejects_what_does_not_exist_and_does_the_rest<H: Harness>(harness: &H) {
+    let [a, ..] = &harness.instances()[..] else { panic!("three instances") };
+    let provider = harness.provider(CLUSTER);
+    let gone = harness.missing_instance();
+    let wanted = desired([group("web", &["tcp/80 0.0.0.0/0"], &[a, &gone])]);
+    let (_, rejections) = planned(&provider, &wanted).await.expect("a missing instance fails nothing else");
+    assert_eq!(rejections, 1, "the missing instance is rejected");
+    converge(&provider, &wanted).await;
+    expect_open(harness, a, &["tcp/80 0.0.0.0/0"], "beside a missing one").await;
+    clean(harness).await;
+}
+
+/// What each instance admits in `world`; for tests that compare states.
+#[must_use]
+pub fn reaches<R: crate::Resource>(world: &World<R>) -> BTreeMap<InstanceId, RuleSet> {
+    let instances: BTreeSet<InstanceId> =
+        world.values().flat_map(|resource| resource.instances(world)).collect();
+    let reach = |instance: InstanceId| {
+        let rules = R::reach(world, &instance).rules;
+        (instance, rules)
+    };
+    instances.into_iter().map(reach).filter(|(_, rules)| !rules.is_empty()).collect()
+}

@@ -1,0 +1,52 @@
+//! The difference between the desired and the observed resources.
+
+use crate::{Owner, Resource, World};
+
+/// What turns observed into desired, in no order yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diff<R> {
+    /// Desired and absent
+    pub create: Vec<R>,
+    /// Present with another spec
+    pub update: Vec<Change<R>>,
+    /// Ours, present and not desired
+    pub delete: Vec<R>,
+    /// Desired, but the key is taken by a resource that is not ours; as observed
+    pub foreign: Vec<R>,
+}
+
+/// One resource before and after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change<R> {
+    /// As it is
+    pub from: R,
+    /// As it should be
+    pub to: R,
+}
+
+impl<R> Diff<R> {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.create.is_empty() && self.update.is_empty() && self.delete.is_empty()
+    }
+}
+
+/// Compares by key and spec. What is not ours is left out, but for the keys that it takes from us.
+#[must_use]
+pub fn diff<R: Resource>(desired: &World<R>, observed: &World<R>) -> Diff<R> {
+    let mut diff = Diff { create: Vec::new(), update: Vec::new(), delete: Vec::new(), foreign: Vec::new() };
+    for (key, to) in desired {
+        match observed.get(key) {
+            None => diff.create.push(to.clone()),
+            Some(from) if from.owner() == Owner::Foreign => diff.foreign.push(from.clone()),
+            Some(from) if from.same_spec(to) => {}
+            Some(from) => diff.update.push(Change { from: from.clone(), to: to.clone() }),
+        }
+    }
+    let unwanted = observed
+        .iter()
+        .filter(|(key, resource)| resource.owner() == Owner::Ours && !desired.contains_key(key));
+    diff.delete.extend(unwanted.map(|(_, resource)| resource.clone()));
+    diff
+}

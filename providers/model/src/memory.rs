@@ -1,0 +1,317 @@
+//! A cloud in memory, as strict as a real one, and its provider: for tests and simulation.
+//!
+//! Its resources have the shape that is hardest to plan for: a group with rules, and attachments that make
+//! the rules of several groups apply to an instance.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::{
+    Action, Applied, Compiled, Desired, FirewallProvider, IngressRule, InstanceId, Observed, Owner,
+    ProviderError, Reach, Rejection, Resource, World,
+};
+
+/// The cloud: instances, and the resources of all clusters. Clones share one state.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryCloud(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    instances: BTreeSet<InstanceId>,
+    resources: BTreeMap<MemoryKey, MemoryResource>,
+    faults: VecDeque<Fault>,
+    mutations: usize,
+}
+
+/// What happens to the next calls that change something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The call goes through.
+    None,
+    /// The call fails and changes nothing.
+    Before(ProviderError),
+    /// The call takes effect, and its reply is lost.
+    After(ProviderError),
+}
+
+impl MemoryCloud {
+    /// A cloud with these instances.
+    pub fn new(instances: impl IntoIterator<Item = InstanceId>) -> Self {
+        let cloud = Self::default();
+        cloud.state().instances.extend(instances);
+        cloud
+    }
+
+    /// The provider for one cluster.
+    #[must_use]
+    pub fn provider(&self, cluster: &str) -> Memory {
+        Memory { cloud: self.clone(), cluster: cluster.to_owned(), rules_per_group: 60 }
+    }
+
+    /// Queues faults for the next calls that change something, one for each.
+    pub fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state().faults.extend(faults);
+    }
+
+    /// Forgets the faults that were not met.
+    pub fn heal(&self) {
+        self.state().faults.clear();
+    }
+
+    /// How many changes the cloud has accepted.
+    #[must_use]
+    pub fn mutations(&self) -> usize {
+        self.state().mutations
+    }
+
+    /// Everything in the cloud, of all clusters.
+    #[must_use]
+    pub fn resources(&self) -> BTreeMap<MemoryKey, MemoryResource> {
+        self.state().resources.clone()
+    }
+
+    /// Changes a resource behind the provider's back; `None` removes it.
+    pub fn meddle(&self, key: &MemoryKey, change: impl FnOnce(&mut MemoryResource)) {
+        if let Some(resource) = self.state().resources.get_mut(key) {
+            change(resource);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A test that panicked while holding the lock has failed already.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Names a resource of the cloud in memory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MemoryKey {
+    /// A group, by cluster and digest
+    Group(String, String),
+    /// What one cluster has attached to an instance
+    Attachment(String, InstanceId),
+}
+
+impl fmt::Display for MemoryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(cluster, name) => write!(f, "group {cluster}/{name}"),
+            Self::Attachment(cluster, instance) => write!(f, "attachment {cluster}/{instance}"),
+        }
+    }
+}
+
+/// A resource of the cloud in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryResource {
+    /// Its name
+    pub key: MemoryKey,
+    /// What it serves, for people
+    pub label: String,
+    /// Its rules, if it is a group
+    pub rules: BTreeSet<IngressRule>,
+    /// The groups it attaches, if it is an attachment
+    pub groups: BTreeSet<MemoryKey>,
+}
+
+impl Resource for MemoryResource {
+    type Key = MemoryKey;
+
+    fn key(&self) -> MemoryKey {
+        self.key.clone()
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::Ours
+    }
+
+    fn same_spec(&self, other: &Self) -> bool {
+        self.rules == other.rules && self.groups == other.groups
+    }
+
+    fn serves(&self) -> BTreeSet<String> {
+        BTreeSet::from([self.label.clone()]).into_iter().filter(|label| !label.is_empty()).collect()
+    }
+
+    fn refers_to(&self) -> BTreeSet<MemoryKey> {
+        self.groups.clone()
+    }
+
+    fn without(&self, missing: &BTreeSet<MemoryKey>) -> Option<Self> {
+        let groups: BTreeSet<_> = &self.groups - missing;
+        let empty = groups.is_empty() && matches!(self.key, MemoryKey::Attachment(..));
+        (!empty).then(|| Self { groups, ..self.clone() })
+    }
+
+    fn union(&self, other: &Self) -> Option<Self> {
+        let (rules, groups) = (&self.rules | &other.rules, &self.groups | &other.groups);
+        Some(Self { rules, groups, ..other.clone() })
+    }
+
+    fn intersection(&self, other: &Self) -> Option<Self> {
+        let (rules, groups) = (&self.rules & &other.rules, &self.groups & &other.groups);
+        let empty = groups.is_empty() && matches!(self.key, MemoryKey::Attachment(..));
+        (!empty).then(|| Self { rules, groups, ..other.clone() })
+    }
+
+    fn replaced_at_once(&self) -> bool {
+        matches!(self.key, MemoryKey::Attachment(..))
+    }
+
+    fn instances(&self, world: &World<Self>) -> BTreeSet<InstanceId> {
+        match &self.key {
+            MemoryKey::Attachment(_, instance) => BTreeSet::from([instance.clone()]),
+            group @ MemoryKey::Group(..) => world
+                .values()
+                .filter(|resource| resource.groups.contains(group))
+                .flat_map(|attachment| attachment.instances(world))
+                .collect(),
+        }
+    }
+
+    fn reach(world: &World<Self>, instance: &InstanceId) -> Reach {
+        let attached = world.values().filter(
+            |resource| matches!(&resource.key, MemoryKey::Attachment(_, attached) if attached == instance),
+        );
+        let groups = attached.flat_map(|attachment| &attachment.groups);
+        let rules = groups
+            .filter_map(|group| world.get(group))
+            .flat_map(|group| group.rules.iter().copied())
+            .collect();
+        Reach { rules, others: BTreeSet::new() }
+    }
+}
+
+/// The provider of the cloud in memory, for one cluster.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    cloud: MemoryCloud,
+    cluster: String,
+    rules_per_group: usize,
+}
+
+impl Memory {
+    fn group(&self, digest: String) -> MemoryKey {
+        MemoryKey::Group(self.cluster.clone(), digest)
+    }
+
+    fn is_ours(&self, key: &MemoryKey) -> bool {
+        let (MemoryKey::Group(cluster, _) | MemoryKey::Attachment(cluster, _)) = key;
+        *cluster == self.cluster
+    }
+}
+
+impl FirewallProvider for Memory {
+    type Resource = MemoryResource;
+    type Inventory = BTreeSet<InstanceId>;
+
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn instance(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
+        let id = provider_id.strip_prefix("memory://")?;
+        Some(if id.is_empty() {
+            Err(format!("{provider_id:?} names no instance"))
+        } else {
+            Ok(InstanceId::new(id))
+        })
+    }
+
+    fn compile(&self, desired: &Desired, instances: &BTreeSet<InstanceId>) -> Compiled<MemoryResource> {
+        let mut compiled = Compiled { resources: World::<MemoryResource>::new(), rejections: Vec::new() };
+        for (key, group) in &desired.groups {
+            let mut reject = |instance: Option<&InstanceId>, reason, message: String| {
+                compiled.rejections.push(Rejection {
+                    group: key.clone(),
+                    instance: instance.cloned(),
+                    reason,
+                    message,
+                });
+            };
+            if group.rules.len() > self.rules_per_group {
+                reject(
+                    None,
+                    "TooManyRules",
+                    format!("{} rules, {} fit", group.rules.len(), self.rules_per_group),
+                );
+                continue;
+            }
+            let (present, absent): (Vec<_>, Vec<_>) =
+                group.members.iter().partition(|id| instances.contains(id));
+            for instance in absent {
+                reject(Some(instance), "InstanceNotFound", format!("instance {instance} does not exist"));
+            }
+            if present.is_empty() {
+                continue;
+            }
+            let name = self.group(key.digest());
+            for instance in present {
+                let attachment = MemoryKey::Attachment(self.cluster.clone(), instance.clone());
+                let entry = compiled.resources.entry(attachment.clone()).or_insert_with(|| MemoryResource {
+                    key: attachment,
+                    label: String::new(),
+                    rules: BTreeSet::new(),
+                    groups: BTreeSet::new(),
+                });
+                entry.groups.insert(name.clone());
+            }
+            let rules = group.rules.rules().clone();
+            let resource =
+                MemoryResource { key: name.clone(), label: key.to_string(), rules, groups: BTreeSet::new() };
+            compiled.resources.insert(name, resource);
+        }
+        compiled
+    }
+
+    async fn observe(
+        &self,
+        _members: &BTreeSet<InstanceId>,
+    ) -> Result<Observed<MemoryResource, BTreeSet<InstanceId>>, ProviderError> {
+        let state = self.cloud.state();
+        let ours = state.resources.iter().filter(|(key, _)| self.is_ours(key));
+        let resources = ours.map(|(key, resource)| (key.clone(), resource.clone())).collect();
+        Ok(Observed { resources, inventory: state.instances.clone() })
+    }
+
+    async fn apply(&self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {
+        let mut state = self.cloud.state();
+        match state.faults.pop_front().unwrap_or(Fault::None) {
+            Fault::None => state.accept(action),
+            Fault::Before(error) => Err(error),
+            Fault::After(error) => state.accept(action).and(Err(error)),
+        }
+    }
+}
+
+impl State {
+    /// Refuses what a real cloud refuses; else changes by difference, so that doing it twice does no harm.
+    fn accept(&mut self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {
+        let key = action.key();
+        let object = key.to_string();
+        let call = action.verb().to_owned();
+        let Some(to) = action.after() else {
+            if self.resources.values().any(|other| other.groups.contains(&key)) {
+                return Err(ProviderError::InUse { call, object, message: "it is attached".into() });
+            }
+            self.resources.remove(&key);
+            self.mutations += 1;
+            return Ok(Applied { calls: 1, ..Applied::default() });
+        };
+        if let Some(missing) = to.groups.iter().find(|group| !self.resources.contains_key(group)) {
+            return Err(ProviderError::NotFound {
+                call,
+                object,
+                message: format!("{missing} does not exist"),
+            });
+        }
+        let nothing = MemoryResource { rules: BTreeSet::new(), groups: BTreeSet::new(), ..to.clone() };
+        let from = action.before().unwrap_or(&nothing);
+        let entry = self.resources.entry(key).or_insert_with(|| nothing.clone());
+        entry.rules = &(&entry.rules - &(&from.rules - &to.rules)) | &(&to.rules - &from.rules);
+        entry.groups = &(&entry.groups - &(&from.groups - &to.groups)) | &(&to.groups - &from.groups);
+        self.mutations += 1;
+        Ok(Applied { calls: 1, ..Applied::default() })
+    }
+}

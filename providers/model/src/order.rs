@@ -1,0 +1,241 @@
+//! Order: lays down actions one by one so that every promise holds after each, and says what each waits for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::planner::{Rank, closed_first, is_move, rank};
+use crate::{Action, Dependency, Effect, InstanceId, Reach, Resource, Step, World};
+
+/// The state of the world while steps are being laid down.
+pub(crate) struct Order<'a, R: Resource> {
+    observed: &'a World<R>,
+    desired: &'a World<R>,
+    world: World<R>,
+    references: BTreeMap<R::Key, usize>,
+    /// What each instance may admit at any time: what it admits now or is asked to admit.
+    allowed: BTreeMap<InstanceId, Reach>,
+    steps: Vec<Step<R>>,
+    written: BTreeMap<R::Key, usize>,
+    read: BTreeMap<R::Key, Vec<usize>>,
+    attached: BTreeMap<R::Key, Vec<usize>>,
+    detached: BTreeMap<R::Key, usize>,
+}
+
+impl<'a, R: Resource> Order<'a, R> {
+    pub(crate) fn new(observed: &'a World<R>, desired: &'a World<R>) -> Self {
+        let mut references = BTreeMap::new();
+        for key in observed.values().flat_map(Resource::refers_to) {
+            *references.entry(key).or_default() += 1;
+        }
+        Self {
+            observed,
+            desired,
+            world: observed.clone(),
+            references,
+            allowed: BTreeMap::new(),
+            steps: Vec::new(),
+            written: BTreeMap::new(),
+            read: BTreeMap::new(),
+            attached: BTreeMap::new(),
+            detached: BTreeMap::new(),
+        }
+    }
+
+    /// Lays down every action that can be, and returns the others. After each rank, what waited is tried
+    /// again, so that a closing makes way for the openings that need it and for no more.
+    pub(crate) fn arrange(&mut self, ranked: BTreeMap<Rank, Vec<Action<R>>>) -> Vec<Action<R>> {
+        let mut waiting: Vec<Action<R>> = Vec::new();
+        for actions in ranked.into_values() {
+            waiting.extend(actions);
+            self.take_all(&mut waiting);
+        }
+        // Moves can wait for each other in a circle, as when two groups swap members and change their sources.
+        while let Some(position) = waiting.iter().position(is_move) {
+            let moved = waiting.remove(position);
+            waiting.extend(closed_first(moved));
+            self.take_all(&mut waiting);
+        }
+        waiting
+    }
+
+    /// The steps laid down, openings and closings alternating.
+    pub(crate) fn into_steps(self) -> Vec<Step<R>> {
+        alternate(self.steps)
+    }
+
+    fn take_all(&mut self, waiting: &mut Vec<Action<R>>) {
+        loop {
+            let before = waiting.len();
+            waiting.retain(|action| !self.take(action));
+            if waiting.len() == before {
+                break;
+            }
+        }
+    }
+
+    /// Takes the action if nothing forbids it now.
+    fn take(&mut self, action: &Action<R>) -> bool {
+        let key = action.key();
+        let fits = self.world.get(&key) == action.before()
+            && action
+                .after()
+                .is_none_or(|to| to.refers_to().iter().all(|other| self.world.contains_key(other)))
+            && (action.after().is_some() || self.references.get(&key).is_none_or(|count| *count == 0));
+        if !fits {
+            return false;
+        }
+        let taken = self.try_out(action);
+        if taken {
+            self.lay_down(action.clone(), effect(action));
+        }
+        taken
+    }
+
+    /// Enacts the action, or undoes it if it would let in what is neither open now nor wanted.
+    fn try_out(&mut self, action: &Action<R>) -> bool {
+        let mut instances = BTreeSet::new();
+        if let Some(before) = action.before() {
+            instances.extend(before.instances(&self.world));
+        }
+        if let Some(after) = action.after() {
+            instances.extend(after.instances(&self.world));
+        }
+        action.enact(&mut self.world);
+        let exceeds = instances.into_iter().any(|instance| {
+            let after = R::reach(&self.world, &instance);
+            let allowed = self.allowed.entry(instance).or_insert_with_key(|instance| {
+                R::reach(self.observed, instance).union(&R::reach(self.desired, instance))
+            });
+            !allowed.covers(&after)
+        });
+        if exceeds {
+            match action.before() {
+                Some(resource) => self.world.insert(resource.key(), resource.clone()),
+                None => self.world.remove(&action.key()),
+            };
+        }
+        !exceeds
+    }
+
+    fn lay_down(&mut self, action: Action<R>, effect: Effect) {
+        let position = self.steps.len();
+        let key = action.key();
+        let references = |resource: Option<&R>| resource.map(Resource::refers_to).unwrap_or_default();
+        let (left, joined) = (references(action.before()), references(action.after()));
+        let after = self.dependencies(&key, effect, matches!(action, Action::Delete(_)), &left, &joined);
+        for other in &joined {
+            *self.references.entry(other.clone()).or_default() += 1;
+        }
+        for other in &left {
+            self.references.entry(other.clone()).and_modify(|count| *count -= 1);
+        }
+        for other in left.union(&joined) {
+            self.read.entry(other.clone()).or_default().push(position);
+        }
+        for other in joined.difference(&left) {
+            self.attached.entry(other.clone()).or_default().push(position);
+        }
+        self.written.insert(key.clone(), position);
+        self.read.remove(&key);
+        let why = self.why(&action, effect, &left, &joined);
+        self.steps.push(Step { action, effect, why, after });
+    }
+
+    /// An opening, and a deletion, must find all that was done before on the same resources. Any other
+    /// closing only lets what was to open before it go first, and goes ahead even if that failed.
+    fn dependencies(
+        &mut self,
+        key: &R::Key,
+        effect: Effect,
+        deletes: bool,
+        left: &BTreeSet<R::Key>,
+        joined: &BTreeSet<R::Key>,
+    ) -> Vec<Dependency> {
+        let earlier = self.read.get(key).into_iter().flatten();
+        let earlier =
+            earlier.chain(left.union(joined).chain([key]).filter_map(|other| self.written.get(other)));
+        let must_succeed = effect == Effect::Open || deletes && left.is_empty();
+        let mut after: BTreeMap<usize, bool> = earlier.map(|&step| (step, must_succeed)).collect();
+        // The k-th detachment of a group lets the group's k-th attachment go first: what moves is open at its
+        // new place before it closes at the old one.
+        for other in left.difference(joined) {
+            let count = self.detached.entry(other.clone()).or_default();
+            let moves = self.attached.get(other).and_then(|steps| steps.get(*count).or(steps.last()));
+            if let Some(&step) = moves {
+                after.entry(step).or_insert(false);
+            }
+            *count += 1;
+        }
+        after.into_iter().map(|(step, must_succeed)| Dependency { step, must_succeed }).collect()
+    }
+
+    fn why(
+        &self,
+        action: &Action<R>,
+        effect: Effect,
+        left: &BTreeSet<R::Key>,
+        joined: &BTreeSet<R::Key>,
+    ) -> String {
+        let mut groups: BTreeSet<String> =
+            action.before().into_iter().chain(action.after()).flat_map(Resource::serves).collect();
+        let changed = match effect {
+            Effect::Open => joined.difference(left),
+            Effect::Close => left.difference(joined),
+        };
+        for key in changed {
+            let resource = self.world.get(key).or_else(|| self.observed.get(key));
+            groups.extend(resource.map(Resource::serves).unwrap_or_default());
+        }
+        let groups = groups.into_iter().collect::<Vec<_>>().join("; ");
+        match effect {
+            Effect::Open => format!("asked for by {groups}"),
+            Effect::Close => format!("no longer asked for by {groups}"),
+        }
+    }
+}
+
+/// Lets openings and closings alternate as far as they do not wait for each other, so that where calls are
+/// scarce neither starves.
+fn alternate<R>(steps: Vec<Step<R>>) -> Vec<Step<R>> {
+    let mut queues = [Vec::new(), Vec::new()];
+    for (position, step) in steps.iter().enumerate() {
+        queues[usize::from(step.effect == Effect::Close)].push(position);
+    }
+    let mut next = [0, 0];
+    let mut place = vec![usize::MAX; steps.len()];
+    let mut turn = 0;
+    for moved in 0..steps.len() {
+        let ready = |queue: usize| {
+            let position = *queues[queue].get(next[queue])?;
+            steps[position].after.iter().all(|other| place[other.step] != usize::MAX).then_some(position)
+        };
+        // The lowest position left is always ready: it waits only for lower ones.
+        let queue = if ready(turn).is_some() { turn } else { 1 - turn };
+        let Some(position) = ready(queue) else { break };
+        place[position] = moved;
+        next[queue] += 1;
+        turn = 1 - queue;
+    }
+    let mut placed: Vec<(usize, Step<R>)> = steps
+        .into_iter()
+        .zip(&place)
+        .map(|(mut step, &moved)| {
+            for dependency in &mut step.after {
+                dependency.step = place[dependency.step];
+            }
+            step.after.sort_unstable();
+            (moved, step)
+        })
+        .collect();
+    placed.sort_by_key(|(moved, _)| *moved);
+    placed.into_iter().map(|(_, step)| step).collect()
+}
+
+/// What an action does to the resource itself: a group that has no members yet opens, too, when it widens,
+/// because whoever joins it later relies on what went before.
+fn effect<R: Resource>(action: &Action<R>) -> Effect {
+    match action {
+        Action::Create(_) => Effect::Open,
+        Action::Update { from, to } if rank(from, to) < Rank::Narrow => Effect::Open,
+        Action::Update { .. } | Action::Delete(_) => Effect::Close,
+    }
+}

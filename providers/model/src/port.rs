@@ -1,0 +1,197 @@
+//! Protocols and port ranges: the first two dimensions of an ingress rule.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A transport protocol that has ports, as Kubernetes knows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+    /// SCTP
+    Sctp,
+}
+
+impl Protocol {
+    /// The IANA protocol number. EC2 wants SCTP by number; it knows only TCP and UDP by name.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = PortError;
+
+    /// Reads a protocol name in any case, as pod manifests (`TCP`) and annotations (`tcp`) write it.
+    fn from_str(text: &str) -> Result<Self, PortError> {
+        match text.to_ascii_lowercase().as_str() {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "sctp" => Ok(Self::Sctp),
+            _ => Err(PortError::Protocol(text.to_owned())),
+        }
+    }
+}
+
+/// An inclusive range of ports, `1 <= first <= last <= 65535`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// The range from `first` to `last`, both included.
+    ///
+    /// # Errors
+    /// [`PortError::Zero`] if the range holds port 0, [`PortError::Reversed`] if `first > last`.
+    pub const fn new(first: u16, last: u16) -> Result<Self, PortError> {
+        if first == 0 {
+            return Err(PortError::Zero);
+        }
+        if first > last {
+            return Err(PortError::Reversed { first, last });
+        }
+        Ok(Self { first, last })
+    }
+
+    /// The range that holds one port.
+    ///
+    /// # Errors
+    /// [`PortError::Zero`] for port 0.
+    pub const fn single(port: u16) -> Result<Self, PortError> {
+        Self::new(port, port)
+    }
+
+    /// The lowest port.
+    #[must_use]
+    pub const fn first(self) -> u16 {
+        self.first
+    }
+
+    /// The highest port.
+    #[must_use]
+    pub const fn last(self) -> u16 {
+        self.last
+    }
+
+    /// Whether `port` lies in the range.
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+
+    /// Whether every port of `other` lies in the range.
+    #[must_use]
+    pub const fn covers(self, other: Self) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = PortError;
+
+    /// Reads `8080` or `30000-30100`.
+    fn from_str(text: &str) -> Result<Self, PortError> {
+        let port = |digits: &str| {
+            // `u16::from_str` would accept a leading `+`, which nobody means.
+            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            match digits.parse::<u16>() {
+                Ok(port) if plain => Ok(port),
+                _ => Err(PortError::NotAPort(digits.to_owned())),
+            }
+        };
+        match text.split_once('-') {
+            Some((first, last)) => Self::new(port(first)?, port(last)?),
+            None => Self::single(port(text)?),
+        }
+    }
+}
+
+impl Serialize for PortRange {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Why a text or a number is not a protocol or a port range.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PortError {
+    /// Port 0 cannot be bound, and means "all ports" to some clouds.
+    #[error("port 0 is not a port; use 1 to 65535")]
+    Zero,
+    /// The first port is above the last.
+    #[error("port range {first}-{last} is reversed; write {last}-{first}")]
+    Reversed {
+        /// What stands first
+        first: u16,
+        /// What stands last
+        last: u16,
+    },
+    /// Not a number from 0 to 65535.
+    #[error("{0:?} is not a port; use 1 to 65535")]
+    NotAPort(String),
+    /// Not TCP, UDP or SCTP.
+    #[error("{0:?} is not a protocol with ports; use tcp, udp or sctp")]
+    Protocol(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_range_reads_back_as_it_prints() {
+        for text in ["1", "80", "65535", "30000-30100"] {
+            assert_eq!(text.parse::<PortRange>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_port_range_says_why() {
+        let cases = [
+            ("0", PortError::Zero),
+            ("0-10", PortError::Zero),
+            ("99999", PortError::NotAPort("99999".into())),
+            ("65536", PortError::NotAPort("65536".into())),
+            ("+80", PortError::NotAPort("+80".into())),
+            ("", PortError::NotAPort(String::new())),
+            ("80-", PortError::NotAPort(String::new())),
+            ("90-80", PortError::Reversed { first: 90, last: 80 }),
+        ];
+        for (text, error) in cases {
+            assert_eq!(text.parse::<PortRange>(), Err(error), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The trait that a cloud implements, and the errors by which the shell decides what to do next.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::{Action, Compiled, Desired, InstanceId, Resource, World};
+
+/// One cloud's compile, observe and apply.
+///
+/// A provider makes no choices about order: it brings about one [`Action`] at a time, idempotently, and says
+/// what came of it.
+pub trait FirewallProvider: Send + Sync {
+    /// What a firewall group compiles to.
+    type Resource: Resource;
+    /// What the cloud says of the instances themselves (their network, their free slots): read, never changed.
+    type Inventory: Send + Sync;
+
+    /// The provider's short name: `aws`, `gce`.
+    fn name(&self) -> &'static str;
+
+    /// The instance behind a node, from `spec.providerID`; `None` if the id is another provider's.
+    ///
+    /// # Errors
+    /// The id is this cloud's, but no instance's (a Fargate node, a malformed id); the text says so.
+    fn instance(&self, provider_id: &str) -> Option<Result<InstanceId, String>>;
+
+    /// Turns firewall groups into resources within the cloud's limits. Pure.
+    fn compile(&self, desired: &Desired, inventory: &Self::Inventory) -> Compiled<Self::Resource>;
+
+    /// Reads every resource that carries this cluster's mark, and what is known of `members`.
+    ///
+    /// # Errors
+    /// If any page is missing: a part of the truth is never returned as the whole.
+    fn observe(
+        &self,
+        members: &BTreeSet<InstanceId>,
+    ) -> impl Future<Output = Result<Observed<Self::Resource, Self::Inventory>, ProviderError>> + Send;
+
+    /// Brings one action about: the difference between its before and its after, and nothing else, even where
+    /// the cloud's state differs from both. Calling it again after a success, or after a crash halfway, does no
+    /// harm.
+    ///
+    /// # Errors
+    /// Whatever remained after the provider's own retries of throttling and propagation delays.
+    fn apply(
+        &self,
+        action: &Action<Self::Resource>,
+    ) -> impl Future<Output = Result<Applied, ProviderError>> + Send;
+}
+
+/// The cloud as it is.
+#[derive(Clone, Debug)]
+pub struct Observed<R: Resource, I> {
+    /// Our resources, and foreign ones that could stand in their way
+    pub resources: World<R>,
+    /// Facts about the instances
+    pub inventory: I,
+}
+
+/// What came of an action.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Mutating calls that the cloud accepted
+    pub calls: u32,
+    /// The cloud's ids of what was touched
+    pub ids: Vec<String>,
+    /// What the user should know although it worked
+    pub notes: Vec<String>,
+}
+
+/// Why a call to the cloud failed. Every variant has one next action, see [`ProviderError::retry`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ProviderError {
+    /// The account's call rate is used up.
+    #[error("{call} on {object} was throttled: {message}; retrying more slowly")]
+    Throttled {
+        /// The API call
+        call: String,
+        /// On which object
+        object: String,
+        /// What the cloud said
+        message: String,
+    },
+    /// Somebody else holds the name or changed the object meanwhile.
+    #[error("{call} on {object} met a conflict: {message}")]
+    Conflict {
+        /// The API call
+        call: String,
+        /// On which object
+        object: String,
+        /// What the cloud said, and the remedy
+        message: String,
+    },
+    /// A limit of the account or of the object is reached.
+    #[error("{call} on {object} reached a quota: {message}")]
+    Quota {
+        /// The API call
+        call: String,
+        /// On which object
+        object: String,
+        /// Which limit, and how to raise it
+        message: String,
+    },
+    /// A permission is missing.
+    #[error("permission {action} on {object} is missing: {message}; grant it (`iam/` has the policies)")]
+    Denied {
+        /// The permission by the cloud's name, for example `ec2:CreateSecurityGroup`
+        action: String,
+        /// On which object
+        object: String,
+        /// What the cloud said
+        message: String,
+    },
+    /// The object is not there.
+    #[error("{call}: {object} does not exist: {message}")]
+    NotFound {
+        /// The API call
+        call: String,
+        /// Which object
+        object: String,
+        /// What the cloud said
+        message: String,
+    },
+    /// The object is still in use; deleting it has to wait.
+    #[error("{call}: {object} is still in use: {message}")]
+    InUse {
+        /// The API call
+        call: String,
+        /// Which object
+        object: String,
+        /// What the cloud said
+        message: String,
+    },
+    /// The network or the cloud failed; the same call may work later.
+    #[error("{call} on {object} failed for now: {message}")]
+    Transient {
+        /// The API call
+        call: String,
+        /// On which object
+        object: String,
+        /// What went wrong
+        message: String,
+    },
+    /// The cloud refused the request as such; the same call will fail again.
+    #[error("{call} on {object} was refused: {message}")]
+    Refused {
+        /// The API call
+        call: String,
+        /// On which object
+        object: String,
+        /// What the cloud said, and the remedy
+        message: String,
+    },
+}
+
+/// When trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Soon: the cloud's state moves on by itself.
+    Soon,
+    /// After somebody has acted; trying now and then finds out.
+    Later,
+}
+
+impl Retry {
+    /// The first and the longest delay between tries.
+    #[must_use]
+    pub const fn delays(self) -> (Duration, Duration) {
+        match self {
+            Self::Soon => (Duration::from_secs(1), Duration::from_mins(1)),
+            Self::Later => (Duration::from_secs(15), Duration::from_mins(10)),
+        }
+    }
+}
+
+impl ProviderError {
+    /// The next action: whether trying again soon can help.
+    #[must_use]
+    pub const fn retry(&self) -> Retry {
+        match self {
+            Self::Throttled { .. } | Self::NotFound { .. } | Self::InUse { .. } | Self::Transient { .. } => {
+                Retry::Soon
+            }
+            Self::Conflict { .. } | Self::Quota { .. } | Self::Denied { .. } | Self::Refused { .. } => {
+                Retry::Later
+            }
+        }
+    }
+
+    /// One word in `CamelCase` for events, conditions and metrics.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Throttled { .. } => "Throttled",
+            Self::Conflict { .. } => "Conflict",
+            Self::Quota { .. } => "QuotaReached",
+            Self::Denied { .. } => "PermissionDenied",
+            Self::NotFound { .. } => "NotFound",
+            Self::InUse { .. } => "InUse",
+            Self::Transient { .. } => "Unavailable",
+            Self::Refused { .. } => "Refused",
+        }
+    }
+}

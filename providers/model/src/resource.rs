@@ -1,0 +1,112 @@
+//! What a firewall group compiles to in one cloud, and the few questions that planning asks of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Display};
+
+use serde::Serialize;
+
+use crate::{GroupKey, InstanceId, RuleSet};
+
+/// All resources of one kind of cloud by key: as they should be, or as they are.
+pub type World<R> = BTreeMap<<R as Resource>::Key, R>;
+
+/// Whose a resource is, by the mark it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// It carries this cluster's ownership mark.
+    Ours,
+    /// It carries none, or another cluster's. It is never changed.
+    Foreign,
+}
+
+/// One cloud's own object: a security group, its attachment to an interface, a firewall rule.
+///
+/// Everything here is pure. A resource that applies to instances only together with another (an attachment
+/// and its groups) says so in [`refers_to`](Self::refers_to) and [`reach`](Self::reach), so that a plan can
+/// be ordered, and checked, by what is open after each of its steps.
+pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
+    /// Names one resource within the cloud.
+    type Key: Clone + Debug + Display + Ord + Send + Sync + 'static;
+
+    /// The resource's name.
+    fn key(&self) -> Self::Key;
+
+    /// Whose it is.
+    fn owner(&self) -> Owner;
+
+    /// Whether nothing would have to be called to turn `self` into `other`. Ids that the cloud assigns and
+    /// descriptions for people are not part of it.
+    fn same_spec(&self, other: &Self) -> bool;
+
+    /// The firewall groups it serves, as text for reasons and reports.
+    fn serves(&self) -> BTreeSet<String>;
+
+    /// The resources that must exist as long as this one does.
+    fn refers_to(&self) -> BTreeSet<Self::Key>;
+
+    /// The resource without its references to `missing`; `None` if nothing of it is left.
+    fn without(&self, missing: &BTreeSet<Self::Key>) -> Option<Self>;
+
+    /// The resource that lets in all that `self` or `other` does and nothing else; `None` if the cloud's
+    /// limits leave no room for it or no one resource can express it.
+    fn union(&self, other: &Self) -> Option<Self>;
+
+    /// The resource that lets in only what both do; `None` if nothing of it is left.
+    fn intersection(&self, other: &Self) -> Option<Self>;
+
+    /// Whether the cloud replaces it in a single call. If not, an update opens in one step and closes in another.
+    fn replaced_at_once(&self) -> bool;
+
+    /// The instances whose reach depends on this resource in `world`.
+    fn instances(&self, world: &World<Self>) -> BTreeSet<InstanceId>;
+
+    /// Everything that `world` lets in to `instance`.
+    fn reach(world: &World<Self>, instance: &InstanceId) -> Reach;
+}
+
+/// What is let in to one instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// What ingress rules can express
+    pub rules: RuleSet,
+    /// What they cannot, as text: a security group referenced as a source, all protocols, open egress.
+    /// Compared as it is written.
+    pub others: BTreeSet<String>,
+}
+
+impl Reach {
+    /// All that either lets in.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        Self { rules: self.rules.union(&other.rules), others: &self.others | &other.others }
+    }
+
+    /// Whether `other` lets nothing in that this does not.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.others.is_superset(&other.others) && self.rules.covers(&other.rules)
+    }
+}
+
+/// What the firewall groups compile to.
+#[derive(Clone, Debug)]
+pub struct Compiled<R: Resource> {
+    /// All resources as they should be
+    pub resources: World<R>,
+    /// What could not be compiled, and why
+    pub rejections: Vec<Rejection>,
+}
+
+/// A part of the desired state that the provider cannot or must not bring about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Rejection {
+    /// The firewall group it concerns
+    pub group: GroupKey,
+    /// The instance, if it is about one
+    pub instance: Option<InstanceId>,
+    /// One word in `CamelCase`, stable for machines: `UntaggedNodeGroup`, `TooManyRules`, …
+    pub reason: &'static str,
+    /// What is wrong and what to do about it
+    pub message: String,
+}

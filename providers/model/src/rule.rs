@@ -1,0 +1,42 @@
+//! The ingress rule: one protocol, one port range, one source range. The atom of both clouds' firewalls.
+
+use std::fmt;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::{PortRange, Protocol};
+
+/// Lets one source range reach one port range over one protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct IngressRule {
+    /// The protocol
+    pub protocol: Protocol,
+    /// The ports on the instance
+    pub ports: PortRange,
+    /// Who may connect; its host bits are zero
+    pub source: IpNet,
+}
+
+impl IngressRule {
+    /// The rule with the source's host bits cleared: EC2 holds `10.0.0.1/8` and `10.0.0.0/8` for the
+    /// same rule, so keeping them apart here would make a difference that no call can mend.
+    #[must_use]
+    pub fn new(protocol: Protocol, ports: PortRange, source: IpNet) -> Self {
+        Self { protocol, ports, source: source.trunc() }
+    }
+
+    /// Whether `other` lets nothing in that this rule does not.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.protocol == other.protocol
+            && self.ports.covers(other.ports)
+            && self.source.contains(&other.source)
+    }
+}
+
+impl fmt::Display for IngressRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} from {}", self.protocol, self.ports, self.source)
+    }
+}

@@ -1,0 +1,219 @@
+//! Rule arithmetic: sets of ingress rules in the one canonical form that covers exactly the same traffic.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::{IngressRule, PortRange, Protocol};
+
+/// A set of (protocol, port, address), kept as the fewest rules that cover exactly it.
+///
+/// Two sets that let the same traffic in are equal, however they were written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct RuleSet(BTreeSet<IngressRule>);
+
+impl RuleSet {
+    /// The rules, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &IngressRule> {
+        self.0.iter()
+    }
+
+    /// The rules as a plain set.
+    #[must_use]
+    pub const fn rules(&self) -> &BTreeSet<IngressRule> {
+        &self.0
+    }
+
+    /// The number of rules.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing is let in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a packet from `address` to `port` is let in.
+    #[must_use]
+    pub fn admits(&self, protocol: Protocol, port: u16, address: IpAddr) -> bool {
+        self.0.iter().any(|rule| {
+            rule.protocol == protocol && rule.ports.contains(port) && rule.source.contains(&address)
+        })
+    }
+
+    /// All that either set lets in.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        if self == other || other.is_empty() {
+            return self.clone();
+        }
+        self.0.iter().chain(&other.0).copied().collect()
+    }
+
+    /// Whether `other` lets nothing in that this set does not.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let singly = other.0.iter().all(|wanted| self.0.iter().any(|rule| rule.covers(wanted)));
+        // A rule can also be covered by several rules together; the canonical form tells.
+        singly || self.union(other) == *self
+    }
+}
+
+impl FromIterator<IngressRule> for RuleSet {
+    fn from_iter<I: IntoIterator<Item = IngressRule>>(rules: I) -> Self {
+        let mut by_protocol: BTreeMap<Protocol, Vec<IngressRule>> = BTreeMap::new();
+        for rule in rules {
+            by_protocol.entry(rule.protocol).or_default().push(rule);
+        }
+        Self(by_protocol.into_iter().flat_map(|(protocol, rules)| canonical(protocol, &rules)).collect())
+    }
+}
+
+impl fmt::Display for RuleSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, rule) in self.0.iter().enumerate() {
+            write!(f, "{}{rule}", if position == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// A run of ports that all admit the same sources, which are aggregated to the fewest CIDRs.
+struct Band {
+    ports: PortRange,
+    sources: Vec<IpNet>,
+}
+
+/// One CIDR over consecutive bands (`first..=last`, indices), all of which admit it.
+#[derive(Clone, Copy)]
+struct Strip {
+    source: IpNet,
+    first: usize,
+    last: usize,
+}
+
+impl Strip {
+    const fn spans(&self, band: usize) -> bool {
+        self.first <= band && band <= self.last
+    }
+
+    /// Whether `other` is a larger CIDR around this one.
+    fn lies_within(&self, other: &Self) -> bool {
+        self.source != other.source && other.source.contains(&self.source)
+    }
+}
+
+/// The fewest rules of one protocol that cover exactly what `rules` cover.
+///
+/// Cut the ports into bands of equal sources, stretch every CIDR over as many bands as admit it, drop
+/// from the narrowest CIDR up what the narrower ones make superfluous, and trim what reaches into a
+/// port that a wider CIDR has open anyway. Every step depends on the covered set alone, never on how it
+/// was written; that the result is minimal is tested against exhaustive search.
+fn canonical(protocol: Protocol, rules: &[IngressRule]) -> Vec<IngressRule> {
+    let bands = bands(rules);
+    let strips = without_superfluous(&bands, strips(&bands));
+    strips
+        .iter()
+        .map(|strip| {
+            let Strip { source, first, last } = trimmed(*strip, &strips);
+            let ports = PortRange::new(bands[first].ports.first(), bands[last].ports.last());
+            IngressRule::new(protocol, ports.expect("bands are in ascending order"), source)
+        })
+        .collect()
+}
+
+fn bands(rules: &[IngressRule]) -> Vec<Band> {
+    // Ports as u32: the cut after port 65535 must exist.
+    let cuts: BTreeSet<u32> = rules
+        .iter()
+        .flat_map(|rule| [u32::from(rule.ports.first()), u32::from(rule.ports.last()) + 1])
+        .collect();
+    let mut bands: Vec<Band> = Vec::new();
+    for (&from, &to) in cuts.iter().zip(cuts.iter().skip(1)) {
+        let range = u16::try_from(from).and_then(|first| Ok((first, u16::try_from(to - 1)?)));
+        let Some(ports) = range.ok().and_then(|(first, last)| PortRange::new(first, last).ok()) else {
+            continue;
+        };
+        let open: Vec<IpNet> =
+            rules.iter().filter(|rule| rule.ports.covers(ports)).map(|rule| rule.source).collect();
+        let mut sources = IpNet::aggregate(&open);
+        sources.sort_unstable();
+        match bands.last_mut() {
+            _ if sources.is_empty() => {}
+            Some(band) if adjacent(band.ports, ports) && band.sources == sources => {
+                band.ports = PortRange::new(band.ports.first(), ports.last()).expect("cuts ascend");
+            }
+            _ => bands.push(Band { ports, sources }),
+        }
+    }
+    bands
+}
+
+fn adjacent(low: PortRange, high: PortRange) -> bool {
+    low.last().checked_add(1) == Some(high.first())
+}
+
+fn strips(bands: &[Band]) -> Vec<Strip> {
+    let sources: BTreeSet<IpNet> = bands.iter().flat_map(|band| band.sources.iter().copied()).collect();
+    let mut strips = Vec::new();
+    for source in sources {
+        let mut open: Option<(Strip, bool)> = None;
+        for (index, band) in bands.iter().enumerate() {
+            let admits = band.sources.iter().any(|wider| wider.contains(&source));
+            let here = band.sources.contains(&source);
+            let joins = open.is_some() && adjacent(bands[index - 1].ports, band.ports);
+            if let Some((strip, needed)) = open.take_if(|_| !(admits && joins)) {
+                strips.extend(needed.then_some(strip));
+            }
+            if admits {
+                let (strip, needed) =
+                    open.get_or_insert((Strip { source, first: index, last: index }, false));
+                strip.last = index;
+                *needed |= here;
+            }
+        }
+        strips.extend(open.and_then(|(strip, needed)| needed.then_some(strip)));
+    }
+    strips
+}
+
+fn without_superfluous(bands: &[Band], mut strips: Vec<Strip>) -> Vec<Strip> {
+    strips.sort_by_key(|strip| (std::cmp::Reverse(strip.source.prefix_len()), strip.source, strip.first));
+    let mut kept: Vec<Strip> = Vec::new();
+    for strip in strips {
+        let superfluous = (strip.first..=strip.last)
+            .filter(|&band| bands[band].sources.contains(&strip.source))
+            .all(|band| {
+                let narrower: Vec<IpNet> = kept
+                    .iter()
+                    .filter(|other| other.spans(band) && other.lies_within(&strip))
+                    .map(|other| other.source)
+                    .collect();
+                IpNet::aggregate(&narrower) == [strip.source]
+            });
+        if !superfluous {
+            kept.push(strip);
+        }
+    }
+    kept
+}
+
+fn trimmed(mut strip: Strip, all: &[Strip]) -> Strip {
+    let open_anyway = |band| all.iter().any(|wider| strip.lies_within(wider) && wider.spans(band));
+    let (mut first, mut last) = (strip.first, strip.last);
+    while first < last && open_anyway(first) {
+        first += 1;
+    }
+    while first < last && open_anyway(last) {
+        last -= 1;
+    }
+    (strip.first, strip.last) = (first, last);
+    strip
+}
