@@ -134,6 +134,14 @@ impl Resource for MemoryResource {
         BTreeSet::from([self.label.clone()]).into_iter().filter(|label| !label.is_empty()).collect()
     }
 
+    fn details(&self) -> BTreeSet<String> {
+        self.rules
+            .iter()
+            .map(ToString::to_string)
+            .chain(self.groups.iter().map(ToString::to_string))
+            .collect()
+    }
+
     fn refers_to(&self) -> BTreeSet<MemoryKey> {
         self.groups.clone()
     }

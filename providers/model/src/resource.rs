@@ -42,6 +42,9 @@ pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
     /// The firewall groups it serves, as text for reasons and reports.
     fn serves(&self) -> BTreeSet<String>;
 
+    /// What it lets in or attaches, one text each, so that a plan can show what an update adds and removes.
+    fn details(&self) -> BTreeSet<String>;
+
     /// The resources that must exist as long as this one does.
     fn refers_to(&self) -> BTreeSet<Self::Key>;
 

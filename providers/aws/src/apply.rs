@@ -1,0 +1,58 @@
+//! Brings one action about. What to do was decided in the plan; here it is only made true, however often.
+
+mod attachment;
+mod group;
+mod shared;
+
+use firewall_model::{Action, Applied, ProviderError};
+
+use crate::client::Client;
+use crate::config::AwsConfig;
+use crate::resource::{Attachment, AwsResource, SecurityGroup};
+use crate::session::Session;
+
+/// What applying needs besides the action.
+pub(crate) struct Context<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) config: &'a AwsConfig,
+    pub(crate) session: &'a Session,
+}
+
+impl Context<'_> {
+    pub(crate) async fn apply(&self, action: &Action<AwsResource>) -> Result<Applied, ProviderError> {
+        match (action.before(), action.after()) {
+            (None, Some(AwsResource::SecurityGroup(to))) => self.create_group(to).await,
+            (Some(AwsResource::SecurityGroup(from)), Some(AwsResource::SecurityGroup(to))) => {
+                self.update_group(from, to).await
+            }
+            (Some(AwsResource::SecurityGroup(from)), None) => self.delete_group(from).await,
+            (from, Some(AwsResource::Attachment(to))) => self.attach(attachment(from), to).await,
+            (Some(AwsResource::Attachment(from)), None) => self.detach(from).await,
+            (from, Some(AwsResource::SharedRules(to))) => {
+                let from = from.and_then(AwsResource::as_shared_rules);
+                self.change_shared_rules(from, Some(to), &to.group).await
+            }
+            (Some(AwsResource::SharedRules(from)), None) => {
+                self.change_shared_rules(Some(from), None, &from.group).await
+            }
+            (_, Some(AwsResource::SecurityGroup(_))) | (None, None) => Ok(Applied::default()),
+        }
+    }
+
+    /// The id of a group that the plan knows by name.
+    fn group_id(&self, group: &SecurityGroup) -> Result<String, ProviderError> {
+        let known = self.session.id(&group.name).or_else(|| group.id.clone());
+        known.ok_or_else(|| ProviderError::NotFound {
+            call: "DescribeSecurityGroups".to_owned(),
+            object: group.name.to_string(),
+            message: "it has no id yet; it is created first".to_owned(),
+        })
+    }
+}
+
+fn attachment(resource: Option<&AwsResource>) -> Option<&Attachment> {
+    match resource {
+        Some(AwsResource::Attachment(attachment)) => Some(attachment),
+        _ => None,
+    }
+}

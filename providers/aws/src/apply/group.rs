@@ -1,0 +1,266 @@
+//! Creates, changes and deletes security groups.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_ec2::types::SecurityGroup as Ec2Group;
+use backon::Retryable;
+use firewall_model::{Applied, IngressRule, ProviderError};
+
+use super::Context;
+use crate::client::settling;
+use crate::resource::{Egress, SecurityGroup, Stray};
+use crate::session::Dialect;
+use crate::wire::error::CallError;
+use crate::wire::{permission, tag};
+
+/// How often to look again when EC2 says that some of the rules are there, or gone, already.
+const ROUNDS: usize = 3;
+
+impl Context<'_> {
+    /// Creates the group, takes its egress away, and only then adds its rules: killed in between, it lets
+    /// nothing through, and the next pass completes it.
+    pub(super) async fn create_group(&self, to: &SecurityGroup) -> Result<Applied, ProviderError> {
+        let mut applied = Applied::default();
+        let id = self.created(to, &mut applied).await?;
+        self.session.created(&to.name, &id);
+        let Some(now) = self.client.existing_group(&id).await? else {
+            return Err(vanished(&id));
+        };
+        self.close_egress(to, &now, &mut applied).await?;
+        let (rules, strays) = permission::atoms(now.ip_permissions());
+        if !rules.is_subset(&to.rules) || !strays.is_empty() {
+            return Err(ProviderError::Conflict {
+                call: "CreateSecurityGroup".to_owned(),
+                object: id,
+                message: "the group exists already, with other rules; the next pass will see and change them"
+                    .to_owned(),
+            });
+        }
+        self.authorize(&id, to, &to.rules - &rules, &mut applied).await?;
+        applied.ids.push(id);
+        Ok(applied)
+    }
+
+    /// The id of the new group, or of our own one that was created before but not listed.
+    async fn created(&self, to: &SecurityGroup, applied: &mut Applied) -> Result<String, ProviderError> {
+        let cluster = &self.config.cluster;
+        let label = tag::label(&to.serves);
+        let description = tag::description(&format!("hostport-firewall {cluster}: {label}"));
+        let tags = tag::of_group(cluster, &label, &to.name.name);
+        match self.client.create_group(&to.name, &description, tags).await {
+            Ok(id) => {
+                applied.calls += 1;
+                Ok(id)
+            }
+            Err(error) if error.is("InvalidGroup.Duplicate") => self.holder(to, error).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whose the name is that is taken: our own group of before, or a conflict that names the holder.
+    async fn holder(&self, to: &SecurityGroup, duplicate: CallError) -> Result<String, ProviderError> {
+        // It exists, so it will be listed.
+        let look = || async { self.client.group_named(&to.name).await.map_err(Some)?.ok_or(None) };
+        let group =
+            look.retry(settling()).when(Option::is_none).await.map_err(|error| error.unwrap_or(duplicate))?;
+        let id = group.group_id().unwrap_or_default().to_owned();
+        if tag::is_ours(group.tags(), &self.config.cluster) {
+            return Ok(id);
+        }
+        Err(ProviderError::Conflict {
+            call: "CreateSecurityGroup".to_owned(),
+            object: to.name.to_string(),
+            message: format!(
+                "{id} has the name and is not this cluster's; delete or rename it, or, if it is, tag it {}={}",
+                tag::CLUSTER_TAG,
+                self.config.cluster
+            ),
+        })
+    }
+
+    pub(super) async fn update_group(
+        &self,
+        from: &SecurityGroup,
+        to: &SecurityGroup,
+    ) -> Result<Applied, ProviderError> {
+        let mut applied = Applied::default();
+        let id = self.group_id(from)?;
+        if from.egress == Egress::Open && to.egress == Egress::Closed {
+            let now = self.client.existing_group(&id).await?.ok_or_else(|| vanished(&id))?;
+            self.close_egress(to, &now, &mut applied).await?;
+        }
+        self.revoke(&id, &from.rules - &to.rules, &from.strays - &to.strays, &mut applied).await?;
+        self.authorize(&id, to, &to.rules - &from.rules, &mut applied).await?;
+        applied.ids.push(id);
+        Ok(applied)
+    }
+
+    /// Takes away whatever egress the group has: in a dual-stack VPC that is two rules.
+    async fn close_egress(
+        &self,
+        to: &SecurityGroup,
+        now: &Ec2Group,
+        applied: &mut Applied,
+    ) -> Result<(), ProviderError> {
+        let egress = now.ip_permissions_egress();
+        if egress.is_empty() || to.egress != Egress::Closed {
+            return Ok(());
+        }
+        let id = now.group_id().unwrap_or_default();
+        match self.client.revoke_egress(id, egress.to_vec()).await {
+            Ok(()) => applied.calls += 1,
+            Err(error) if error.is("InvalidPermission.NotFound") => {}
+            Err(error) if error.is_unauthorized() && self.session.dialect() == Some(Dialect::Instances) => {
+                self.session.learn_egress_denied();
+                applied.notes.push(format!(
+                    "{id} keeps the egress rule of a new security group, because ec2:RevokeSecurityGroupEgress is \
+                     not granted: nodes that have the group may connect to anywhere"
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn authorize(
+        &self,
+        id: &str,
+        to: &SecurityGroup,
+        mut rules: BTreeSet<IngressRule>,
+        applied: &mut Applied,
+    ) -> Result<(), ProviderError> {
+        let label = tag::label(&to.serves);
+        for _ in 0..ROUNDS {
+            if rules.is_empty() {
+                return Ok(());
+            }
+            let permissions = permission::permissions(&rules, Some(&tag::description(&label)));
+            match self.client.authorize(id, permissions, tag::of_rules(&self.config.cluster, &label)).await {
+                Ok(()) => {
+                    applied.calls += 1;
+                    return Ok(());
+                }
+                // Whether the others were added is not documented, so look.
+                Err(error) if error.is("InvalidPermission.Duplicate") => {
+                    rules = &rules - &self.rules_now(id).await?.0;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(restless(id))
+    }
+
+    async fn revoke(
+        &self,
+        id: &str,
+        mut rules: BTreeSet<IngressRule>,
+        mut strays: BTreeSet<Stray>,
+        applied: &mut Applied,
+    ) -> Result<(), ProviderError> {
+        for _ in 0..ROUNDS {
+            if rules.is_empty() && strays.is_empty() {
+                return Ok(());
+            }
+            let mut permissions = permission::permissions(&rules, None);
+            permissions.extend(permission::stray_permissions(&strays));
+            match self.client.revoke(id, permissions).await {
+                Ok(()) => {
+                    applied.calls += 1;
+                    return Ok(());
+                }
+                // In a VPC that is not the default one nothing was revoked if any was missing.
+                Err(error) if error.is("InvalidPermission.NotFound") => {
+                    let (present, present_strays) = self.rules_now(id).await?;
+                    (rules, strays) = (&rules & &present, &strays & &present_strays);
+                }
+                Err(error) if error.is("InvalidGroup.NotFound") => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(restless(id))
+    }
+
+    async fn rules_now(&self, id: &str) -> Result<(BTreeSet<IngressRule>, BTreeSet<Stray>), ProviderError> {
+        let group = self.client.existing_group(id).await?.ok_or_else(|| vanished(id))?;
+        Ok(permission::atoms(group.ip_permissions()))
+    }
+
+    /// Deletes the group once nothing uses it any more, if it still carries our mark.
+    pub(super) async fn delete_group(&self, from: &SecurityGroup) -> Result<Applied, ProviderError> {
+        let mut applied = Applied::default();
+        let id = self.group_id(from)?;
+        if let Some(now) = self.client.group(&id).await? {
+            if !tag::is_ours(now.tags(), &self.config.cluster) {
+                return Err(ProviderError::Conflict {
+                    call: "DeleteSecurityGroup".to_owned(),
+                    object: id,
+                    message: format!(
+                        "it does not carry the tag {} of this cluster any more",
+                        tag::CLUSTER_TAG
+                    ),
+                });
+            }
+            self.delete_unused(&id).await?;
+            applied.calls += 1;
+        }
+        self.session.deleted(&from.name);
+        applied.ids.push(id);
+        Ok(applied)
+    }
+
+    /// Waits a while for the last use to end: detaching takes effect a moment after its call, and
+    /// amazon-vpc-cni-k8s takes its copies off later.
+    async fn delete_unused(&self, id: &str) -> Result<(), ProviderError> {
+        let attempt = || async {
+            self.unused(id).await?;
+            match self.client.delete_group(id).await {
+                Err(error) if error.is("InvalidGroup.NotFound") => Ok(()),
+                Err(error) if error.is_in_use() => Err(DeleteError::InUse(error.to_string())),
+                other => other.map_err(DeleteError::Call),
+            }
+        };
+        let deleted = attempt.retry(settling()).when(|error| matches!(error, DeleteError::InUse(_))).await;
+        deleted.map_err(|error| match error {
+            DeleteError::Call(error) => error.into(),
+            DeleteError::InUse(message) => ProviderError::InUse {
+                call: "DeleteSecurityGroup".to_owned(),
+                object: id.to_owned(),
+                message,
+            },
+        })
+    }
+
+    /// EC2 refuses to delete a group in use without saying by what, and emulators do not refuse: so ask.
+    async fn unused(&self, id: &str) -> Result<(), DeleteError> {
+        if self.session.dialect() == Some(Dialect::Instances) {
+            return Ok(());
+        }
+        let users = self.client.interfaces_with_groups(&[id.to_owned()]).await.map_err(DeleteError::Call)?;
+        if users.is_empty() {
+            return Ok(());
+        }
+        let users: Vec<String> = users.into_iter().map(|interface| interface.id).collect();
+        Err(DeleteError::InUse(format!("network interfaces have it: {}", users.join(", "))))
+    }
+}
+
+enum DeleteError {
+    InUse(String),
+    Call(CallError),
+}
+
+fn vanished(id: &str) -> ProviderError {
+    ProviderError::NotFound {
+        call: "DescribeSecurityGroups".to_owned(),
+        object: id.to_owned(),
+        message: "it was deleted meanwhile; the next pass creates it again".to_owned(),
+    }
+}
+
+fn restless(id: &str) -> ProviderError {
+    ProviderError::Conflict {
+        call: "DescribeSecurityGroups".to_owned(),
+        object: id.to_owned(),
+        message: format!("its rules changed {ROUNDS} times meanwhile; something else writes to it"),
+    }
+}

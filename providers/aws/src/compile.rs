@@ -1,0 +1,44 @@
+//! Turns firewall groups into security groups and attachments, or into shared rules, within EC2's limits. Pure.
+
+mod attach;
+mod shared;
+
+use firewall_model::{Compiled, Desired, GroupKey, InstanceId, Rejection};
+
+use crate::config::{AwsConfig, Mode};
+use crate::inventory::Inventory;
+use crate::resource::AwsResource;
+
+/// Compiles for the configured mode.
+pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConfig) -> Compiled<AwsResource> {
+    match &config.mode {
+        Mode::Attach => attach::compile(desired, inventory, config),
+        Mode::Shared(_) => shared::compile(desired, inventory, config),
+    }
+}
+
+fn rejection(
+    group: &GroupKey,
+    instance: Option<&InstanceId>,
+    reason: &'static str,
+    message: String,
+) -> Rejection {
+    Rejection { group: group.clone(), instance: instance.cloned(), reason, message }
+}
+
+fn not_found(group: &GroupKey, instance: &InstanceId) -> Rejection {
+    let message = format!(
+        "instance {instance} does not exist in this account and Region, or is being terminated; if it should \
+         be found, check the Region and the account of the AWS credentials"
+    );
+    rejection(group, Some(instance), "InstanceNotFound", message)
+}
+
+fn too_many_rules(group: &GroupKey, instance: Option<&InstanceId>, what: &str, limit: usize) -> Rejection {
+    let message = format!(
+        "{what} would need more than the {limit} IPv4 or IPv6 rules that fit into one security group; use fewer \
+         source ranges or port ranges, or raise the VPC quota \"Inbound or outbound rules per security group\" \
+         (L-0EA8095F) and the provider's rules per group"
+    );
+    rejection(group, instance, "TooManyRules", message)
+}

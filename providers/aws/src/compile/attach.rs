@@ -1,0 +1,185 @@
+//! Mode `attach`: one security group per VPC and firewall group, and the attachments of each instance.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firewall_model::{
+    Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Rejection, Resource, RuleSet, World, digest,
+};
+
+use super::{not_found, rejection, too_many_rules};
+use crate::config::AwsConfig;
+use crate::inventory::{InstanceFacts, Inventory};
+use crate::resource::{Attachment, AwsResource, Egress, GroupName, Room, SecurityGroup};
+use crate::session::Dialect;
+
+/// Firewall groups by identity, as one instance is in them.
+type Memberships<'a> = BTreeMap<&'a GroupKey, &'a FirewallGroup>;
+
+pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConfig) -> Compiled<AwsResource> {
+    let mut compiler =
+        Compiler { inventory, config, resources: World::<AwsResource>::new(), rejections: Vec::new() };
+    for (instance, groups) in compiler.memberships(desired) {
+        compiler.instance(&instance, &groups);
+    }
+    compiler.rejections.sort();
+    Compiled { resources: compiler.resources, rejections: compiler.rejections }
+}
+
+struct Compiler<'a> {
+    inventory: &'a Inventory,
+    config: &'a AwsConfig,
+    resources: World<AwsResource>,
+    rejections: Vec<Rejection>,
+}
+
+impl Compiler<'_> {
+    /// Every instance with the groups it is in, less the groups that fit nowhere.
+    fn memberships<'d>(&mut self, desired: &'d Desired) -> BTreeMap<InstanceId, Memberships<'d>> {
+        let mut memberships: BTreeMap<InstanceId, Memberships<'d>> = BTreeMap::new();
+        for (key, group) in &desired.groups {
+            if !self.fit(&group.rules) {
+                self.rejections.push(too_many_rules(key, None, "it", self.config.rules_per_group));
+                continue;
+            }
+            for instance in &group.members {
+                memberships.entry(instance.clone()).or_default().insert(key, group);
+            }
+        }
+        memberships
+    }
+
+    fn fit(&self, rules: &RuleSet) -> bool {
+        Room::each(self.config.rules_per_group).fits(rules.iter(), 0)
+    }
+
+    fn instance(&mut self, instance: &InstanceId, groups: &Memberships<'_>) {
+        let Some(facts) = self.inventory.instances.get(instance) else {
+            self.rejections.extend(groups.keys().map(|key| not_found(key, instance)));
+            return;
+        };
+        let capacity = self.config.slots_per_interface.saturating_sub(facts.groups.len());
+        let refusal =
+            self.refusal(instance, facts).or_else(|| (capacity == 0).then(|| self.no_free_slot(facts)));
+        if let Some((reason, message)) = refusal {
+            let rejected = groups.keys().map(|key| rejection(key, Some(instance), reason, message.clone()));
+            self.rejections.extend(rejected);
+            return;
+        }
+        let Some(attached) = self.security_groups(instance, facts, groups, capacity) else { return };
+        let attachment = Attachment {
+            instance: instance.clone(),
+            interface: facts.interface.clone(),
+            groups: attached.iter().map(|group| group.name.clone()).collect(),
+            capacity,
+        };
+        let resources = attached.into_iter().map(AwsResource::SecurityGroup);
+        let resources = resources.chain([AwsResource::Attachment(attachment)]);
+        self.resources.extend(resources.map(|resource| (resource.key(), resource)));
+    }
+
+    /// Why nothing may be attached to the instance, if so.
+    fn refusal(&self, instance: &InstanceId, facts: &InstanceFacts) -> Option<(&'static str, String)> {
+        if let Some(manager) = &facts.managed_by {
+            let message = format!(
+                "instance {instance} is managed by {manager}, which lets nobody else change its interfaces; run the \
+                 pod on nodes of your own, or use mode shared with a group that these nodes have"
+            );
+            return Some(("ManagedInstance", message));
+        }
+        if self.inventory.dialect == Dialect::Instances && facts.interfaces > 1 {
+            let message = format!(
+                "instance {instance} has {} network interfaces, which the granted policy cannot change; grant the \
+                 policy of mode attach (`iam/`), with ec2:DescribeNetworkInterfaces and \
+                 ec2:ModifyNetworkInterfaceAttribute, and restart",
+                facts.interfaces
+            );
+            return Some(("MultipleInterfaces", message));
+        }
+        self.untagged_node_group(facts).map(|group| ("UntaggedNodeGroup", self.tag_it(group)))
+    }
+
+    /// The interface's only group, if no cloud controller would know it for the node's own.
+    ///
+    /// cloud-provider-aws fails on an instance with several groups of which none is tagged, and
+    /// aws-load-balancer-controller on one of which not exactly one is. Sources: `findSecurityGroupForInstance`
+    /// in kubernetes/cloud-provider-aws; `resolveSecurityGroup` in kubernetes-sigs/aws-load-balancer-controller.
+    fn untagged_node_group<'f>(&self, facts: &'f InstanceFacts) -> Option<&'f String> {
+        let alone = if facts.groups.len() == 1 { facts.groups.first() } else { None };
+        let allowed = self.config.allow_untagged_node_groups;
+        alone.filter(|group| !allowed && !self.inventory.cluster_tagged.contains(*group))
+    }
+
+    fn tag_it(&self, group: &str) -> String {
+        format!(
+            "the node's only security group {group} carries no kubernetes.io/cluster/… tag, and a second group \
+             would break cloud-provider-aws and aws-load-balancer-controller; tag it: aws ec2 create-tags \
+             --resources {group} --tags Key=kubernetes.io/cluster/{},Value=owned (or, if the cluster runs neither, \
+             allow untagged node groups)",
+            self.config.cluster
+        )
+    }
+
+    fn no_free_slot(&self, facts: &InstanceFacts) -> (&'static str, String) {
+        let message = format!(
+            "interface {} has {} security groups already, and {} are allowed; take one off it, or raise the VPC quota \
+             \"Security groups per network interface\" (L-2AFB9258) and the provider's slots per interface",
+            facts.interface,
+            facts.groups.len(),
+            self.config.slots_per_interface
+        );
+        ("NoFreeSlot", message)
+    }
+
+    /// One security group for each firewall group if they fit, else one for all of them together. Nothing but
+    /// the set of groups and the number of slots decides, so that no node changes when another does.
+    fn security_groups(
+        &mut self,
+        instance: &InstanceId,
+        facts: &InstanceFacts,
+        groups: &Memberships<'_>,
+        capacity: usize,
+    ) -> Option<Vec<SecurityGroup>> {
+        if groups.len() <= capacity {
+            let single = |(&key, &group)| self.security_group(&facts.vpc, &BTreeMap::from([(key, group)]));
+            return Some(groups.iter().map(single).collect());
+        }
+        let combined = self.security_group(&facts.vpc, groups);
+        if combined.room.fits(&combined.rules, 0) {
+            return Some(vec![combined]);
+        }
+        let what = format!(
+            "instance {instance} is in {} groups and has {capacity} free slots; their one security group",
+            groups.len()
+        );
+        let limit = self.config.rules_per_group;
+        self.rejections.extend(groups.keys().map(|key| too_many_rules(key, Some(instance), &what, limit)));
+        None
+    }
+
+    fn security_group(&self, vpc: &str, groups: &Memberships<'_>) -> SecurityGroup {
+        let rules = groups.values().fold(RuleSet::default(), |all, group| all.union(&group.rules));
+        SecurityGroup {
+            name: GroupName { vpc: vpc.to_owned(), name: name(&self.config.cluster, groups.keys().copied()) },
+            id: None,
+            serves: groups.keys().map(ToString::to_string).collect(),
+            rules: rules.rules().clone(),
+            strays: BTreeSet::new(),
+            egress: if self.inventory.egress_unmanaged { Egress::Unmanaged } else { Egress::Closed },
+            room: Room::each(self.config.rules_per_group),
+        }
+    }
+}
+
+/// The security group's name. EC2 takes names that differ only in case for the same, so there is only one case.
+fn name<'a>(cluster: &str, groups: impl Iterator<Item = &'a GroupKey>) -> String {
+    let digests: BTreeSet<String> = groups.map(GroupKey::digest).collect();
+    let digest = match digests.first() {
+        Some(only) if digests.len() == 1 => only.clone(),
+        _ => digest(digests.iter().map(String::as_str)),
+    };
+    format!("hostport-firewall-{}-{digest}", cluster.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+#[path = "attach_tests.rs"]
+mod tests;

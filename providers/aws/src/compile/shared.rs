@@ -1,0 +1,133 @@
+//! Mode `shared`: rules in the security groups that the user names and that the members have.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firewall_model::{Compiled, Desired, GroupKey, IngressRule, Rejection, Resource, RuleSet, World};
+
+use super::{not_found, rejection, too_many_rules};
+use crate::config::AwsConfig;
+use crate::inventory::{InstanceFacts, Inventory};
+use crate::resource::{AwsResource, Room, SharedRules};
+
+pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConfig) -> Compiled<AwsResource> {
+    let mut rejections = Vec::new();
+    let targets = targets(desired, inventory, &mut rejections);
+    let mut resources = World::<AwsResource>::new();
+    for (target, groups) in targets {
+        let foreign = inventory.shared_groups.get(target).map(|group| &group.foreign);
+        let mut target = Target {
+            id: target,
+            room: inventory
+                .shared_groups
+                .get(target)
+                .map_or(Room::each(0), |group| group.room(config.rules_per_group)),
+            limit: config.rules_per_group,
+            rejections: &mut rejections,
+        };
+        let (rules, serves) = target.fitting(desired, &groups);
+        let rules = target.not_yet_open(desired, &serves, &rules, foreign);
+        if rules.is_empty() {
+            continue;
+        }
+        let serves = serves.iter().map(ToString::to_string).collect();
+        let shared = SharedRules { serves, rules, ..SharedRules::none(target.id.to_owned(), target.room) };
+        let resource = AwsResource::SharedRules(shared);
+        resources.insert(resource.key(), resource);
+    }
+    rejections.sort();
+    Compiled { resources, rejections }
+}
+
+/// The user's groups that get rules, each with the firewall groups whose members have it.
+fn targets<'a>(
+    desired: &'a Desired,
+    inventory: &'a Inventory,
+    rejections: &mut Vec<Rejection>,
+) -> BTreeMap<&'a str, BTreeSet<&'a GroupKey>> {
+    let mut targets: BTreeMap<&str, BTreeSet<&GroupKey>> = BTreeMap::new();
+    for (key, group) in &desired.groups {
+        for instance in &group.members {
+            let Some(facts) = inventory.instances.get(instance) else {
+                rejections.push(not_found(key, instance));
+                continue;
+            };
+            if let Some(target) = target(facts, inventory) {
+                targets.entry(target).or_default().insert(key);
+                continue;
+            }
+            let message = format!(
+                "instance {instance} has none of the security groups that the configuration names for mode shared; \
+                 add one of them to interface {}, or name one that it has",
+                facts.interface
+            );
+            rejections.push(rejection(key, Some(instance), "NoSharedGroup", message));
+        }
+    }
+    targets
+}
+
+/// The smallest id, so that every instance with the same groups gets the same one.
+fn target<'a>(facts: &'a InstanceFacts, inventory: &Inventory) -> Option<&'a str> {
+    facts.groups.iter().find(|id| inventory.shared_groups.contains_key(*id)).map(String::as_str)
+}
+
+/// One of the user's groups.
+struct Target<'a> {
+    id: &'a str,
+    room: Room,
+    limit: usize,
+    rejections: &'a mut Vec<Rejection>,
+}
+
+impl Target<'_> {
+    /// The rules of as many groups as fit, in the order of their keys.
+    fn fitting<'d>(
+        &mut self,
+        desired: &Desired,
+        groups: &BTreeSet<&'d GroupKey>,
+    ) -> (RuleSet, BTreeSet<&'d GroupKey>) {
+        let (mut rules, mut serves) = (RuleSet::default(), BTreeSet::new());
+        for &key in groups {
+            let with = rules.union(&desired.groups[key].rules);
+            if self.room.fits(with.iter(), 0) {
+                rules = with;
+                serves.insert(key);
+            } else {
+                let what = format!("security group {} with it", self.id);
+                self.rejections.push(too_many_rules(key, None, &what, self.limit));
+            }
+        }
+        (rules, serves)
+    }
+
+    /// The rules less those that somebody else has there already: neither adopted, nor ever revoked.
+    fn not_yet_open(
+        &mut self,
+        desired: &Desired,
+        serves: &BTreeSet<&GroupKey>,
+        rules: &RuleSet,
+        foreign: Option<&BTreeSet<IngressRule>>,
+    ) -> BTreeSet<IngressRule> {
+        let taken = |rule: &IngressRule| foreign.is_some_and(|foreign| foreign.contains(rule));
+        let (already, ours): (BTreeSet<IngressRule>, BTreeSet<IngressRule>) =
+            rules.iter().copied().partition(taken);
+        for rule in already {
+            let asks = |key: &&GroupKey| {
+                desired.groups[*key].rules.iter().any(|own| rule.covers(own) || own.covers(&rule))
+            };
+            for key in serves.iter().copied().filter(asks) {
+                let message = format!(
+                    "{rule} is open already by a rule in {} that is not ours, and stays open when the pod is gone; \
+                     delete that rule if it should be opened and closed with the pod",
+                    self.id
+                );
+                self.rejections.push(rejection(key, None, "AlreadyOpen", message));
+            }
+        }
+        ours
+    }
+}
+
+#[cfg(test)]
+#[path = "shared_tests.rs"]
+mod tests;

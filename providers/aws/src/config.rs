@@ -1,0 +1,156 @@
+//! What the administrator sets for AWS, and what is wrong with it if something is.
+
+use std::collections::BTreeSet;
+
+use thiserror::Error;
+
+/// How the rules reach the instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Security groups of our own, attached to the instances' primary interfaces.
+    Attach,
+    /// Rules of our own in security groups that the user names; nothing is created or attached.
+    Shared(SharedTargets),
+}
+
+/// The user's security groups that may hold our rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SharedTargets {
+    /// Groups by id
+    pub ids: BTreeSet<String>,
+    /// Groups by tag: key and value
+    pub tag: Option<(String, String)>,
+}
+
+/// Configuration of the AWS provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsConfig {
+    /// The cluster's name, by which everything we own is marked
+    pub cluster: String,
+    /// How the rules reach the instances
+    pub mode: Mode,
+    /// How many security groups an interface may have. Default 5; the quota "Security groups per network
+    /// interface" can be raised to 16.
+    pub slots_per_interface: usize,
+    /// How many ingress rules a group may have, IPv4 and IPv6 counted apart. Default 60; the quota is "Inbound
+    /// or outbound rules per security group", and rules × slots must not exceed 1,000.
+    pub rules_per_group: usize,
+    /// Attach also where the interface's only other group carries no `kubernetes.io/cluster/…` tag, although
+    /// that breaks cloud-provider-aws and aws-load-balancer-controller if the cluster runs them.
+    pub allow_untagged_node_groups: bool,
+    /// Ask for the interfaces of one group at a time. LocalStack and moto take several values of the filter
+    /// `group-id` for "all of these", where EC2 means "any of these". [`Aws::connect`](crate::Aws::connect) sets
+    /// it where the endpoint is not AWS's own.
+    pub one_group_per_filter: bool,
+    /// The Region; by default from the environment, the profile or the instance itself
+    pub region: Option<String>,
+}
+
+impl AwsConfig {
+    /// The defaults, for mode `attach`.
+    pub fn new(cluster: impl Into<String>) -> Self {
+        Self {
+            cluster: cluster.into(),
+            mode: Mode::Attach,
+            slots_per_interface: 5,
+            rules_per_group: 60,
+            allow_untagged_node_groups: false,
+            one_group_per_filter: false,
+            region: None,
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field that cannot be right, with what it may be.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
+        if self.cluster.is_empty() || self.cluster.len() > 100 || !self.cluster.chars().all(plain) {
+            return Err(ConfigError::Cluster(self.cluster.clone()));
+        }
+        if !(1..=16).contains(&self.slots_per_interface) {
+            return Err(ConfigError::Slots(self.slots_per_interface));
+        }
+        if self.rules_per_group == 0 || self.rules_per_group * self.slots_per_interface > 1000 {
+            return Err(ConfigError::Rules { rules: self.rules_per_group, slots: self.slots_per_interface });
+        }
+        match &self.mode {
+            Mode::Shared(SharedTargets { ids, tag: None }) if ids.is_empty() => Err(ConfigError::NoTarget),
+            Mode::Shared(SharedTargets { ids, .. }) => match ids.iter().find(|id| !is_group_id(id)) {
+                Some(id) => Err(ConfigError::GroupId(id.clone())),
+                None => Ok(()),
+            },
+            Mode::Attach => Ok(()),
+        }
+    }
+}
+
+fn is_group_id(id: &str) -> bool {
+    id.strip_prefix("sg-").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// What is wrong with an [`AwsConfig`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// The cluster's name cannot be part of a security group's name.
+    #[error("cluster name {0:?} must be 1 to 100 letters, digits, dots, underscores, slashes or hyphens")]
+    Cluster(String),
+    /// No such number of groups per interface.
+    #[error("{0} security groups per interface: AWS allows 1 to 16")]
+    Slots(usize),
+    /// No such number of rules per group.
+    #[error("{rules} rules per group × {slots} groups per interface must be at least 1 and at most 1,000")]
+    Rules {
+        /// Rules per group
+        rules: usize,
+        /// Groups per interface
+        slots: usize,
+    },
+    /// Mode `shared` without a target.
+    #[error("mode shared needs the security groups to use: name their ids or a tag that they carry")]
+    NoTarget,
+    /// Not an id of a security group.
+    #[error("{0:?} is not the id of a security group; it looks like sg-0123456789abcdef0")]
+    GroupId(String),
+}
+
+/// Why no connection to EC2 could be set up.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConnectError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Neither the configuration nor the surroundings say which Region.
+    #[error("no AWS Region: set it in the configuration or in AWS_REGION, or run on an EC2 instance")]
+    NoRegion,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_cannot_be_right_says_why() {
+        let base = AwsConfig::new("prod.eu-west-1/a_b");
+        assert_eq!(base.validate(), Ok(()));
+        let cluster = |cluster: &str| AwsConfig { cluster: cluster.into(), ..base.clone() };
+        let shared = |ids: &[&str]| {
+            let ids = ids.iter().map(ToString::to_string).collect();
+            AwsConfig { mode: Mode::Shared(SharedTargets { ids, tag: None }), ..base.clone() }
+        };
+        let cases = [
+            (cluster(""), ConfigError::Cluster(String::new())),
+            (cluster("a b"), ConfigError::Cluster("a b".into())),
+            (cluster(&"a".repeat(101)), ConfigError::Cluster("a".repeat(101))),
+            (AwsConfig { slots_per_interface: 17, ..base.clone() }, ConfigError::Slots(17)),
+            (AwsConfig { rules_per_group: 201, ..base.clone() }, ConfigError::Rules { rules: 201, slots: 5 }),
+            (AwsConfig { rules_per_group: 0, ..base.clone() }, ConfigError::Rules { rules: 0, slots: 5 }),
+            (shared(&[]), ConfigError::NoTarget),
+            (shared(&["sg-1", "web"]), ConfigError::GroupId("web".into())),
+        ];
+        for (config, error) in cases {
+            assert_eq!(config.validate(), Err(error));
+        }
+    }
+}

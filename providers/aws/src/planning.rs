@@ -1,0 +1,237 @@
+//! The questions that planning asks of AWS resources.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firewall_model::{IngressRule, InstanceId, Owner, Reach, Resource, RuleSet, World};
+
+use crate::resource::{
+    Attachment, AwsKey, AwsResource, Egress, GroupName, SecurityGroup, SharedRules, Stray,
+};
+
+/// What open egress is called in [`Reach::others`].
+const OPEN_EGRESS: &str = "egress to anywhere";
+
+impl Egress {
+    fn matches(self, other: Self) -> bool {
+        self == other || self == Self::Unmanaged || other == Self::Unmanaged
+    }
+
+    fn union(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unmanaged, _) | (_, Self::Unmanaged) => Self::Unmanaged,
+            (Self::Open, _) | (_, Self::Open) => Self::Open,
+            (Self::Closed, Self::Closed) => Self::Closed,
+        }
+    }
+
+    fn intersection(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unmanaged, _) | (_, Self::Unmanaged) => Self::Unmanaged,
+            (Self::Closed, _) | (_, Self::Closed) => Self::Closed,
+            (Self::Open, Self::Open) => Self::Open,
+        }
+    }
+}
+
+impl SecurityGroup {
+    fn union(&self, other: &Self) -> Option<Self> {
+        let (rules, strays) = (&self.rules | &other.rules, &self.strays | &other.strays);
+        other.room.fits(&rules, strays.len()).then(|| self.changed_to(other, rules, strays, Egress::union))
+    }
+
+    fn intersection(&self, other: &Self) -> Self {
+        self.changed_to(other, &self.rules & &other.rules, &self.strays & &other.strays, Egress::intersection)
+    }
+
+    fn changed_to(
+        &self,
+        other: &Self,
+        rules: BTreeSet<IngressRule>,
+        strays: BTreeSet<Stray>,
+        egress: fn(Egress, Egress) -> Egress,
+    ) -> Self {
+        let id = other.id.clone().or_else(|| self.id.clone());
+        Self { id, rules, strays, egress: egress(self.egress, other.egress), ..other.clone() }
+    }
+
+    fn admits(&self) -> Reach {
+        let mut others: BTreeSet<String> = self.strays.iter().map(ToString::to_string).collect();
+        if self.egress != Egress::Closed {
+            others.insert(OPEN_EGRESS.to_owned());
+        }
+        Reach { rules: self.rules.iter().copied().collect(), others }
+    }
+}
+
+impl Attachment {
+    fn with(&self, groups: BTreeSet<GroupName>) -> Self {
+        Self { groups, ..self.clone() }
+    }
+}
+
+impl SharedRules {
+    fn union(&self, other: &Self) -> Option<Self> {
+        let rules = &self.rules | &other.rules;
+        let strays: BTreeMap<_, _> = self.strays.iter().chain(&other.strays).map(clone_pair).collect();
+        other.room.fits(&rules, strays.len()).then(|| self.changed_to(other, rules, strays))
+    }
+
+    fn intersection(&self, other: &Self) -> Self {
+        let strays =
+            self.strays.iter().filter(|(id, _)| other.strays.contains_key(*id)).map(clone_pair).collect();
+        self.changed_to(other, &self.rules & &other.rules, strays)
+    }
+
+    fn changed_to(
+        &self,
+        other: &Self,
+        rules: BTreeSet<IngressRule>,
+        strays: BTreeMap<String, String>,
+    ) -> Self {
+        let ids = self.ids.iter().chain(&other.ids).map(clone_pair).collect();
+        Self { rules, ids, strays, ..other.clone() }
+    }
+}
+
+fn clone_pair<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
+    (key.clone(), value.clone())
+}
+
+impl Resource for AwsResource {
+    type Key = AwsKey;
+
+    fn key(&self) -> AwsKey {
+        match self {
+            Self::SecurityGroup(group) => AwsKey::SecurityGroup(group.name.clone()),
+            Self::Attachment(attachment) => AwsKey::Attachment(attachment.instance.clone()),
+            Self::SharedRules(shared) => AwsKey::SharedRules(shared.group.clone()),
+        }
+    }
+
+    /// Only what carries our tag is ever read as a resource. A name that somebody else holds shows when the
+    /// group is created.
+    fn owner(&self) -> Owner {
+        Owner::Ours
+    }
+
+    fn same_spec(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::SecurityGroup(one), Self::SecurityGroup(two)) => {
+                one.rules == two.rules && one.strays == two.strays && one.egress.matches(two.egress)
+            }
+            (Self::Attachment(one), Self::Attachment(two)) => one.groups == two.groups,
+            (Self::SharedRules(one), Self::SharedRules(two)) => {
+                one.rules == two.rules && one.strays.keys().eq(two.strays.keys())
+            }
+            _ => false,
+        }
+    }
+
+    fn serves(&self) -> BTreeSet<String> {
+        match self {
+            Self::SecurityGroup(group) => group.serves.clone(),
+            Self::Attachment(_) => BTreeSet::new(),
+            Self::SharedRules(shared) => shared.serves.clone(),
+        }
+    }
+
+    fn details(&self) -> BTreeSet<String> {
+        match self {
+            Self::SecurityGroup(group) => {
+                let reach = group.admits();
+                reach.rules.iter().map(ToString::to_string).chain(reach.others).collect()
+            }
+            Self::Attachment(attachment) => {
+                attachment.groups.iter().map(|group| group.name.clone()).collect()
+            }
+            Self::SharedRules(shared) => {
+                shared.rules.iter().map(ToString::to_string).chain(shared.strays.values().cloned()).collect()
+            }
+        }
+    }
+
+    fn refers_to(&self) -> BTreeSet<AwsKey> {
+        match self {
+            Self::Attachment(attachment) => {
+                attachment.groups.iter().cloned().map(AwsKey::SecurityGroup).collect()
+            }
+            Self::SecurityGroup(_) | Self::SharedRules(_) => BTreeSet::new(),
+        }
+    }
+
+    fn without(&self, missing: &BTreeSet<AwsKey>) -> Option<Self> {
+        let Self::Attachment(attachment) = self else { return Some(self.clone()) };
+        let present = |name: &&GroupName| !missing.contains(&AwsKey::SecurityGroup((*name).clone()));
+        let groups: BTreeSet<_> = attachment.groups.iter().filter(present).cloned().collect();
+        (!groups.is_empty()).then(|| Self::Attachment(attachment.with(groups)))
+    }
+
+    fn union(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::SecurityGroup(one), Self::SecurityGroup(two)) => one.union(two).map(Self::SecurityGroup),
+            (Self::Attachment(one), Self::Attachment(two)) => {
+                let groups = &one.groups | &two.groups;
+                (groups.len() <= two.capacity).then(|| Self::Attachment(two.with(groups)))
+            }
+            (Self::SharedRules(one), Self::SharedRules(two)) => one.union(two).map(Self::SharedRules),
+            _ => None,
+        }
+    }
+
+    fn intersection(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::SecurityGroup(one), Self::SecurityGroup(two)) => {
+                Some(Self::SecurityGroup(one.intersection(two)))
+            }
+            (Self::Attachment(one), Self::Attachment(two)) => {
+                let groups = &one.groups & &two.groups;
+                (!groups.is_empty()).then(|| Self::Attachment(two.with(groups)))
+            }
+            (Self::SharedRules(one), Self::SharedRules(two)) => {
+                let both = one.intersection(two);
+                (!both.rules.is_empty() || !both.strays.is_empty()).then_some(Self::SharedRules(both))
+            }
+            _ => None,
+        }
+    }
+
+    /// One call replaces all groups of an interface; rules are authorized and revoked in calls of their own.
+    fn replaced_at_once(&self) -> bool {
+        matches!(self, Self::Attachment(_))
+    }
+
+    /// A group of the user's stands for the instances that have it: they are not ours to ask about.
+    fn instances(&self, world: &World<Self>) -> BTreeSet<InstanceId> {
+        match self {
+            Self::SecurityGroup(group) => world
+                .values()
+                .filter_map(|resource| match resource {
+                    Self::Attachment(attachment) if attachment.groups.contains(&group.name) => {
+                        Some(attachment.instance.clone())
+                    }
+                    _ => None,
+                })
+                .collect(),
+            Self::Attachment(attachment) => BTreeSet::from([attachment.instance.clone()]),
+            Self::SharedRules(shared) => BTreeSet::from([InstanceId::new(shared.group.clone())]),
+        }
+    }
+
+    fn reach(world: &World<Self>, instance: &InstanceId) -> Reach {
+        if let Some(Self::SharedRules(shared)) = world.get(&AwsKey::SharedRules(instance.as_str().to_owned()))
+        {
+            let rules: RuleSet = shared.rules.iter().copied().collect();
+            return Reach { rules, others: shared.strays.values().cloned().collect() };
+        }
+        let Some(Self::Attachment(attachment)) = world.get(&AwsKey::Attachment(instance.clone())) else {
+            return Reach::default();
+        };
+        let attached = attachment.groups.iter().filter_map(|name| {
+            match world.get(&AwsKey::SecurityGroup(name.clone())) {
+                Some(Self::SecurityGroup(group)) => Some(group.admits()),
+                _ => None,
+            }
+        });
+        attached.fold(Reach::default(), |all, one| all.union(&one))
+    }
+}

@@ -1,0 +1,184 @@
+//! A strict EC2 in memory behind the real SDK: it speaks the query protocol, and does what the emulators do
+//! not. It pages (two per page), refuses what EC2 refuses, keeps quotas, lags behind, throttles and checks
+//! permissions.
+
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+
+mod groups;
+mod machines;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+
+pub(crate) use groups::{Group, Rule};
+pub(crate) use machines::{Instance, Interface};
+pub(crate) use wire::{Failure, Params};
+
+/// The VPC of most tests; it is not a default VPC.
+pub(crate) const VPC: &str = "vpc-1";
+/// A default VPC, where revoking what is not there is no error.
+pub(crate) const DEFAULT_VPC: &str = "vpc-default";
+/// The nodes' own group, tagged for the cluster.
+pub(crate) const NODES: &str = "sg-0000";
+
+/// What happens to one call.
+pub(crate) enum Fault {
+    /// It goes through.
+    None,
+    /// EC2 answers with this error code and does nothing.
+    Code(&'static str),
+    /// It takes effect, and the answer is lost.
+    AnswerLost,
+    /// It takes effect, and right after it somebody else does this.
+    Then(Box<dyn FnOnce(&mut State) + Send>),
+}
+
+/// Everything in the account.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) groups: BTreeMap<String, Group>,
+    pub(crate) instances: BTreeMap<String, Instance>,
+    pub(crate) interfaces: BTreeMap<String, Interface>,
+    /// Permissions that are granted; all if none are named
+    pub(crate) granted: BTreeSet<String>,
+    /// For the next calls of an action, in order
+    pub(crate) faults: BTreeMap<String, VecDeque<Fault>>,
+    /// How many calls do not know a new group yet
+    pub(crate) lag: u32,
+    /// How many deletions of a group are refused after its last use has ended
+    pub(crate) linger: u32,
+    /// Every call that was answered: the action and its parameters
+    pub(crate) calls: Vec<(String, Params)>,
+    ids: u32,
+}
+
+impl State {
+    /// The actions called, without those that only read.
+    pub(crate) fn mutations(&self) -> Vec<String> {
+        let names = self.calls.iter().map(|(action, _)| action.clone());
+        names.filter(|action| !action.starts_with("Describe")).collect()
+    }
+
+    /// How often an action was called.
+    pub(crate) fn count(&self, action: &str) -> usize {
+        self.calls.iter().filter(|(called, _)| called == action).count()
+    }
+
+    pub(crate) fn fault(&mut self, action: &str, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.entry(action.to_owned()).or_default().extend(faults);
+    }
+
+    fn new_id(&mut self, prefix: &str) -> String {
+        self.ids += 1;
+        format!("{prefix}-{:08x}", self.ids)
+    }
+
+    fn permit(&self, action: &str) -> Result<(), Failure> {
+        if self.granted.is_empty() || self.granted.contains(action) {
+            return Ok(());
+        }
+        let message =
+            format!("User: arn:aws:sts::1:x is not authorized to perform: ec2:{action} on resource: *");
+        Err(Failure::new("UnauthorizedOperation", message))
+    }
+
+    fn answer(&mut self, params: &Params) -> Result<String, Failure> {
+        let action = params.get("Action").to_owned();
+        self.permit(&action)?;
+        if params.has("TagSpecification.1.ResourceType") {
+            self.permit("CreateTags")?;
+        }
+        if params.get("DryRun") == "true" {
+            return Err(Failure::new(
+                "DryRunOperation",
+                "Request would have succeeded, but DryRun flag is set.",
+            ));
+        }
+        params.check()?;
+        match action.as_str() {
+            "DescribeSecurityGroups" => self.describe_groups(params),
+            "DescribeSecurityGroupRules" => self.describe_rules(params),
+            "CreateSecurityGroup" => self.create_group(params),
+            "DeleteSecurityGroup" => self.delete_group(params),
+            "AuthorizeSecurityGroupIngress" => self.authorize(params),
+            "RevokeSecurityGroupIngress" => self.revoke(params, false),
+            "RevokeSecurityGroupEgress" => self.revoke(params, true),
+            "DescribeInstances" => self.describe_instances(params),
+            "DescribeNetworkInterfaces" => self.describe_interfaces(params),
+            "ModifyNetworkInterfaceAttribute" => self.modify_interface(params),
+            "ModifyInstanceAttribute" => self.modify_instance(params),
+            _ => Err(Failure::new("InvalidAction", action)),
+        }
+    }
+}
+
+/// The cloud; clones share one state.
+#[derive(Clone)]
+pub(crate) struct FakeEc2(Arc<Mutex<State>>);
+
+impl std::fmt::Debug for FakeEc2 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FakeEc2")
+    }
+}
+
+impl FakeEc2 {
+    /// A cloud with so many instances, `i-01`, `i-02`, …, in the tagged node group.
+    pub(crate) fn new(instances: usize) -> Self {
+        let mut state = State::default();
+        let nodes = Group::new(VPC, "nodes", &[("kubernetes.io/cluster/test", "owned")]);
+        state.groups.insert(NODES.to_owned(), nodes);
+        for number in 1..=instances {
+            state.add_instance(&format!("i-{number:02x}"), VPC, &[NODES]);
+        }
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// The SDK's client, over this cloud.
+    pub(crate) fn client(&self) -> aws_sdk_ec2::Client {
+        let connector = SharedHttpConnector::new(self.clone());
+        let config = aws_sdk_ec2::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-central-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .http_client(http_client_fn(move |_, _| connector.clone()))
+            .build();
+        aws_sdk_ec2::Client::from_conf(config)
+    }
+
+    fn respond(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let params = Params::of_body(request.body().bytes().unwrap_or_default());
+        let action = params.get("Action").to_owned();
+        let mut state = self.state();
+        let fault = state.faults.get_mut(&action).and_then(VecDeque::pop_front);
+        if let Some(Fault::Code(code)) = fault {
+            return Ok(wire::failure(&Failure::new(code, "as the test asked")));
+        }
+        let answer = state.answer(&params);
+        state.calls.push((action.clone(), params));
+        match fault {
+            Some(Fault::AnswerLost) => return Err(ConnectorError::io("connection reset".into())),
+            Some(Fault::Then(then)) => then(&mut state),
+            Some(Fault::None | Fault::Code(_)) | None => {}
+        }
+        Ok(answer.map_or_else(|failure| wire::failure(&failure), |inner| wire::success(&action, &inner)))
+    }
+}
+
+impl HttpConnector for FakeEc2 {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        HttpConnectorFuture::ready(self.respond(&request))
+    }
+}

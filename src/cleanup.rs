@@ -1,0 +1,113 @@
+//! Cleaning up: removes every resource that carries this cluster's mark, and only those.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use firewall_model::{
+    Completeness, Desired, FirewallProvider, Limits, Plan, PlanInput, Policy, ProviderError, check, plan,
+};
+use thiserror::Error;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::execute::{Outcome, execute};
+use crate::report::Report;
+
+/// How often to look again before giving up, and how long to wait between: a group can be deleted only some
+/// seconds after its last interface let go of it.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// Why something is left.
+#[derive(Debug, Error)]
+pub enum CleanupError {
+    /// The cloud cannot be read.
+    #[error("cannot find what is to be removed: {0}")]
+    Observe(#[from] ProviderError),
+    /// Something could not be removed.
+    #[error("not everything could be removed: {0}; run it again once that is mended")]
+    Left(String),
+}
+
+/// What would be removed.
+///
+/// # Errors
+/// If the cloud cannot be read.
+pub async fn show<P: FirewallProvider>(provider: &P) -> Result<Report, CleanupError> {
+    let (plan, _) = removal(provider).await?;
+    Ok(Report::new(provider.name(), &plan, BTreeSet::new()))
+}
+
+/// Removes everything, and looks again until nothing is left.
+///
+/// # Errors
+/// If something is left after a few tries; the text says what and why.
+pub async fn remove<P: FirewallProvider>(provider: &P) -> Result<(), CleanupError> {
+    let mut left = String::new();
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            sleep(PAUSE).await;
+        }
+        let (plan, refused) = removal(provider).await?;
+        if plan.steps.is_empty() && plan.withheld.is_empty() {
+            tracing::info!("nothing of this cluster is left");
+            return Ok(());
+        }
+        let outcomes = execute(provider, &plan, &refused, &CancellationToken::new()).await;
+        for (step, outcome) in plan.steps.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Applied(_) => {
+                    tracing::info!("removed: {} {}", step.action.verb(), step.action.key())
+                }
+                Outcome::Failed(error) => {
+                    tracing::warn!("{error}");
+                    left = error.to_string();
+                }
+                Outcome::LeftOut | Outcome::Stopped => {}
+            }
+        }
+    }
+    Err(CleanupError::Left(left))
+}
+
+async fn removal<P: FirewallProvider>(
+    provider: &P,
+) -> Result<(Plan<P::Resource>, BTreeSet<usize>), CleanupError> {
+    let desired = Desired::nothing();
+    let observed = provider.observe(&BTreeSet::new()).await?;
+    let compiled = provider.compile(&desired, &observed.inventory);
+    let input = PlanInput {
+        desired: &compiled.resources,
+        observed: &observed.resources,
+        completeness: &Completeness::Complete,
+        policy: Policy::Sync,
+        limits: Limits { mass_close_released: true, ..Limits::default() },
+        backoff: &BTreeSet::new(),
+    };
+    let plan = plan(&input);
+    let refused = check(&input, &plan).into_iter().map(|violation| violation.step).collect();
+    Ok((plan, refused))
+}
+
+#[cfg(test)]
+mod tests {
+    use firewall_model::InstanceId;
+    use firewall_model::conformance::{converge, desired, group};
+    use firewall_model::memory::{Fault, MemoryCloud};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_of_the_cluster_goes_and_nothing_of_another() {
+        let id = InstanceId::new("i-0");
+        let cloud = MemoryCloud::new([id.clone()]);
+        let wanted = desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+        converge(&cloud.provider("other"), &wanted).await;
+        let others = cloud.resources();
+        converge(&cloud.provider("ours"), &wanted).await;
+        let error = ProviderError::InUse { call: "x".into(), object: "x".into(), message: "x".into() };
+        cloud.inject([Fault::None, Fault::Before(error)]);
+        remove(&cloud.provider("ours")).await.unwrap();
+        assert_eq!(cloud.resources(), others);
+    }
+}

@@ -1,0 +1,341 @@
+//! The command line: what can be asked of the program, and what an administrator can decide.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use firewall_aws::{AwsConfig, Mode, SharedTargets};
+use firewall_model::{Limits, PortRange};
+use ipnet::IpNet;
+use k8s_openapi::jiff::SignedDuration;
+
+use crate::exposures::Settings;
+use crate::manifests::Manifests;
+use crate::reconcile::Options;
+
+/// Keeps cloud firewalls true to the host ports that Kubernetes pods bind.
+///
+/// A pod with a host port is reachable only on its node, and only if the cloud's firewall lets the traffic in.
+/// This program opens exactly the ports asked for, on exactly the nodes that run the pods, and closes them again.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the controller: watch the cluster and keep the cloud in line
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Show the changes that would be made, and make none
+    ///
+    /// Exits with 0 if there are no changes, 2 if there are, 1 on an error.
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(PlanArgs),
+    /// Remove every rule, group and attachment that carries this cluster's mark, and only those
+    #[command(after_help = CLEANUP_EXAMPLES)]
+    Cleanup(CleanupArgs),
+}
+
+const RUN_EXAMPLES: &str = "Examples:
+  # As a Deployment or sidecar, with the pod's own credentials and a Lease for leader election
+  hostport-firewall run --cluster-name prod
+
+  # Only rules in a security group that you manage; nothing is created or attached
+  hostport-firewall run --cluster-name prod --aws-mode shared --aws-shared-group sg-0123456789abcdef0
+
+  # Without a cluster: follow the files in a folder
+  hostport-firewall run --cluster-name demo --manifests ./manifests";
+
+const PLAN_EXAMPLES: &str = "Examples:
+  # What would change for the cluster of the current kubeconfig context?
+  hostport-firewall plan --cluster-name prod
+
+  # The same from saved objects, for machines
+  kubectl get pods,nodes,ingresses -A -o json | hostport-firewall plan --cluster-name prod --manifests - -o json";
+
+const CLEANUP_EXAMPLES: &str = "Examples:
+  # Show what would be removed
+  hostport-firewall cleanup --cluster-name prod
+
+  # Remove it
+  hostport-firewall cleanup --cluster-name prod --yes";
+
+/// Which cluster, and which cloud.
+#[derive(Args, Debug)]
+pub struct CloudArgs {
+    /// Name that marks this cluster's resources in the cloud; must be unique in the cloud account
+    #[arg(long, env = "HOSTPORT_FIREWALL_CLUSTER_NAME", value_name = "NAME")]
+    pub cluster_name: String,
+    /// How rules reach the instances on AWS
+    #[arg(long, value_enum, default_value_t = AwsMode::Attach, help_heading = "AWS")]
+    pub aws_mode: AwsMode,
+    /// Security group to put rules into, in mode `shared`; can be repeated
+    #[arg(long, value_name = "ID", help_heading = "AWS")]
+    pub aws_shared_group: Vec<String>,
+    /// Put rules into the security groups with this tag, in mode `shared`
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, help_heading = "AWS")]
+    pub aws_shared_tag: Option<(String, String)>,
+    /// Region; by default from the environment, the profile, or the instance
+    #[arg(long, value_name = "REGION", help_heading = "AWS")]
+    pub aws_region: Option<String>,
+    /// Security groups that an interface can have, as the account's quota says
+    #[arg(long, value_name = "COUNT", default_value_t = 5, help_heading = "AWS",
+          value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub aws_groups_per_interface: u8,
+    /// Ingress rules that a security group can have, per address family, as the account's quota says
+    #[arg(long, value_name = "COUNT", default_value_t = 60, help_heading = "AWS",
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub aws_rules_per_group: u16,
+    /// Add a second group even to interfaces whose only group has no `kubernetes.io/cluster/` tag; breaks the
+    /// AWS cloud controllers, safe only where none runs
+    #[arg(long, help_heading = "AWS")]
+    pub aws_allow_untagged_node_groups: bool,
+}
+
+/// How rules reach the instances on AWS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AwsMode {
+    /// Own security groups, attached to the nodes' primary interfaces
+    Attach,
+    /// Rules in security groups that you manage and name
+    Shared,
+}
+
+/// Where cluster state comes from.
+#[derive(Args, Debug)]
+pub struct SourceArgs {
+    /// Read pods, nodes and Ingresses from a YAML or JSON file, a folder of them, or `-` for standard input,
+    /// instead of a cluster
+    #[arg(long, value_name = "FILE|DIR|-")]
+    pub manifests: Option<Manifests>,
+}
+
+/// What is exposed, and what may change.
+#[derive(Args, Debug)]
+pub struct IntentArgs {
+    /// Sources of an intent that names none; IPv6 only where the node has an IPv6 address
+    #[arg(long, value_name = "CIDR,…", value_delimiter = ',', default_value = "0.0.0.0/0,::/0")]
+    pub default_source_ranges: Vec<IpNet>,
+    /// Ports that may be exposed although they are denied by default (22, 2379-2380, 6443, 10248-10259)
+    #[arg(long, value_name = "PORTS,…", value_delimiter = ',')]
+    pub allow_ports: Vec<PortRange>,
+    /// What may be changed at all
+    #[arg(long, value_enum, default_value_t = Policy::Sync)]
+    pub policy: Policy,
+    /// Hold a plan that closes more than this share of the open memberships, in percent, and at least 10
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub mass_close_percent: u8,
+    /// Let a plan go ahead that would be held as a mass close
+    #[arg(long)]
+    pub release_mass_close: bool,
+}
+
+/// What may be changed at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Policy {
+    /// Open and close
+    Sync,
+    /// Open, never close
+    OpenOnly,
+    /// Change nothing, log what would change
+    Observe,
+}
+
+/// Arguments of `run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub(crate) cloud: CloudArgs,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) intent: IntentArgs,
+    /// How long a port stays open on a node after its pod has gone, so that a restart in place does not flap
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub linger: Duration,
+    /// How often the cloud is compared with the cluster although nothing changed
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub resync: Duration,
+    /// How long a held mass close must stay the same before it goes ahead by itself
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    pub mass_close_hold: Duration,
+    /// Write without a Lease; safe only if nothing else runs for this cluster name
+    #[arg(long)]
+    pub no_leader_election: bool,
+    /// Name of the Lease
+    #[arg(long, value_name = "NAME", default_value = "hostport-firewall")]
+    pub lease_name: String,
+    /// Namespace of the Lease; by default the pod's own
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// Name of this replica in the Lease and in Events; by default the host's name
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub identity: Option<String>,
+    /// Form of the log on standard error; `RUST_LOG` sets its level
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
+/// Arguments of `plan`.
+#[derive(Args, Debug)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) cloud: CloudArgs,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) intent: IntentArgs,
+    /// Form of the plan on standard output
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Arguments of `cleanup`.
+#[derive(Args, Debug)]
+pub struct CleanupArgs {
+    #[command(flatten)]
+    pub(crate) cloud: CloudArgs,
+    /// Remove; without it, only show
+    #[arg(long)]
+    pub yes: bool,
+    /// Form of the list on standard output
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Form of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// For machines
+    Json,
+}
+
+impl CloudArgs {
+    pub(crate) fn aws(&self) -> AwsConfig {
+        let mode = match self.aws_mode {
+            AwsMode::Attach => Mode::Attach,
+            AwsMode::Shared => Mode::Shared(SharedTargets {
+                ids: self.aws_shared_group.iter().cloned().collect(),
+                tag: self.aws_shared_tag.clone(),
+            }),
+        };
+        AwsConfig {
+            cluster: self.cluster_name.clone(),
+            mode,
+            region: self.aws_region.clone(),
+            slots_per_interface: self.aws_groups_per_interface.into(),
+            rules_per_group: self.aws_rules_per_group.into(),
+            allow_untagged_node_groups: self.aws_allow_untagged_node_groups,
+        }
+    }
+}
+
+impl IntentArgs {
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            settings: Settings {
+                default_source_ranges: self.default_source_ranges.clone(),
+                allow_ports: self.allow_ports.clone(),
+            },
+            policy: match self.policy {
+                Policy::Sync => firewall_model::Policy::Sync,
+                Policy::OpenOnly => firewall_model::Policy::OpenOnly,
+                Policy::Observe => firewall_model::Policy::Observe,
+            },
+            limits: Limits {
+                mass_close_percent: self.mass_close_percent.into(),
+                mass_close_released: self.release_mass_close,
+                ..Limits::default()
+            },
+            mass_close_hold: Duration::MAX,
+            linger: Duration::ZERO,
+        }
+    }
+}
+
+impl PlanArgs {
+    /// Where cluster state comes from; the cluster if `None`.
+    #[must_use]
+    pub const fn manifests(&self) -> Option<&Manifests> {
+        self.source.manifests.as_ref()
+    }
+
+    /// What the administrator decided.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        self.intent.options()
+    }
+
+    /// The AWS provider's configuration.
+    #[must_use]
+    pub fn aws(&self) -> AwsConfig {
+        self.cloud.aws()
+    }
+}
+
+impl CleanupArgs {
+    /// The AWS provider's configuration.
+    #[must_use]
+    pub fn aws(&self) -> AwsConfig {
+        self.cloud.aws()
+    }
+}
+
+impl RunArgs {
+    /// The AWS provider's configuration.
+    #[must_use]
+    pub fn aws(&self) -> AwsConfig {
+        self.cloud.aws()
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        Options { mass_close_hold: self.mass_close_hold, linger: self.linger, ..self.intent.options() }
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Reads `30s`, `5m`, `1h 30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration: SignedDuration = text.parse().map_err(|_| "write a duration such as 30s, 5m or 1h30m")?;
+    Duration::try_from(duration).map_err(|_| "a duration cannot be negative".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_written_as_people_do() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert!(duration("-1s").is_err());
+        assert!(duration("soon").is_err());
+    }
+}

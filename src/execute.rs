@@ -1,0 +1,158 @@
+//! Carries out a checked plan: steps in parallel where they do not wait for each other. Makes no choices.
+
+use std::collections::BTreeSet;
+
+use firewall_model::{Applied, FirewallProvider, Plan, ProviderError};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio_util::sync::CancellationToken;
+
+/// Steps under way at once. Calls are paced by the provider; this only bounds what is in flight when the
+/// process has to stop.
+const IN_FLIGHT: usize = 16;
+
+/// What became of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The cloud accepted it.
+    Applied(Applied),
+    /// The cloud did not.
+    Failed(ProviderError),
+    /// It must not go ahead because a step before it failed, or it was refused by the check.
+    LeftOut,
+    /// The process was told to stop before it began.
+    Stopped,
+}
+
+/// Applies every step but the `refused` ones, each after those it waits for, and returns what became of each.
+/// On `stop`, steps under way are finished and no others begin.
+pub async fn execute<P: FirewallProvider>(
+    provider: &P,
+    plan: &Plan<P::Resource>,
+    refused: &BTreeSet<usize>,
+    stop: &CancellationToken,
+) -> Vec<Outcome> {
+    let mut schedule = Schedule::new(plan, refused);
+    let mut running = FuturesUnordered::new();
+    loop {
+        while running.len() < IN_FLIGHT {
+            let Some(position) = schedule.next(stop.is_cancelled()) else { break };
+            let action = &plan.steps[position].action;
+            running.push(async move { (position, provider.apply(action).await) });
+        }
+        match running.next().await {
+            Some((position, Ok(applied))) => schedule.ended(position, Outcome::Applied(applied)),
+            Some((position, Err(error))) => schedule.ended(position, Outcome::Failed(error)),
+            None => return schedule.outcomes(),
+        }
+    }
+}
+
+/// Which steps have ended, and which may begin.
+struct Schedule<'a, R: firewall_model::Resource> {
+    plan: &'a Plan<R>,
+    refused: &'a BTreeSet<usize>,
+    /// How many of the steps that a step waits for have not ended.
+    waits_for: Vec<usize>,
+    followers: Vec<Vec<usize>>,
+    ready: BTreeSet<usize>,
+    outcomes: Vec<Option<Outcome>>,
+}
+
+impl<'a, R: firewall_model::Resource> Schedule<'a, R> {
+    fn new(plan: &'a Plan<R>, refused: &'a BTreeSet<usize>) -> Self {
+        let count = plan.steps.len();
+        let mut schedule = Self {
+            plan,
+            refused,
+            waits_for: plan.steps.iter().map(|step| step.after.len()).collect(),
+            followers: vec![Vec::new(); count],
+            ready: BTreeSet::new(),
+            outcomes: vec![None; count],
+        };
+        for (position, step) in plan.steps.iter().enumerate() {
+            for other in &step.after {
+                schedule.followers[other.step].push(position);
+            }
+            if step.after.is_empty() {
+                schedule.ready.insert(position);
+            }
+        }
+        schedule
+    }
+
+    /// The lowest step that may begin now.
+    fn next(&mut self, stopping: bool) -> Option<usize> {
+        while let Some(position) = self.ready.pop_first() {
+            let failed = |other: &firewall_model::Dependency| {
+                other.must_succeed && !matches!(self.outcomes[other.step], Some(Outcome::Applied(_)))
+            };
+            if stopping {
+                self.ended(position, Outcome::Stopped);
+            } else if self.refused.contains(&position) || self.plan.steps[position].after.iter().any(failed) {
+                self.ended(position, Outcome::LeftOut);
+            } else {
+                return Some(position);
+            }
+        }
+        None
+    }
+
+    fn ended(&mut self, position: usize, outcome: Outcome) {
+        self.outcomes[position] = Some(outcome);
+        for &follower in &self.followers[position] {
+            self.waits_for[follower] -= 1;
+            if self.waits_for[follower] == 0 {
+                self.ready.insert(follower);
+            }
+        }
+    }
+
+    fn outcomes(self) -> Vec<Outcome> {
+        // A step that never became ready would wait for itself; plans wait only for earlier steps.
+        self.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::LeftOut)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firewall_model::conformance::{desired, group, planned};
+    use firewall_model::memory::{Fault, MemoryCloud};
+    use firewall_model::{Desired, InstanceId};
+
+    use super::*;
+
+    fn two_groups() -> (MemoryCloud, Desired) {
+        let ids = [InstanceId::new("i-0"), InstanceId::new("i-1")];
+        let web = group("web", &["tcp/80 0.0.0.0/0"], &[&ids[0]]);
+        let dns = group("dns", &["udp/53 ::/0"], &[&ids[1]]);
+        (MemoryCloud::new(ids.clone()), desired([web, dns]))
+    }
+
+    async fn outcomes(cloud: &MemoryCloud, desired: &Desired, stop: &CancellationToken) -> Vec<Outcome> {
+        let provider = cloud.provider("c");
+        let (plan, _) = planned(&provider, desired).await.unwrap();
+        execute(&provider, &plan, &BTreeSet::new(), stop).await
+    }
+
+    #[tokio::test]
+    async fn a_failed_group_leaves_out_what_needs_it_and_nothing_else() {
+        let (cloud, desired) = two_groups();
+        let error = ProviderError::Transient { call: "x".into(), object: "x".into(), message: "x".into() };
+        cloud.inject([Fault::Before(error.clone())]);
+        let outcomes = outcomes(&cloud, &desired, &CancellationToken::new()).await;
+        let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
+        assert_eq!(count(|outcome| matches!(outcome, Outcome::Failed(_))), 1);
+        assert_eq!(count(|outcome| matches!(outcome, Outcome::LeftOut)), 1);
+        assert_eq!(count(|outcome| matches!(outcome, Outcome::Applied(_))), 2);
+    }
+
+    #[tokio::test]
+    async fn after_a_stop_nothing_begins() {
+        let (cloud, desired) = two_groups();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        assert_eq!(outcomes(&cloud, &desired, &stop).await, vec![Outcome::Stopped; 4]);
+        assert_eq!(cloud.mutations(), 0);
+    }
+}

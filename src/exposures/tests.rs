@@ -1,0 +1,1 @@
+//! Tests of what intents ask for, case by case.

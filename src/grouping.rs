@@ -1,0 +1,198 @@
+//! Grouping: exposures become firewall groups, of which each instance is a member because of its pods.
+//!
+//! Pods of one workload that bind the same host ports form one group. Sources that come from an Ingress are not
+//! part of its identity: they change for all pods at once, which takes one call and no re-attachment. Sources
+//! that come from the pods themselves are: they change pod by pod, and one group for both would open on some node
+//! what its pod does not ask for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firewall_model::{
+    Completeness, Desired, FirewallGroup, GroupKey, IngressRule, InstanceId, PortRange, Protocol, RuleSet,
+};
+
+use crate::exposures::Exposure;
+use crate::notice::Notice;
+use crate::objects::ObjectRef;
+
+/// Groups, and the Kubernetes objects behind them.
+#[derive(Clone, Debug)]
+pub struct Grouped {
+    /// What the provider compiles
+    pub desired: Desired,
+    /// The intents and pods behind each group
+    pub objects: BTreeMap<GroupKey, BTreeSet<ObjectRef>>,
+    /// The node of each member
+    pub nodes: BTreeMap<InstanceId, ObjectRef>,
+    /// Nodes whose machine is not known
+    pub problems: BTreeSet<Notice>,
+}
+
+impl Grouped {
+    /// The intents and pods behind groups, by the text that names a group in the cloud.
+    #[must_use]
+    pub fn objects_by_label(&self) -> BTreeMap<String, &BTreeSet<ObjectRef>> {
+        self.objects.iter().map(|(key, objects)| (key.to_string(), objects)).collect()
+    }
+}
+
+/// Groups the exposures whose instance the provider knows.
+///
+/// `instance` is the provider's reading of a providerID; see
+/// [`FirewallProvider::instance`](firewall_model::FirewallProvider::instance).
+pub fn grouped(
+    exposures: &[Exposure],
+    instance: impl Fn(&str) -> Option<Result<InstanceId, String>>,
+    completeness: Completeness,
+) -> Grouped {
+    let desired = Desired { groups: BTreeMap::new(), completeness };
+    let (objects, nodes, problems) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+    let mut grouped = Grouped { desired, objects, nodes, problems };
+    for exposure in exposures {
+        match instance(&exposure.provider_id) {
+            Some(Ok(instance)) => grouped.add(exposure, instance),
+            Some(Err(message)) => grouped.tell(exposure, message),
+            None => grouped.tell(exposure, unknown_provider(&exposure.provider_id)),
+        }
+    }
+    grouped
+}
+
+impl Grouped {
+    fn add(&mut self, exposure: &Exposure, instance: InstanceId) {
+        let key = GroupKey {
+            workload: exposure.workload.clone(),
+            ports: ranges(&exposure.ports),
+            variant: exposure.variant.clone(),
+        };
+        let objects = self.objects.entry(key.clone()).or_default();
+        objects.extend([exposure.intent.clone(), exposure.pod.clone()]);
+        self.nodes.insert(instance.clone(), exposure.node.clone());
+        let group = self.desired.groups.entry(key);
+        let group =
+            group.or_insert_with(|| FirewallGroup { rules: RuleSet::default(), members: BTreeSet::new() });
+        group.rules = group.rules.union(&exposure.rules);
+        group.members.insert(instance);
+    }
+
+    fn tell(&mut self, exposure: &Exposure, message: String) {
+        let (object, reason) = (exposure.node.clone(), "UnsupportedNode".to_owned());
+        self.problems.insert(Notice { object, reason, message });
+    }
+}
+
+fn unknown_provider(id: &str) -> String {
+    if id.starts_with("k3s://") {
+        return format!(
+            "providerID {id:?} names no cloud machine: k3s runs here without a cloud controller manager; install the \
+             cloud's, and start k3s with --disable-cloud-controller"
+        );
+    }
+    format!(
+        "providerID {id:?} belongs to no provider of this controller, which knows aws:///<zone>/<instance id>"
+    )
+}
+
+/// The ports as the fewest ranges: any source will do to have them coalesced.
+fn ranges(ports: &BTreeSet<(Protocol, u16)>) -> BTreeSet<(Protocol, PortRange)> {
+    let anywhere = ipnet::IpNet::from(std::net::IpAddr::from([0, 0, 0, 0]));
+    let rule = |&(protocol, port): &(Protocol, u16)| {
+        Some(IngressRule::new(protocol, PortRange::single(port).ok()?, anywhere))
+    };
+    let coalesced: RuleSet = ports.iter().filter_map(rule).collect();
+    coalesced.iter().map(|rule| (rule.protocol, rule.ports)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use firewall_model::Workload;
+    use firewall_model::conformance::rule;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn exposure(workload: &str, node: &str, port: u16, source: &str, variant: &str) -> Exposure {
+        let object = |kind: &'static str, name: &str| ObjectRef {
+            api_version: "v1".into(),
+            kind: kind.into(),
+            namespace: String::new(),
+            name: name.to_owned(),
+            uid: String::new(),
+        };
+        Exposure {
+            pod: object("Pod", &format!("{workload}-{node}")),
+            node: object("Node", node),
+            provider_id: format!("memory://{node}"),
+            intent: object("Pod", workload),
+            workload: Workload {
+                kind: "DaemonSet".into(),
+                namespace: "default".into(),
+                name: workload.into(),
+            },
+            ports: BTreeSet::from([(Protocol::Tcp, port)]),
+            rules: RuleSet::from_iter([rule(&format!("tcp/{port} {source}"))]),
+            variant: variant.to_owned(),
+        }
+    }
+
+    fn known(id: &str) -> Option<Result<InstanceId, String>> {
+        Some(Ok(InstanceId::new(id.strip_prefix("memory://")?)))
+    }
+
+    fn groups(exposures: &[Exposure]) -> Vec<(usize, usize)> {
+        let grouped = grouped(exposures, known, Completeness::Complete);
+        grouped.desired.groups.values().map(|group| (group.rules.len(), group.members.len())).collect()
+    }
+
+    #[test]
+    fn pods_of_one_workload_with_the_same_ports_share_a_group() {
+        let web = |node| exposure("web", node, 80, "0.0.0.0/0", "");
+        assert_eq!(groups(&[web("a"), web("b"), web("b")]), [(1, 2)]);
+        assert_eq!(groups(&[web("a"), exposure("web", "b", 81, "0.0.0.0/0", "")]), [(1, 1), (1, 1)]);
+        assert_eq!(groups(&[web("a"), exposure("dns", "a", 80, "0.0.0.0/0", "")]), [(1, 1), (1, 1)]);
+        assert_eq!(groups(&[web("a"), exposure("web", "b", 80, "10.0.0.0/8", "x")]), [(1, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn a_node_that_no_provider_knows_is_told_so() {
+        for (id, part) in [("k3s://n", "cloud controller manager"), ("openstack:///x", "openstack")] {
+            let mut exposure = exposure("web", "a", 80, "0.0.0.0/0", "");
+            exposure.provider_id = id.to_owned();
+            let grouped = grouped(&[exposure], known, Completeness::Complete);
+            assert!(grouped.desired.groups.is_empty());
+            let problem = grouped.problems.first().expect("a problem");
+            assert!(problem.message.contains(part) && problem.object.kind == "Node", "{problem:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn groups_open_on_each_instance_exactly_what_its_exposures_ask_for(
+            asked in prop::collection::vec((0..3_usize, 0..3_usize, 0..3_u16, 0..2_usize), 0..20),
+        ) {
+            let names = ["a", "b", "c"];
+            let sources = ["10.0.0.0/8", "192.0.2.0/24"];
+            let exposures: Vec<_> = asked
+                .iter()
+                .map(|(workload, node, port, source)| {
+                    exposure(names[*workload], names[*node], 80 + port, sources[*source], sources[*source])
+                })
+                .collect();
+            let grouped = grouped(&exposures, known, Completeness::Complete);
+            for node in names {
+                let wanted: RuleSet = exposures
+                    .iter()
+                    .filter(|exposure| exposure.node.name == node)
+                    .flat_map(|exposure| exposure.rules.iter().copied())
+                    .collect();
+                let members = grouped.desired.groups.values().filter(|group| {
+                    group.members.contains(&InstanceId::new(node))
+                });
+                let open: RuleSet = members.flat_map(|group| group.rules.iter().copied()).collect();
+                prop_assert_eq!(open, wanted);
+            }
+        }
+    }
+}

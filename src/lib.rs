@@ -1,0 +1,22 @@
+//! The controller: from the Kubernetes API, or manifest files, to a cloud whose firewall follows it.
+//!
+//! Data flows one way: [`watch`] or [`manifests`] feed the [`index`]; [`exposures`] and [`grouping`] turn it into
+//! firewall groups; [`reconcile`] has a provider compile them, plans, checks and has [`execute`] carry the plan
+//! out; [`notice`] and [`report`] tell about it.
+
+pub mod backoff;
+pub mod cleanup;
+pub mod cli;
+pub mod controller;
+pub mod execute;
+pub mod exposures;
+pub mod grouping;
+pub mod index;
+pub mod lease;
+pub mod linger;
+pub mod manifests;
+pub mod notice;
+pub mod objects;
+pub mod reconcile;
+pub mod report;
+pub mod watch;

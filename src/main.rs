@@ -1,0 +1,97 @@
+//! The command `hostport-firewall`.
+
+// The futures of the AWS SDK nest deeper than the default allows.
+#![recursion_limit = "256"]
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use firewall_aws::Aws;
+use firewall_model::FirewallProvider;
+use hostport_firewall::cli::{CleanupArgs, Cli, Command, LogFormat, Output, PlanArgs, RunArgs};
+use hostport_firewall::{cleanup, controller, reconcile::Reconciler, report::Report};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// What `main` makes of any error: its text, for the person who must act.
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// `plan` and a `cleanup` that only shows exit with this if there is something to do.
+const CHANGES: u8 = 2;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run(args).await,
+        Command::Plan(args) => plan(args).await,
+        Command::Cleanup(args) => clean(args).await,
+    };
+    result.unwrap_or_else(|error| {
+        // The log goes to the same place; if it is closed, nobody is left to tell.
+        _ = writeln!(std::io::stderr(), "error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(args: RunArgs) -> Result<ExitCode, AnyError> {
+    log_to_stderr("info", args.log_format);
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: calls under way are finished, no others begin");
+        stopping.cancel();
+    });
+    let aws = Aws::connect(args.aws()).await?;
+    controller::run(&args, aws, stop.clone()).await?;
+    // Without a signal, the lease was lost: the next start begins as a follower.
+    Ok(if stop.is_cancelled() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn plan(args: PlanArgs) -> Result<ExitCode, AnyError> {
+    log_to_stderr("warn", LogFormat::Text);
+    let index = controller::read_once(args.manifests()).await?;
+    let aws = Aws::connect(args.aws()).await?;
+    let name = aws.name();
+    let prospect = Reconciler::new(aws, args.options()).look(&index).await?;
+    print(&Report::new(name, &prospect.plan, prospect.notices), args.output)
+}
+
+async fn clean(args: CleanupArgs) -> Result<ExitCode, AnyError> {
+    log_to_stderr("info", LogFormat::Text);
+    let aws = Aws::connect(args.aws()).await?;
+    if args.yes {
+        cleanup::remove(&aws).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let report = cleanup::show(&aws).await?;
+    let code = print(&report, args.output)?;
+    if !report.steps.is_empty() {
+        tracing::warn!("nothing was removed; add --yes to remove it");
+    }
+    Ok(code)
+}
+
+fn print(report: &Report, output: Output) -> Result<ExitCode, AnyError> {
+    let text = match output {
+        Output::Text => report.text(),
+        Output::Json => serde_json::to_string_pretty(report)? + "\n",
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(if report.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
+}
+
+fn log_to_stderr(level: &str, format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

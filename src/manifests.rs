@@ -1,0 +1,235 @@
+//! The manifest source: reads pods, nodes and Ingresses from YAML or JSON files instead of a cluster.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher};
+use serde_json::Value;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::index::{Index, Object, Watch};
+use crate::watch::SharedIndex;
+
+/// The groups whose Ingresses are read from manifests, always all of them: a file set is complete as it is.
+const INGRESS_GROUPS: [&str; 3] = ["networking.k8s.io", "voyager.appscode.com", "extensions"];
+
+/// How long files must have been quiet before they are read again: editors write in several steps.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Where manifests come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Manifests {
+    /// Standard input, read once
+    Stdin,
+    /// A file, or a folder whose `.yaml`, `.yml` and `.json` files count
+    Path(PathBuf),
+}
+
+impl std::str::FromStr for Manifests {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if text == "-" { Self::Stdin } else { Self::Path(text.into()) })
+    }
+}
+
+/// Why manifests cannot be read. None of them is used then: half a file set would look like deleted pods.
+#[derive(Debug, Error)]
+pub enum ManifestError {
+    /// The file or folder cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// Which
+        path: String,
+        /// Why
+        source: std::io::Error,
+    },
+    /// The text is neither YAML nor JSON.
+    #[error("{path} is not valid YAML or JSON: {message}")]
+    Syntax {
+        /// Which file
+        path: String,
+        /// Where and why
+        message: String,
+    },
+    /// An object is not what its kind says.
+    #[error("{path}: {object} cannot be read: {message}")]
+    Object {
+        /// Which file
+        path: String,
+        /// Kind and name
+        object: String,
+        /// Which field, and why
+        message: String,
+    },
+    /// The files cannot be watched.
+    #[error("cannot watch {path} for changes: {message}")]
+    Watch {
+        /// Which path
+        path: String,
+        /// Why
+        message: String,
+    },
+}
+
+/// Reads everything into an index that is complete.
+///
+/// # Errors
+/// If anything cannot be read; see [`ManifestError`].
+pub fn read(manifests: &Manifests) -> Result<Index, ManifestError> {
+    let mut objects: BTreeMap<Watch, Vec<Object>> = BTreeMap::new();
+    let watches = [Watch::Pods, Watch::Nodes];
+    let watches = watches.into_iter().chain(INGRESS_GROUPS.map(|group| Watch::Ingresses(group.to_owned())));
+    for watch in watches {
+        objects.insert(watch, Vec::new());
+    }
+    for (path, text) in texts(manifests)? {
+        for document in documents(&path, &text)? {
+            collect(&path, document, &mut objects)?;
+        }
+    }
+    let mut index = Index::expecting(objects.keys().cloned());
+    for (watch, objects) in objects {
+        index.reset(watch, objects);
+    }
+    Ok(index)
+}
+
+/// Keeps the index true to the files, for ever. Files that cannot be read are a gap in what is known.
+///
+/// # Errors
+/// If the files cannot be watched.
+pub async fn follow(manifests: &Manifests, index: SharedIndex) -> Result<(), ManifestError> {
+    let Manifests::Path(path) = manifests else { return std::future::pending().await };
+    let watch_error = |error: notify::Error| ManifestError::Watch {
+        path: path.display().to_string(),
+        message: error.to_string(),
+    };
+    let (sender, mut changes) = mpsc::channel(1);
+    let mut watcher = notify::recommended_watcher(move |_| {
+        // A full channel already says that something changed.
+        _ = sender.try_send(());
+    })
+    .map_err(watch_error)?;
+    // An editor replaces a file by renaming: only the folder sees that.
+    let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(Path::new(".")) };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    watcher.watch(folder, RecursiveMode::NonRecursive).map_err(watch_error)?;
+    while changes.recv().await.is_some() {
+        tokio::time::sleep(QUIET).await;
+        while changes.try_recv().is_ok() {}
+        match read(manifests) {
+            Ok(fresh) => index.update(|index| index.replace(fresh)),
+            Err(error) => {
+                tracing::warn!("{error}; what was read before stays, and nothing is closed meanwhile");
+                index.update(|index| index.broken(Watch::Pods, error.to_string()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn texts(manifests: &Manifests) -> Result<Vec<(String, String)>, ManifestError> {
+    let Manifests::Path(path) = manifests else {
+        let mut text = String::new();
+        let read = std::io::stdin().read_to_string(&mut text);
+        return read
+            .map(|_| vec![("standard input".to_owned(), text)])
+            .map_err(|source| ManifestError::Io { path: "standard input".into(), source });
+    };
+    let io = |path: &Path| {
+        let path = path.display().to_string();
+        move |source| ManifestError::Io { path, source }
+    };
+    let mut files = vec![path.clone()];
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).map_err(io(path))?;
+        files = entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()
+            .map_err(io(path))?;
+        files.retain(|file| {
+            file.extension()
+                .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
+        });
+        files.sort();
+    }
+    let text = |file: PathBuf| match std::fs::read_to_string(&file) {
+        Ok(text) => Ok((file.display().to_string(), text)),
+        Err(source) => Err(io(&file)(source)),
+    };
+    files.into_iter().map(text).collect()
+}
+
+/// The YAML documents of a text; JSON is YAML.
+fn documents(path: &str, text: &str) -> Result<Vec<Value>, ManifestError> {
+    serde_saphyr::from_multiple(text)
+        .map_err(|error| ManifestError::Syntax { path: path.to_owned(), message: error.to_string() })
+}
+
+fn collect(
+    path: &str,
+    document: Value,
+    objects: &mut BTreeMap<Watch, Vec<Object>>,
+) -> Result<(), ManifestError> {
+    let text = |field: &str| document.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (kind, api_version) = (text("kind"), text("apiVersion"));
+    let group = api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
+    match kind.as_str() {
+        "Pod" if group.is_empty() => {
+            let pod = parse(path, &kind, document).map(Object::Pod)?;
+            objects.entry(Watch::Pods).or_default().push(pod);
+        }
+        "Node" if group.is_empty() => {
+            let node = parse(path, &kind, document).map(Object::Node)?;
+            objects.entry(Watch::Nodes).or_default().push(node);
+        }
+        "Ingress" => {
+            let ingress = parse(path, &kind, document).map(Object::Ingress)?;
+            if let Some(known) = objects.get_mut(&Watch::Ingresses(group)) {
+                known.push(ingress);
+            }
+        }
+        _ if kind.ends_with("List") => {
+            if let Value::Object(mut list) = document
+                && let Some(Value::Array(items)) = list.remove("items")
+            {
+                let kind = kind.trim_end_matches("List");
+                for item in items {
+                    collect(path, with_kind(item, kind, &api_version), objects)?;
+                }
+            }
+        }
+        _ => tracing::debug!(path, kind, api_version, "ignored: not a kind that decides about host ports"),
+    }
+    Ok(())
+}
+
+/// The items of a typed list (`PodList`) leave out their kind; those of a plain `List` do not.
+fn with_kind(mut item: Value, kind: &str, api_version: &str) -> Value {
+    if let Value::Object(fields) = &mut item
+        && !kind.is_empty()
+    {
+        fields.entry("kind").or_insert_with(|| kind.into());
+        fields.entry("apiVersion").or_insert_with(|| api_version.into());
+    }
+    item
+}
+
+fn parse<K: serde::de::DeserializeOwned>(
+    path: &str,
+    kind: &str,
+    document: Value,
+) -> Result<K, ManifestError> {
+    let field = |name: &str| document.pointer(&format!("/metadata/{name}")).and_then(Value::as_str);
+    let object =
+        format!("{kind} {}/{}", field("namespace").unwrap_or("default"), field("name").unwrap_or("?"));
+    serde_json::from_value(document).map_err(|error| ManifestError::Object {
+        path: path.to_owned(),
+        object,
+        message: error.to_string(),
+    })
+}

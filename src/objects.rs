@@ -1,0 +1,309 @@
+//! Slim Kubernetes objects: only the fields the job needs are ever deserialised and kept.
+//!
+//! A full `Pod` takes tens of kilobytes of memory; of a large cluster's pods only what decides about host
+//! ports is held here. Unknown fields, managed fields above all, are skipped while parsing.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::ApiResource;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Prefix of the project's own annotations, labels and tags.
+pub const DOMAIN: &str = "hostport-firewall.dev/";
+
+/// A pod: where it runs, which host ports it binds, who owns it, and what it asks for.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Pod {
+    /// Slim metadata
+    #[serde(deserialize_with = "slim_metadata")]
+    pub metadata: ObjectMeta,
+    /// What is asked of the kubelet
+    #[serde(default)]
+    pub spec: PodSpec,
+    /// What the kubelet says
+    #[serde(default)]
+    pub status: PodStatus,
+}
+
+/// The part of a pod's spec that decides about host ports.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    /// The node it is bound to
+    pub node_name: Option<String>,
+    /// Whether it uses the node's network namespace
+    pub host_network: bool,
+    /// The containers
+    #[serde(deserialize_with = "null_is_default")]
+    pub containers: Vec<Container>,
+    /// The init containers, sidecars among them
+    #[serde(deserialize_with = "null_is_default")]
+    pub init_containers: Vec<Container>,
+}
+
+/// The part of a container that decides about host ports.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Container {
+    /// Its name
+    pub name: String,
+    /// Its ports
+    #[serde(deserialize_with = "null_is_default")]
+    pub ports: Vec<ContainerPort>,
+    /// `Always` makes an init container a sidecar
+    pub restart_policy: Option<String>,
+}
+
+/// A container port. Numbers are wider than a port, so that a manifest with 99999 gives a message about the
+/// port and not about JSON.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerPort {
+    /// Its name
+    pub name: Option<String>,
+    /// The port in the pod
+    pub container_port: i64,
+    /// The port on the node; with `hostNetwork` the API server copies the container port here
+    pub host_port: Option<i64>,
+    /// The node address it binds
+    #[serde(rename = "hostIP")]
+    pub host_ip: Option<String>,
+    /// `TCP` if absent
+    pub protocol: Option<String>,
+}
+
+/// The part of a pod's status that decides whether it still binds its ports.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct PodStatus {
+    /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`
+    pub phase: Option<String>,
+}
+
+/// A node: the machine behind it and its addresses.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Node {
+    /// Slim metadata
+    #[serde(deserialize_with = "slim_metadata")]
+    pub metadata: ObjectMeta,
+    /// What the cloud controller filled in
+    #[serde(default)]
+    pub spec: NodeSpec,
+    /// What the kubelet says
+    #[serde(default)]
+    pub status: NodeStatus,
+}
+
+/// The part of a node's spec that names the machine.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    /// The cloud's id of the machine
+    #[serde(rename = "providerID")]
+    pub provider_id: Option<String>,
+}
+
+/// The part of a node's status that tells its address families.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    /// All addresses and names
+    #[serde(deserialize_with = "null_is_default")]
+    pub addresses: Vec<NodeAddress>,
+}
+
+/// One address or name of a node.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct NodeAddress {
+    /// An IP address, or a name
+    pub address: String,
+    /// `InternalIP`, `ExternalIP`, `Hostname`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// An Ingress of any group that Voyager reads.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Ingress {
+    /// `networking.k8s.io/v1`, `voyager.appscode.com/v1`, …; absent from the items of a list
+    #[serde(default, rename = "apiVersion")]
+    pub api_version: Option<String>,
+    /// Slim metadata
+    #[serde(deserialize_with = "slim_metadata")]
+    pub metadata: ObjectMeta,
+    /// What it asks for
+    #[serde(default)]
+    pub spec: IngressSpec,
+}
+
+/// The part of an Ingress that asks for ports and sources.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IngressSpec {
+    /// Voyager's rules, each with a port of its own
+    #[serde(deserialize_with = "null_is_default")]
+    pub rules: Vec<IngressSpecRule>,
+    /// Rejected by Voyager on `HostPort` since 2018; honoured where it does appear
+    #[serde(deserialize_with = "null_is_default")]
+    pub load_balancer_source_ranges: Vec<String>,
+}
+
+/// A rule of an Ingress.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct IngressSpecRule {
+    /// An HTTP frontend
+    pub http: Option<IngressFrontend>,
+    /// A TCP frontend (Voyager only)
+    pub tcp: Option<IngressFrontend>,
+}
+
+/// A frontend of an Ingress rule.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct IngressFrontend {
+    /// Its listening port; a number, or in older objects a string
+    pub port: Option<IntOrText>,
+}
+
+/// A number, or a text that may hold one.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum IntOrText {
+    /// A number
+    Int(i64),
+    /// A text
+    Text(String),
+}
+
+/// Names a Kubernetes object in messages, and as the object of an Event.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectRef {
+    /// For example `v1` or `voyager.appscode.com/v1`
+    pub api_version: Cow<'static, str>,
+    /// For example `Pod`
+    pub kind: Cow<'static, str>,
+    /// Empty for objects without a namespace
+    pub namespace: String,
+    /// The name
+    pub name: String,
+    /// The UID, if the object came from a cluster
+    pub uid: String,
+}
+
+impl std::fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+impl Ingress {
+    /// The API group: `networking.k8s.io`, `voyager.appscode.com`, `extensions`; empty if unknown.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        self.api_version.as_deref().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group)
+    }
+}
+
+fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    source: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(source)?.unwrap_or_default())
+}
+
+/// Metadata as it is kept: names, labels, owners, and the annotations that somebody here reads.
+fn slim_metadata<'de, D: Deserializer<'de>>(source: D) -> Result<ObjectMeta, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Slim {
+        name: Option<String>,
+        namespace: Option<String>,
+        uid: Option<String>,
+        resource_version: Option<String>,
+        labels: Option<BTreeMap<String, String>>,
+        annotations: Option<BTreeMap<String, String>>,
+        owner_references: Option<Vec<OwnerReference>>,
+    }
+    let slim = Slim::deserialize(source)?;
+    let annotations = slim.annotations.map(|all| {
+        all.into_iter()
+            .filter(|(name, _)| READ_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+            .collect()
+    });
+    Ok(ObjectMeta {
+        name: slim.name,
+        namespace: slim.namespace,
+        uid: slim.uid,
+        resource_version: slim.resource_version,
+        labels: slim.labels,
+        annotations,
+        owner_references: slim.owner_references,
+        ..ObjectMeta::default()
+    })
+}
+
+/// Annotations that are kept; `kubectl.kubernetes.io/last-applied-configuration` alone doubles an object.
+const READ_PREFIXES: [&str; 3] =
+    [DOMAIN, "ingress.appscode.com/", "service.beta.kubernetes.io/load-balancer-source-ranges"];
+
+/// Implements what kube's watcher asks of a type, for one whose API is known when compiling.
+macro_rules! core_resource {
+    ($kind:ident, $plural:literal, $scope:ty) => {
+        impl kube::Resource for $kind {
+            type DynamicType = ();
+            type Scope = $scope;
+            fn kind((): &()) -> Cow<'_, str> {
+                stringify!($kind).into()
+            }
+            fn group((): &()) -> Cow<'_, str> {
+                "".into()
+            }
+            fn version((): &()) -> Cow<'_, str> {
+                "v1".into()
+            }
+            fn plural((): &()) -> Cow<'_, str> {
+                $plural.into()
+            }
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+
+core_resource!(Pod, "pods", kube::core::NamespaceResourceScope);
+core_resource!(Node, "nodes", kube::core::ClusterResourceScope);
+
+/// The API is found by discovery: a cluster may serve any of three groups.
+impl kube::Resource for Ingress {
+    type DynamicType = ApiResource;
+    type Scope = kube::core::DynamicResourceScope;
+    fn kind(api: &ApiResource) -> Cow<'_, str> {
+        api.kind.as_str().into()
+    }
+    fn group(api: &ApiResource) -> Cow<'_, str> {
+        api.group.as_str().into()
+    }
+    fn version(api: &ApiResource) -> Cow<'_, str> {
+        api.version.as_str().into()
+    }
+    fn plural(api: &ApiResource) -> Cow<'_, str> {
+        api.plural.as_str().into()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}

@@ -1,0 +1,246 @@
+//! One pass: from what is known of the cluster to a cloud that follows it.
+//!
+//! Everything that decides is called from here and is pure; what is left is moving data.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use firewall_model::{
+    Compiled, Desired, FirewallProvider, Limits, Plan, PlanInput, Policy, ProviderError, Rejection, Resource,
+    World, check, plan,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::execute::{Outcome, execute};
+use crate::exposures::{Settings, exposures};
+use crate::grouping::{Grouped, grouped};
+use crate::linger::Linger;
+use crate::notice::Notice;
+use crate::objects::ObjectRef;
+use crate::watch::SharedIndex;
+
+type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
+
+/// What the administrator decides about reconciling.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Defaults and guardrails for intents
+    pub settings: Settings,
+    /// What may be changed at all
+    pub policy: Policy,
+    /// How much may close at once
+    pub limits: Limits,
+    /// How long a held mass close must stay the same before it goes ahead
+    pub mass_close_hold: Duration,
+    /// How long a membership outlives its pod
+    pub linger: Duration,
+}
+
+/// Brings one cloud in line, pass by pass. What it remembers between passes can be lost: that costs a
+/// repetition, never correctness.
+pub struct Reconciler<P: FirewallProvider> {
+    provider: P,
+    options: Options,
+    linger: Linger,
+    backoff: Backoff<Key<P>>,
+    failures: BTreeMap<Key<P>, ProviderError>,
+    /// The desired resources whose plan is held as a mass close, and since when.
+    held: Option<(World<P::Resource>, Instant)>,
+    started: Instant,
+}
+
+/// What is wanted and what is there: all that a plan is made of, and what to tell about it.
+pub struct Prospect<P: FirewallProvider> {
+    /// What the groups compile to
+    pub compiled: Compiled<P::Resource>,
+    /// The cloud as it is
+    pub observed: World<P::Resource>,
+    /// The groups, with the Kubernetes objects behind them
+    pub grouped: Grouped,
+    /// The plan, and which of its steps the check refuses
+    pub plan: Plan<P::Resource>,
+    /// Positions of refused steps
+    pub refused: BTreeSet<usize>,
+    /// What somebody must know
+    pub notices: BTreeSet<Notice>,
+    linger_ends: Option<Duration>,
+}
+
+/// What a pass came to.
+#[derive(Debug)]
+pub struct Pass {
+    /// What somebody must know
+    pub notices: BTreeSet<Notice>,
+    /// When the next pass is due although nothing changes
+    pub again: Option<Duration>,
+    /// Steps that the cloud accepted
+    pub applied: usize,
+    /// Steps that failed or were left out
+    pub undone: usize,
+}
+
+impl<P: FirewallProvider> Reconciler<P> {
+    /// A reconciler without memory.
+    pub fn new(provider: P, options: Options) -> Self {
+        let linger = Linger::new(options.linger);
+        let (backoff, failures) = (Backoff::default(), BTreeMap::new());
+        Self { provider, options, linger, backoff, failures, held: None, started: Instant::now() }
+    }
+
+    /// Reads cluster and cloud, and plans. Changes nothing in the cloud.
+    ///
+    /// # Errors
+    /// If the cloud cannot be observed; then nothing is known well enough to change anything.
+    pub async fn look(&mut self, index: &SharedIndex) -> Result<Prospect<P>, ProviderError> {
+        let (found, completeness) = {
+            let index = index.read();
+            (exposures(&index, &self.options.settings), index.completeness())
+        };
+        let mut grouped = grouped(&found.exposures, |id| self.provider.instance(id), completeness);
+        let (desired, linger_ends) = self.linger.extend(grouped.desired, self.started.elapsed());
+        grouped.desired = desired;
+        let observed = self.provider.observe(&grouped.desired.members()).await?;
+        let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
+        let (plan, refused) = self.plan(&grouped.desired, &compiled.resources, &observed.resources);
+        let mut notices: BTreeSet<Notice> = found.problems.into_iter().collect();
+        notices.extend(grouped.problems.iter().cloned());
+        for rejection in &compiled.rejections {
+            notices.extend(rejected(rejection, &grouped));
+        }
+        Ok(Prospect { compiled, observed: observed.resources, grouped, plan, refused, notices, linger_ends })
+    }
+
+    /// Plans and checks; a held mass close that has stayed the same for long enough is released.
+    fn plan(
+        &mut self,
+        desired: &Desired,
+        wanted: &World<P::Resource>,
+        observed: &World<P::Resource>,
+    ) -> (Plan<P::Resource>, BTreeSet<usize>) {
+        let now = Instant::now();
+        let mut limits = self.options.limits;
+        let held_long = self.held.as_ref().filter(|(held, _)| held == wanted).map(|(_, since)| now - *since);
+        limits.mass_close_released |= held_long.is_some_and(|held| held >= self.options.mass_close_hold);
+        let backoff = self.backoff.waiting(now);
+        let input = PlanInput {
+            desired: wanted,
+            observed,
+            completeness: &desired.completeness,
+            policy: self.options.policy,
+            limits,
+            backoff: &backoff,
+        };
+        let plan = plan(&input);
+        let violations = check(&input, &plan);
+        for violation in &violations {
+            tracing::error!("{violation}; the step is left out. This is a defect, please report it");
+        }
+        let held = |withheld: &firewall_model::Withheld<_>| {
+            matches!(withheld.waiting, firewall_model::Waiting::MassClose { .. })
+        };
+        if !plan.withheld.iter().any(held) {
+            self.held = None;
+        } else if held_long.is_none() {
+            self.held = Some((wanted.clone(), now));
+        }
+        (plan, violations.into_iter().map(|violation| violation.step).collect())
+    }
+
+    /// Looks, and carries the plan out until `stop`.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look); failures of single steps are notices, and tried again later.
+    pub async fn pass(
+        &mut self,
+        index: &SharedIndex,
+        stop: &CancellationToken,
+    ) -> Result<Pass, ProviderError> {
+        let prospect = self.look(index).await?;
+        let outcomes = execute(&self.provider, &prospect.plan, &prospect.refused, stop).await;
+        let (applied, undone) = self.learn(&prospect, &outcomes);
+        let mut notices = prospect.notices;
+        let by_label = prospect.grouped.objects_by_label();
+        for (key, error) in &self.failures {
+            let labels = labels::<P>(key, &prospect.compiled.resources, &prospect.observed);
+            let objects: BTreeSet<&ObjectRef> =
+                labels.iter().filter_map(|label| by_label.get(label).copied()).flatten().collect();
+            notices.extend(objects.into_iter().map(|object| Notice {
+                object: object.clone(),
+                reason: error.reason().to_owned(),
+                message: error.to_string(),
+            }));
+        }
+        let now = Instant::now();
+        let hold_ends =
+            self.held.as_ref().map(|(_, since)| self.options.mass_close_hold.saturating_sub(now - *since));
+        let again = [prospect.linger_ends, self.backoff.next(now), hold_ends].into_iter().flatten().min();
+        Ok(Pass { notices, again, applied, undone })
+    }
+
+    /// Logs what became of each step, and remembers what failed. Returns how many were applied, and not.
+    fn learn(&mut self, prospect: &Prospect<P>, outcomes: &[Outcome]) -> (usize, usize) {
+        let now = Instant::now();
+        let (mut applied_steps, mut undone) = (0, 0);
+        for (step, outcome) in prospect.plan.steps.iter().zip(outcomes) {
+            let key = step.action.key();
+            match outcome {
+                Outcome::Applied(applied) => {
+                    applied_steps += 1;
+                    self.backoff.worked(&key);
+                    self.failures.remove(&key);
+                    let ids = applied.ids.join(" ");
+                    tracing::info!(resource = %key, ids, "{}: {}", step.action.verb(), step.why);
+                    for note in &applied.notes {
+                        tracing::warn!(resource = %key, "{note}");
+                    }
+                }
+                Outcome::Failed(error) => {
+                    undone += 1;
+                    tracing::warn!(resource = %key, reason = error.reason(), "{}: {error}", step.action.verb());
+                    self.backoff.failed(key.clone(), error, now);
+                    self.failures.insert(key, error.clone());
+                }
+                Outcome::LeftOut | Outcome::Stopped => {
+                    undone += 1;
+                    tracing::debug!(resource = %key, "{} left out: {outcome:?}", step.action.verb());
+                }
+            }
+        }
+        for withheld in &prospect.plan.withheld {
+            tracing::info!(resource = %withheld.key, "stays as it is: {}", withheld.waiting);
+        }
+        let known = |key: &Key<P>| {
+            prospect.compiled.resources.contains_key(key) || prospect.observed.contains_key(key)
+        };
+        self.backoff.retain(known);
+        self.failures.retain(|key, _| known(key));
+        (applied_steps, undone)
+    }
+}
+
+/// A rejection is told to the node if it is about one, and to whatever asked for the group.
+fn rejected(rejection: &Rejection, grouped: &Grouped) -> Vec<Notice> {
+    let node = rejection.instance.as_ref().and_then(|instance| grouped.nodes.get(instance));
+    let objects = node.into_iter().chain(grouped.objects.get(&rejection.group).into_iter().flatten());
+    objects
+        .map(|object| Notice {
+            object: object.clone(),
+            reason: rejection.reason.to_owned(),
+            message: format!("{}: {}", rejection.group, rejection.message),
+        })
+        .collect()
+}
+
+/// The groups that a resource serves, by itself or through what it refers to.
+fn labels<P: FirewallProvider>(
+    key: &Key<P>,
+    wanted: &World<P::Resource>,
+    observed: &World<P::Resource>,
+) -> BTreeSet<String> {
+    let resources = || [wanted.get(key), observed.get(key)].into_iter().flatten();
+    let referred = resources().flat_map(Resource::refers_to).collect::<Vec<_>>();
+    let referred = referred.iter().flat_map(|key| [wanted.get(key), observed.get(key)]).flatten();
+    resources().chain(referred).flat_map(Resource::serves).collect()
+}

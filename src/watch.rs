@@ -1,0 +1,231 @@
+//! Follows the Kubernetes API: keeps the index true to the cluster, and says when it is not.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use futures::TryStreamExt;
+use kube::api::ApiResource;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use crate::index::{Index, Object, Watch};
+use crate::objects::Ingress;
+
+/// Groups that can hold Voyager Ingresses, with the versions to read, the best first.
+const INGRESS_APIS: [(&str, &[&str]); 2] =
+    [("networking.k8s.io", &["v1"]), ("voyager.appscode.com", &["v1", "v1beta1"])];
+
+/// How often the served APIs are looked up: a CRD installed later is found within this time.
+const DISCOVERY_INTERVAL: Duration = Duration::from_mins(2);
+
+/// The index, shared by the watches that feed it and the loop that reads it.
+#[derive(Clone, Default)]
+pub struct SharedIndex(Arc<(Mutex<Index>, Notify)>);
+
+impl SharedIndex {
+    /// Wraps an index.
+    #[must_use]
+    pub fn new(index: Index) -> Self {
+        Self(Arc::new((Mutex::new(index), Notify::new())))
+    }
+
+    /// The index; hold the guard briefly, every watch waits for it.
+    pub fn read(&self) -> MutexGuard<'_, Index> {
+        // A panic while the lock was held has aborted that watch, and its content is no worse than before.
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the index, and wakes the reader if `change` says that something changed.
+    pub fn update(&self, change: impl FnOnce(&mut Index) -> bool) {
+        if change(&mut self.read()) {
+            self.0.1.notify_one();
+        }
+    }
+
+    /// Waits for a change since the last call.
+    pub async fn changed(&self) {
+        self.0.1.notified().await;
+    }
+}
+
+/// What has to be listed before anything is complete: every Ingress API too, until discovery has said that the
+/// cluster does not serve it.
+pub fn expected() -> impl Iterator<Item = Watch> {
+    let groups = INGRESS_APIS.into_iter().map(|(group, _)| Watch::Ingresses(group.to_owned()));
+    [Watch::Pods, Watch::Nodes].into_iter().chain(groups)
+}
+
+/// Watches pods, nodes and whichever Ingress APIs the cluster serves, for ever.
+pub async fn cluster(client: Client, index: SharedIndex) {
+    let pods = watcher::Config::default()
+        // A pod without a node binds nothing, a finished one nothing any more.
+        .fields("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed");
+    let follow_pods = follow(Api::all(client.clone()), pods, Watch::Pods, Object::Pod, &index);
+    let nodes = Api::all(client.clone());
+    let follow_nodes = follow(nodes, watcher::Config::default(), Watch::Nodes, Object::Node, &index);
+    tokio::join!(follow_pods, follow_nodes, ingresses(client, &index));
+}
+
+/// Keeps one watch per served Ingress API.
+async fn ingresses(client: Client, index: &SharedIndex) {
+    let mut followed: BTreeMap<String, (ApiResource, AbortOnDrop)> = BTreeMap::new();
+    loop {
+        for (group, versions) in INGRESS_APIS {
+            match served(&client, group, versions).await {
+                Ok(Some(api)) if followed.get(group).is_some_and(|(current, _)| *current == api) => {}
+                Ok(Some(api)) => {
+                    let task = tokio::spawn(follow_ingresses(client.clone(), api.clone(), index.clone()));
+                    followed.insert(group.to_owned(), (api, AbortOnDrop(task.abort_handle())));
+                }
+                Ok(None) => {
+                    followed.remove(group);
+                    index.update(|index| index.forget(&Watch::Ingresses(group.to_owned())));
+                }
+                Err(error) => {
+                    let gap = format!("looking up the served APIs failed: {error}");
+                    tracing::warn!(api = group, "{gap}");
+                    if !followed.contains_key(group) {
+                        index.update(|index| index.broken(Watch::Ingresses(group.to_owned()), gap));
+                    }
+                }
+            }
+        }
+        let missing = followed.is_empty();
+        tokio::time::sleep(if missing { Duration::from_secs(5) } else { DISCOVERY_INTERVAL }).await;
+    }
+}
+
+async fn follow_ingresses(client: Client, api: ApiResource, index: SharedIndex) {
+    let watch = Watch::Ingresses(api.group.clone());
+    index.update(|index| index.expect(watch.clone()));
+    let version = api.api_version.clone();
+    let object = move |mut ingress: Ingress| {
+        ingress.api_version = Some(version.clone());
+        Object::Ingress(ingress)
+    };
+    follow(Api::all_with(client, &api), watcher::Config::default(), watch, object, &index).await;
+}
+
+/// The best served version of a group's Ingress API; `None` if the cluster serves none.
+async fn served(client: &Client, group: &str, versions: &[&str]) -> Result<Option<ApiResource>, kube::Error> {
+    let groups = client.list_api_groups().await?;
+    let Some(found) = groups.groups.into_iter().find(|candidate| candidate.name == group) else {
+        return Ok(None);
+    };
+    for version in versions.iter().filter(|wanted| found.versions.iter().any(|v| v.version == **wanted)) {
+        let resources = client.list_api_group_resources(&format!("{group}/{version}")).await?;
+        if let Some(resource) = resources.resources.iter().find(|resource| resource.name == "ingresses") {
+            return Ok(Some(ApiResource {
+                group: group.to_owned(),
+                version: (*version).to_owned(),
+                api_version: format!("{group}/{version}"),
+                kind: resource.kind.clone(),
+                plural: resource.name.clone(),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// Follows one kind for ever. Whatever breaks the watch marks its knowledge as partial, until everything has
+/// been listed again.
+async fn follow<K>(
+    api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
+    watch: Watch,
+    object: impl Fn(K) -> Object,
+    index: &SharedIndex,
+) where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Clone,
+{
+    let delays = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(Duration::from_secs(30))
+        .with_jitter()
+        .without_max_times();
+    let mut delay = delays.build();
+    loop {
+        let mut listed = Vec::new();
+        let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
+        let broken = loop {
+            let event = match events.try_next().await {
+                Ok(Some(event)) => event,
+                Ok(None) => break "the stream ended".to_owned(),
+                Err(error) => break causes(&error),
+            };
+            match event {
+                Event::Init => listed.clear(),
+                Event::InitApply(guard) => listed.extend(parsed(&watch, guard).map(&object)),
+                Event::InitDone => {
+                    let listed = std::mem::take(&mut listed);
+                    tracing::debug!(%watch, objects = listed.len(), "listed");
+                    index.update(|index| index.reset(watch.clone(), listed));
+                    delay = delays.build();
+                }
+                Event::Apply(guard) => {
+                    if let Some(kind) = parsed(&watch, guard) {
+                        index.update(|index| index.apply(&watch, object(kind)));
+                    }
+                }
+                Event::Delete(guard) => {
+                    if let Some(kind) = parsed(&watch, guard) {
+                        index.update(|index| index.delete(&watch, &object(kind)));
+                    }
+                }
+            }
+        };
+        tracing::warn!(%watch, "the watch broke and will be listed again: {broken}");
+        index.update(|index| index.broken(watch.clone(), broken));
+        tokio::time::sleep(delay.next().unwrap_or(Duration::from_secs(30))).await;
+    }
+}
+
+/// An object that does not parse is skipped: it must not blind the controller to all others of its kind.
+fn parsed<K: Resource>(watch: &Watch, guard: DeserializeGuard<K>) -> Option<K> {
+    match guard.0 {
+        Ok(object) => Some(object),
+        Err(invalid) => {
+            let namespace = invalid.metadata.namespace.as_deref().unwrap_or("");
+            let name = invalid.metadata.name.as_deref().unwrap_or("");
+            tracing::warn!(%watch, namespace, name, "ignored, because it cannot be read: {}", invalid.error);
+            None
+        }
+    }
+}
+
+/// The error with all its causes: kube's own text names the phase, only the cause says what is wrong.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Waits until the index has been complete once.
+pub async fn synced(index: &SharedIndex) {
+    while !index.read().is_synced() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

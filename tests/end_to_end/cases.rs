@@ -1,0 +1,170 @@
+//! Annotated pods: opened, moved, closed, repaired, and nothing else touched.
+
+use std::time::Duration;
+
+use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+use serde_json::json;
+
+use crate::cluster::pod;
+use crate::world::{CLUSTER, Mode, World};
+
+const ANYWHERE_8086: &[&str] = &["tcp/8086 0.0.0.0/0", "tcp/8086 ::/0"];
+
+fn host_port_8086(name: &str, node: &str) -> serde_json::Value {
+    let expose = json!({ "hostport-firewall.dev/expose": "8086" });
+    pod(name, node, expose, json!([{ "containerPort": 8086, "hostPort": 8086 }]))
+}
+
+async fn a_port_follows_its_pod(mode: Mode) {
+    let world = World::start(mode, 2).await;
+    let [a, b] = &world.machines[..] else { panic!("two machines") };
+    let _controller = world.controller(&[]);
+    world.cluster.run(host_port_8086("web", &a.name)).await;
+    world.opens(a, ANYWHERE_8086).await;
+    world.opens(b, &[]).await;
+
+    world.cluster.stop("web").await;
+    world.cluster.run(host_port_8086("web", &b.name)).await;
+    world.opens(b, ANYWHERE_8086).await;
+    world.opens(a, &[]).await;
+
+    let ssh = json!({ "hostport-firewall.dev/expose": "9890" });
+    world.cluster.run(pod("ssh", &a.name, ssh, json!([{ "containerPort": 22, "hostPort": 9890 }]))).await;
+    world.opens(a, &["tcp/9890 0.0.0.0/0", "tcp/9890 ::/0"]).await;
+
+    let calls = world.settled().await;
+    let attached = calls.iter().filter(|call| call.starts_with("Modify")).count();
+    let created = calls.iter().filter(|call| *call == "CreateSecurityGroup").count();
+    // The seed itself creates one group for each of the two machines.
+    match mode {
+        Mode::Attach => assert!(attached > 0 && created > 2, "{calls:?}"),
+        Mode::Shared => {
+            assert!(attached == 0 && created == 2, "shared mode neither creates nor attaches: {calls:?}")
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn a_port_follows_its_pod_by_attached_groups() {
+    a_port_follows_its_pod(Mode::Attach).await;
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn a_port_follows_its_pod_by_rules_in_shared_groups() {
+    a_port_follows_its_pod(Mode::Shared).await;
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn only_what_an_intent_names_is_opened() {
+    let world = World::start(Mode::Attach, 2).await;
+    let [a, b] = &world.machines[..] else { panic!("two machines") };
+    let _controller = world.controller(&[]);
+    let on_host = |name: &str, node: &str, annotations, ports| {
+        let mut pod = pod(name, node, annotations, ports);
+        pod["spec"]["hostNetwork"] = json!(true);
+        pod
+    };
+    let exporter = on_host("node-exporter", &a.name, json!({}), json!([{ "containerPort": 9100 }]));
+    world.cluster.run(exporter).await;
+    for machine in [a, b] {
+        let ports = json!([
+            { "name": "http", "containerPort": 80 },
+            { "name": "https", "containerPort": 443 },
+            { "name": "metrics", "containerPort": 10254 },
+            { "name": "webhook", "containerPort": 8443 },
+        ]);
+        let expose = json!({ "hostport-firewall.dev/expose": "http, https" });
+        let mut ingress = on_host(&format!("ingress-nginx-{}", machine.name), &machine.name, expose, ports);
+        ingress["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "ingress-nginx", "controller": true,
+            "uid": "7d1e7b5a-0000-4000-8000-000000000001",
+        }]);
+        world.cluster.run(ingress).await;
+    }
+    let open = ["tcp/80 0.0.0.0/0", "tcp/80 ::/0", "tcp/443 0.0.0.0/0", "tcp/443 ::/0"];
+    world.opens(a, &open).await;
+    world.opens(b, &open).await;
+    assert_eq!(world.cloud.owned_groups(CLUSTER).await.len(), 1, "pods of one DaemonSet share one group");
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn a_controller_killed_between_calls_converges_when_it_starts_again() {
+    let world = World::start(Mode::Attach, 2).await;
+    let [a, b] = &world.machines[..] else { panic!("two machines") };
+    for survived in 1..=4 {
+        let before = world.cloud.mutations().len();
+        let controller = world.controller(&[]);
+        world.cluster.run(host_port_8086("web", &a.name)).await;
+        for _ in 0..20_000 {
+            if world.cloud.mutations().len() >= before + survived {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        controller.kill();
+        world.cluster.stop("web").await;
+        world.cluster.run(host_port_8086("web", &b.name)).await;
+        let controller = world.controller(&[]);
+        world.opens(b, ANYWHERE_8086).await;
+        world.opens(a, &[]).await;
+        world.cluster.stop("web").await;
+        world.opens(b, &[]).await;
+        assert!(controller.terminate(), "a controller that is asked to end does so with success");
+        assert_eq!(world.cloud.owned_groups(CLUSTER).await, [""; 0], "nothing is left");
+    }
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn drift_is_repaired_within_a_resync_and_others_are_left_alone() {
+    let world = World::start(Mode::Attach, 2).await;
+    let [a, b] = &world.machines[..] else { panic!("two machines") };
+    world.cloud.meddle(&a.node_group, 10250, "10.20.0.0/16", true).await;
+    let another = TagSpecification::builder()
+        .resource_type(ResourceType::SecurityGroup)
+        .tags(Tag::builder().key("hostport-firewall.dev/cluster").value("another").build())
+        .build();
+    let vpc = world.cloud.ec2.describe_security_groups().group_ids(&a.node_group).send().await.unwrap();
+    let vpc = vpc.security_groups()[0].vpc_id().unwrap();
+    let call =
+        world.cloud.ec2.create_security_group().group_name("another").description("another").vpc_id(vpc);
+    let another = call.tag_specifications(another).send().await.unwrap().group_id.unwrap();
+    world.cloud.meddle(&another, 8086, "0.0.0.0/0", true).await;
+    let foreign = world.cloud.foreign_groups(CLUSTER).await;
+
+    let controller = world.controller(&["--resync", "2s"]);
+    world.cluster.run(host_port_8086("web", &a.name)).await;
+    let expected = ["tcp/8086 0.0.0.0/0", "tcp/8086 ::/0", "tcp/10250 10.20.0.0/16"];
+    world.opens(a, &expected).await;
+
+    let [owned] = &world.cloud.owned_groups(CLUSTER).await[..] else { panic!("one group") };
+    world.cloud.meddle(owned, 8086, "0.0.0.0/0", false).await;
+    world.opens(a, &expected).await;
+    world.cloud.meddle(owned, 2222, "203.0.113.0/24", true).await;
+    world.opens(a, &expected).await;
+
+    world.cluster.stop("web").await;
+    world.opens(a, &["tcp/10250 10.20.0.0/16"]).await;
+    drop(controller);
+    assert_eq!(world.cloud.foreign_groups(CLUSTER).await, foreign, "groups of others have changed");
+    assert_eq!(world.cloud.groups(a).await, [a.node_group.clone()]);
+    assert_eq!(world.cloud.groups(b).await, [b.node_group.clone()]);
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn nothing_is_called_while_nothing_changes() {
+    let world = World::start(Mode::Attach, 2).await;
+    let a = &world.machines[0];
+    let _controller = world.controller(&["--resync", "5s"]);
+    world.cluster.run(host_port_8086("web", &a.name)).await;
+    world.opens(a, ANYWHERE_8086).await;
+    let calls = world.settled().await;
+    // Two minutes, with a comparison every five seconds: 24 chances to do something needless.
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    assert_eq!(world.cloud.mutations(), calls);
+}

@@ -1,0 +1,150 @@
+//! The Kubernetes side of a test: objects made as the administrator, and the controller's own credentials.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, Discovery};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cloud::Machine;
+use crate::process::{ControlPlane, root};
+
+/// Where deploy/ puts the controller.
+pub const NAMESPACE: &str = "hostport-firewall";
+
+/// A running control plane with the controller's permissions installed, and nothing else in it.
+pub struct Cluster {
+    _plane: ControlPlane,
+    pub client: Client,
+    dir: TempDir,
+}
+
+impl Cluster {
+    pub async fn start() -> Self {
+        let plane = ControlPlane::start();
+        let admin = Kubeconfig::read_from(plane.kubeconfig()).expect("the administrator's kubeconfig");
+        let config = Config::from_custom_kubeconfig(admin, &KubeConfigOptions::default());
+        let client = Client::try_from(config.await.expect("a usable kubeconfig")).expect("a client");
+        let dir = TempDir::with_prefix("kubeconfig-").expect("a temporary folder");
+        let admin = plane.kubeconfig();
+        let cluster = Self { _plane: plane, client, dir };
+        cluster.apply(&root().join("deploy/rbac.yaml")).await;
+        cluster.write_kubeconfig(&admin).await;
+        cluster
+    }
+
+    /// The kubeconfig by which the controller is its ServiceAccount.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.path().join("kubeconfig")
+    }
+
+    async fn write_kubeconfig(&self, admin: &Path) {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let request: TokenRequest =
+            serde_json::from_value(json!({ "spec": { "audiences": [] } })).expect("a request");
+        let issued =
+            accounts.create_token_request("hostport-firewall", &PostParams::default(), &request).await;
+        let token = issued.expect("a token is issued").status.expect("it is filled in").token;
+        let text = std::fs::read_to_string(admin).expect("the administrator's kubeconfig");
+        let mut config: Value = serde_saphyr::from_str(&text).expect("valid YAML");
+        config["users"][0]["user"]["token"] = token.into();
+        std::fs::write(self.kubeconfig(), config.to_string()).expect("the kubeconfig can be written");
+    }
+
+    /// Applies a manifest file of several documents.
+    pub async fn apply(&self, path: &Path) {
+        let text =
+            std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        for document in serde_saphyr::from_multiple::<Value>(&text).expect("valid YAML") {
+            self.create(document).await;
+        }
+    }
+
+    /// Creates or changes any object.
+    pub async fn create(&self, object: Value) {
+        let discovery = Discovery::new(self.client.clone()).run().await.expect("the served APIs");
+        let object: DynamicObject = serde_json::from_value(object).expect("an object");
+        let types = object.types.clone().expect("apiVersion and kind");
+        let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
+        let kind = kube::core::GroupVersionKind::gvk(group, version, &types.kind);
+        let (api, capabilities) =
+            discovery.resolve_gvk(&kind).unwrap_or_else(|| panic!("{kind:?} is not served"));
+        let name = object.metadata.name.clone().expect("a name");
+        let api: Api<DynamicObject> = match capabilities.scope {
+            kube::discovery::Scope::Cluster => Api::all_with(self.client.clone(), &api),
+            kube::discovery::Scope::Namespaced => {
+                let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+                Api::namespaced_with(self.client.clone(), &namespace, &api)
+            }
+        };
+        let parameters = PatchParams::apply("test").force();
+        api.patch(&name, &parameters, &Patch::Apply(&object))
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    /// Registers a machine as a node, as its kubelet and the cloud controller would.
+    pub async fn join(&self, machine: &Machine) {
+        self.join_as(machine.node.clone()).await;
+    }
+
+    /// Registers any node.
+    pub async fn join_as(&self, node: Value) {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let full: Node = serde_json::from_value(node.clone()).expect("a node");
+        let created = nodes.create(&PostParams::default(), &full).await.expect("the node is created");
+        let name = created.metadata.name.expect("a name");
+        let status = Patch::Merge(json!({ "status": node["status"] }));
+        nodes.patch_status(&name, &PatchParams::default(), &status).await.expect("the node has addresses");
+    }
+
+    /// Creates a pod that is bound to a node.
+    pub async fn run(&self, pod: Value) {
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
+        pods.create(&PostParams::default(), &pod).await.expect("the pod is created");
+    }
+
+    /// Deletes a pod at once, as a kubelet that confirms it would.
+    pub async fn stop(&self, name: &str) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
+        pods.delete(name, &DeleteParams::default().grace_period(0)).await.expect("the pod is deleted");
+    }
+
+    /// Waits for an Event on an object whose text contains `text`.
+    pub async fn event(&self, kind: &str, name: &str, text: &str) {
+        let events: Api<Event> = Api::all(self.client.clone());
+        let mut found = Vec::new();
+        for _ in 0..120 {
+            let all = events.list(&kube::api::ListParams::default()).await.expect("events");
+            let regarding = |event: &Event| {
+                let object = event.regarding.clone().unwrap_or_default();
+                object.kind.as_deref() == Some(kind) && object.name.as_deref() == Some(name)
+            };
+            found = all.items.into_iter().filter(regarding).filter_map(|event| event.note).collect();
+            if found.iter().any(|note| note.contains(text)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        panic!("no Event on {kind} {name} says {text:?}; it has {found:#?}");
+    }
+}
+
+/// A pod with one container; `ports` are its container ports.
+pub fn pod(name: &str, node: &str, annotations: Value, ports: Value) -> Value {
+    json!({
+        "metadata": { "name": name, "annotations": annotations },
+        "spec": {
+            "nodeName": node,
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{ "name": "main", "image": "example.invalid/image", "ports": ports }],
+        },
+    })
+}

@@ -1,0 +1,82 @@
+//! Voyager's HostPort Ingress: the ports it asks for, from the sources it names, and never its own tools' ports.
+
+use serde_json::{Value, json};
+
+use crate::cluster::pod;
+use crate::world::{Mode, World};
+
+/// An HAProxy pod as Voyager's operator makes it, with stats and exporter on.
+fn haproxy(name: &str, node: &str) -> Value {
+    let ports = json!([
+        { "name": "tcp-80", "containerPort": 80 },
+        { "name": "tcp-443", "containerPort": 443 },
+        { "name": "stats", "containerPort": 56789 },
+    ]);
+    let mut pod = pod(name, node, json!({}), ports);
+    pod["metadata"]["labels"] =
+        json!({ "origin": "voyager", "origin-name": "shop", "origin-api-group": "networking.k8s.io" });
+    pod["spec"]["hostNetwork"] = json!(true);
+    pod["spec"]["containers"][0]["name"] = json!("haproxy");
+    pod["spec"]["containers"].as_array_mut().expect("containers").push(json!({
+        "name": "exporter", "image": "example.invalid/exporter", "ports": [{ "name": "http", "containerPort": 56790 }],
+    }));
+    pod
+}
+
+fn ingress(sources: &str) -> Value {
+    let backend = json!({ "service": { "name": "shop", "port": { "number": 80 } } });
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": { "name": "shop", "namespace": "default", "annotations": {
+            "ingress.appscode.com/type": "HostPort",
+            "ingress.appscode.com/stats": "true",
+            "hostport-firewall.dev/source-ranges": sources,
+        } },
+        "spec": {
+            "tls": [{ "hosts": ["shop.example"], "secretName": "shop" }],
+            "rules": [{ "host": "shop.example", "http": { "paths": [
+                { "path": "/", "pathType": "Prefix", "backend": backend },
+            ] } }],
+        },
+    })
+}
+
+async fn a_voyager_ingress_opens_its_ports(mode: Mode) {
+    let world = World::start(mode, 3).await;
+    let [a, b, c] = &world.machines[..] else { panic!("three machines") };
+    let _controller = world.controller(&[]);
+    world.cluster.create(ingress("192.0.2.0/24, 2001:db8:1::/48")).await;
+    world.cluster.run(haproxy("voyager-shop-1", &a.name)).await;
+    world.cluster.run(haproxy("voyager-shop-2", &b.name)).await;
+    let open =
+        ["tcp/80 192.0.2.0/24", "tcp/80 2001:db8:1::/48", "tcp/443 192.0.2.0/24", "tcp/443 2001:db8:1::/48"];
+    world.opens(a, &open).await;
+    world.opens(b, &open).await;
+    world.opens(c, &[]).await;
+
+    let before = world.settled().await;
+    world.cluster.create(ingress("198.51.100.0/24")).await;
+    for machine in [a, b] {
+        world.opens(machine, &["tcp/80 198.51.100.0/24", "tcp/443 198.51.100.0/24"]).await;
+    }
+    let calls = world.settled().await.split_off(before.len());
+    let groups = if mode == Mode::Attach { 1 } else { 2 };
+    let mut expected = vec!["AuthorizeSecurityGroupIngress"; groups];
+    expected.extend(vec!["RevokeSecurityGroupIngress"; groups]);
+    let mut sorted = calls.clone();
+    sorted.sort();
+    assert_eq!(sorted, expected, "one Authorize and one Revoke for each group, nothing else: {calls:?}");
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn a_voyager_ingress_opens_its_ports_by_attached_groups() {
+    a_voyager_ingress_opens_its_ports(Mode::Attach).await;
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn a_voyager_ingress_opens_its_ports_by_rules_in_shared_groups() {
+    a_voyager_ingress_opens_its_ports(Mode::Shared).await;
+}
