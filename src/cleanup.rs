@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use firewall_model::{
-    Completeness, Desired, FirewallProvider, Limits, Plan, PlanInput, Policy, ProviderError, check, plan,
+    Completeness, Desired, FirewallProvider, Limits, Plan, PlanInput, Policy, ProviderError, Step, check,
+    plan,
 };
 use thiserror::Error;
 use tokio::time::sleep;
@@ -53,19 +54,14 @@ pub async fn remove<P: FirewallProvider>(provider: &P) -> Result<(), CleanupErro
             tracing::info!("nothing of this cluster is left");
             return Ok(());
         }
-        let outcomes = execute(provider, &plan, &refused, &CancellationToken::new()).await;
-        for (step, outcome) in plan.steps.iter().zip(outcomes) {
-            match outcome {
-                Outcome::Applied(_) => {
-                    tracing::info!("removed: {} {}", step.action.verb(), step.action.key())
-                }
-                Outcome::Failed(error) => {
-                    tracing::warn!("{error}");
-                    left = error.to_string();
-                }
-                Outcome::LeftOut | Outcome::Stopped => {}
+        let mut tell = |step: &Step<P::Resource>, outcome: &Outcome| match outcome {
+            Outcome::Failed(error) => {
+                tracing::warn!("{error}");
+                left = error.to_string();
             }
-        }
+            _ => tracing::info!("removed: {} {}", step.action.verb(), step.action.key()),
+        };
+        execute(provider, &plan, &refused, &CancellationToken::new(), &mut tell).await;
     }
     Err(CleanupError::Left(left))
 }

@@ -235,12 +235,12 @@ impl CloudArgs {
             }),
         };
         AwsConfig {
-            cluster: self.cluster_name.clone(),
             mode,
             region: self.aws_region.clone(),
             slots_per_interface: self.aws_groups_per_interface.into(),
             rules_per_group: self.aws_rules_per_group.into(),
             allow_untagged_node_groups: self.aws_allow_untagged_node_groups,
+            ..AwsConfig::new(&self.cluster_name)
         }
     }
 }

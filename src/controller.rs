@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use firewall_model::FirewallProvider;
+use firewall_model::{FirewallProvider, ProviderError};
 use kube::Client;
 use thiserror::Error;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -13,7 +13,7 @@ use crate::index::Index;
 use crate::lease::Election;
 use crate::manifests::{self, ManifestError, Manifests};
 use crate::notice::Notices;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Pass, Reconciler};
 use crate::watch::{self, SharedIndex};
 
 /// A burst of changes is over when nothing has changed for this long…
@@ -21,6 +21,9 @@ const QUIET: Duration = Duration::from_millis(200);
 
 /// …or when it has lasted this long: a rollout over many nodes must not hold back its own first node.
 const LONGEST_BURST: Duration = Duration::from_secs(2);
+
+/// How long a pass goes on whatever changes: each begins with reading the cloud, and must do more than that.
+const UNINTERRUPTED: Duration = Duration::from_secs(10);
 
 /// How long to wait after the cloud could not be observed, first and at most.
 const UNOBSERVED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
@@ -136,14 +139,15 @@ async fn reconcile<P: FirewallProvider>(
     }
     let mut unobserved = UNOBSERVED.0;
     while !stop.is_cancelled() {
-        let pause = match reconciler.pass(index, stop).await {
+        let (result, changed) = interruptible(&mut reconciler, index, stop).await;
+        let pause = match result {
             Ok(pass) => {
                 unobserved = UNOBSERVED.0;
                 if pass.applied + pass.undone > 0 {
                     tracing::info!(applied = pass.applied, undone = pass.undone, "reconciled");
                 }
                 notices.say(pass.notices).await;
-                pass.again.unwrap_or(resync).min(resync)
+                if changed { Duration::ZERO } else { pass.again.unwrap_or(resync).min(resync) }
             }
             Err(error) => {
                 tracing::warn!(
@@ -159,6 +163,28 @@ async fn reconcile<P: FirewallProvider>(
             () = stop.cancelled() => {}
             () = sleep(pause) => {}
             () = burst(index) => {}
+        }
+    }
+}
+
+/// One pass. Where calls are scarce it can take many minutes: then a change of the cluster ends it early, so that
+/// what is new is planned together with what is left. Also returns whether that happened.
+async fn interruptible<P: FirewallProvider>(
+    reconciler: &mut Reconciler<P>,
+    index: &SharedIndex,
+    stop: &CancellationToken,
+) -> (Result<Pass, ProviderError>, bool) {
+    let interrupt = stop.child_token();
+    let mut pass = std::pin::pin!(reconciler.pass(index, &interrupt));
+    let long = async {
+        sleep(UNINTERRUPTED).await;
+        burst(index).await;
+    };
+    tokio::select! {
+        result = &mut pass => (result, false),
+        () = long => {
+            interrupt.cancel();
+            (pass.await, true)
         }
     }
 }

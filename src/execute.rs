@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_model::{Applied, FirewallProvider, Plan, ProviderError};
+use firewall_model::{Applied, Dependency, FirewallProvider, Plan, ProviderError, Resource, Step};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
@@ -24,13 +24,14 @@ pub enum Outcome {
     Stopped,
 }
 
-/// Applies every step but the `refused` ones, each after those it waits for, and returns what became of each.
-/// On `stop`, steps under way are finished and no others begin.
+/// Applies every step but the `refused` ones, each after those it waits for, tells `ended` of each as it ends, and
+/// returns what became of all. On `stop`, steps under way are finished and no others begin.
 pub async fn execute<P: FirewallProvider>(
     provider: &P,
     plan: &Plan<P::Resource>,
     refused: &BTreeSet<usize>,
     stop: &CancellationToken,
+    mut ended: impl FnMut(&Step<P::Resource>, &Outcome),
 ) -> Vec<Outcome> {
     let mut schedule = Schedule::new(plan, refused);
     let mut running = FuturesUnordered::new();
@@ -40,16 +41,15 @@ pub async fn execute<P: FirewallProvider>(
             let action = &plan.steps[position].action;
             running.push(async move { (position, provider.apply(action).await) });
         }
-        match running.next().await {
-            Some((position, Ok(applied))) => schedule.ended(position, Outcome::Applied(applied)),
-            Some((position, Err(error))) => schedule.ended(position, Outcome::Failed(error)),
-            None => return schedule.outcomes(),
-        }
+        let Some((position, result)) = running.next().await else { return schedule.outcomes() };
+        let outcome = result.map_or_else(Outcome::Failed, Outcome::Applied);
+        ended(&plan.steps[position], &outcome);
+        schedule.ended(position, outcome);
     }
 }
 
 /// Which steps have ended, and which may begin.
-struct Schedule<'a, R: firewall_model::Resource> {
+struct Schedule<'a, R: Resource> {
     plan: &'a Plan<R>,
     refused: &'a BTreeSet<usize>,
     /// How many of the steps that a step waits for have not ended.
@@ -59,7 +59,7 @@ struct Schedule<'a, R: firewall_model::Resource> {
     outcomes: Vec<Option<Outcome>>,
 }
 
-impl<'a, R: firewall_model::Resource> Schedule<'a, R> {
+impl<'a, R: Resource> Schedule<'a, R> {
     fn new(plan: &'a Plan<R>, refused: &'a BTreeSet<usize>) -> Self {
         let count = plan.steps.len();
         let mut schedule = Self {
@@ -84,7 +84,7 @@ impl<'a, R: firewall_model::Resource> Schedule<'a, R> {
     /// The lowest step that may begin now.
     fn next(&mut self, stopping: bool) -> Option<usize> {
         while let Some(position) = self.ready.pop_first() {
-            let failed = |other: &firewall_model::Dependency| {
+            let failed = |other: &Dependency| {
                 other.must_succeed && !matches!(self.outcomes[other.step], Some(Outcome::Applied(_)))
             };
             if stopping {
@@ -132,7 +132,7 @@ mod tests {
     async fn outcomes(cloud: &MemoryCloud, desired: &Desired, stop: &CancellationToken) -> Vec<Outcome> {
         let provider = cloud.provider("c");
         let (plan, _) = planned(&provider, desired).await.unwrap();
-        execute(&provider, &plan, &BTreeSet::new(), stop).await
+        execute(&provider, &plan, &BTreeSet::new(), stop, |_, _| {}).await
     }
 
     #[tokio::test]

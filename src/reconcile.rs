@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use firewall_model::{
     Compiled, Desired, FirewallProvider, Limits, Plan, PlanInput, Policy, ProviderError, Rejection, Resource,
-    World, check, plan,
+    Step, World, check, plan,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -44,8 +44,7 @@ pub struct Reconciler<P: FirewallProvider> {
     provider: P,
     options: Options,
     linger: Linger,
-    backoff: Backoff<Key<P>>,
-    failures: BTreeMap<Key<P>, ProviderError>,
+    memory: Memory<Key<P>>,
     /// The desired resources whose plan is held as a mass close, and since when.
     held: Option<(World<P::Resource>, Instant)>,
     started: Instant,
@@ -85,8 +84,8 @@ impl<P: FirewallProvider> Reconciler<P> {
     /// A reconciler without memory.
     pub fn new(provider: P, options: Options) -> Self {
         let linger = Linger::new(options.linger);
-        let (backoff, failures) = (Backoff::default(), BTreeMap::new());
-        Self { provider, options, linger, backoff, failures, held: None, started: Instant::now() }
+        let memory = Memory { backoff: Backoff::default(), failures: BTreeMap::new() };
+        Self { provider, options, linger, memory, held: None, started: Instant::now() }
     }
 
     /// Reads cluster and cloud, and plans. Changes nothing in the cloud.
@@ -123,7 +122,7 @@ impl<P: FirewallProvider> Reconciler<P> {
         let mut limits = self.options.limits;
         let held_long = self.held.as_ref().filter(|(held, _)| held == wanted).map(|(_, since)| now - *since);
         limits.mass_close_released |= held_long.is_some_and(|held| held >= self.options.mass_close_hold);
-        let backoff = self.backoff.waiting(now);
+        let backoff = self.memory.backoff.waiting(now);
         let input = PlanInput {
             desired: wanted,
             observed,
@@ -158,11 +157,18 @@ impl<P: FirewallProvider> Reconciler<P> {
         stop: &CancellationToken,
     ) -> Result<Pass, ProviderError> {
         let prospect = self.look(index).await?;
-        let outcomes = execute(&self.provider, &prospect.plan, &prospect.refused, stop).await;
-        let (applied, undone) = self.learn(&prospect, &outcomes);
+        for withheld in &prospect.plan.withheld {
+            tracing::info!(resource = %withheld.key, "stays as it is: {}", withheld.waiting);
+        }
+        let (provider, memory) = (&self.provider, &mut self.memory);
+        let learn = |step: &Step<P::Resource>, outcome: &Outcome| memory.learn(step, outcome);
+        let outcomes = execute(provider, &prospect.plan, &prospect.refused, stop, learn).await;
+        let applied = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Applied(_))).count();
+        let undone = outcomes.len() - applied;
+        self.forget(&prospect);
         let mut notices = prospect.notices;
         let by_label = prospect.grouped.objects_by_label();
-        for (key, error) in &self.failures {
+        for (key, error) in &self.memory.failures {
             let labels = labels::<P>(key, &prospect.compiled.resources, &prospect.observed);
             let objects: BTreeSet<&ObjectRef> =
                 labels.iter().filter_map(|label| by_label.get(label).copied()).flatten().collect();
@@ -175,48 +181,47 @@ impl<P: FirewallProvider> Reconciler<P> {
         let now = Instant::now();
         let hold_ends =
             self.held.as_ref().map(|(_, since)| self.options.mass_close_hold.saturating_sub(now - *since));
-        let again = [prospect.linger_ends, self.backoff.next(now), hold_ends].into_iter().flatten().min();
+        let again =
+            [prospect.linger_ends, self.memory.backoff.next(now), hold_ends].into_iter().flatten().min();
         Ok(Pass { notices, again, applied, undone })
     }
 
-    /// Logs what became of each step, and remembers what failed. Returns how many were applied, and not.
-    fn learn(&mut self, prospect: &Prospect<P>, outcomes: &[Outcome]) -> (usize, usize) {
-        let now = Instant::now();
-        let (mut applied_steps, mut undone) = (0, 0);
-        for (step, outcome) in prospect.plan.steps.iter().zip(outcomes) {
-            let key = step.action.key();
-            match outcome {
-                Outcome::Applied(applied) => {
-                    applied_steps += 1;
-                    self.backoff.worked(&key);
-                    self.failures.remove(&key);
-                    let ids = applied.ids.join(" ");
-                    tracing::info!(resource = %key, ids, "{}: {}", step.action.verb(), step.why);
-                    for note in &applied.notes {
-                        tracing::warn!(resource = %key, "{note}");
-                    }
-                }
-                Outcome::Failed(error) => {
-                    undone += 1;
-                    tracing::warn!(resource = %key, reason = error.reason(), "{}: {error}", step.action.verb());
-                    self.backoff.failed(key.clone(), error, now);
-                    self.failures.insert(key, error.clone());
-                }
-                Outcome::LeftOut | Outcome::Stopped => {
-                    undone += 1;
-                    tracing::debug!(resource = %key, "{} left out: {outcome:?}", step.action.verb());
-                }
-            }
-        }
-        for withheld in &prospect.plan.withheld {
-            tracing::info!(resource = %withheld.key, "stays as it is: {}", withheld.waiting);
-        }
+    /// Forgets failures of resources that are neither wanted nor there any more.
+    fn forget(&mut self, prospect: &Prospect<P>) {
         let known = |key: &Key<P>| {
             prospect.compiled.resources.contains_key(key) || prospect.observed.contains_key(key)
         };
-        self.backoff.retain(known);
-        self.failures.retain(|key, _| known(key));
-        (applied_steps, undone)
+        self.memory.backoff.retain(known);
+        self.memory.failures.retain(|key, _| known(key));
+    }
+}
+
+/// What has failed, and how long it is left alone.
+struct Memory<K> {
+    backoff: Backoff<K>,
+    failures: BTreeMap<K, ProviderError>,
+}
+
+impl<K: Ord + Clone + std::fmt::Display> Memory<K> {
+    /// Logs what became of a step, and remembers what failed.
+    fn learn<R: Resource<Key = K>>(&mut self, step: &Step<R>, outcome: &Outcome) {
+        let (key, verb) = (step.action.key(), step.action.verb());
+        match outcome {
+            Outcome::Applied(applied) => {
+                self.backoff.worked(&key);
+                self.failures.remove(&key);
+                tracing::info!(resource = %key, ids = applied.ids.join(" "), "{verb}: {}", step.why);
+                for note in &applied.notes {
+                    tracing::warn!(resource = %key, "{note}");
+                }
+            }
+            Outcome::Failed(error) => {
+                tracing::warn!(resource = %key, reason = error.reason(), "{verb}: {error}");
+                self.backoff.failed(key.clone(), error, Instant::now());
+                self.failures.insert(key, error.clone());
+            }
+            Outcome::LeftOut | Outcome::Stopped => {}
+        }
     }
 }
 

@@ -29,8 +29,8 @@ impl Cluster {
     pub async fn start() -> Self {
         let plane = ControlPlane::start();
         let admin = Kubeconfig::read_from(plane.kubeconfig()).expect("the administrator's kubeconfig");
-        let config = Config::from_custom_kubeconfig(admin, &KubeConfigOptions::default());
-        let client = Client::try_from(config.await.expect("a usable kubeconfig")).expect("a client");
+        let config = Config::from_custom_kubeconfig(admin, &KubeConfigOptions::default()).await;
+        let client = Client::try_from(config.expect("a usable kubeconfig")).expect("a client");
         let dir = TempDir::with_prefix("kubeconfig-").expect("a temporary folder");
         let admin = plane.kubeconfig();
         let cluster = Self { _plane: plane, client, dir };
