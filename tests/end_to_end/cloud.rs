@@ -19,25 +19,25 @@ const REGION: &str = "eu-central-1";
 
 /// A node's machine, as the seed made it.
 #[derive(Clone, Debug)]
-pub struct Machine {
-    pub name: String,
-    pub instance: String,
-    pub interface: String,
-    pub node_group: String,
+pub(crate) struct Machine {
+    pub(crate) name: String,
+    pub(crate) instance: String,
+    pub(crate) interface: String,
+    pub(crate) node_group: String,
     /// The Node object
-    pub node: Value,
+    pub(crate) node: Value,
 }
 
 /// LocalStack with what the seed has put into it.
-pub struct Cloud {
+pub(crate) struct Cloud {
     _child: Process,
     dir: TempDir,
-    pub endpoint: String,
-    pub ec2: Client,
+    pub(crate) endpoint: String,
+    pub(crate) ec2: Client,
 }
 
 impl Cloud {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = TempDir::with_prefix("localstack-").expect("a temporary folder");
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
@@ -63,7 +63,7 @@ impl Cloud {
     }
 
     /// Runs `localstack/seed` for a cluster of this name.
-    pub fn seed(&self, cluster: &str, options: &[&str]) -> Vec<Machine> {
+    pub(crate) fn seed(&self, cluster: &str, options: &[&str]) -> Vec<Machine> {
         let output = Command::new(root().join("localstack/seed"))
             .args(["--endpoint-url", &self.endpoint, "--region", REGION, "--cluster", cluster])
             .args(options)
@@ -87,7 +87,7 @@ impl Cloud {
     }
 
     /// What a process needs to talk to this cloud.
-    pub fn environment(&self) -> [(&'static str, &str); 4] {
+    pub(crate) fn environment(&self) -> [(&'static str, &str); 4] {
         [
             ("AWS_ENDPOINT_URL", &self.endpoint),
             ("AWS_REGION", REGION),
@@ -97,7 +97,7 @@ impl Cloud {
     }
 
     /// The security groups on a machine's interface.
-    pub async fn groups(&self, machine: &Machine) -> Vec<String> {
+    pub(crate) async fn groups(&self, machine: &Machine) -> Vec<String> {
         let interfaces = self
             .ec2
             .describe_network_interfaces()
@@ -110,14 +110,14 @@ impl Cloud {
     }
 
     /// Everything that the machine's security groups let in.
-    pub async fn open(&self, machine: &Machine) -> RuleSet {
+    pub(crate) async fn open(&self, machine: &Machine) -> RuleSet {
         let filter = Filter::builder().name("group-id").set_values(Some(self.groups(machine).await)).build();
         let groups = self.ec2.describe_security_groups().filters(filter).send().await.expect("EC2");
         groups.security_groups().iter().flat_map(|group| group.ip_permissions()).flat_map(rules).collect()
     }
 
     /// Everything there is, as text, of the groups that do not carry `cluster`'s mark.
-    pub async fn foreign_groups(&self, cluster: &str) -> BTreeMap<String, String> {
+    pub(crate) async fn foreign_groups(&self, cluster: &str) -> BTreeMap<String, String> {
         let groups = self.ec2.describe_security_groups().send().await.expect("EC2");
         let ours = |group: &&aws_sdk_ec2::types::SecurityGroup| {
             group
@@ -130,14 +130,14 @@ impl Cloud {
     }
 
     /// The groups that carry `cluster`'s mark.
-    pub async fn owned_groups(&self, cluster: &str) -> Vec<String> {
+    pub(crate) async fn owned_groups(&self, cluster: &str) -> Vec<String> {
         let filter = Filter::builder().name("tag:hostport-firewall.dev/cluster").values(cluster).build();
         let groups = self.ec2.describe_security_groups().filters(filter).send().await.expect("EC2");
         groups.security_groups().iter().filter_map(|group| group.group_id()).map(str::to_owned).collect()
     }
 
     /// Adds (or removes) a TCP rule, as a person in a hurry would.
-    pub async fn meddle(&self, group: &str, port: i32, source: &str, add: bool) {
+    pub(crate) async fn meddle(&self, group: &str, port: i32, source: &str, add: bool) {
         let permission = IpPermission::builder()
             .ip_protocol("tcp")
             .from_port(port)
@@ -154,7 +154,7 @@ impl Cloud {
     }
 
     /// The calls that changed something since the start, in order, by LocalStack's own log.
-    pub fn mutations(&self) -> Vec<String> {
+    pub(crate) fn mutations(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.log()).expect("LocalStack's log");
         let calls = log.lines().filter_map(|line| line.split_once("AWS ec2.")?.1.split_once(" => 200"));
         calls.map(|(call, _)| call.to_owned()).filter(|call| !call.starts_with("Describe")).collect()

@@ -16,17 +16,17 @@ use crate::cloud::Machine;
 use crate::process::{ControlPlane, root};
 
 /// Where deploy/ puts the controller.
-pub const NAMESPACE: &str = "hostport-firewall";
+pub(crate) const NAMESPACE: &str = "hostport-firewall";
 
 /// A running control plane with the controller's permissions installed, and nothing else in it.
-pub struct Cluster {
+pub(crate) struct Cluster {
     _plane: ControlPlane,
-    pub client: Client,
+    pub(crate) client: Client,
     dir: TempDir,
 }
 
 impl Cluster {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let plane = ControlPlane::start();
         let admin = Kubeconfig::read_from(plane.kubeconfig()).expect("the administrator's kubeconfig");
         let config = Config::from_custom_kubeconfig(admin, &KubeConfigOptions::default()).await;
@@ -40,7 +40,7 @@ impl Cluster {
     }
 
     /// The kubeconfig by which the controller is its ServiceAccount.
-    pub fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("kubeconfig")
     }
 
@@ -58,7 +58,7 @@ impl Cluster {
     }
 
     /// Applies a manifest file of several documents.
-    pub async fn apply(&self, path: &Path) {
+    pub(crate) async fn apply(&self, path: &Path) {
         let text =
             std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         for document in serde_saphyr::from_multiple::<Value>(&text).expect("valid YAML") {
@@ -67,7 +67,7 @@ impl Cluster {
     }
 
     /// Creates or changes any object.
-    pub async fn create(&self, object: Value) {
+    pub(crate) async fn create(&self, object: Value) {
         let discovery = Discovery::new(self.client.clone()).run().await.expect("the served APIs");
         let object: DynamicObject = serde_json::from_value(object).expect("an object");
         let types = object.types.clone().expect("apiVersion and kind");
@@ -90,12 +90,12 @@ impl Cluster {
     }
 
     /// Registers a machine as a node, as its kubelet and the cloud controller would.
-    pub async fn join(&self, machine: &Machine) {
+    pub(crate) async fn join(&self, machine: &Machine) {
         self.join_as(machine.node.clone()).await;
     }
 
     /// Registers any node.
-    pub async fn join_as(&self, node: Value) {
+    pub(crate) async fn join_as(&self, node: Value) {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let full: Node = serde_json::from_value(node.clone()).expect("a node");
         let created = nodes.create(&PostParams::default(), &full).await.expect("the node is created");
@@ -105,20 +105,20 @@ impl Cluster {
     }
 
     /// Creates a pod that is bound to a node.
-    pub async fn run(&self, pod: Value) {
+    pub(crate) async fn run(&self, pod: Value) {
         let pod: Pod = serde_json::from_value(pod).expect("a pod");
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
         pods.create(&PostParams::default(), &pod).await.expect("the pod is created");
     }
 
     /// Deletes a pod at once, as a kubelet that confirms it would.
-    pub async fn stop(&self, name: &str) {
+    pub(crate) async fn stop(&self, name: &str) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
         pods.delete(name, &DeleteParams::default().grace_period(0)).await.expect("the pod is deleted");
     }
 
     /// Waits for an Event on an object whose text contains `text`.
-    pub async fn event(&self, kind: &str, name: &str, text: &str) {
+    pub(crate) async fn event(&self, kind: &str, name: &str, text: &str) {
         let events: Api<Event> = Api::all(self.client.clone());
         let mut found = Vec::new();
         for _ in 0..120 {
@@ -138,7 +138,7 @@ impl Cluster {
 }
 
 /// A pod with one container; `ports` are its container ports.
-pub fn pod(name: &str, node: &str, annotations: Value, ports: Value) -> Value {
+pub(crate) fn pod(name: &str, node: &str, annotations: Value, ports: Value) -> Value {
     json!({
         "metadata": { "name": name, "annotations": annotations },
         "spec": {

@@ -8,36 +8,36 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// The repository's root.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The binary under test: the one that `./test` built for release.
-pub fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let path = std::env::var_os("HOSTPORT_FIREWALL_BIN")
         .expect("HOSTPORT_FIREWALL_BIN must name the release binary; ./test sets it");
     root().join(path)
 }
 
 /// A child process that is killed when dropped.
-pub struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     /// Starts it with its output in `log`, its standard input held open.
-    pub fn start(command: &mut Command, log: &Path) -> Self {
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Self {
         let file = || File::options().create(true).append(true).open(log).expect("the log can be written");
         let child = command.stdin(Stdio::piped()).stdout(file()).stderr(file()).spawn();
         Self(child.unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 
     /// Ends it as the kernel does when memory runs out: without warning.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.0.kill().expect("it runs");
         self.0.wait().expect("it ends");
     }
 
     /// Asks it to end, and returns whether it ended with success.
-    pub fn terminate(mut self) -> bool {
+    pub(crate) fn terminate(mut self) -> bool {
         let pid = self.0.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
         self.0.wait().expect("it ends").success()
@@ -52,14 +52,14 @@ impl Drop for Process {
 }
 
 /// A running control plane: kube-apiserver and etcd.
-pub struct ControlPlane {
+pub(crate) struct ControlPlane {
     _child: Process,
     dir: TempDir,
 }
 
 impl ControlPlane {
     /// Starts it and waits until it is ready.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let dir = TempDir::with_prefix("control-plane-").expect("a temporary folder");
         let mut command = Command::new(root().join("tests/control-plane/start"));
         let mut child = command
@@ -76,7 +76,7 @@ impl ControlPlane {
     }
 
     /// The administrator's kubeconfig.
-    pub fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("admin.kubeconfig")
     }
 }

@@ -19,27 +19,27 @@ const LOOKS: usize = 240;
 const SETTLED: Duration = Duration::from_secs(3);
 
 /// The name that marks the cluster's resources.
-pub const CLUSTER: &str = "e2e";
+pub(crate) const CLUSTER: &str = "e2e";
 
 /// How rules reach the instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     Attach,
     Shared,
 }
 
 /// A cluster, a cloud, and their machines, which have joined as nodes.
-pub struct World {
-    pub cluster: Cluster,
-    pub cloud: Cloud,
-    pub machines: Vec<Machine>,
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    pub(crate) cloud: Cloud,
+    pub(crate) machines: Vec<Machine>,
     mode: Mode,
     logs: TempDir,
 }
 
 impl World {
     /// Starts everything but the controller, with this many nodes, each in a security group of its own.
-    pub async fn start(mode: Mode, nodes: usize) -> Self {
+    pub(crate) async fn start(mode: Mode, nodes: usize) -> Self {
         let (cluster, cloud) = tokio::join!(Cluster::start(), Cloud::start());
         let machines = cloud.seed(CLUSTER, &["--separate-groups", "--nodes", &nodes.to_string()]);
         for machine in &machines {
@@ -50,7 +50,7 @@ impl World {
     }
 
     /// Starts the controller as its ServiceAccount, with more `options`.
-    pub fn controller(&self, options: &[&str]) -> Process {
+    pub(crate) fn controller(&self, options: &[&str]) -> Process {
         let mut command = Command::new(binary());
         command
             .args(["run", "--cluster-name", CLUSTER, "--linger", "0s", "--identity", "e2e"])
@@ -75,7 +75,7 @@ impl World {
     }
 
     /// Waits until exactly these rules are open on the machine.
-    pub async fn opens(&self, machine: &Machine, rules: &[&str]) {
+    pub(crate) async fn opens(&self, machine: &Machine, rules: &[&str]) {
         let expected: RuleSet = rules.iter().map(|text| rule(text)).collect();
         let mut open = RuleSet::default();
         for _ in 0..LOOKS {
@@ -90,7 +90,7 @@ impl World {
     }
 
     /// Waits until no mutating call has come for a while, and returns all so far.
-    pub async fn settled(&self) -> Vec<String> {
+    pub(crate) async fn settled(&self) -> Vec<String> {
         let mut calls = self.cloud.mutations();
         for _ in 0..LOOKS {
             tokio::time::sleep(SETTLED).await;
@@ -104,7 +104,7 @@ impl World {
     }
 
     /// The controller's log.
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.logs.path().join("controller.log")
     }
 }
