@@ -21,7 +21,6 @@ const REGION: &str = "eu-central-1";
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     pub(crate) name: String,
-    pub(crate) instance: String,
     pub(crate) interface: String,
     pub(crate) node_group: String,
     /// The Node object
@@ -78,7 +77,6 @@ impl Cloud {
             .zip(nodes)
             .map(|(machine, node)| Machine {
                 name: text(&machine["name"]),
-                instance: text(&machine["instance_id"]),
                 interface: text(&machine["interface_id"]),
                 node_group: text(&machine["node_group"]),
                 node: node.clone(),

@@ -38,7 +38,7 @@ pub struct AwsConfig {
     /// Attach also where the interface's only other group carries no `kubernetes.io/cluster/…` tag, although
     /// that breaks cloud-provider-aws and aws-load-balancer-controller if the cluster runs them.
     pub allow_untagged_node_groups: bool,
-    /// Ask for the interfaces of one group at a time. LocalStack and moto take several values of the filter
+    /// Ask for the interfaces of one group at a time. `LocalStack` and moto take several values of the filter
     /// `group-id` for "all of these", where EC2 means "any of these". [`Aws::connect`](crate::Aws::connect) sets
     /// it where the endpoint is not AWS's own.
     pub one_group_per_filter: bool,

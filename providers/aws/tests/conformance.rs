@@ -1,4 +1,4 @@
-//! The provider-neutral conformance suite, against the strict EC2 in memory and against LocalStack.
+//! The provider-neutral conformance suite, against the strict EC2 in memory and against `LocalStack`.
 
 mod fake;
 #[path = "localstack/cloud.rs"]

@@ -22,7 +22,6 @@ impl Context<'_> {
     pub(super) async fn create_group(&self, to: &SecurityGroup) -> Result<Applied, ProviderError> {
         let mut applied = Applied::default();
         let id = self.created(to, &mut applied).await?;
-        self.session.created(&to.name, &id);
         let Some(now) = self.client.existing_group(&id).await? else {
             return Err(vanished(&id));
         };
@@ -37,6 +36,8 @@ impl Context<'_> {
             });
         }
         self.authorize(&id, to, &to.rules - &rules, &mut applied).await?;
+        // Not before: a group that is not complete must not be found by whoever wants to attach it.
+        self.session.created(&to.name, &id);
         applied.ids.push(id);
         Ok(applied)
     }

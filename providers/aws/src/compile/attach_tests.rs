@@ -40,19 +40,23 @@ fn compile(
 }
 
 fn security_groups(compiled: &Compiled<AwsResource>) -> Vec<&SecurityGroup> {
-    let group = |resource| match resource {
-        AwsResource::SecurityGroup(group) => Some(group),
-        _ => None,
-    };
-    compiled.resources.values().filter_map(group).collect()
+    let mut groups = Vec::new();
+    for resource in compiled.resources.values() {
+        if let AwsResource::SecurityGroup(group) = resource {
+            groups.push(group);
+        }
+    }
+    groups
 }
 
 fn attachments(compiled: &Compiled<AwsResource>) -> BTreeMap<&InstanceId, &Attachment> {
-    let attachment = |resource| match resource {
-        AwsResource::Attachment(attachment) => Some((&attachment.instance, attachment)),
-        _ => None,
-    };
-    compiled.resources.values().filter_map(attachment).collect()
+    let mut attachments = BTreeMap::new();
+    for resource in compiled.resources.values() {
+        if let AwsResource::Attachment(attachment) = resource {
+            attachments.insert(&attachment.instance, attachment);
+        }
+    }
+    attachments
 }
 
 fn reasons(compiled: &Compiled<AwsResource>) -> Vec<&'static str> {

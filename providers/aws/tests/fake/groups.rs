@@ -214,14 +214,14 @@ impl State {
         Ok(list("securityGroupInfo", page) + &token)
     }
 
-    pub(super) fn describe_rules(&self, params: &Params) -> Result<String, Failure> {
+    pub(super) fn describe_rules(&self, params: &Params) -> String {
         let [(name, values)] = &params.filters()[..] else { panic!("one filter") };
         assert_eq!(name, "group-id");
         let groups = self.groups.iter().filter(|(id, _)| values.contains(id));
         let rules: Vec<String> =
             groups.flat_map(|(id, group)| group.rules.iter().map(move |rule| rule.described(id))).collect();
         let (page, token) = params.page(rules);
-        Ok(list("securityGroupRuleSet", page) + &token)
+        list("securityGroupRuleSet", page) + &token
     }
 
     pub(super) fn create_group(&mut self, params: &Params) -> Result<String, Failure> {

@@ -105,13 +105,13 @@ impl State {
         params.check()?;
         match action.as_str() {
             "DescribeSecurityGroups" => self.describe_groups(params),
-            "DescribeSecurityGroupRules" => self.describe_rules(params),
+            "DescribeSecurityGroupRules" => Ok(self.describe_rules(params)),
             "CreateSecurityGroup" => self.create_group(params),
             "DeleteSecurityGroup" => self.delete_group(params),
             "AuthorizeSecurityGroupIngress" => self.authorize(params),
             "RevokeSecurityGroupIngress" => self.revoke(params, false),
             "RevokeSecurityGroupEgress" => self.revoke(params, true),
-            "DescribeInstances" => self.describe_instances(params),
+            "DescribeInstances" => Ok(self.describe_instances(params)),
             "DescribeNetworkInterfaces" => self.describe_interfaces(params),
             "ModifyNetworkInterfaceAttribute" => self.modify_interface(params),
             "ModifyInstanceAttribute" => self.modify_instance(params),

@@ -39,13 +39,13 @@ impl Params {
 
     /// `key.1`, `key.2`, …
     pub(crate) fn list(&self, key: &str) -> Vec<String> {
-        (1..).map_while(|n| self.0.get(&format!("{key}.{n}"))).cloned().collect()
+        (1..=10_000).map_while(|n| self.0.get(&format!("{key}.{n}"))).cloned().collect()
     }
 
     /// The prefixes `key.1`, `key.2`, … under which something is given.
     pub(crate) fn members(&self, key: &str) -> Vec<String> {
         let given = |prefix: &String| self.0.keys().any(|key| key.starts_with(&format!("{prefix}.")));
-        (1..).map(|n| format!("{key}.{n}")).take_while(given).collect()
+        (1..=10_000).map(|n| format!("{key}.{n}")).take_while(given).collect()
     }
 
     /// Name and values of every filter.
@@ -105,13 +105,18 @@ fn decoded(text: &str) -> String {
 /// `<name>text</name>`
 pub(crate) fn element(name: &str, text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    format!("<{name}>{text}</{name}>")
+    element_of(name, &text)
+}
+
+/// `<name>inner</name>`
+fn element_of(name: &str, inner: &str) -> String {
+    format!("<{name}>{inner}</{name}>")
 }
 
 /// `<name><item>…</item>…</name>`
 pub(crate) fn list(name: &str, items: impl IntoIterator<Item = String>) -> String {
-    let items: String = items.into_iter().map(|item| format!("<item>{item}</item>")).collect();
-    format!("<{name}>{items}</{name}>")
+    let items: Vec<String> = items.into_iter().map(|item| element_of("item", &item)).collect();
+    element_of(name, &items.concat())
 }
 
 pub(crate) fn tags(tags: &BTreeMap<String, String>) -> String {

@@ -1,4 +1,4 @@
-//! A small cloud of its own in a real LocalStack: a VPC, node groups, instances.
+//! A small cloud of its own in a real `LocalStack`: a VPC, node groups, instances.
 
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
@@ -107,6 +107,18 @@ impl LocalStack {
         let request = self.ec2.authorize_security_group_ingress().group_id(group);
         request.ip_permissions(permission(rule)).send().await.unwrap();
     }
+
+    pub(crate) async fn revoke(&self, group: &str, rule: IngressRule) {
+        let request = self.ec2.revoke_security_group_ingress().group_id(group);
+        request.ip_permissions(permission(rule)).send().await.unwrap();
+    }
+
+    /// The ingress rules of a group.
+    pub(crate) async fn rules_in(&self, group: &str) -> RuleSet {
+        let groups = self.groups().await;
+        let group = groups.iter().find(|one| one.group_id() == Some(group)).unwrap();
+        rules(group).into_iter().collect()
+    }
 }
 
 fn is_tagged(group: &SecurityGroup, cluster: &str) -> bool {
@@ -182,8 +194,7 @@ impl Harness for LocalStack {
         if present {
             self.authorize(id, rule).await;
         } else {
-            let request = self.ec2.revoke_security_group_ingress().group_id(id);
-            request.ip_permissions(permission(rule)).send().await.unwrap();
+            self.revoke(id, rule).await;
         }
     }
 }
