@@ -45,11 +45,13 @@ impl<K: Ord + Clone> Backoff<K> {
     }
 
     /// What must not be tried at `now`.
+    #[must_use]
     pub fn waiting(&self, now: Instant) -> BTreeSet<K> {
         self.failing.iter().filter(|(_, (_, until))| *until > now).map(|(key, _)| key.clone()).collect()
     }
 
     /// How long until the first of them may be tried again.
+    #[must_use]
     pub fn next(&self, now: Instant) -> Option<Duration> {
         let later = self.failing.values().map(|(_, until)| until.saturating_duration_since(now));
         later.filter(|delay| !delay.is_zero()).min()

@@ -54,12 +54,13 @@ pub async fn remove<P: FirewallProvider>(provider: &P) -> Result<(), CleanupErro
             tracing::info!("nothing of this cluster is left");
             return Ok(());
         }
-        let mut tell = |step: &Step<P::Resource>, outcome: &Outcome| match outcome {
-            Outcome::Failed(error) => {
+        let mut tell = |step: &Step<P::Resource>, outcome: &Outcome| {
+            if let Outcome::Failed(error) = outcome {
                 tracing::warn!("{error}");
                 left = error.to_string();
+            } else {
+                tracing::info!("{} {}", step.action.verb(), step.action.key());
             }
-            _ => tracing::info!("removed: {} {}", step.action.verb(), step.action.key()),
         };
         execute(provider, &plan, &refused, &CancellationToken::new(), &mut tell).await;
     }

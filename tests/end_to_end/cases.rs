@@ -39,7 +39,7 @@ async fn a_port_follows_its_pod(mode: Mode) {
     match mode {
         Mode::Attach => assert!(attached > 0 && created > 2, "{calls:?}"),
         Mode::Shared => {
-            assert!(attached == 0 && created == 2, "shared mode neither creates nor attaches: {calls:?}")
+            assert!(attached == 0 && created == 2, "shared mode neither creates nor attaches: {calls:?}");
         }
     }
 }
@@ -151,8 +151,8 @@ async fn drift_is_repaired_within_a_resync_and_others_are_left_alone() {
     world.opens(a, &["tcp/10250 10.20.0.0/16"]).await;
     drop(controller);
     assert_eq!(world.cloud.foreign_groups(CLUSTER).await, foreign, "groups of others have changed");
-    assert_eq!(world.cloud.groups(a).await, [a.node_group.clone()]);
-    assert_eq!(world.cloud.groups(b).await, [b.node_group.clone()]);
+    assert_eq!(world.cloud.groups(a).await, [a.node_group.as_str()]);
+    assert_eq!(world.cloud.groups(b).await, [b.node_group.as_str()]);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_ec2::types::{Filter, IpPermission, IpRange};
+use aws_sdk_ec2::types::{Filter, IpPermission, IpRange, SecurityGroup};
 use firewall_model::{IngressRule, PortRange, Protocol, RuleSet};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -111,13 +111,13 @@ impl Cloud {
     pub(crate) async fn open(&self, machine: &Machine) -> RuleSet {
         let filter = Filter::builder().name("group-id").set_values(Some(self.groups(machine).await)).build();
         let groups = self.ec2.describe_security_groups().filters(filter).send().await.expect("EC2");
-        groups.security_groups().iter().flat_map(|group| group.ip_permissions()).flat_map(rules).collect()
+        groups.security_groups().iter().flat_map(SecurityGroup::ip_permissions).flat_map(rules).collect()
     }
 
     /// Everything there is, as text, of the groups that do not carry `cluster`'s mark.
     pub(crate) async fn foreign_groups(&self, cluster: &str) -> BTreeMap<String, String> {
         let groups = self.ec2.describe_security_groups().send().await.expect("EC2");
-        let ours = |group: &&aws_sdk_ec2::types::SecurityGroup| {
+        let ours = |group: &&SecurityGroup| {
             group
                 .tags()
                 .iter()

@@ -138,6 +138,7 @@ impl Cluster {
 }
 
 /// A pod with one container; `ports` are its container ports.
+#[expect(clippy::needless_pass_by_value, reason = "callers build the values in place")]
 pub(crate) fn pod(name: &str, node: &str, annotations: Value, ports: Value) -> Value {
     json!({
         "metadata": { "name": name, "annotations": annotations },
