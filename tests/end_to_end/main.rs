@@ -7,6 +7,7 @@ mod cases;
 mod cloud;
 mod cluster;
 mod commands;
+mod permissions;
 mod process;
 mod voyager;
 mod world;

@@ -103,6 +103,19 @@ impl World {
         panic!("the controller does not come to rest: {calls:?}");
     }
 
+    /// Waits until the controller's log contains a text.
+    pub(crate) async fn says(&self, text: &str) {
+        let mut log = String::new();
+        for _ in 0..LOOKS {
+            log = std::fs::read_to_string(self.log()).unwrap_or_default();
+            if log.contains(text) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        panic!("the controller does not say {text:?}:\n{log}");
+    }
+
     /// The controller's log.
     pub(crate) fn log(&self) -> PathBuf {
         self.logs.path().join("controller.log")
