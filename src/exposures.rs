@@ -6,13 +6,15 @@
 mod annotation;
 mod guardrail;
 mod host_port;
+mod list;
+mod rules;
 mod source_ranges;
 mod voyager;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{IngressRule, PortRange, Protocol, RuleSet, Workload};
+use firewall_model::{PortRange, Protocol, RuleSet, Workload};
 use ipnet::IpNet;
 
 use crate::index::Index;
@@ -20,6 +22,7 @@ use crate::notice::Notice;
 use crate::objects::{Node, ObjectRef, Pod};
 
 use host_port::HostPort;
+use rules::Sources;
 
 /// Defaults and guardrails, which only the administrator sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,13 +61,21 @@ pub struct Exposure {
     pub variant: String,
 }
 
+impl Exposure {
+    /// The exposed host ports as the fewest ranges.
+    #[must_use]
+    pub fn port_ranges(&self) -> BTreeSet<(Protocol, PortRange)> {
+        rules::port_ranges(&self.ports)
+    }
+}
+
 /// What the index asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// In order of namespace and name
     pub exposures: Vec<Exposure>,
     /// What is wrong, and with what
-    pub problems: Vec<Notice>,
+    pub problems: BTreeSet<Notice>,
 }
 
 /// Something is wrong; `object` is told.
@@ -78,17 +89,16 @@ fn refusal(object: &ObjectRef, reason: &str, message: String) -> Refusal {
 struct Ask<'a> {
     intent: ObjectRef,
     workload: Workload,
-    ports: Vec<(&'a HostPort, Vec<IpNet>)>,
-    /// Part of the group's identity beside the ports; see [`crate::grouping`].
-    variant: Variant,
+    ports: Vec<(&'a HostPort, Sources)>,
+    varies: Varies,
 }
 
-/// What sets apart the groups of pods whose rules differ.
-enum Variant {
-    /// The rules themselves: they come from the pod, and change pod by pod.
-    Rules,
-    /// This text: the rules come from the intent, and change for all its pods at once.
-    Text(String),
+/// What sets apart the rules of pods of one workload that bind the same ports; see [`crate::grouping`].
+enum Varies {
+    /// The pods name their sources themselves, and change one by one
+    PodByPod,
+    /// The intent names the sources, for all its pods at once; only nodes differ
+    NodeByNode,
 }
 
 /// Finds everything that is asked for.
@@ -98,7 +108,7 @@ pub fn exposures(index: &Index, settings: &Settings) -> Found {
     for pod in index.pods() {
         match exposure(index, settings, pod, &mut found.problems) {
             Ok(exposure) => found.exposures.extend(exposure),
-            Err(refusal) => found.problems.push(*refusal),
+            Err(refusal) => _ = found.problems.insert(*refusal),
         }
     }
     found
@@ -108,74 +118,83 @@ fn exposure(
     index: &Index,
     settings: &Settings,
     pod: &Pod,
-    problems: &mut Vec<Notice>,
+    problems: &mut BTreeSet<Notice>,
 ) -> Result<Option<Exposure>, Refusal> {
     let reference = pod_reference(pod);
-    let finished = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    let Some(node_name) = pod.spec.node_name.as_deref().filter(|name| !name.is_empty() && !finished) else {
-        return Ok(None);
-    };
-    if !annotation::asks(pod) && !voyager::is_haproxy(pod) {
+    let Some(node_name) = binding_on(pod) else { return Ok(None) };
+    if !annotation::concerns(pod) && !voyager::is_haproxy(pod) {
         return Ok(None);
     }
     let host_ports = host_port::host_ports(pod).map_err(|error| refusal(&reference, "InvalidPort", error))?;
-    let node = index.node(node_name).ok_or_else(|| {
-        refusal(
-            &reference,
-            "UnknownNode",
-            format!("node {node_name} is not known (yet); nothing is opened on it"),
-        )
-    })?;
-    let defaults = source_ranges::defaults(&settings.default_source_ranges, node);
-    let ask = if annotation::asks(pod) {
-        annotation::ask(pod, &reference, &host_ports, &defaults, problems)?
-    } else {
-        voyager::ask(index, pod, &host_ports, &defaults)?
-    };
-    let Some(ask) = ask else { return Ok(None) };
-    let ports: BTreeSet<(Protocol, u16)> =
-        ask.ports.iter().map(|(port, _)| (port.protocol, port.port)).collect();
+    let Some(ask) = ask(index, pod, &reference, &host_ports, problems)? else { return Ok(None) };
+    let ports = ask.ports.iter().map(|(port, _)| (port.protocol, port.port)).collect();
     guardrail::ports(&ports, &settings.allow_ports)
         .map_err(|error| refusal(&ask.intent, "PortDenied", error))?;
-    let rules = rules(&ask.ports);
+    let node = index.node(node_name).ok_or_else(|| {
+        let message = format!("node {node_name} is not known (yet); nothing is opened on it");
+        refusal(&reference, "UnknownNode", message)
+    })?;
+    let families = source_ranges::families(node);
+    let defaults = source_ranges::of_families(&settings.default_source_ranges, &families);
+    let rules =
+        rules::rules(&ask.ports, &defaults).map_err(|error| refusal(&ask.intent, "TooManyRules", error))?;
+    problems.extend(unreachable(&reference, &ports, &rules));
     if rules.is_empty() {
         return Ok(None);
     }
-    let node_reference = node_reference(node);
-    let provider_id = node.spec.provider_id.clone().filter(|id| !id.is_empty()).ok_or_else(|| {
-        let message = "has no spec.providerID, so its machine is not known; run the cloud controller manager, or \
-                       set --provider-id on the kubelet";
-        refusal(&node_reference, "NoProviderId", message.to_owned())
-    })?;
-    let variant = match ask.variant {
-        Variant::Rules => rules.to_string(),
-        Variant::Text(text) => text,
+    let variant = match ask.varies {
+        Varies::PodByPod => rules.to_string(),
+        Varies::NodeByNode => rules::families_apart(&families, &ask.ports),
     };
+    let (node, provider_id) = machine(node)?;
     let Ask { intent, workload, .. } = ask;
-    Ok(Some(Exposure {
-        pod: reference,
-        node: node_reference,
-        provider_id,
-        intent,
-        workload,
-        ports,
-        rules,
-        variant,
-    }))
+    Ok(Some(Exposure { pod: reference, node, provider_id, intent, workload, ports, rules, variant }))
 }
 
-/// A port that is bound to one address is reached over that address's family only.
-fn rules(ports: &[(&HostPort, Vec<IpNet>)]) -> RuleSet {
-    ports
-        .iter()
-        .flat_map(|(port, sources)| {
-            let reaching =
-                sources.iter().filter(|source| port.family.is_none_or(|family| family.holds(source)));
-            reaching.filter_map(|source| {
-                Some(IngressRule::new(port.protocol, PortRange::single(port.port).ok()?, *source))
-            })
-        })
-        .collect()
+/// The node on which the pod binds its ports. One that is being deleted binds them until it is gone.
+fn binding_on(pod: &Pod) -> Option<&str> {
+    let finished = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    pod.spec.node_name.as_deref().filter(|name| !name.is_empty() && !finished)
+}
+
+/// What the pod's own annotations ask for, or else the Ingress behind it.
+fn ask<'a>(
+    index: &Index,
+    pod: &Pod,
+    reference: &ObjectRef,
+    host_ports: &'a BTreeSet<HostPort>,
+    problems: &mut BTreeSet<Notice>,
+) -> Result<Option<Ask<'a>>, Refusal> {
+    let known = [annotation::EXPOSE, annotation::SOURCE_RANGES];
+    problems.extend(annotation::unknown(&pod.metadata, &known, reference).map(|problem| *problem));
+    if voyager::is_haproxy(pod) && !annotation::exposes(pod) {
+        voyager::ask(index, pod, reference, host_ports, problems)
+    } else {
+        annotation::ask(pod, reference, host_ports)
+    }
+}
+
+fn unreachable(pod: &ObjectRef, ports: &BTreeSet<(Protocol, u16)>, rules: &RuleSet) -> Option<Notice> {
+    let ports = rules::unreachable(ports, rules);
+    let message = format!(
+        "{} is not opened: its source ranges are all of another address family than the node, or than the hostIP of \
+         the port",
+        rules::listed(&ports)
+    );
+    (!ports.is_empty()).then(|| *refusal(pod, "NoSources", message))
+}
+
+/// The node, and the cloud's id of the machine behind it.
+fn machine(node: &Node) -> Result<(ObjectRef, String), Refusal> {
+    let reference = node_reference(node);
+    match node.spec.provider_id.as_deref() {
+        Some(id) if !id.is_empty() => Ok((reference, id.to_owned())),
+        _ => {
+            let message = "has no spec.providerID, so its machine is not known; run the cloud controller manager, or \
+                           set --provider-id on the kubelet";
+            Err(refusal(&reference, "NoProviderId", message.to_owned()))
+        }
+    }
 }
 
 fn pod_reference(pod: &Pod) -> ObjectRef {

@@ -7,9 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{
-    Completeness, Desired, FirewallGroup, GroupKey, IngressRule, InstanceId, PortRange, Protocol, RuleSet,
-};
+use firewall_model::{Completeness, Desired, FirewallGroup, GroupKey, InstanceId, RuleSet};
 
 use crate::exposures::Exposure;
 use crate::notice::Notice;
@@ -62,7 +60,7 @@ impl Grouped {
     fn add(&mut self, exposure: &Exposure, instance: InstanceId) {
         let key = GroupKey {
             workload: exposure.workload.clone(),
-            ports: ranges(&exposure.ports),
+            ports: exposure.port_ranges(),
             variant: exposure.variant.clone(),
         };
         let objects = self.objects.entry(key.clone()).or_default();
@@ -93,22 +91,12 @@ fn unknown_provider(id: &str) -> String {
     )
 }
 
-/// The ports as the fewest ranges: any source will do to have them coalesced.
-fn ranges(ports: &BTreeSet<(Protocol, u16)>) -> BTreeSet<(Protocol, PortRange)> {
-    let anywhere = ipnet::IpNet::from(std::net::IpAddr::from([0, 0, 0, 0]));
-    let rule = |&(protocol, port): &(Protocol, u16)| {
-        Some(IngressRule::new(protocol, PortRange::single(port).ok()?, anywhere))
-    };
-    let coalesced: RuleSet = ports.iter().filter_map(rule).collect();
-    coalesced.iter().map(|rule| (rule.protocol, rule.ports)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use firewall_model::Workload;
     use firewall_model::conformance::rule;
+    use firewall_model::{Protocol, Workload};
     use proptest::prelude::*;
 
     use super::*;

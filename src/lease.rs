@@ -1,7 +1,7 @@
 //! Leader election: one writer at a time, by a Lease.
 //!
 //! The holder stops writing well before its lease can pass to another: it gives up when it could not renew for
-//! [`RENEW_DEADLINE`], and others wait [`DURATION`] from the last renewal that *they* saw, by their own clocks,
+//! `RENEW_DEADLINE`, and others wait `DURATION` from the last renewal that *they* saw, by their own clocks,
 //! so that clocks of different machines are never compared.
 
 use std::time::Duration;

@@ -23,10 +23,16 @@ impl Linger {
     }
 
     /// Adds to `desired` the memberships that have gone less than the duration ago. Also returns how long it is
-    /// until the first of them has to go. `now` is a time on any clock that only moves forward.
+    /// until the next of them has to go. `now` is a time on any clock that only moves forward.
     ///
-    /// A group that still has members keeps its new rules; one that has none keeps its last.
+    /// A group that still has members keeps its new rules; one that has none keeps its last. While knowledge is
+    /// partial nothing goes, however long ago it was last seen: nothing could be closed on it anyway, and what
+    /// stays open must stay in what is planned with.
     pub fn extend(&mut self, mut desired: Desired, now: Duration) -> (Desired, Option<Duration>) {
+        if self.duration.is_zero() {
+            return (desired, None);
+        }
+        let complete = desired.completeness.is_complete();
         let mut leaving = BTreeMap::new();
         for (key, group) in &self.last {
             let staying = desired.groups.get(key).map(|group| &group.members);
@@ -36,7 +42,7 @@ impl Linger {
                 }
                 let id = (key.clone(), member.clone());
                 let until = self.leaving.get(&id).copied().unwrap_or(now + self.duration);
-                if until > now {
+                if until > now || !complete {
                     leaving.insert(id, until);
                 }
             }
@@ -47,7 +53,8 @@ impl Linger {
             let group = group.or_insert_with(|| FirewallGroup { rules: rules(), members: BTreeSet::new() });
             group.members.insert(member.clone());
         }
-        let next = leaving.values().min().map(|until| *until - now);
+        let next =
+            leaving.values().filter(|until| **until > now).min().map(|until| until.saturating_sub(now));
         self.last.clone_from(&desired.groups);
         self.leaving = leaving;
         (desired, next)
@@ -56,6 +63,7 @@ impl Linger {
 
 #[cfg(test)]
 mod tests {
+    use firewall_model::Completeness;
     use firewall_model::conformance::{desired, group};
 
     use super::*;
@@ -106,5 +114,33 @@ mod tests {
         let mut linger = Linger::new(Duration::ZERO);
         linger.extend(desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]), at(0));
         assert_eq!(linger.extend(Desired::nothing(), at(1)), (Desired::nothing(), None));
+    }
+
+    #[test]
+    fn nothing_goes_while_knowledge_is_partial() {
+        let id = InstanceId::new("i-0");
+        let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+        let partial = |desired: Desired| Desired {
+            completeness: Completeness::Partial(vec!["pods: 403".into()]),
+            ..desired
+        };
+        let mut linger = Linger::new(LINGER);
+        linger.extend(web(), at(0));
+        assert_eq!(linger.extend(partial(Desired::nothing()), at(10)), (partial(web()), Some(LINGER)));
+        assert_eq!(linger.extend(partial(Desired::nothing()), at(99)), (partial(web()), None));
+        assert_eq!(linger.extend(Desired::nothing(), at(100)), (Desired::nothing(), None));
+    }
+
+    #[test]
+    fn memberships_go_one_by_one() {
+        let ids = [InstanceId::new("i-0"), InstanceId::new("i-1")];
+        let web = |members: &[&InstanceId]| desired([group("web", &["tcp/80 0.0.0.0/0"], members)]);
+        let both = || web(&[&ids[0], &ids[1]]);
+        let mut linger = Linger::new(LINGER);
+        linger.extend(both(), at(0));
+        assert_eq!(linger.extend(web(&[&ids[1]]), at(10)), (both(), Some(at(30))));
+        assert_eq!(linger.extend(Desired::nothing(), at(20)), (both(), Some(at(20))));
+        assert_eq!(linger.extend(Desired::nothing(), at(40)), (web(&[&ids[1]]), Some(at(10))));
+        assert_eq!(linger.extend(Desired::nothing(), at(50)), (Desired::nothing(), None));
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! A full `Pod` takes tens of kilobytes of memory; of a large cluster's pods only what decides about host
 //! ports is held here. Unknown fields, managed fields above all, are skipped while parsing.
+//!
+//! An object whose fields have other types than the API's fails alone: the watcher skips and names it, so that one
+//! bad custom resource cannot hide all others.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::ApiResource;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Prefix of the project's own annotations, labels and tags.
@@ -20,10 +24,10 @@ pub struct Pod {
     #[serde(deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
     /// What is asked of the kubelet
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub spec: PodSpec,
     /// What the kubelet says
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub status: PodStatus,
 }
 
@@ -89,10 +93,10 @@ pub struct Node {
     #[serde(deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
     /// What the cloud controller filled in
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub spec: NodeSpec,
     /// What the kubelet says
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub status: NodeStatus,
 }
 
@@ -116,6 +120,7 @@ pub struct NodeStatus {
 
 /// One address or name of a node.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
 pub struct NodeAddress {
     /// An IP address, or a name
     pub address: String,
@@ -134,7 +139,7 @@ pub struct Ingress {
     #[serde(deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
     /// What it asks for
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub spec: IngressSpec,
 }
 
@@ -168,7 +173,8 @@ pub struct IngressFrontend {
     pub port: Option<IntOrText>,
 }
 
-/// A number, or a text that may hold one.
+/// A number, or a text that may hold one. Anything else must not make the whole Ingress unreadable: then nobody
+/// could be told what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum IntOrText {
@@ -176,6 +182,8 @@ pub enum IntOrText {
     Int(i64),
     /// A text
     Text(String),
+    /// Neither
+    Other(IgnoredAny),
 }
 
 /// Names a Kubernetes object in messages, and as the object of an Event.
@@ -201,14 +209,6 @@ impl std::fmt::Display for ObjectRef {
         } else {
             write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
         }
-    }
-}
-
-impl Ingress {
-    /// The API group: `networking.k8s.io`, `voyager.appscode.com`, `extensions`; empty if unknown.
-    #[must_use]
-    pub fn group(&self) -> &str {
-        self.api_version.as_deref().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group)
     }
 }
 
@@ -250,8 +250,7 @@ fn slim_metadata<'de, D: Deserializer<'de>>(source: D) -> Result<ObjectMeta, D::
 }
 
 /// Annotations that are kept; `kubectl.kubernetes.io/last-applied-configuration` alone doubles an object.
-const READ_PREFIXES: [&str; 3] =
-    [DOMAIN, "ingress.appscode.com/", "service.beta.kubernetes.io/load-balancer-source-ranges"];
+const READ_PREFIXES: [&str; 2] = [DOMAIN, "ingress.appscode.com/"];
 
 /// Implements what kube's watcher asks of a type, for one whose API is known when compiling.
 macro_rules! core_resource {
@@ -307,3 +306,6 @@ impl kube::Resource for Ingress {
         &mut self.metadata
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,49 +1,67 @@
 //! The annotation intent: a pod that says itself which of its host ports may be reached, and from where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use firewall_model::{PortRange, Protocol};
 use ipnet::IpNet;
+use kube::api::ObjectMeta;
 
 use super::host_port::HostPort;
-use super::{Ask, Refusal, Variant, annotations, refusal, source_ranges, workload};
-use crate::notice::Notice;
+use super::rules::Sources;
+use super::{Ask, Refusal, Varies, annotations, list, refusal, source_ranges, workload};
 use crate::objects::{DOMAIN, ObjectRef, Pod};
 
 /// Lists the ports: names, numbers or ranges.
-const EXPOSE: &str = "hostport-firewall.dev/expose";
+pub(super) const EXPOSE: &str = "hostport-firewall.dev/expose";
 
 /// Lists the sources of all ports; with `.<port>` behind it, of one.
 pub(super) const SOURCE_RANGES: &str = "hostport-firewall.dev/source-ranges";
 
-/// More entries than this are refused: a range says the same in one.
-const MOST: usize = 500;
-
 /// Whether the pod carries any of our annotations.
-pub(super) fn asks(pod: &Pod) -> bool {
+pub(super) fn concerns(pod: &Pod) -> bool {
     annotations(&pod.metadata).keys().any(|name| name.starts_with(DOMAIN))
+}
+
+/// Whether the pod itself says which ports to expose.
+pub(super) fn exposes(pod: &Pod) -> bool {
+    annotations(&pod.metadata).contains_key(EXPOSE)
+}
+
+/// The annotations that name sources, for all ports or for one.
+pub(super) fn naming_sources(metadata: &ObjectMeta) -> impl Iterator<Item = (&String, &String)> {
+    annotations(metadata).iter().filter(|(name, _)| names_sources(name))
+}
+
+fn names_sources(name: &str) -> bool {
+    name.strip_prefix(SOURCE_RANGES).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Tells of annotations under our domain that mean nothing there: most likely slips of the pen. One notice for all
+/// of them: an object can carry thousands.
+pub(super) fn unknown(metadata: &ObjectMeta, known: &[&str], reference: &ObjectRef) -> Option<Refusal> {
+    let ours = annotations(metadata).keys().map(String::as_str).filter(|name| name.starts_with(DOMAIN));
+    let unknown: Vec<&str> = ours.filter(|name| !known.contains(name) && !names_sources(name)).collect();
+    let shown = unknown.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    let more = if unknown.len() > 3 { ", …" } else { "" };
+    let message = format!("{shown}{more}: means nothing here and is ignored; {} does", known.join(" or "));
+    (!unknown.is_empty()).then(|| refusal(reference, "UnknownAnnotation", message))
 }
 
 /// What the pod asks for. Refused whole if any entry cannot be understood.
 pub(super) fn ask<'a>(
     pod: &Pod,
     reference: &ObjectRef,
-    host_ports: &'a [HostPort],
-    defaults: &[IpNet],
-    problems: &mut Vec<Notice>,
+    host_ports: &'a BTreeSet<HostPort>,
 ) -> Result<Option<Ask<'a>>, Refusal> {
-    let annotations = annotations(&pod.metadata);
-    let refuse =
-        |name: &str, message: String| refusal(reference, "InvalidAnnotation", format!("{name}: {message}"));
-    for name in annotations.keys().filter(|name| is_unknown(name)) {
-        let message = format!("is not an annotation of ours; {EXPOSE} and {SOURCE_RANGES} are");
-        problems.push(*refuse(name, message));
-    }
-    let Some(expose) = annotations.get(EXPOSE) else {
-        if annotations.keys().any(|name| name.starts_with(SOURCE_RANGES)) {
-            return Err(refuse(SOURCE_RANGES, format!("opens nothing without {EXPOSE}")));
-        }
-        return Ok(None);
+    let refuse = |name: &str, message: String| {
+        let message = format!("{name}: {message}; nothing of this pod is opened");
+        refusal(reference, "InvalidAnnotation", message)
+    };
+    let Some(expose) = annotations(&pod.metadata).get(EXPOSE) else {
+        let stray = naming_sources(&pod.metadata).next();
+        return stray
+            .map_or(Ok(None), |(name, _)| Err(refuse(name, format!("no ports are named by {EXPOSE}"))));
     };
     if host_ports.is_empty() {
         let message = "the pod has no host port that can be reached from outside; set hostPort on a container port, \
@@ -51,56 +69,38 @@ pub(super) fn ask<'a>(
         return Err(refuse(EXPOSE, message.to_owned()));
     }
     let ports = selected(expose, host_ports).map_err(|message| refuse(EXPOSE, message))?;
-    let sources =
-        Sources::read(annotations, &ports, defaults).map_err(|(name, message)| refuse(&name, message))?;
+    let ports = with_sources(&pod.metadata, ports).map_err(|(name, message)| refuse(name, message))?;
     let workload = workload::workload(pod, &reference.namespace);
-    let ports = ports.into_iter().map(|port| (port, sources.of(port).to_vec())).collect();
-    Ok(Some(Ask { intent: reference.clone(), workload, ports, variant: Variant::Rules }))
-}
-
-fn is_unknown(name: &str) -> bool {
-    let ours = [EXPOSE, SOURCE_RANGES].contains(&name);
-    let per_port = name.strip_prefix(SOURCE_RANGES).is_some_and(|rest| rest.starts_with('.'));
-    name.starts_with(DOMAIN) && !ours && !per_port
+    Ok(Some(Ask { intent: reference.clone(), workload, ports, varies: Varies::PodByPod }))
 }
 
 /// The host ports that the list names.
-fn selected<'a>(list: &str, host_ports: &'a [HostPort]) -> Result<Vec<&'a HostPort>, String> {
-    if list.trim().is_empty() {
-        return Err("the list is empty; name ports, as in \"http, 3478/udp, 30000-30100/udp\"".to_owned());
-    }
-    let entries: Vec<&str> = list.split(',').map(str::trim).collect();
-    if entries.len() > MOST {
-        return Err(format!(
-            "{} entries; at most {MOST} are taken, a range says the same in one",
-            entries.len()
-        ));
-    }
-    let mut selected: Vec<&HostPort> = Vec::new();
+fn selected<'a>(list: &str, host_ports: &'a BTreeSet<HostPort>) -> Result<BTreeSet<&'a HostPort>, String> {
+    let entries = list::by_commas(list)
+        .map_err(|error| format!("{error}; name ports, as in \"http, 3478/udp, 30000-30100/udp\""))?;
+    let mut selected = BTreeSet::new();
     for entry in entries {
-        for port in matching(entry, host_ports)? {
-            if !selected.contains(&port) {
-                selected.push(port);
-            }
+        selected.extend(matching(entry, host_ports)?);
+        if selected.len() > list::MOST {
+            return Err(format!("{entry:?} brings the list to more than {} ports", list::MOST));
         }
     }
     Ok(selected)
 }
 
 /// The host ports that one entry names; at least one.
-fn matching<'a>(entry: &str, host_ports: &'a [HostPort]) -> Result<Vec<&'a HostPort>, String> {
+fn matching<'a>(entry: &str, host_ports: &'a BTreeSet<HostPort>) -> Result<Vec<&'a HostPort>, String> {
+    let told = |error: firewall_model::PortError| format!("{entry:?}: {error}");
     let (port, protocol) = match entry.split_once('/') {
         None => (entry, None),
-        Some((port, protocol)) => {
-            (port, Some(protocol.parse::<Protocol>().map_err(|error| format!("{entry:?}: {error}"))?))
-        }
+        Some((port, protocol)) => (port, Some(protocol.parse::<Protocol>().map_err(told)?)),
     };
     if port.is_empty() {
-        return Err(format!("{entry:?} names no port; leave out the comma too many"));
+        return Err(format!("the entry {entry:?} names no port; leave it out, and its comma"));
     }
     let numeric = port.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     let found: Vec<&HostPort> = if numeric {
-        let range: PortRange = port.parse().map_err(|error| format!("{entry:?}: {error}"))?;
+        let range: PortRange = port.parse().map_err(told)?;
         let protocol = protocol.unwrap_or(Protocol::Tcp);
         host_ports.iter().filter(|known| known.protocol == protocol && range.contains(known.port)).collect()
     } else {
@@ -108,13 +108,16 @@ fn matching<'a>(entry: &str, host_ports: &'a [HostPort]) -> Result<Vec<&'a HostP
         host_ports.iter().filter(|known| known.name.as_deref() == Some(port)).filter(wanted).collect()
     };
     if found.is_empty() {
-        return Err(format!("{entry:?} is no host port of the pod; it has {}", listed(host_ports)));
+        return Err(format!(
+            "{entry:?} is no host port of the pod; name those to open of {}",
+            listed(host_ports)
+        ));
     }
     Ok(found)
 }
 
 /// The pod's host ports as an annotation would name them.
-fn listed(host_ports: &[HostPort]) -> String {
+fn listed(host_ports: &BTreeSet<HostPort>) -> String {
     let text = |port: &HostPort| match &port.name {
         Some(name) => format!("{name} ({}/{})", port.port, port.protocol),
         None => format!("{}/{}", port.port, port.protocol),
@@ -127,46 +130,39 @@ fn listed(host_ports: &[HostPort]) -> String {
     listed.join(", ")
 }
 
-/// The sources of each port.
-struct Sources<'a> {
-    general: Vec<IpNet>,
-    /// By what stands behind the annotation's name: a port's name or number
-    per_port: BTreeMap<&'a str, Vec<IpNet>>,
-}
-
-impl<'a> Sources<'a> {
-    fn read(
-        annotations: &'a BTreeMap<String, String>,
-        ports: &[&HostPort],
-        defaults: &[IpNet],
-    ) -> Result<Self, (String, String)> {
-        let mut sources = Self { general: defaults.to_vec(), per_port: BTreeMap::new() };
-        for (name, text) in annotations {
-            let Some(port) = name.strip_prefix(SOURCE_RANGES) else { continue };
-            let ranges = || source_ranges::strict(text).map_err(|error| (name.clone(), error));
-            if port.is_empty() {
-                sources.general = ranges()?;
-            } else if let Some(port) = port.strip_prefix('.') {
-                if !ports.iter().any(|known| is_called(known, port)) {
-                    return Err((
-                        name.clone(),
-                        format!("{port:?} is not among the ports that {EXPOSE} lists"),
-                    ));
-                }
-                sources.per_port.insert(port, ranges()?);
+/// The ports with the sources that the annotations name for each. An error comes with the annotation's name.
+fn with_sources<'a, 'b>(
+    metadata: &'b ObjectMeta,
+    ports: BTreeSet<&'a HostPort>,
+) -> Result<Vec<(&'a HostPort, Sources)>, (&'b str, String)> {
+    let mut general: Sources = None;
+    let mut per_port: BTreeMap<&HostPort, Rc<[IpNet]>> = BTreeMap::new();
+    for (position, (name, text)) in naming_sources(metadata).enumerate() {
+        let refuse = |message: String| (name.as_str(), message);
+        if position > list::MOST {
+            return Err(refuse(format!("more than {} ports have source ranges of their own", list::MOST)));
+        }
+        let ranges: Rc<[IpNet]> = source_ranges::strict(text).map_err(refuse)?.into();
+        let Some(called) = name.strip_prefix(SOURCE_RANGES).and_then(|rest| rest.strip_prefix('.')) else {
+            general = Some(ranges);
+            continue;
+        };
+        let mut concerned = ports.iter().filter(|port| is_called(port, called)).peekable();
+        if concerned.peek().is_none() {
+            // Told alone it could leave open to all what a misspelt name was to narrow.
+            return Err(refuse(format!("{called:?} is not among the ports that {EXPOSE} lists")));
+        }
+        for port in concerned {
+            if per_port.insert(port, Rc::clone(&ranges)).is_some() {
+                let message = format!("port {} has source ranges by its name and by its number", port.port);
+                return Err(refuse(message));
             }
         }
-        Ok(sources)
     }
-
-    fn of(&self, port: &HostPort) -> &[IpNet] {
-        self.per_port
-            .iter()
-            .find(|(name, _)| is_called(port, name))
-            .map_or(&self.general, |(_, ranges)| ranges)
-    }
+    let sources = |port: &HostPort| per_port.get(port).cloned().or_else(|| general.clone());
+    Ok(ports.into_iter().map(|port| (port, sources(port))).collect())
 }
 
 fn is_called(port: &HostPort, text: &str) -> bool {
-    port.name.as_deref() == Some(text) || text.parse() == Ok(port.port)
+    port.name.as_deref() == Some(text) || port.port.to_string() == text
 }

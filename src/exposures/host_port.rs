@@ -1,14 +1,16 @@
 //! Host ports: what a pod binds on its node, whatever asks for it.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 
-use firewall_model::{PortRange, Protocol};
+use firewall_model::Protocol;
 use ipnet::IpNet;
 
 use crate::objects::{Container, ContainerPort, Pod};
 
 /// A port that a pod binds on its node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct HostPort {
     pub(super) protocol: Protocol,
     pub(super) port: u16,
@@ -21,7 +23,7 @@ pub(super) struct HostPort {
 }
 
 /// An address family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Family {
     V4,
     V6,
@@ -37,18 +39,27 @@ impl Family {
     }
 }
 
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "v4",
+            Self::V6 => "v6",
+        })
+    }
+}
+
 /// The host ports of a pod's containers and sidecars. Ports bound to loopback or link-local addresses are left
 /// out: nothing from outside can reach them.
 ///
 /// # Errors
 /// If a port or a protocol is none, with the container's name.
-pub(super) fn host_ports(pod: &Pod) -> Result<Vec<HostPort>, String> {
+pub(super) fn host_ports(pod: &Pod) -> Result<BTreeSet<HostPort>, String> {
     let sidecars = pod
         .spec
         .init_containers
         .iter()
         .filter(|container| container.restart_policy.as_deref() == Some("Always"));
-    let mut ports = Vec::new();
+    let mut ports = BTreeSet::new();
     for container in pod.spec.containers.iter().chain(sidecars) {
         for port in &container.ports {
             let host_port = host_port(container, port, pod.spec.host_network);
@@ -66,29 +77,108 @@ fn host_port(
     // The API server copies the container port into hostPort for hostNetwork pods; a manifest may not have it.
     let implied = host_network.then_some(port.container_port);
     let Some(number) = port.host_port.filter(|number| *number != 0).or(implied) else { return Ok(None) };
-    let range: PortRange = number.to_string().parse().map_err(|error| format!("hostPort: {error}"))?;
+    let not_a_port = || format!("hostPort {number} is not a port; use 1 to 65535");
+    let bound = u16::try_from(number).ok().filter(|bound| *bound != 0).ok_or_else(not_a_port)?;
     let protocol = port.protocol.as_deref().filter(|protocol| !protocol.is_empty()).unwrap_or("TCP");
     let protocol = protocol.parse().map_err(|error| format!("port {number}: {error}"))?;
     let address = match port.host_ip.as_deref().filter(|address| !address.is_empty()) {
         None => None,
-        Some(text) => {
-            Some(text.parse::<IpAddr>().map_err(|_| format!("hostIP {text:?} is not an IP address"))?)
-        }
+        // An IPv4 address in IPv6 notation is bound, and reached, as the IPv4 address that it is.
+        Some(text) => match text.parse::<IpAddr>() {
+            Ok(address) => Some(address.to_canonical()),
+            Err(_) => return Err(format!("hostIP {text:?} is not an IP address")),
+        },
     };
     if address.is_some_and(is_local) {
         return Ok(None);
     }
     let family = address.filter(|address| !address.is_unspecified()).map(Family::of);
     let (name, container) = (port.name.clone(), container.name.clone());
-    Ok(Some(HostPort { protocol, port: range.first(), name, container, family }))
+    Ok(Some(HostPort { protocol, port: bound, name, container, family }))
 }
 
-fn is_local(address: IpAddr) -> bool {
+const fn is_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_local(IpAddr::V4(v4)),
-            None => v6.is_loopback() || v6.is_unicast_link_local(),
-        },
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn found(spec: &Value) -> Result<Vec<String>, String> {
+        let pod: Pod = serde_json::from_value(json!({ "metadata": { "name": "a" }, "spec": spec })).unwrap();
+        let text = |port: HostPort| {
+            let family = port.family.map_or(String::new(), |family| format!(" {family}"));
+            format!("{}/{}{family}", port.protocol, port.port)
+        };
+        host_ports(&pod).map(|ports| ports.into_iter().map(text).collect())
+    }
+
+    fn one(port: &Value) -> Result<Vec<String>, String> {
+        found(&json!({ "containers": [{ "name": "main", "ports": [port] }] }))
+    }
+
+    #[test]
+    fn a_container_port_is_a_host_port_if_it_has_one_or_the_pod_is_on_the_host_network() {
+        assert_eq!(one(&json!({ "containerPort": 80 })), Ok(vec![]));
+        assert_eq!(one(&json!({ "containerPort": 80, "hostPort": 0 })), Ok(vec![]));
+        assert_eq!(one(&json!({ "containerPort": 22, "hostPort": 9890 })), Ok(vec!["tcp/9890".into()]));
+        let ports =
+            json!([{ "containerPort": 53, "protocol": "UDP" }, { "containerPort": 80, "hostPort": 80 }]);
+        let spec = json!({ "hostNetwork": true, "containers": [{ "name": "main", "ports": ports }] });
+        assert_eq!(found(&spec), Ok(vec!["tcp/80".into(), "udp/53".into()]));
+    }
+
+    #[test]
+    fn sidecars_count_and_other_init_containers_do_not() {
+        let container = |name: &str, port: u16, restart: Option<&str>| {
+            let ports = json!([{ "containerPort": port, "hostPort": port }]);
+            json!({ "name": name, "ports": ports, "restartPolicy": restart })
+        };
+        let init = [container("sidecar", 81, Some("Always")), container("once", 82, None)];
+        let spec = json!({ "containers": [container("main", 80, None)], "initContainers": init });
+        assert_eq!(found(&spec), Ok(vec!["tcp/80".into(), "tcp/81".into()]));
+    }
+
+    #[test]
+    fn a_host_ip_narrows_by_what_can_reach_it() {
+        let cases = [
+            ("", Some("tcp/80")),
+            ("0.0.0.0", Some("tcp/80")),
+            ("::", Some("tcp/80")),
+            ("192.0.2.1", Some("tcp/80 v4")),
+            ("::ffff:192.0.2.1", Some("tcp/80 v4")),
+            ("2001:db8::1", Some("tcp/80 v6")),
+            ("127.0.0.1", None),
+            ("127.8.8.8", None),
+            ("169.254.20.10", None),
+            ("::1", None),
+            ("fe80::1", None),
+            ("::ffff:127.0.0.1", None),
+        ];
+        for (address, expected) in cases {
+            let port = json!({ "containerPort": 80, "hostPort": 80, "hostIP": address });
+            let expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
+            assert_eq!(one(&port), Ok(expected), "{address:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_port_or_protocol_says_so_and_where() {
+        let cases = [
+            (json!({ "containerPort": 80, "hostPort": 99999 }), "99999"),
+            (json!({ "containerPort": 80, "hostPort": -1 }), "-1"),
+            (json!({ "containerPort": 80, "hostPort": 80, "protocol": "ICMP" }), "ICMP"),
+            (json!({ "containerPort": 80, "hostPort": 80, "hostIP": "here" }), "here"),
+        ];
+        for (port, part) in cases {
+            let error = one(&port).unwrap_err();
+            assert!(error.contains(part) && error.contains("container main"), "{error}");
+        }
     }
 }

@@ -1,74 +1,59 @@
 //! Source ranges: who may connect, as people write it, and who may if nobody says.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::host_port::Family;
+use super::list;
 use crate::objects::Node;
-
-/// More source ranges than this are refused: they would fill a security group many times over.
-const MOST: usize = 500;
 
 /// Reads a list of CIDRs that is separated by commas.
 ///
 /// # Errors
 /// If it is empty, too long, or an entry is not a CIDR without host bits; the text says which, and what to write.
 pub(super) fn strict(text: &str) -> Result<Vec<IpNet>, String> {
-    let entries = bounded(text.split(',').map(str::trim).collect(), text)?;
-    let cidr = |entry: &&str| {
-        let range: IpNet = entry.parse().map_err(|_| match entry.parse::<IpAddr>() {
-            Ok(address) => {
-                format!("{entry:?} is an address; write {} for that one alone", IpNet::from(address))
-            }
-            Err(_) => format!("{entry:?} is not a CIDR such as 198.51.100.0/24 or 2001:db8::/32"),
-        })?;
-        if range == range.trunc() {
-            Ok(range)
-        } else {
-            let (prefix, single) = (range.trunc(), IpNet::from(range.addr()));
-            Err(format!(
-                "{entry:?} has bits set behind its prefix; write {prefix}, or {single} for the one address"
-            ))
-        }
-    };
-    entries.iter().map(cidr).collect()
+    list::by_commas(text)?.into_iter().map(cidr).collect()
+}
+
+/// A CIDR without host bits.
+fn cidr(entry: &str) -> Result<IpNet, String> {
+    let range: IpNet = entry.parse().map_err(|_| match entry.parse::<IpAddr>() {
+        Ok(address) => format!("{entry:?} is an address; write {} for that one alone", IpNet::from(address)),
+        Err(_) => format!("{entry:?} is not a CIDR such as 198.51.100.0/24 or 2001:db8::/32"),
+    })?;
+    if range == range.trunc() {
+        return Ok(range);
+    }
+    let (prefix, single) = (range.trunc(), IpNet::from(range.addr()));
+    Err(format!("{entry:?} has bits set behind its prefix; write {prefix}, or {single} for the one address"))
 }
 
 /// Reads a list as `HAProxy` does: separated by spaces or commas, bare addresses allowed, host bits ignored.
 ///
 /// # Errors
-/// As [`strict`], for what `HAProxy` would refuse as well.
+/// If it is empty, too long, or an entry is neither an address nor a CIDR.
 pub(super) fn lenient(text: &str) -> Result<Vec<IpNet>, String> {
-    let separator = |c: char| c.is_whitespace() || c == ',';
-    let entries = bounded(text.split(separator).filter(|entry| !entry.is_empty()).collect(), text)?;
-    let range = |entry: &&str| {
+    let range = |entry: &str| {
         let cidr = entry.parse::<IpNet>().map(|range| range.trunc());
         cidr.or_else(|_| entry.parse::<IpAddr>().map(IpNet::from))
             .map_err(|_| format!("{entry:?} is neither an address nor a CIDR"))
     };
-    entries.iter().map(range).collect()
+    list::by_spaces_or_commas(text)?.into_iter().map(range).collect()
 }
 
-fn bounded<'a>(entries: Vec<&'a str>, text: &str) -> Result<Vec<&'a str>, String> {
-    if text.trim().is_empty() {
-        return Err("the list of source ranges is empty; leave the annotation out for the default".to_owned());
-    }
-    if entries.len() > MOST {
-        return Err(format!("{} source ranges; at most {MOST} are taken", entries.len()));
-    }
-    Ok(entries)
-}
-
-/// The default sources, of the families that the node has an address of. A node that lists no address yet is
-/// taken to have IPv4.
-pub(super) fn defaults(ranges: &[IpNet], node: &Node) -> Vec<IpNet> {
-    let addresses = node.status.addresses.iter().filter(|address| address.kind.ends_with("IP"));
-    let mut families: Vec<Family> =
+/// The families that the node has an address of. One that lists no address yet is taken to have IPv4.
+pub(super) fn families(node: &Node) -> BTreeSet<Family> {
+    let addresses = node.status.addresses.iter();
+    let addresses = addresses.filter(|address| ["InternalIP", "ExternalIP"].contains(&address.kind.as_str()));
+    let families: BTreeSet<Family> =
         addresses.filter_map(|address| address.address.parse().ok()).map(Family::of).collect();
-    if families.is_empty() {
-        families.push(Family::V4);
-    }
+    if families.is_empty() { BTreeSet::from([Family::V4]) } else { families }
+}
+
+/// The ranges of these families.
+pub(super) fn of_families(ranges: &[IpNet], families: &BTreeSet<Family>) -> Vec<IpNet> {
     ranges.iter().filter(|range| families.iter().any(|family| family.holds(range))).copied().collect()
 }
 
@@ -100,6 +85,31 @@ mod tests {
         let expected = ["192.0.2.7/32", "10.0.0.0/8", "2001:db8::1/128"].map(|text| text.parse().unwrap());
         assert_eq!(ranges, expected);
         assert!(lenient("10.0.0.0/33").is_err());
-        assert!(lenient(" ").is_err());
+        for nothing in ["", " ", ",", " , "] {
+            assert!(lenient(nothing).is_err(), "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn the_families_of_a_node_are_those_of_its_addresses() {
+        let cases = [
+            (vec![("InternalIP", "10.0.0.1")], "v4"),
+            (vec![("InternalIP", "10.0.0.1"), ("InternalIP", "2001:db8::1")], "v4 v6"),
+            (vec![("InternalIP", "2001:db8::1")], "v6"),
+            (vec![("InternalIP", "10.0.0.1"), ("ExternalIP", "2001:db8::1")], "v4 v6"),
+            (vec![("InternalDNS", "2001:db8::1"), ("Hostname", "a")], "v4"),
+            (vec![("InternalIP", "not an address")], "v4"),
+            (vec![], "v4"),
+        ];
+        for (addresses, expected) in cases {
+            let addresses: Vec<_> = addresses
+                .iter()
+                .map(|(kind, address)| serde_json::json!({ "type": kind, "address": address }))
+                .collect();
+            let node = serde_json::json!({ "metadata": {}, "status": { "addresses": addresses } });
+            let families = families(&serde_json::from_value(node).unwrap());
+            let families: Vec<String> = families.iter().map(ToString::to_string).collect();
+            assert_eq!(families.join(" "), expected, "{addresses:?}");
+        }
     }
 }

@@ -4,15 +4,18 @@
 //! metrics exporter too. Only what the Ingress asks for may be opened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-use firewall_model::Workload;
+use firewall_model::{Protocol, Workload};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::annotation::SOURCE_RANGES;
+use super::annotation::{self, SOURCE_RANGES};
 use super::host_port::HostPort;
-use super::{Ask, Refusal, Variant, annotations, refusal, source_ranges};
+use super::rules::Sources;
+use super::{Ask, Refusal, Varies, annotations, refusal, source_ranges};
 use crate::index::Index;
+use crate::notice::Notice;
 use crate::objects::{Ingress, IntOrText, ObjectRef, Pod};
 
 const TYPE: &str = "ingress.appscode.com/type";
@@ -26,8 +29,18 @@ const LOAD_BALANCER_SOURCES: &str = "service.beta.kubernetes.io/load-balancer-so
 /// Where Voyager's stats page listens unless the Ingress says otherwise.
 const DEFAULT_STATS_PORT: u16 = 56789;
 
+/// What the stats page's port is called; frontends are called `tcp-<port>`.
+const STATS_PORT_NAME: &str = "stats";
+
+/// What Go's `strconv.ParseBool`, which Voyager uses, takes for false.
+const FALSE: [&str; 6] = ["0", "f", "F", "false", "FALSE", "False"];
+
 /// What every Ingress with rules can listen on.
 const HTTP_PORTS: [u16; 2] = [80, 443];
+
+const KUBERNETES: &str = "networking.k8s.io";
+/// What the API group of Kubernetes' own Ingress was called until version 1.22.
+const KUBERNETES_BEFORE: &str = "extensions";
 
 /// Whether Voyager's operator made the pod.
 pub(super) fn is_haproxy(pod: &Pod) -> bool {
@@ -42,55 +55,68 @@ fn label<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
 pub(super) fn ask<'a>(
     index: &Index,
     pod: &Pod,
-    host_ports: &'a [HostPort],
-    defaults: &[IpNet],
+    pod_reference: &ObjectRef,
+    host_ports: &'a BTreeSet<HostPort>,
+    problems: &mut BTreeSet<Notice>,
 ) -> Result<Option<Ask<'a>>, Refusal> {
-    let Some((group, ingress)) = ingress(index, pod) else { return Ok(None) };
-    let kind = annotations(&ingress.metadata).get(TYPE).map(String::as_str);
-    // `Daemon` is what HostPort was called until 2017.
-    if !matches!(kind, Some("HostPort" | "Daemon")) {
+    let Some((group, ingress)) = ingress(index, pod, pod_reference)? else { return Ok(None) };
+    let reference = reference(ingress, group);
+    problems
+        .extend(annotation::unknown(&ingress.metadata, &[SOURCE_RANGES], &reference).map(|problem| *problem));
+    let (asked, not_ports) = asked_ports(ingress);
+    problems.extend(not_ports.into_iter().map(|message| *refusal(&reference, "InvalidPort", message)));
+    let stats = stats_port(ingress).map_err(|error| refusal(&reference, "InvalidStatsPort", error))?;
+    let ports: Vec<&HostPort> = host_ports
+        .iter()
+        .filter(|port| is_frontend(port) && asked.contains(&port.port) && stats != Some(port.port))
+        .collect();
+    if ports.is_empty() {
         return Ok(None);
     }
-    let reference = reference(ingress, group);
-    let asked = asked_ports(ingress);
-    let bound: Vec<&HostPort> =
-        host_ports.iter().filter(|port| port.container == "haproxy" && asked.contains(&port.port)).collect();
-    let named = sources(ingress).map_err(|error| refusal(&reference, "InvalidSourceRanges", error))?;
-    // Named sources change for all pods at once and are not part of the group's identity. The default depends
-    // on the node, so nodes of different families need different groups.
-    let families = |ranges: &[IpNet]| {
-        ranges.iter().map(|range| if range.addr().is_ipv4() { "v4" } else { "v6" }).collect::<BTreeSet<_>>()
-    };
-    let variant = match &named {
-        Some(_) => String::new(),
-        None => families(defaults).into_iter().collect::<Vec<_>>().join("+"),
-    };
-    let sources = named.unwrap_or_else(|| defaults.to_vec());
-    let workload = Workload {
-        kind: format!("Ingress.{group}"),
-        namespace: reference.namespace.clone(),
-        name: reference.name.clone(),
-    };
-    let ports = bound.into_iter().map(|port| (port, sources.clone())).collect();
-    Ok(Some(Ask { intent: reference, workload, ports, variant: Variant::Text(variant) }))
+    let sources = sources(ingress).map_err(|error| {
+        let message = format!("{error}; nothing of this Ingress is opened");
+        refusal(&reference, "InvalidSourceRanges", message)
+    })?;
+    narrowed_by_ingress_alone(pod, pod_reference, ingress)?;
+    let (namespace, name) = (reference.namespace.clone(), reference.name.clone());
+    let workload = Workload { kind: format!("Ingress.{group}"), namespace, name };
+    let ports = ports.into_iter().map(|port| (port, sources.clone())).collect();
+    Ok(Some(Ask { intent: reference, workload, ports, varies: Varies::NodeByNode }))
 }
 
-/// The Ingress that the pod's labels name. Older pods do not name its group; then any group that holds the name
-/// will do, if it is the only one.
-fn ingress<'a>(index: &'a Index, pod: &Pod) -> Option<(&'a str, &'a Ingress)> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-    let mut candidates: Vec<_> = index.ingresses(namespace, label(pod, "origin-name")?).collect();
-    if let Some(origin) = label(pod, "origin-api-group").or_else(|| label(pod, "origin-api-version")) {
-        let origin = origin.split('/').next().unwrap_or_default();
-        // The API server serves what was made as `extensions` under its newer name.
-        let origin = if origin == "extensions" { "networking.k8s.io" } else { origin };
-        candidates
-            .retain(|(group, _)| *group == origin || origin == "networking.k8s.io" && *group == "extensions");
+/// The Ingress of type `HostPort` that the pod's labels name. Older pods do not name its group; then the one that
+/// has the name is meant.
+fn ingress<'a>(
+    index: &'a Index,
+    pod: &Pod,
+    pod_reference: &ObjectRef,
+) -> Result<Option<(&'a str, &'a Ingress)>, Refusal> {
+    let Some(name) = label(pod, "origin-name") else { return Ok(None) };
+    let mut named: BTreeMap<&str, &Ingress> = index.ingresses(&pod_reference.namespace, name).collect();
+    // The API server serves what was made as `extensions` under its newer name as well: the same object twice.
+    if let Some(former) = named.remove(KUBERNETES_BEFORE) {
+        named.entry(KUBERNETES).or_insert(former);
     }
-    match candidates[..] {
-        [only] => Some(only),
-        _ => None,
+    named.retain(|_, ingress| is_host_port(ingress));
+    if let Some(origin) = label(pod, "origin-api-group") {
+        let origin = if origin == KUBERNETES_BEFORE { KUBERNETES } else { origin };
+        return Ok(named.get_key_value(origin).map(|(group, ingress)| (*group, *ingress)));
     }
+    if named.len() > 1 {
+        let groups: Vec<&str> = named.into_keys().collect();
+        let message = format!(
+            "its labels name Ingress {name} but not its API group, and there is one in {}; nothing of this pod is \
+             opened until it has the label origin-api-group",
+            groups.join(" and in ")
+        );
+        return Err(refusal(pod_reference, "AmbiguousIngress", message));
+    }
+    Ok(named.pop_first())
+}
+
+/// `Daemon` is what `HostPort` was called until 2017.
+fn is_host_port(ingress: &Ingress) -> bool {
+    matches!(annotations(&ingress.metadata).get(TYPE).map(String::as_str), Some("HostPort" | "Daemon"))
 }
 
 fn reference(ingress: &Ingress, group: &str) -> ObjectRef {
@@ -105,29 +131,59 @@ fn reference(ingress: &Ingress, group: &str) -> ObjectRef {
     }
 }
 
-/// The ports that the Ingress asks for, less the stats page's.
-fn asked_ports(ingress: &Ingress) -> BTreeSet<u16> {
+/// Whether a port can be one of `HAProxy`'s listeners for the Ingress. The name tells the stats page from them
+/// also while a rollout is under way and the Ingress already says another number for it.
+fn is_frontend(port: &HostPort) -> bool {
+    port.container == "haproxy"
+        && port.protocol == Protocol::Tcp
+        && port.name.as_deref() != Some(STATS_PORT_NAME)
+}
+
+/// The ports that the Ingress asks for, and what of it is no port.
+fn asked_ports(ingress: &Ingress) -> (BTreeSet<u16>, BTreeSet<String>) {
+    let (mut ports, mut not_ports) = (BTreeSet::from(HTTP_PORTS), BTreeSet::new());
     let frontends = ingress.spec.rules.iter().flat_map(|rule| [&rule.http, &rule.tcp]).flatten();
-    let numbers = frontends.filter_map(|frontend| match frontend.port.as_ref()? {
-        IntOrText::Int(port) => u16::try_from(*port).ok(),
-        IntOrText::Text(port) => port.parse().ok(),
-    });
-    let mut ports: BTreeSet<u16> = numbers.chain(HTTP_PORTS).filter(|port| *port != 0).collect();
-    let annotations = annotations(&ingress.metadata);
-    if annotations.get(STATS).is_some_and(|stats| stats == "true") {
-        let port = annotations.get(STATS_PORT).and_then(|port| port.parse().ok());
-        ports.remove(&port.unwrap_or(DEFAULT_STATS_PORT));
+    for asked in frontends.filter_map(|frontend| frontend.port.as_ref()) {
+        let number = match asked {
+            IntOrText::Int(number) => u16::try_from(*number).ok(),
+            IntOrText::Text(text) => text.parse().ok(),
+            IntOrText::Other(_) => None,
+        };
+        match number.filter(|number| *number != 0) {
+            Some(number) => _ = ports.insert(number),
+            None => {
+                not_ports.insert("a rule's port is not a number from 1 to 65535; it is ignored".to_owned());
+            }
+        }
     }
-    ports
+    (ports, not_ports)
+}
+
+/// Where the stats page listens, if there is one. It is never opened, even if a rule asks for the same number.
+fn stats_port(ingress: &Ingress) -> Result<Option<u16>, String> {
+    let annotations = annotations(&ingress.metadata);
+    if annotations.get(STATS).is_none_or(|stats| FALSE.contains(&stats.as_str())) {
+        return Ok(None);
+    }
+    let Some(text) = annotations.get(STATS_PORT) else { return Ok(Some(DEFAULT_STATS_PORT)) };
+    text.parse().map(Some).map_err(|_| {
+        format!("{STATS_PORT}: not a port, so the stats page cannot be told apart; nothing of this Ingress is opened")
+    })
 }
 
 /// The sources that the Ingress names, by the first of the ways it can. A way that is there and cannot be
 /// understood is an error: the next one might be wider.
-fn sources(ingress: &Ingress) -> Result<Option<Vec<IpNet>>, String> {
+fn sources(ingress: &Ingress) -> Result<Sources, String> {
     let annotations = annotations(&ingress.metadata);
-    let said = |name: &str, ranges: Result<Vec<IpNet>, String>| {
-        ranges.map(Some).map_err(|error| format!("{name}: {error}; nothing of this Ingress is opened"))
+    let said = |name: &str, ranges: Result<Vec<IpNet>, String>| match ranges {
+        Ok(ranges) => Ok(Some(Rc::from(ranges))),
+        Err(error) => Err(format!("{name}: {error}")),
     };
+    if let Some((name, _)) =
+        annotation::naming_sources(&ingress.metadata).find(|(name, _)| *name != SOURCE_RANGES)
+    {
+        return Err(format!("{name}: an Ingress names sources for all its ports, by {SOURCE_RANGES}"));
+    }
     if let Some(text) = annotations.get(SOURCE_RANGES) {
         return said(SOURCE_RANGES, source_ranges::strict(text));
     }
@@ -147,14 +203,33 @@ fn sources(ingress: &Ingress) -> Result<Option<Vec<IpNet>>, String> {
 /// The sources among the annotations that the operator copies to the Service.
 fn service_sources(annotations: &BTreeMap<String, String>) -> Result<Option<String>, String> {
     let Some(text) = annotations.get(SERVICE_ANNOTATIONS) else { return Ok(None) };
+    // Serde's own text can repeat the whole annotation, whatever its length.
     let service: BTreeMap<String, Value> = serde_json::from_str(text).map_err(|error| {
-        format!("{SERVICE_ANNOTATIONS}: not a JSON object: {error}; nothing of this Ingress is opened")
+        format!(
+            "{SERVICE_ANNOTATIONS}: not a JSON object, at line {} column {}",
+            error.line(),
+            error.column()
+        )
     })?;
     match service.get(LOAD_BALANCER_SOURCES) {
         None => Ok(None),
         Some(Value::String(ranges)) => Ok(Some(ranges.clone())),
-        Some(other) => {
-            Err(format!("{LOAD_BALANCER_SOURCES}: {other} is not a text; nothing of this Ingress is opened"))
-        }
+        Some(_) => Err(format!("{SERVICE_ANNOTATIONS}: {LOAD_BALANCER_SOURCES} in it is not a text")),
     }
+}
+
+/// Refuses sources that stand on the pod and not on the Ingress: whoever wrote them expects them to narrow what is
+/// opened. The same ones on both are fine, in case the operator copies annotations.
+fn narrowed_by_ingress_alone(pod: &Pod, reference: &ObjectRef, ingress: &Ingress) -> Result<(), Refusal> {
+    let on_ingress = annotations(&ingress.metadata);
+    let stray =
+        annotation::naming_sources(&pod.metadata).find(|(name, text)| on_ingress.get(*name) != Some(*text));
+    stray.map_or(Ok(()), |(name, _)| {
+        let name_of_ingress = ingress.metadata.name.as_deref().unwrap_or_default();
+        let message = format!(
+            "{name}: does nothing on a pod of Voyager's; put it on Ingress {name_of_ingress}. Nothing of this pod is \
+             opened"
+        );
+        Err(refusal(reference, "InvalidAnnotation", message))
+    })
 }

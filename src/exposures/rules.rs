@@ -1,0 +1,130 @@
+//! Rules: what a pod's ask lets in on its node, and what sets its group apart from those of its siblings.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use firewall_model::{IngressRule, PortRange, Protocol, RuleSet};
+use ipnet::IpNet;
+
+use super::host_port::{Family, HostPort};
+
+/// More rules than this are refused for one pod: no instance on EC2 can have more than 1,000, and bringing them
+/// into canonical form takes time that grows with their square.
+const MOST: usize = 1000;
+
+/// The sources that an intent names for a port; `None` stands for the default.
+pub(super) type Sources = Option<Rc<[IpNet]>>;
+
+/// What these ports let in. A port that is bound to one address is reached over that address's family only.
+///
+/// # Errors
+/// If there are more rules than any cloud takes.
+pub(super) fn rules(ports: &[(&HostPort, Sources)], defaults: &[IpNet]) -> Result<RuleSet, String> {
+    type Alike<'a> = BTreeMap<(&'a [IpNet], Option<Family>), BTreeSet<(Protocol, u16)>>;
+    let mut alike = Alike::new();
+    for (port, sources) in ports {
+        let sources = sources.as_deref().unwrap_or(defaults);
+        alike.entry((sources, port.family)).or_default().insert((port.protocol, port.port));
+    }
+    let mut rules: Vec<IngressRule> = Vec::new();
+    for ((sources, family), ports) in alike {
+        let reaching = sources.iter().filter(|source| family.is_none_or(|family| family.holds(source)));
+        let reaching = IpNet::aggregate(&reaching.map(IpNet::trunc).collect());
+        let ranges = port_ranges(&ports);
+        if rules.len() + ranges.len() * reaching.len() > MOST {
+            return Err(format!(
+                "the ports and source ranges make more than {MOST} rules, which no cloud takes for one instance; \
+                 name fewer, wider ranges"
+            ));
+        }
+        for (protocol, ports) in ranges {
+            rules.extend(reaching.iter().map(|source| IngressRule::new(protocol, ports, *source)));
+        }
+    }
+    Ok(rules.into_iter().collect())
+}
+
+/// The ports that no source can reach: those named are of another family than the address the port is bound to,
+/// or than the node's.
+pub(super) fn unreachable(
+    ports: &BTreeSet<(Protocol, u16)>,
+    rules: &RuleSet,
+) -> BTreeSet<(Protocol, PortRange)> {
+    let open = |protocol: Protocol, port: u16| {
+        rules.iter().any(|rule| rule.protocol == protocol && rule.ports.contains(port))
+    };
+    port_ranges(&ports.iter().filter(|(protocol, port)| !open(*protocol, *port)).copied().collect())
+}
+
+/// What tells apart the rules of pods that share an intent and its sources: the families of their nodes, on which
+/// the default depends, and the addresses that ports are bound to.
+///
+/// The node's families count whether or not the default applies: an Ingress that begins to name its sources keeps
+/// its groups, and no node has to be attached anew.
+pub(super) fn families_apart(families: &BTreeSet<Family>, ports: &[(&HostPort, Sources)]) -> String {
+    let families: Vec<String> = families.iter().map(ToString::to_string).collect();
+    let bound: BTreeSet<String> = ports
+        .iter()
+        .filter_map(|(port, _)| Some(format!(" {}/{} {}", port.protocol, port.port, port.family?)))
+        .collect();
+    bound.into_iter().fold(families.join("+"), |text, port| text + &port)
+}
+
+/// The ports as the fewest ranges.
+pub(super) fn port_ranges(ports: &BTreeSet<(Protocol, u16)>) -> BTreeSet<(Protocol, PortRange)> {
+    let mut ranges: Vec<(Protocol, u16, u16)> = Vec::new();
+    for &(protocol, port) in ports {
+        match ranges.last_mut() {
+            Some((same, _, last)) if *same == protocol && last.checked_add(1) == Some(port) => *last = port,
+            _ => ranges.push((protocol, port, port)),
+        }
+    }
+    let range = |(protocol, first, last)| Some((protocol, PortRange::new(first, last).ok()?));
+    ranges.into_iter().filter_map(range).collect()
+}
+
+/// The ports as a message names them; a long list is cut, because an Event holds about a thousand bytes.
+pub(super) fn listed(ports: &BTreeSet<(Protocol, PortRange)>) -> String {
+    let shown: Vec<String> =
+        ports.iter().take(10).map(|(protocol, ports)| format!("{protocol}/{ports}")).collect();
+    shown.join(", ") + if ports.len() > shown.len() { ", …" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(ports: &[(Protocol, u16)]) -> String {
+        listed(&port_ranges(&ports.iter().copied().collect()))
+    }
+
+    #[test]
+    fn adjacent_ports_of_one_protocol_become_a_range() {
+        use Protocol::{Tcp, Udp};
+        assert_eq!(ranges(&[(Tcp, 80), (Tcp, 82), (Tcp, 81), (Udp, 83)]), "tcp/80-82, udp/83");
+        assert_eq!(ranges(&[(Tcp, 65535), (Udp, 1)]), "tcp/65535, udp/1");
+        assert_eq!(ranges(&[]), "");
+    }
+
+    #[test]
+    fn what_makes_more_rules_than_a_cloud_takes_is_refused() {
+        let port = |number: u16| HostPort {
+            protocol: Protocol::Tcp,
+            port: number,
+            name: None,
+            container: String::new(),
+            family: None,
+        };
+        // Neither the ports nor the sources are adjacent: nothing coalesces.
+        let ports: Vec<HostPort> = (1..=500).map(|number| port(2 * number)).collect();
+        let source = |number: u8| IpNet::from(std::net::IpAddr::from([192, 0, 2, 2 * number]));
+        let sources: Vec<IpNet> = (0..2).map(source).collect();
+        let asked = |sources: &[IpNet]| -> Result<usize, String> {
+            let sources: Sources = Some(sources.into());
+            let ports: Vec<_> = ports.iter().map(|port| (port, sources.clone())).collect();
+            Ok(rules(&ports, &[])?.len())
+        };
+        assert_eq!(asked(&sources), Ok(1000));
+        assert!(asked(&[sources, vec![source(9)]].concat()).is_err());
+    }
+}

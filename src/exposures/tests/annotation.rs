@@ -1,0 +1,218 @@
+//! Annotated pods: what the lists select, what narrows it, and what is refused.
+
+use serde_json::{Value, json};
+
+use super::{Found, found, opened, pod, refused, rules, told};
+
+/// A pod with TCP 80 (`http`), 443 (`https`), 9100, and UDP 53 (`dns`), 3478, 30000 and 30005.
+fn many(annotations: &Value) -> Value {
+    let tcp =
+        |name: Option<&str>, port: u16| json!({ "name": name, "containerPort": port, "hostPort": port });
+    let udp = |name: Option<&str>, port: u16| json!({ "name": name, "containerPort": port, "hostPort": port, "protocol": "UDP" });
+    let ports = json!([
+        tcp(Some("http"), 80),
+        tcp(Some("https"), 443),
+        tcp(None, 9100),
+        udp(Some("dns"), 53),
+        udp(None, 3478),
+        udp(None, 30000),
+        udp(None, 30005),
+    ]);
+    pod("web", annotations, &ports)
+}
+
+fn exposing(list: &str) -> Found {
+    let sources = "192.0.2.0/24";
+    found([many(&json!({
+        "hostport-firewall.dev/expose": list,
+        "hostport-firewall.dev/source-ranges": sources,
+    }))])
+}
+
+fn from(sources: &Value) -> Found {
+    let mut annotations = json!({ "hostport-firewall.dev/expose": "http, https" });
+    for (name, value) in sources.as_object().unwrap() {
+        annotations[format!("hostport-firewall.dev/{name}")] = value.clone();
+    }
+    found([many(&annotations)])
+}
+
+#[test]
+fn names_numbers_and_ranges_select_host_ports() {
+    let cases = [
+        ("http", "tcp/80"),
+        ("http,https", "tcp/80 tcp/443"),
+        (" http ,\thttps ", "tcp/80 tcp/443"),
+        ("http/tcp", "tcp/80"),
+        ("dns", "udp/53"),
+        ("80", "tcp/80"),
+        ("80/TCP", "tcp/80"),
+        ("3478/udp", "udp/3478"),
+        ("80, 80, http, 80-80", "tcp/80"),
+        ("1-65535", "tcp/80 tcp/443 tcp/9100"),
+        ("30000-30100/udp", "udp/30000 udp/30005"),
+        ("http, https, 3478/udp, 30000-30100/udp", "tcp/80 tcp/443 udp/3478 udp/30000 udp/30005"),
+    ];
+    for (list, expected) in cases {
+        let opened: Vec<String> =
+            opened(&exposing(list)).iter().map(|rule| rule.replace(" from 192.0.2.0/24", "")).collect();
+        assert_eq!(opened.join(" "), expected, "{list:?}");
+    }
+}
+
+#[test]
+fn what_selects_no_host_port_is_refused_and_the_message_says_what_to_write() {
+    let cases = [
+        ("", "the list is empty; name ports"),
+        ("  ", "the list is empty; name ports"),
+        ("true", "\"true\" is no host port of the pod; name those to open of http (80/tcp)"),
+        ("*", "\"*\" is no host port"),
+        ("metrics", "\"metrics\" is no host port"),
+        ("http, metrics", "\"metrics\" is no host port"),
+        ("http/udp", "\"http/udp\" is no host port"),
+        ("81", "\"81\" is no host port"),
+        ("3478", "\"3478\" is no host port"),
+        ("20000-20100", "\"20000-20100\" is no host port"),
+        ("80/icmp", "\"80/icmp\": \"icmp\" is not a protocol with ports; use tcp, udp or sctp"),
+        ("80/", "is not a protocol"),
+        ("99999", "99999"),
+        ("65536", "65536"),
+        ("0", "port 0 is not a port"),
+        ("0-80", "port 0 is not a port"),
+        ("443-80", "write 80-443"),
+        ("80-", "\"80-\""),
+        ("-80", "\"-80\""),
+        ("80-90-100", "\"80-90-100\""),
+        ("+80", "\"+80\""),
+        ("80,", "\"\" names no port"),
+        ("/tcp", "\"/tcp\" names no port"),
+        ("80 443", "\"80 443\""),
+        ("80;443", "\"80;443\""),
+    ];
+    for (list, part) in cases {
+        let message = refused(&exposing(list));
+        assert!(
+            message.starts_with("InvalidAnnotation Pod shop/web: hostport-firewall.dev/expose: "),
+            "{message}"
+        );
+        assert!(message.contains(part), "{list:?}: {message}");
+        assert!(message.len() < 400, "{message}");
+    }
+}
+
+#[test]
+fn a_list_beyond_all_bounds_is_refused_with_a_short_message() {
+    for list in ["80,".repeat(501), "x".repeat(200_000), format!("80, {}", "é/".repeat(50_000))] {
+        let message = refused(&exposing(&list));
+        assert!(message.len() < 400, "{message}");
+    }
+    let ports: Vec<Value> =
+        (1..=501).map(|port| json!({ "containerPort": port, "hostPort": port + 30000 })).collect();
+    let annotations = json!({ "hostport-firewall.dev/expose": "30000-31000" });
+    assert!(refused(&found([pod("web", &annotations, &json!(ports))])).contains("more than 500 ports"));
+    assert_eq!(opened(&found([pod("web", &annotations, &json!(ports[..500]))])).len(), 2);
+}
+
+#[test]
+fn more_rules_than_a_cloud_takes_are_refused() {
+    let ports: Vec<Value> =
+        (1..=40).map(|n| json!({ "containerPort": n, "hostPort": 30000 + 2 * n })).collect();
+    let sources: Vec<String> = (0..40).map(|n| format!("10.{}.0.0/16", 2 * n)).collect();
+    let annotations = json!({
+        "hostport-firewall.dev/expose": "30000-31000",
+        "hostport-firewall.dev/source-ranges": sources.join(","),
+    });
+    assert!(
+        refused(&found([pod("web", &annotations, &json!(ports))])).starts_with("TooManyRules Pod shop/web")
+    );
+}
+
+#[test]
+fn sources_are_named_for_all_ports_and_for_one() {
+    let cases = [
+        (json!({ "source-ranges": "10.0.0.0/8" }), vec!["tcp/80 from 10.0.0.0/8", "tcp/443 from 10.0.0.0/8"]),
+        (
+            json!({ "source-ranges": "10.0.0.0/8", "source-ranges.https": "192.0.2.0/24, 2001:db8::/32" }),
+            vec!["tcp/80 from 10.0.0.0/8", "tcp/443 from 192.0.2.0/24", "tcp/443 from 2001:db8::/32"],
+        ),
+        (
+            json!({ "source-ranges.80": "10.0.0.0/8" }),
+            vec!["tcp/80 from 10.0.0.0/8", "tcp/443 from 0.0.0.0/0", "tcp/443 from ::/0"],
+        ),
+        (
+            json!({ "source-ranges": "10.0.0.0/9, 10.128.0.0/9" }),
+            vec!["tcp/80 from 10.0.0.0/8", "tcp/443 from 10.0.0.0/8"],
+        ),
+    ];
+    for (sources, expected) in cases {
+        assert_eq!(opened(&from(&sources)), expected, "{sources}");
+    }
+}
+
+#[test]
+fn sources_that_cannot_be_understood_refuse_the_pod_whole() {
+    let cases = [
+        (json!({ "source-ranges": "10.0.0.0/33" }), "10.0.0.0/33"),
+        (json!({ "source-ranges": "10.0.0.1/8" }), "write 10.0.0.0/8"),
+        (json!({ "source-ranges": "10.0.0.1" }), "write 10.0.0.1/32"),
+        (json!({ "source-ranges": "" }), "empty"),
+        (json!({ "source-ranges": "10.0.0.0/8," }), "\"\""),
+        (json!({ "source-ranges": vec!["10.0.0.0/8"; 501].join(",") }), "500"),
+        (json!({ "source-ranges": "10.0.0.0/8", "source-ranges.http": "everyone" }), "source-ranges.http"),
+        (json!({ "source-ranges.htps": "10.0.0.0/8" }), "\"htps\" is not among the ports"),
+        (json!({ "source-ranges.9100": "10.0.0.0/8" }), "\"9100\" is not among the ports"),
+        (
+            json!({ "source-ranges.http": "10.0.0.0/8", "source-ranges.80": "0.0.0.0/0" }),
+            "by its name and by its number",
+        ),
+    ];
+    for (sources, part) in cases {
+        let message = refused(&from(&sources));
+        assert!(message.starts_with("InvalidAnnotation Pod shop/web: "), "{message}");
+        assert!(message.contains(part), "{sources}: {message}");
+    }
+}
+
+#[test]
+fn sources_without_ports_open_nothing_and_are_told() {
+    for name in ["source-ranges", "source-ranges.http"] {
+        let mut annotations = json!({});
+        annotations[format!("hostport-firewall.dev/{name}")] = json!("10.0.0.0/8");
+        let message = refused(&found([many(&annotations)]));
+        assert!(message.contains(&format!("hostport-firewall.dev/{name}: no ports are named")), "{message}");
+    }
+}
+
+#[test]
+fn a_misspelt_annotation_is_told_and_does_not_refuse_the_others() {
+    let misspelt = found([many(&json!({ "hostport-firewall.dev/exposes": "80" }))]);
+    let mut slips = json!({});
+    for number in 0..5000 {
+        slips[format!("hostport-firewall.dev/x-{number}")] = json!("");
+    }
+    assert!(refused(&found([many(&slips)])).len() < 400, "one notice for all, and a short one");
+    let message = refused(&misspelt);
+    assert!(
+        message.starts_with("UnknownAnnotation Pod shop/web: hostport-firewall.dev/exposes"),
+        "{message}"
+    );
+    let annotations =
+        json!({ "hostport-firewall.dev/expose": "80", "hostport-firewall.dev/source-rangesX": "" });
+    let beside = found([many(&annotations)]);
+    assert!(told(&beside).starts_with("UnknownAnnotation"));
+    assert_eq!(rules(&beside.exposures[0]).len(), 2);
+}
+
+#[test]
+fn asking_without_a_host_port_is_told() {
+    let pod = pod("web", &json!({ "hostport-firewall.dev/expose": "80" }), &json!([{ "containerPort": 80 }]));
+    assert!(refused(&found([pod])).contains("the pod has no host port"));
+}
+
+#[test]
+fn a_host_port_that_is_none_refuses_the_pod() {
+    let ports = json!([{ "containerPort": 80, "hostPort": 80 }, { "containerPort": 81, "hostPort": 99999 }]);
+    let pod = pod("web", &json!({ "hostport-firewall.dev/expose": "80" }), &ports);
+    let message = refused(&found([pod]));
+    assert!(message.starts_with("InvalidPort Pod shop/web") && message.contains("99999"), "{message}");
+}

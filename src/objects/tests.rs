@@ -1,0 +1,117 @@
+//! Tests of reading objects: a whole one, and odd ones.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn read<K: serde::de::DeserializeOwned>(object: Value) -> K {
+    serde_json::from_value(object).unwrap()
+}
+
+/// As the API server returns it, shortened only where a part repeats.
+const WHOLE_POD: &str = r#"{
+    "apiVersion": "v1", "kind": "Pod",
+    "metadata": {
+        "name": "ingress-nginx-x7k2p", "generateName": "ingress-nginx-", "namespace": "ingress",
+        "uid": "0c6a7c9e-45a0-4d5c-9b0e-4f0a6a1d2b11", "resourceVersion": "912334", "generation": 1,
+        "creationTimestamp": "2026-05-04T09:12:44Z", "deletionTimestamp": "2026-05-04T10:00:00Z",
+        "labels": { "app": "ingress-nginx", "controller-revision-hash": "7b9f6" },
+        "annotations": {
+            "hostport-firewall.dev/expose": "http, https",
+            "kubectl.kubernetes.io/last-applied-configuration": "{}",
+            "cni.projectcalico.org/podIP": "10.20.0.4/32"
+        },
+        "ownerReferences": [{
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "ingress-nginx", "uid": "5f",
+            "controller": true, "blockOwnerDeletion": true
+        }],
+        "managedFields": [{ "manager": "kubelet", "operation": "Update", "fieldsV1": { "f:status": {} } }]
+    },
+    "spec": {
+        "nodeName": "ip-10-20-0-4", "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet",
+        "containers": [{
+            "name": "controller", "image": "registry.k8s.io/ingress-nginx/controller:v1.13.0",
+            "args": ["/nginx-ingress-controller"], "env": [{ "name": "POD_NAME", "value": "x" }],
+            "ports": [
+                { "name": "http", "hostPort": 80, "containerPort": 80, "protocol": "TCP" },
+                { "name": "https", "hostPort": 443, "containerPort": 443, "protocol": "TCP", "hostIP": "::" }
+            ],
+            "resources": { "requests": { "cpu": "100m" } }
+        }],
+        "initContainers": [{ "name": "proxy", "restartPolicy": "Always", "image": "example.invalid/proxy" }],
+        "tolerations": [{ "operator": "Exists" }], "volumes": [{ "name": "t", "emptyDir": {} }]
+    },
+    "status": {
+        "phase": "Running", "qosClass": "Burstable", "hostIP": "10.20.0.4", "podIP": "10.20.0.4",
+        "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": "2026-05-04T09:12:59Z" }]
+    }
+}"#;
+
+#[test]
+fn of_a_whole_pod_only_what_decides_about_host_ports_is_kept() {
+    let pod: Pod = serde_json::from_str(WHOLE_POD).unwrap();
+    assert_eq!(pod.spec.node_name.as_deref(), Some("ip-10-20-0-4"));
+    assert!(pod.spec.host_network);
+    assert_eq!(pod.status.phase.as_deref(), Some("Running"));
+    let ports: Vec<_> = pod.spec.containers[0].ports.iter().map(|port| port.host_port).collect();
+    assert_eq!(ports, [Some(80), Some(443)]);
+    assert_eq!(pod.spec.containers[0].ports[1].host_ip.as_deref(), Some("::"));
+    assert_eq!(pod.spec.init_containers[0].restart_policy.as_deref(), Some("Always"));
+    let annotations = pod.metadata.annotations.unwrap();
+    assert_eq!(annotations.keys().collect::<Vec<_>>(), ["hostport-firewall.dev/expose"]);
+    assert_eq!(pod.metadata.owner_references.unwrap()[0].name, "ingress-nginx");
+    assert_eq!(pod.metadata.managed_fields, None);
+    assert_eq!(pod.metadata.creation_timestamp, None);
+}
+
+#[test]
+fn absent_and_null_lists_are_empty() {
+    let nothing = json!({ "metadata": { "name": "a" } });
+    let null = json!({
+        "metadata": { "name": "a", "labels": null, "annotations": null, "ownerReferences": null },
+        "spec": { "containers": null, "initContainers": null, "rules": null, "loadBalancerSourceRanges": null },
+        "status": { "addresses": null },
+    });
+    let all_null = json!({ "metadata": { "name": "a" }, "spec": null, "status": null });
+    for object in [nothing, null, all_null] {
+        assert!(read::<Pod>(object.clone()).spec.containers.is_empty());
+        assert!(read::<Node>(object.clone()).status.addresses.is_empty());
+        assert!(read::<Ingress>(object).spec.rules.is_empty());
+    }
+    let container: Container = read(json!({ "name": "main", "ports": null }));
+    assert!(container.ports.is_empty());
+}
+
+#[test]
+fn a_number_that_is_no_port_survives_to_be_told() {
+    let port: ContainerPort = read(json!({ "containerPort": -1, "hostPort": 99999 }));
+    assert_eq!((port.container_port, port.host_port), (-1, Some(99999)));
+}
+
+#[test]
+fn an_ingress_port_can_be_a_number_a_text_or_anything() {
+    let port = |port: Value| {
+        let rules = json!([{ "http": { "port": port } }]);
+        let ingress: Ingress = read(json!({ "metadata": {}, "spec": { "rules": rules } }));
+        ingress.spec.rules[0].http.clone().unwrap().port
+    };
+    assert_eq!(port(json!(8080)), Some(IntOrText::Int(8080)));
+    assert_eq!(port(json!("8080")), Some(IntOrText::Text("8080".into())));
+    assert_eq!(port(json!(null)), None);
+    for odd in [json!({}), json!([80]), json!(80.5), json!(true), json!(u64::MAX)] {
+        assert_eq!(port(odd), Some(IntOrText::Other(IgnoredAny)));
+    }
+}
+
+#[test]
+fn an_object_is_called_by_kind_and_name() {
+    let object = |namespace: &str| ObjectRef {
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        namespace: namespace.into(),
+        name: "web".into(),
+        uid: String::new(),
+    };
+    assert_eq!(object("default").to_string(), "Pod default/web");
+    assert_eq!(object("").to_string(), "Pod web");
+}
