@@ -149,7 +149,7 @@ fn with_sources<'a, 'b>(
         };
         let mut concerned = ports.iter().filter(|port| is_called(port, called)).peekable();
         if concerned.peek().is_none() {
-            // Told alone it could leave open to all what a misspelt name was to narrow.
+            // A notice alone could leave open to all what a misspelt name was meant to narrow.
             return Err(refuse(format!("{called:?} is not among the ports that {EXPOSE} lists")));
         }
         for port in concerned {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::host_port::{Family, HostPort};
 
-/// More rules than this are refused for one pod: no instance on EC2 can have more than 1,000, and bringing them
+/// More rules than this are refused for one pod: no interface on EC2 can have more than 1,000, and bringing them
 /// into canonical form takes time that grows with their square.
 const MOST: usize = 1000;
 
