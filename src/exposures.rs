@@ -114,6 +114,12 @@ pub fn exposures(index: &Index, settings: &Settings) -> Found {
     found
 }
 
+/// All pods that bind host ports now, whether or not anything exposes them.
+#[must_use]
+pub fn binding(index: &Index) -> BTreeSet<ObjectRef> {
+    index.pods().filter(|pod| binding_on(pod).is_some()).map(pod_reference).collect()
+}
+
 fn exposure(
     index: &Index,
     settings: &Settings,
@@ -166,7 +172,7 @@ fn ask<'a>(
     problems: &mut BTreeSet<Notice>,
 ) -> Result<Option<Ask<'a>>, Refusal> {
     let known = [annotation::EXPOSE, annotation::SOURCE_RANGES];
-    problems.extend(annotation::unknown(&pod.metadata, &known, reference).map(|problem| *problem));
+    annotation::all_known(&pod.metadata, &known, reference)?;
     if voyager::is_haproxy(pod) && !annotation::exposes(pod) {
         voyager::ask(index, pod, reference, host_ports, problems)
     } else {

@@ -20,6 +20,8 @@ pub struct Grouped {
     pub desired: Desired,
     /// The intents and pods behind each group
     pub objects: BTreeMap<GroupKey, BTreeSet<ObjectRef>>,
+    /// The pods behind each membership
+    pub pods: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
     /// The node of each member
     pub nodes: BTreeMap<InstanceId, ObjectRef>,
     /// Nodes whose machine is not known
@@ -44,8 +46,8 @@ pub fn grouped(
     completeness: Completeness,
 ) -> Grouped {
     let desired = Desired { groups: BTreeMap::new(), completeness };
-    let (objects, nodes, problems) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-    let mut grouped = Grouped { desired, objects, nodes, problems };
+    let (objects, pods) = (BTreeMap::new(), BTreeMap::new());
+    let mut grouped = Grouped { desired, objects, pods, nodes: BTreeMap::new(), problems: BTreeSet::new() };
     for exposure in exposures {
         match instance(&exposure.provider_id) {
             Some(Ok(instance)) => grouped.add(exposure, instance),
@@ -66,6 +68,7 @@ impl Grouped {
         let objects = self.objects.entry(key.clone()).or_default();
         objects.extend([exposure.intent.clone(), exposure.pod.clone()]);
         self.nodes.insert(instance.clone(), exposure.node.clone());
+        self.pods.entry((key.clone(), instance.clone())).or_default().insert(exposure.pod.clone());
         let group = self.desired.groups.entry(key);
         let group =
             group.or_insert_with(|| FirewallGroup { rules: RuleSet::default(), members: BTreeSet::new() });

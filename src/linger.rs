@@ -1,9 +1,16 @@
 //! Linger: a membership outlives its pod for a while, so that a restart in place does not flap.
+//!
+//! It outlives the pod, not the intent: where a pod is still there and asks for less, that is heeded at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use firewall_model::{Desired, FirewallGroup, GroupKey, InstanceId};
+
+use crate::objects::ObjectRef;
+
+/// The pods behind each membership.
+type Pods = BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>;
 
 /// What was wanted a moment ago. Losing it (a restart) closes a little earlier, never later.
 #[derive(Debug)]
@@ -11,6 +18,8 @@ pub struct Linger {
     duration: Duration,
     /// Groups of the last call, with what lingered in them
     last: BTreeMap<GroupKey, FirewallGroup>,
+    /// The pods behind their memberships, when they were last there
+    pods: Pods,
     /// When each membership that is gone has to go
     leaving: BTreeMap<(GroupKey, InstanceId), Duration>,
 }
@@ -19,7 +28,7 @@ impl Linger {
     /// Lets memberships linger for `duration`; zero lets none.
     #[must_use]
     pub const fn new(duration: Duration) -> Self {
-        Self { duration, last: BTreeMap::new(), leaving: BTreeMap::new() }
+        Self { duration, last: BTreeMap::new(), pods: Pods::new(), leaving: BTreeMap::new() }
     }
 
     /// Adds to `desired` the memberships that have gone less than the duration ago. Also returns how long it is
@@ -28,7 +37,16 @@ impl Linger {
     /// A group that still has members keeps its new rules; one that has none keeps its last. While knowledge is
     /// partial nothing goes, however long ago it was last seen: nothing could be closed on it anyway, and what
     /// stays open must stay in what is planned with.
-    pub fn extend(&mut self, mut desired: Desired, now: Duration) -> (Desired, Option<Duration>) {
+    ///
+    /// `pods` are those behind the desired memberships; `binding` are all that bind host ports now, whether or not
+    /// anything exposes them.
+    pub fn extend(
+        &mut self,
+        mut desired: Desired,
+        pods: &Pods,
+        binding: &BTreeSet<ObjectRef>,
+        now: Duration,
+    ) -> (Desired, Option<Duration>) {
         if self.duration.is_zero() {
             return (desired, None);
         }
@@ -41,6 +59,9 @@ impl Linger {
                     continue;
                 }
                 let id = (key.clone(), member.clone());
+                if self.pods.get(&id).is_some_and(|pods| !pods.is_disjoint(binding)) {
+                    continue;
+                }
                 let until = self.leaving.get(&id).copied().unwrap_or(now + self.duration);
                 if until > now || !complete {
                     leaving.insert(id, until);
@@ -56,6 +77,8 @@ impl Linger {
         let next =
             leaving.values().filter(|until| **until > now).min().map(|until| until.saturating_sub(now));
         self.last.clone_from(&desired.groups);
+        self.pods.retain(|id, _| leaving.contains_key(id));
+        self.pods.extend(pods.iter().map(|(id, pods)| (id.clone(), pods.clone())));
         self.leaving = leaving;
         (desired, next)
     }
@@ -74,15 +97,40 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// Extends where the pods behind what is gone are gone too.
+    fn extend(linger: &mut Linger, desired: Desired, now: Duration) -> (Desired, Option<Duration>) {
+        linger.extend(desired, &Pods::new(), &BTreeSet::new(), now)
+    }
+
+    #[test]
+    fn a_pod_that_is_there_and_asks_no_more_is_heeded_at_once() {
+        let id = InstanceId::new("i-0");
+        let (key, web) = group("web", &["tcp/80 0.0.0.0/0"], &[&id]);
+        let pod = ObjectRef {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            namespace: "default".into(),
+            name: "web".into(),
+            uid: "1".into(),
+        };
+        let pods = Pods::from([((key.clone(), id.clone()), BTreeSet::from([pod.clone()]))]);
+        for (binding, lingers) in [(BTreeSet::from([pod]), false), (BTreeSet::new(), true)] {
+            let mut linger = Linger::new(LINGER);
+            linger.extend(desired([(key.clone(), web.clone())]), &pods, &binding, at(0));
+            let (extended, _) = linger.extend(Desired::nothing(), &Pods::new(), &binding, at(1));
+            assert_eq!(!extended.groups.is_empty(), lingers);
+        }
+    }
+
     #[test]
     fn a_membership_stays_for_the_duration_and_then_goes() {
         let id = InstanceId::new("i-0");
         let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
         let mut linger = Linger::new(LINGER);
-        assert_eq!(linger.extend(web(), at(0)), (web(), None));
-        assert_eq!(linger.extend(Desired::nothing(), at(10)), (web(), Some(at(30))));
-        assert_eq!(linger.extend(Desired::nothing(), at(39)), (web(), Some(at(1))));
-        assert_eq!(linger.extend(Desired::nothing(), at(40)), (Desired::nothing(), None));
+        assert_eq!(extend(&mut linger, web(), at(0)), (web(), None));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(10)), (web(), Some(at(30))));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(39)), (web(), Some(at(1))));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(40)), (Desired::nothing(), None));
     }
 
     #[test]
@@ -90,10 +138,10 @@ mod tests {
         let id = InstanceId::new("i-0");
         let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
         let mut linger = Linger::new(LINGER);
-        linger.extend(web(), at(0));
-        linger.extend(Desired::nothing(), at(10));
-        assert_eq!(linger.extend(web(), at(20)), (web(), None));
-        assert_eq!(linger.extend(Desired::nothing(), at(50)), (web(), Some(LINGER)));
+        extend(&mut linger, web(), at(0));
+        extend(&mut linger, Desired::nothing(), at(10));
+        assert_eq!(extend(&mut linger, web(), at(20)), (web(), None));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(50)), (web(), Some(LINGER)));
     }
 
     #[test]
@@ -102,8 +150,8 @@ mod tests {
         let (key, before) = group("web", &["tcp/80 0.0.0.0/0"], &[&ids[0], &ids[1]]);
         let (_, after) = group("web", &["tcp/80 10.0.0.0/8"], &[&ids[0]]);
         let mut linger = Linger::new(LINGER);
-        linger.extend(desired([(key.clone(), before)]), at(0));
-        let (extended, _) = linger.extend(desired([(key.clone(), after.clone())]), at(1));
+        extend(&mut linger, desired([(key.clone(), before)]), at(0));
+        let (extended, _) = extend(&mut linger, desired([(key.clone(), after.clone())]), at(1));
         assert_eq!(extended.groups[&key].rules, after.rules);
         assert_eq!(extended.groups[&key].members.len(), 2);
     }
@@ -112,8 +160,8 @@ mod tests {
     fn zero_lets_nothing_linger() {
         let id = InstanceId::new("i-0");
         let mut linger = Linger::new(Duration::ZERO);
-        linger.extend(desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]), at(0));
-        assert_eq!(linger.extend(Desired::nothing(), at(1)), (Desired::nothing(), None));
+        extend(&mut linger, desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]), at(0));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(1)), (Desired::nothing(), None));
     }
 
     #[test]
@@ -125,10 +173,10 @@ mod tests {
             ..desired
         };
         let mut linger = Linger::new(LINGER);
-        linger.extend(web(), at(0));
-        assert_eq!(linger.extend(partial(Desired::nothing()), at(10)), (partial(web()), Some(LINGER)));
-        assert_eq!(linger.extend(partial(Desired::nothing()), at(99)), (partial(web()), None));
-        assert_eq!(linger.extend(Desired::nothing(), at(100)), (Desired::nothing(), None));
+        extend(&mut linger, web(), at(0));
+        assert_eq!(extend(&mut linger, partial(Desired::nothing()), at(10)), (partial(web()), Some(LINGER)));
+        assert_eq!(extend(&mut linger, partial(Desired::nothing()), at(99)), (partial(web()), None));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(100)), (Desired::nothing(), None));
     }
 
     #[test]
@@ -137,10 +185,10 @@ mod tests {
         let web = |members: &[&InstanceId]| desired([group("web", &["tcp/80 0.0.0.0/0"], members)]);
         let both = || web(&[&ids[0], &ids[1]]);
         let mut linger = Linger::new(LINGER);
-        linger.extend(both(), at(0));
-        assert_eq!(linger.extend(web(&[&ids[1]]), at(10)), (both(), Some(at(30))));
-        assert_eq!(linger.extend(Desired::nothing(), at(20)), (both(), Some(at(20))));
-        assert_eq!(linger.extend(Desired::nothing(), at(40)), (web(&[&ids[1]]), Some(at(10))));
-        assert_eq!(linger.extend(Desired::nothing(), at(50)), (Desired::nothing(), None));
+        extend(&mut linger, both(), at(0));
+        assert_eq!(extend(&mut linger, web(&[&ids[1]]), at(10)), (both(), Some(at(30))));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(20)), (both(), Some(at(20))));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(40)), (web(&[&ids[1]]), Some(at(10))));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(50)), (Desired::nothing(), None));
     }
 }

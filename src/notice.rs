@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::objects::ObjectRef;
 
 /// Events carry at most 1,024 bytes of text; what is longer is refused by the API server.
-const LONGEST_NOTE: usize = 1000;
+const LONGEST_NOTE: usize = 1024;
 
 /// Something wrong with one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -59,7 +59,7 @@ impl Notices {
 /// An Event that cannot be written is logged and forgotten: it is a courtesy, not a duty.
 async fn publish(recorder: &Recorder, notice: &Notice) {
     let object = &notice.object;
-    let note: String = notice.message.chars().take(LONGEST_NOTE).collect();
+    let note = notice.message[..notice.message.floor_char_boundary(LONGEST_NOTE)].to_owned();
     let event = Event {
         type_: EventType::Warning,
         reason: notice.reason.clone(),

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::execute::{Outcome, execute};
-use crate::exposures::{Settings, exposures};
+use crate::exposures::{Settings, binding, exposures};
 use crate::grouping::{Grouped, grouped};
 use crate::linger::Linger;
 use crate::notice::Notice;
@@ -93,12 +93,13 @@ impl<P: FirewallProvider> Reconciler<P> {
     /// # Errors
     /// If the cloud cannot be observed; then nothing is known well enough to change anything.
     pub async fn look(&mut self, index: &SharedIndex) -> Result<Prospect<P>, ProviderError> {
-        let (found, completeness) = {
+        let (found, binding, completeness) = {
             let index = index.read();
-            (exposures(&index, &self.options.settings), index.completeness())
+            (exposures(&index, &self.options.settings), binding(&index), index.completeness())
         };
         let mut grouped = grouped(&found.exposures, |id| self.provider.instance(id), completeness);
-        let (desired, linger_ends) = self.linger.extend(grouped.desired, self.started.elapsed());
+        let (desired, linger_ends) =
+            self.linger.extend(grouped.desired, &grouped.pods, &binding, self.started.elapsed());
         grouped.desired = desired;
         let observed = self.provider.observe(&grouped.desired.members()).await?;
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);

@@ -25,6 +25,13 @@ const INGRESS_APIS: [(&str, &[&str]); 2] =
 /// How often the served APIs are looked up: a CRD installed later is found within this time.
 const DISCOVERY_INTERVAL: Duration = Duration::from_mins(2);
 
+/// How often they are looked up until each is known to be served or not.
+const UNSETTLED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many look-ups in a row must miss a group before it counts as not served. An API server that starts lists
+/// its own groups before those of CRDs: believing the first answer would close every Ingress's ports.
+const MISSES: u32 = 3;
+
 /// The index, shared by the watches that feed it and the loop that reads it.
 #[derive(Clone, Default)]
 pub struct SharedIndex(Arc<(Mutex<Index>, Notify)>);
@@ -75,18 +82,25 @@ pub async fn cluster(client: Client, index: SharedIndex) {
 
 /// Keeps one watch per served Ingress API.
 async fn ingresses(client: Client, index: &SharedIndex) {
-    let mut followed: BTreeMap<String, (ApiResource, AbortOnDrop)> = BTreeMap::new();
+    let mut followed: BTreeMap<&str, (ApiResource, AbortOnDrop)> = BTreeMap::new();
+    let mut misses: BTreeMap<&str, u32> = BTreeMap::new();
     loop {
         for (group, versions) in INGRESS_APIS {
             match served(&client, group, versions).await {
-                Ok(Some(api)) if followed.get(group).is_some_and(|(current, _)| *current == api) => {}
                 Ok(Some(api)) => {
-                    let task = tokio::spawn(follow_ingresses(client.clone(), api.clone(), index.clone()));
-                    followed.insert(group.to_owned(), (api, AbortOnDrop(task.abort_handle())));
+                    misses.remove(group);
+                    if followed.get(group).is_none_or(|(current, _)| *current != api) {
+                        let task = tokio::spawn(follow_ingresses(client.clone(), api.clone(), index.clone()));
+                        followed.insert(group, (api, AbortOnDrop(task.abort_handle())));
+                    }
                 }
                 Ok(None) => {
-                    followed.remove(group);
-                    index.update(|index| index.forget(&Watch::Ingresses(group.to_owned())));
+                    let count = misses.entry(group).or_default();
+                    *count += 1;
+                    if *count == MISSES {
+                        followed.remove(group);
+                        index.update(|index| index.forget(&Watch::Ingresses(group.to_owned())));
+                    }
                 }
                 Err(error) => {
                     let gap = format!("looking up the served APIs failed: {error}");
@@ -97,8 +111,10 @@ async fn ingresses(client: Client, index: &SharedIndex) {
                 }
             }
         }
-        let missing = followed.is_empty();
-        tokio::time::sleep(if missing { Duration::from_secs(5) } else { DISCOVERY_INTERVAL }).await;
+        let known =
+            |group| followed.contains_key(group) || misses.get(group).is_some_and(|count| *count >= MISSES);
+        let settled = INGRESS_APIS.iter().all(|(group, _)| known(*group));
+        tokio::time::sleep(if settled { DISCOVERY_INTERVAL } else { UNSETTLED_INTERVAL }).await;
     }
 }
 

@@ -37,15 +37,19 @@ fn names_sources(name: &str) -> bool {
     name.strip_prefix(SOURCE_RANGES).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// Tells of annotations under our domain that mean nothing there: most likely slips of the pen. One notice for all
-/// of them: an object can carry thousands.
-pub(super) fn unknown(metadata: &ObjectMeta, known: &[&str], reference: &ObjectRef) -> Option<Refusal> {
+/// Refuses annotations under our domain that mean nothing there: `source-range` for `source-ranges` would else open
+/// to anywhere what was meant for few. One notice for all of them: an object can carry thousands.
+pub(super) fn all_known(metadata: &ObjectMeta, known: &[&str], reference: &ObjectRef) -> Result<(), Refusal> {
     let ours = annotations(metadata).keys().map(String::as_str).filter(|name| name.starts_with(DOMAIN));
     let unknown: Vec<&str> = ours.filter(|name| !known.contains(name) && !names_sources(name)).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
     let shown = unknown.iter().take(3).copied().collect::<Vec<_>>().join(", ");
     let more = if unknown.len() > 3 { ", …" } else { "" };
-    let message = format!("{shown}{more}: means nothing here and is ignored; {} does", known.join(" or "));
-    (!unknown.is_empty()).then(|| refusal(reference, "UnknownAnnotation", message))
+    let known = known.join(" or ");
+    let message = format!("{shown}{more}: means nothing here, so nothing of this is opened; {known} would");
+    Err(refusal(reference, "UnknownAnnotation", message))
 }
 
 /// What the pod asks for. Refused whole if any entry cannot be understood.

@@ -61,8 +61,7 @@ pub(super) fn ask<'a>(
 ) -> Result<Option<Ask<'a>>, Refusal> {
     let Some((group, ingress)) = ingress(index, pod, pod_reference)? else { return Ok(None) };
     let reference = reference(ingress, group);
-    problems
-        .extend(annotation::unknown(&ingress.metadata, &[SOURCE_RANGES], &reference).map(|problem| *problem));
+    annotation::all_known(&ingress.metadata, &[SOURCE_RANGES], &reference)?;
     let (asked, not_ports) = asked_ports(ingress);
     problems.extend(not_ports.into_iter().map(|message| *refusal(&reference, "InvalidPort", message)));
     let stats = stats_port(ingress).map_err(|error| refusal(&reference, "InvalidStatsPort", error))?;

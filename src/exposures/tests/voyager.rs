@@ -271,14 +271,15 @@ fn sources_on_the_pod_alone_refuse_it_rather_than_being_overlooked() {
 }
 
 #[test]
-fn a_misspelt_annotation_leaves_what_voyager_asks_for_open() {
+fn a_misspelt_annotation_refuses_the_pod_or_the_ingress_that_carries_it() {
     let mut pod = haproxy();
     pod["metadata"]["annotations"] = json!({ "hostport-firewall.dev/exposes": "80" });
     let found = behind(&[pod], &[(VOYAGER, ingress())]);
-    assert!(told(&found).starts_with("UnknownAnnotation Pod"));
-    assert_eq!(open_ports(&found), [80, 443, 8080, 9000]);
-    let found = with(annotated(&json!({ "hostport-firewall.dev/expose": "80" })));
-    assert!(told(&found).starts_with("UnknownAnnotation Ingress"), "an Ingress asks by its rules");
+    assert!(refused(&found).starts_with("UnknownAnnotation Pod"));
+    for slip in ["hostport-firewall.dev/source-range", "hostport-firewall.dev/expose"] {
+        let found = with(annotated(&json!({ slip: "10.0.0.0/8" })));
+        assert!(refused(&found).starts_with("UnknownAnnotation Ingress"), "{slip}");
+    }
 }
 
 #[test]
