@@ -4,6 +4,7 @@ Example: localstack/seed --endpoint-url http://127.0.0.1:4566 --cluster demo --n
 """
 
 import argparse
+import ipaddress
 import json
 import sys
 
@@ -38,14 +39,18 @@ class Seed:
         )
 
     def network(self):
-        vpc = self.ec2.create_vpc(CidrBlock="10.20.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]["VpcId"]
+        vpc = self.ec2.create_vpc(CidrBlock="10.20.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]
+        range6 = ipaddress.ip_network(vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"])
         subnets = [
             self.ec2.create_subnet(
-                VpcId=vpc, CidrBlock=f"10.20.{number}.0/24", AvailabilityZone=f"{self.options.region}{zone}"
+                VpcId=vpc["VpcId"],
+                CidrBlock=f"10.20.{number}.0/24",
+                Ipv6CidrBlock=str(subnet6),
+                AvailabilityZone=f"{self.options.region}{zone}",
             )["Subnet"]["SubnetId"]
-            for number, zone in enumerate(ZONES)
+            for number, (zone, subnet6) in enumerate(zip(ZONES, range6.subnets(new_prefix=64)))
         ]
-        return vpc, subnets
+        return vpc["VpcId"], subnets
 
     def node_group(self, vpc, suffix):
         cluster = self.options.cluster
@@ -68,15 +73,17 @@ class Seed:
             MaxCount=1,
             SubnetId=subnet,
             SecurityGroupIds=[group],
+            # LocalStack heeds this here only, not within NetworkInterfaces.
+            Ipv6AddressCount=1,
         )["Instances"][0]
+        interface = launched["NetworkInterfaces"][0]
         zone = launched["Placement"]["AvailabilityZone"]
         return {
             "name": f"{self.options.cluster}-node-{number}",
             "instance_id": launched["InstanceId"],
-            "interface_id": launched["NetworkInterfaces"][0]["NetworkInterfaceId"],
+            "interface_id": interface["NetworkInterfaceId"],
             "address": launched["PrivateIpAddress"],
-            # LocalStack gives instances no IPv6 address; this one is from the range for documentation.
-            "address6": f"2001:db8::{number + 1:x}",
+            "address6": interface["Ipv6Addresses"][0]["Ipv6Address"],
             "provider_id": f"aws:///{zone}/{launched['InstanceId']}",
             "node_group": group,
         }

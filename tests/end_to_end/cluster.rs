@@ -6,8 +6,10 @@ use std::time::Duration;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::GroupVersionKind;
+use kube::discovery::ApiCapabilities;
 use kube::{Api, Client, Config, Discovery};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -68,13 +70,10 @@ impl Cluster {
 
     /// Creates or changes any object.
     pub(crate) async fn create(&self, object: Value) {
-        let discovery = Discovery::new(self.client.clone()).run().await.expect("the served APIs");
         let object: DynamicObject = serde_json::from_value(object).expect("an object");
         let types = object.types.clone().expect("apiVersion and kind");
         let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
-        let kind = kube::core::GroupVersionKind::gvk(group, version, &types.kind);
-        let (api, capabilities) =
-            discovery.resolve_gvk(&kind).unwrap_or_else(|| panic!("{kind:?} is not served"));
+        let (api, capabilities) = self.served(&GroupVersionKind::gvk(group, version, &types.kind)).await;
         let name = object.metadata.name.clone().expect("a name");
         let api: Api<DynamicObject> = match capabilities.scope {
             kube::discovery::Scope::Cluster => Api::all_with(self.client.clone(), &api),
@@ -87,6 +86,18 @@ impl Cluster {
         api.patch(&name, &parameters, &Patch::Apply(&object))
             .await
             .unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    /// Waits until a kind is served: a CRD's is only some moments after it was created.
+    async fn served(&self, kind: &GroupVersionKind) -> (ApiResource, ApiCapabilities) {
+        for _ in 0..80 {
+            let discovery = Discovery::new(self.client.clone()).run().await.expect("the served APIs");
+            if let Some(served) = discovery.resolve_gvk(kind) {
+                return served;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        panic!("{kind:?} is not served");
     }
 
     /// Registers a machine as a node, as its kubelet and the cloud controller would.

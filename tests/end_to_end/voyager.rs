@@ -80,3 +80,53 @@ async fn a_voyager_ingress_opens_its_ports_by_attached_groups() {
 async fn a_voyager_ingress_opens_its_ports_by_rules_in_shared_groups() {
     a_voyager_ingress_opens_its_ports(Mode::Shared).await;
 }
+
+/// The CRD of Voyager's own Ingress, serving these versions.
+fn crd(versions: &[&str]) -> Value {
+    let schema =
+        json!({ "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } });
+    let version = |(position, name): (usize, &&str)| json!({ "name": name, "served": true, "storage": position == 0, "schema": schema });
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": { "name": "ingresses.voyager.appscode.com" },
+        "spec": {
+            "group": "voyager.appscode.com",
+            "scope": "Namespaced",
+            "names": { "kind": "Ingress", "plural": "ingresses", "singular": "ingress" },
+            "versions": versions.iter().enumerate().map(version).collect::<Vec<_>>(),
+        },
+    })
+}
+
+async fn voyagers_own_ingress_opens_its_ports(versions: &[&str]) {
+    let world = World::start(Mode::Attach, 1).await;
+    let machine = &world.machines[0];
+    world.cluster.create(crd(versions)).await;
+    let mut own = ingress("192.0.2.0/24");
+    own["apiVersion"] = json!(format!("voyager.appscode.com/{}", versions[0]));
+    own["spec"]["rules"] = json!([
+        { "host": "shop.example", "http": { "port": "443", "paths": [] } },
+        { "tcp": { "port": 5432, "backend": { "service": { "name": "db", "port": { "number": 5432 } } } } },
+    ]);
+    world.cluster.create(own).await;
+    let mut pod = haproxy("voyager-shop-1", &machine.name);
+    pod["metadata"]["labels"]["origin-api-group"] = json!("voyager.appscode.com");
+    let ports = pod["spec"]["containers"][0]["ports"].as_array_mut().expect("ports");
+    ports.push(json!({ "name": "tcp-5432", "containerPort": 5432 }));
+    world.cluster.run(pod).await;
+    let _controller = world.controller(&[]);
+    world.opens(machine, &["tcp/80 192.0.2.0/24", "tcp/443 192.0.2.0/24", "tcp/5432 192.0.2.0/24"]).await;
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn an_ingress_of_voyagers_own_api_opens_its_ports() {
+    voyagers_own_ingress_opens_its_ports(&["v1", "v1beta1"]).await;
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn an_ingress_of_voyagers_older_api_opens_its_ports() {
+    voyagers_own_ingress_opens_its_ports(&["v1beta1"]).await;
+}
