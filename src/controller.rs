@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArgs;
 use crate::index::Index;
-use crate::lease::Election;
+use crate::lease::{Election, GRACE};
 use crate::manifests::{self, ManifestError, Manifests};
 use crate::notice::Notices;
 use crate::reconcile::{Pass, Reconciler};
@@ -120,9 +120,15 @@ async fn lead<P: FirewallProvider>(
         () = election.acquire() => {}
     }
     let writing = stop.child_token();
-    tokio::join!(election.hold(stop, &writing), reconcile(reconciler, index, notices, resync, &writing));
-    if stop.is_cancelled() {
-        election.release().await;
+    let mut reconciling = std::pin::pin!(reconcile(reconciler, index, notices, resync, &writing));
+    tokio::select! {
+        // Calls under way when a signal comes are finished under the lease.
+        () = &mut reconciling => election.release().await,
+        () = election.hold() => {
+            writing.cancel();
+            // Whatever has not ended by then is dropped: another replica may write from now on.
+            _ = timeout(GRACE, reconciling).await;
+        }
     }
 }
 

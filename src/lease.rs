@@ -11,18 +11,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How long a lease that is not renewed stays with its holder.
 const DURATION: Duration = Duration::from_secs(15);
 
-/// How long the holder goes on without a successful renewal. Calls to the cloud that are under way then have the
-/// remaining 5 s to end; each has a shorter timeout of its own.
+/// How long the holder goes on without a successful renewal, from when it was sent.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long work under way may go on after the lease was lost: 10 s + 3 s is less than the 15 s after which another
+/// replica takes it.
+pub const GRACE: Duration = Duration::from_secs(3);
 
 /// How often the holder renews, and the others look.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// How long one attempt may take.
+const ATTEMPT: Duration = Duration::from_secs(4);
 
 /// The lease of one controller.
 pub struct Election {
@@ -45,7 +50,7 @@ impl Election {
     pub async fn acquire(&mut self) {
         let mut told = false;
         loop {
-            match timeout(RETRY * 2, self.try_take()).await {
+            match timeout(ATTEMPT, self.try_take()).await {
                 Ok(Ok(true)) => {
                     tracing::info!(lease = self.name, identity = self.identity, "leading");
                     return;
@@ -62,30 +67,34 @@ impl Election {
         }
     }
 
-    /// Renews until `stop`, then releases the lease; or until it could not be renewed in time. Either way the
-    /// caller must have stopped writing when the returned future ends, so it cancels `writing` first.
-    pub async fn hold(&mut self, stop: &CancellationToken, writing: &CancellationToken) {
-        let mut renewed = Instant::now();
+    /// Renews until the lease is lost: taken by another, or not renewed in time. The caller must have stopped writing
+    /// [`GRACE`] later.
+    pub async fn hold(&mut self) {
+        let mut deadline = Instant::now() + RENEW_DEADLINE;
         loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = sleep(RETRY) => {}
-            }
-            match timeout(RETRY * 2, self.try_take()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
-                Ok(Ok(false)) => {
-                    tracing::error!(lease = self.name, "another replica has taken the lease");
-                    break;
+            sleep(RETRY).await;
+            let sent = Instant::now();
+            let failure = match timeout_at(deadline.min(sent + ATTEMPT), self.try_take()).await {
+                Ok(Ok(true)) => {
+                    deadline = sent + RENEW_DEADLINE;
+                    continue;
                 }
-                Ok(Err(error)) => tracing::warn!(lease = self.name, "cannot renew the lease: {error}"),
-                Err(_) => tracing::warn!(lease = self.name, "the API server does not answer"),
-            }
-            if renewed.elapsed() + RETRY > RENEW_DEADLINE {
+                Ok(Ok(false)) => {
+                    tracing::error!(
+                        lease = self.name,
+                        "another replica has taken the lease; stopping all writes"
+                    );
+                    return;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the API server does not answer".to_owned(),
+            };
+            tracing::warn!(lease = self.name, "cannot renew the lease: {failure}");
+            if Instant::now() + RETRY >= deadline {
                 tracing::error!(lease = self.name, "could not renew the lease in time; stopping all writes");
-                break;
+                return;
             }
         }
-        writing.cancel();
     }
 
     /// Lets others take over at once. Called when all writing has ended.

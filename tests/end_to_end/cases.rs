@@ -168,3 +168,27 @@ async fn nothing_is_called_while_nothing_changes() {
     tokio::time::sleep(Duration::from_mins(2)).await;
     assert_eq!(world.cloud.mutations(), calls);
 }
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn a_second_replica_waits_and_takes_over_when_the_first_dies_or_ends() {
+    let world = World::start(Mode::Attach, 1).await;
+    let machine = &world.machines[0];
+    let first = world.replica("first", &[]);
+    world.says("identity=\"first\"").await;
+    let second = world.replica("second", &[]);
+    world.says("another replica leads; waiting").await;
+    world.cluster.run(host_port_8086("web", &machine.name)).await;
+    world.opens(machine, ANYWHERE_8086).await;
+
+    first.kill();
+    world.cluster.stop("web").await;
+    world.opens(machine, &[]).await;
+    world.says("identity=\"second\"").await;
+
+    // A replica that ends in order gives the lease up, so that the next need not wait for it to run out.
+    let third = world.replica("third", &[]);
+    assert!(second.terminate());
+    world.says("identity=\"third\"").await;
+    drop(third);
+}

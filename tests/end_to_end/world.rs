@@ -51,9 +51,14 @@ impl World {
 
     /// Starts the controller as its ServiceAccount, with more `options`.
     pub(crate) fn controller(&self, options: &[&str]) -> Process {
+        self.replica("e2e", options)
+    }
+
+    /// Starts one replica under a name of its own.
+    pub(crate) fn replica(&self, identity: &str, options: &[&str]) -> Process {
         let mut command = Command::new(binary());
         command
-            .args(["run", "--cluster-name", CLUSTER, "--linger", "0s", "--identity", "e2e"])
+            .args(["run", "--cluster-name", CLUSTER, "--linger", "0s", "--identity", identity])
             .args(["--lease-namespace", NAMESPACE])
             .args(self.mode_options())
             .args(options)
