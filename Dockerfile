@@ -1,6 +1,4 @@
 FROM rust:1.95-bookworm AS build
-# aws-lc-sys builds its C code with cmake.
-RUN apt-get update && apt-get install --yes --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .
 RUN cargo build --release --locked
