@@ -23,6 +23,9 @@ use crate::watch::SharedIndex;
 
 type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
 
+/// A pass that is expected to take longer than this is announced.
+const LONG: Duration = Duration::from_secs(10);
+
 /// What the administrator decides about reconciling.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -160,6 +163,11 @@ impl<P: FirewallProvider> Reconciler<P> {
         let prospect = self.look(index).await?;
         for withheld in &prospect.plan.withheld {
             tracing::info!(resource = %withheld.key, "stays as it is: {}", withheld.waiting);
+        }
+        let backlog = self.provider.backlog(prospect.plan.steps.len());
+        if backlog >= LONG {
+            let (steps, seconds) = (prospect.plan.steps.len(), backlog.as_secs());
+            tracing::info!(steps, "the cloud's call rate lets this take about {seconds} s");
         }
         let (provider, memory) = (&self.provider, &mut self.memory);
         let learn = |step: &Step<P::Resource>, outcome: &Outcome| memory.learn(step, outcome);

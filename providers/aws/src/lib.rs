@@ -84,16 +84,6 @@ impl Aws {
         let client = Client::new(ec2, config.one_group_per_filter);
         Ok(Self { client, config, session: Session::default() })
     }
-
-    /// How long so many attachments take at the rate that EC2 allows, from a full bucket.
-    #[must_use]
-    pub fn backlog(&self, attachments: u32) -> Duration {
-        let action = match self.session.dialect() {
-            Some(Dialect::Instances) => Ec2Action::ModifyInstanceAttribute,
-            _ => Ec2Action::ModifyNetworkInterfaceAttribute,
-        };
-        pace::expected(action, attachments)
-    }
 }
 
 /// The EC2 actions that a mode needs to be granted.
@@ -129,6 +119,15 @@ impl FirewallProvider for Aws {
             Mode::Attach => observe::attach(&self.client, &self.config, &self.session, members).await,
             Mode::Shared(targets) => observe::shared(&self.client, &self.config, targets, members).await,
         }
+    }
+
+    /// Attachments are what there are most of; they have an action's bucket to themselves.
+    fn backlog(&self, changes: usize) -> Duration {
+        let action = match self.session.dialect() {
+            Some(Dialect::Instances) => Ec2Action::ModifyInstanceAttribute,
+            _ => Ec2Action::ModifyNetworkInterfaceAttribute,
+        };
+        pace::expected(action, u32::try_from(changes).unwrap_or(u32::MAX))
     }
 
     async fn apply(&self, action: &Action<AwsResource>) -> Result<Applied, ProviderError> {

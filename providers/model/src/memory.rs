@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::{
     Action, Applied, Compiled, Desired, FirewallProvider, IngressRule, InstanceId, Observed, Owner,
@@ -281,6 +282,10 @@ impl FirewallProvider for Memory {
         let ours = state.resources.iter().filter(|(key, _)| self.is_ours(key));
         let resources = ours.map(|(key, resource)| (key.clone(), resource.clone())).collect();
         Ok(Observed { resources, inventory: state.instances.clone() })
+    }
+
+    fn backlog(&self, _changes: usize) -> Duration {
+        Duration::ZERO
     }
 
     async fn apply(&self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {

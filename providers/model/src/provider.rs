@@ -39,6 +39,9 @@ pub trait FirewallProvider: Send + Sync {
         members: &BTreeSet<InstanceId>,
     ) -> impl Future<Output = Result<Observed<Self::Resource, Self::Inventory>, ProviderError>> + Send;
 
+    /// About how long so many changes take at the rate that the cloud allows, from a full allowance.
+    fn backlog(&self, changes: usize) -> Duration;
+
     /// Brings one action about: the difference between its before and its after, and nothing else, even where
     /// the cloud's state differs from both. Calling it again after a success, or after a crash halfway, does no
     /// harm.

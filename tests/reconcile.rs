@@ -1,0 +1,165 @@
+//! The reconciler on virtual time, over the cloud in memory: what it remembers from pass to pass.
+
+use std::time::Duration;
+
+use firewall_model::memory::{Fault, Memory, MemoryCloud};
+use firewall_model::{InstanceId, Limits, Policy, ProviderError};
+use hostport_firewall::exposures::Settings;
+use hostport_firewall::index::{Index, Object, Watch};
+use hostport_firewall::reconcile::{Options, Pass, Reconciler};
+use hostport_firewall::watch::SharedIndex;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+struct World {
+    cloud: MemoryCloud,
+    index: SharedIndex,
+    reconciler: Reconciler<Memory>,
+}
+
+const LINGER: Duration = Duration::from_secs(30);
+const HOLD: Duration = Duration::from_mins(30);
+
+impl World {
+    /// This many nodes, each with a pod of the same DaemonSet that exposes port 80.
+    fn new(nodes: usize) -> Self {
+        let cloud = MemoryCloud::new((0..nodes).map(|node| InstanceId::new(format!("i-{node}"))));
+        let options = Options {
+            settings: Settings::default(),
+            policy: Policy::Sync,
+            limits: Limits::default(),
+            mass_close_hold: HOLD,
+            linger: LINGER,
+        };
+        let reconciler = Reconciler::new(cloud.provider("c"), options);
+        let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
+        index.reset(Watch::Nodes, (0..nodes).map(node).collect());
+        index.reset(Watch::Pods, (0..nodes).map(pod).collect());
+        Self { cloud, index: SharedIndex::new(index), reconciler }
+    }
+
+    async fn pass(&mut self) -> Pass {
+        self.reconciler.pass(&self.index, &CancellationToken::new()).await.expect("the cloud answers")
+    }
+
+    fn leave(&self, pods: std::ops::Range<usize>) {
+        self.index.update(|index| index.reset(Watch::Pods, pods.map(pod).collect()));
+    }
+
+    /// Memberships in the cloud.
+    fn open(&self) -> usize {
+        self.cloud.resources().values().filter(|resource| !resource.groups.is_empty()).count()
+    }
+}
+
+fn node(number: usize) -> Object {
+    let node = json!({
+        "metadata": { "name": format!("n-{number}") },
+        "spec": { "providerID": format!("memory://i-{number}") },
+        "status": { "addresses": [{ "type": "InternalIP", "address": "10.0.0.1" }] },
+    });
+    Object::Node(serde_json::from_value(node).expect("a node"))
+}
+
+fn pod(number: usize) -> Object {
+    let owner = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "web", "uid": "1", "controller": true });
+    let pod = json!({
+        "metadata": {
+            "name": format!("web-{number}"), "namespace": "default", "uid": format!("uid-{number}"),
+            "annotations": { "hostport-firewall.dev/expose": "80" }, "ownerReferences": [owner],
+        },
+        "spec": {
+            "nodeName": format!("n-{number}"),
+            "containers": [{ "name": "main", "ports": [{ "containerPort": 80, "hostPort": 80 }] }],
+        },
+    });
+    Object::Pod(serde_json::from_value(pod).expect("a pod"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_membership_lingers_after_its_pod_and_the_next_pass_is_due_when_it_ends() {
+    let mut world = World::new(2);
+    world.pass().await;
+    assert_eq!(world.open(), 2);
+    world.leave(0..1);
+    assert_eq!(world.pass().await.again, Some(LINGER));
+    assert_eq!(world.open(), 2);
+    tokio::time::advance(LINGER).await;
+    world.pass().await;
+    assert_eq!(world.open(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_is_told_on_the_pod_and_tried_again_when_its_time_has_come() {
+    let mut world = World::new(1);
+    let message = "UnauthorizedOperation".to_owned();
+    let denied = ProviderError::Denied { action: "memory:Create".into(), object: "group".into(), message };
+    world.cloud.inject([Fault::Before(denied)]);
+    let pass = world.pass().await;
+    assert_eq!((pass.applied, pass.undone), (0, 2), "what needs the failed step is left out");
+    let told = pass.notices.iter().find(|notice| notice.object.kind == "Pod").expect("a notice on the pod");
+    assert_eq!((told.reason.as_str(), told.object.name.as_str()), ("PermissionDenied", "web-0"));
+    assert!(told.message.contains("memory:Create"), "{}", told.message);
+
+    let pass = world.pass().await;
+    assert_eq!(pass.applied, 0, "it is left alone for a while");
+    assert!(!pass.notices.is_empty(), "and still told");
+    tokio::time::advance(pass.again.expect("a time to try again")).await;
+    let pass = world.pass().await;
+    assert_eq!((pass.applied, pass.notices.len()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mass_close_is_held_and_goes_ahead_once_the_wanted_state_has_stayed_the_same() {
+    let mut world = World::new(20);
+    world.pass().await;
+    world.leave(0..1);
+    world.pass().await;
+    tokio::time::advance(LINGER).await;
+    assert_eq!(world.pass().await.again, Some(HOLD));
+    assert_eq!(world.open(), 20, "held");
+
+    tokio::time::advance(HOLD / 2).await;
+    world.leave(0..2);
+    world.pass().await;
+    tokio::time::advance(HOLD / 2).await;
+    world.pass().await;
+    assert_eq!(world.open(), 20, "another state is held anew");
+
+    tokio::time::advance(HOLD).await;
+    world.pass().await;
+    assert_eq!(world.open(), 2, "released");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_closes_while_a_watch_is_broken_and_what_is_new_opens() {
+    let mut world = World::new(2);
+    world.leave(0..1);
+    world.pass().await;
+    assert_eq!(world.open(), 1);
+    world.index.update(|index| {
+        index.reset(Watch::Pods, vec![pod(1)]);
+        index.broken(Watch::Pods, "403".to_owned())
+    });
+    tokio::time::advance(LINGER * 2).await;
+    world.pass().await;
+    assert_eq!(world.open(), 2);
+    world.leave(1..2);
+    tokio::time::advance(LINGER * 2).await;
+    world.pass().await;
+    tokio::time::advance(LINGER * 2).await;
+    world.pass().await;
+    assert_eq!(world.open(), 1, "once everything is known again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_machine_does_not_exist_is_told_and_holds_nothing_up() {
+    let mut world = World::new(1);
+    world.index.update(|index| index.reset(Watch::Nodes, vec![node(0), node(7)]));
+    world.index.update(|index| index.reset(Watch::Pods, vec![pod(0), pod(7)]));
+    let pass = world.pass().await;
+    assert_eq!(world.open(), 1);
+    let told: Vec<_> = pass.notices.iter().filter(|notice| notice.object.name == "n-7").collect();
+    assert_eq!(told.len(), 1, "{:?}", pass.notices);
+    assert_eq!(told[0].reason, "InstanceNotFound");
+}
