@@ -25,6 +25,9 @@ const LONGEST_BURST: Duration = Duration::from_secs(2);
 /// How long a pass goes on whatever changes: each begins with reading the cloud, and must do more than that.
 const UNINTERRUPTED: Duration = Duration::from_secs(10);
 
+/// How long calls under way may take to end after a signal: the Deployment's grace period, 45 s, less a margin.
+const LAST_CALLS: Duration = Duration::from_secs(30);
+
 /// How long to wait after the cloud could not be observed, first and at most.
 const UNOBSERVED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
 
@@ -132,7 +135,26 @@ async fn lead<P: FirewallProvider>(
     }
 }
 
+/// Reconciles until `stop`, and then for as long as the calls under way take, within bounds: a cloud that does not
+/// answer must not hold up the end of the process.
 async fn reconcile<P: FirewallProvider>(
+    reconciler: Reconciler<P>,
+    index: &SharedIndex,
+    notices: Notices,
+    resync: Duration,
+    stop: &CancellationToken,
+) {
+    let late = async {
+        stop.cancelled().await;
+        sleep(LAST_CALLS).await;
+    };
+    tokio::select! {
+        () = passes(reconciler, index, notices, resync, stop) => {}
+        () = late => tracing::warn!("calls under way have not ended in time, and are dropped"),
+    }
+}
+
+async fn passes<P: FirewallProvider>(
     mut reconciler: Reconciler<P>,
     index: &SharedIndex,
     mut notices: Notices,

@@ -24,7 +24,7 @@ const CHANGES: u8 = 2;
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => run(args).await,
+        Command::Run(args) => Box::pin(run(args)).await,
         Command::Plan(args) => plan(args).await,
         Command::Cleanup(args) => clean(args).await,
     };

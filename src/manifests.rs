@@ -164,9 +164,10 @@ fn texts(manifests: &Manifests) -> Result<Vec<(String, String)>, ManifestError> 
     files.into_iter().map(text).collect()
 }
 
-/// The YAML documents of a text; JSON is YAML.
+/// The YAML documents of a text; JSON is YAML. As to Kubernetes, only `true` and `false` are booleans: a node may be
+/// called `n`.
 fn documents(path: &str, text: &str) -> Result<Vec<Value>, ManifestError> {
-    serde_saphyr::from_multiple(text)
+    serde_saphyr::from_multiple_with_options(text, serde_saphyr::options! { strict_booleans: true })
         .map_err(|error| ManifestError::Syntax { path: path.to_owned(), message: error.to_string() })
 }
 
@@ -232,4 +233,63 @@ fn parse<K: serde::de::DeserializeOwned>(
         object,
         message: error.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: web, annotations: {hostport-firewall.dev/expose: \"80\"}}, \
+                       spec: {nodeName: n}}";
+    const NODE: &str = "{apiVersion: v1, kind: Node, metadata: {name: n}}";
+
+    fn read_file(name: &str, text: &str) -> Result<Index, ManifestError> {
+        let folder = TempDir::new().expect("a temporary folder");
+        std::fs::write(folder.path().join(name), text).expect("the file can be written");
+        read(&Manifests::Path(folder.path().to_owned()))
+    }
+
+    fn found(index: &Index) -> (usize, bool) {
+        (index.pods().count(), index.node("n").is_some())
+    }
+
+    #[test]
+    fn documents_lists_and_json_are_read_alike() {
+        let cases = [
+            ("a.yaml", format!("{POD}\n---\n{NODE}\n")),
+            ("a.yml", format!("kind: List\napiVersion: v1\nitems:\n- {POD}\n- {NODE}\n")),
+            (
+                "a.json",
+                r#"{"kind":"NodeList","apiVersion":"v1","items":[{"metadata":{"name":"n"}}]}"#.to_owned(),
+            ),
+        ];
+        for (name, text) in cases {
+            let index = read_file(name, &text).expect("it can be read");
+            assert_eq!(found(&index), (usize::from(name != "a.json"), true), "{name}");
+            assert!(index.is_synced(), "files are complete as they are");
+        }
+    }
+
+    #[test]
+    fn what_decides_nothing_is_ignored() {
+        let text = format!("{POD}\n---\n{{apiVersion: v1, kind: Secret, metadata: {{name: s}}}}\n---\n");
+        assert_eq!(found(&read_file("a.yaml", &text).expect("it can be read")), (1, false));
+        assert_eq!(found(&read_file("notes.txt", "not a manifest: [").expect("not read at all")), (0, false));
+    }
+
+    #[test]
+    fn what_cannot_be_read_names_the_file_and_the_object_and_nothing_is_used() {
+        let broken = read_file("a.yaml", "kind: [").expect_err("not YAML");
+        assert!(
+            matches!(&broken, ManifestError::Syntax { path, .. } if path.ends_with("a.yaml")),
+            "{broken}"
+        );
+        let text = format!("{NODE}\n---\n{{kind: Pod, apiVersion: v1, metadata: {{name: web}}, spec: 7}}");
+        let wrong = read_file("a.yaml", &text).expect_err("spec is no object").to_string();
+        assert!(wrong.contains("a.yaml") && wrong.contains("Pod default/web"), "{wrong}");
+        let missing = read(&Manifests::Path("/does/not/exist".into())).expect_err("no such file");
+        assert!(matches!(missing, ManifestError::Io { .. }), "{missing}");
+    }
 }

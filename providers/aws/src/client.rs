@@ -72,7 +72,8 @@ impl Client {
     }
 }
 
-/// Half a second, doubling to half a minute, ten times: about three minutes in all.
+/// Half a second, doubling to half a minute, ten times, each with up to as much again at random: three to six
+/// minutes in all.
 fn passing_trouble() -> impl BackoffBuilder {
     ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(500))
