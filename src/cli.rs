@@ -17,7 +17,7 @@ use crate::reconcile::Options;
 /// A pod with a host port is reachable only on its node, and only if the cloud's firewall lets the traffic in.
 /// This program opens exactly the ports asked for, on exactly the nodes that run the pods, and closes them again.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110)]
+#[command(version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do
     #[command(subcommand)]
@@ -39,6 +39,11 @@ pub enum Command {
     #[command(after_help = CLEANUP_EXAMPLES)]
     Cleanup(CleanupArgs),
 }
+
+const EXAMPLES: &str = "Examples:
+  hostport-firewall plan --cluster-name prod       # what would change; changes nothing
+  hostport-firewall run --cluster-name prod        # the controller
+  hostport-firewall cleanup --cluster-name prod    # what would be removed; --yes removes it";
 
 const RUN_EXAMPLES: &str = "Examples:
   # As a Deployment or sidecar, with the pod's own credentials and a Lease for leader election

@@ -23,7 +23,16 @@ const CHANGES: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // A closed output leaves nobody to tell.
+            _ = usage.print();
+            // clap's own 2 would read as "there are changes".
+            return if usage.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match cli.command {
         Command::Run(args) => Box::pin(run(args)).await,
         Command::Plan(args) => plan(args).await,
         Command::Cleanup(args) => clean(args).await,

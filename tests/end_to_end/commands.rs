@@ -81,6 +81,8 @@ async fn plan_tells_by_its_exit_code_and_cleanup_leaves_nothing() {
     assert!(cloud.open(&machine).await.is_empty());
     assert_eq!(run(&cloud, &["cleanup"]).status.code(), Some(0), "nothing is left");
 
+    let misused = run(&cloud, &["plan", "--no-such-option"]);
+    assert_eq!(misused.status.code(), Some(1), "not the 2 that says there are changes");
     let broken = run(&cloud, &["plan", "--manifests", "/does/not/exist"]);
     assert_eq!(broken.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&broken.stderr).contains("/does/not/exist"), "{broken:?}");
