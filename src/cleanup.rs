@@ -30,13 +30,14 @@ pub enum CleanupError {
     Left(String),
 }
 
-/// What would be removed.
+/// Adds to `report` what would be removed.
 ///
 /// # Errors
 /// If the cloud cannot be read.
-pub async fn show<P: FirewallProvider>(provider: &P) -> Result<Report, CleanupError> {
+pub async fn show<P: FirewallProvider>(provider: &P, report: &mut Report) -> Result<(), CleanupError> {
     let (plan, _) = removal(provider).await?;
-    Ok(Report::new(provider.name(), &plan, BTreeSet::new()))
+    report.add(provider.name(), &plan, BTreeSet::new());
+    Ok(())
 }
 
 /// Removes everything, and looks again until nothing is left.
@@ -51,7 +52,7 @@ pub async fn remove<P: FirewallProvider>(provider: &P) -> Result<(), CleanupErro
         }
         let (plan, refused) = removal(provider).await?;
         if plan.steps.is_empty() && plan.withheld.is_empty() {
-            tracing::info!("nothing of this cluster is left");
+            tracing::info!(cloud = provider.name(), "nothing of this cluster is left");
             return Ok(());
         }
         let mut tell = |step: &Step<P::Resource>, outcome: &Outcome| {

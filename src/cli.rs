@@ -1,16 +1,20 @@
 //! The command line: what can be asked of the program, and what an administrator can decide.
 
+mod cloud;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use firewall_aws::{AwsConfig, Mode, SharedTargets};
 use firewall_model::{Limits, PortRange};
 use ipnet::IpNet;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::exposures::Settings;
 use crate::manifests::Manifests;
+use crate::providers::ProvidersConfig;
 use crate::reconcile::Options;
+pub use cloud::{AwsMode, CloudArgs, GceMode, ProviderName};
 
 /// Keeps cloud firewalls true to the host ports that Kubernetes pods bind.
 ///
@@ -52,6 +56,10 @@ const RUN_EXAMPLES: &str = "Examples:
   # Only rules in a security group that you manage; nothing is created or attached
   hostport-firewall run --cluster-name prod --aws-mode shared --aws-shared-group sg-0123456789abcdef0
 
+  # A cluster on both clouds, whose GCE network belongs to another project (Shared VPC)
+  hostport-firewall run --cluster-name prod --providers aws,gce --aws-region eu-central-1 \
+    --gce-project nodes-1234 --gce-network-project network-1234
+
   # Without a cluster: follow the files in a folder
   hostport-firewall run --cluster-name demo --manifests ./manifests";
 
@@ -68,47 +76,6 @@ const CLEANUP_EXAMPLES: &str = "Examples:
 
   # Remove it
   hostport-firewall cleanup --cluster-name prod --yes";
-
-/// Which cluster, and which cloud.
-#[derive(Args, Debug)]
-pub struct CloudArgs {
-    /// Name that marks this cluster's resources in the cloud; must be unique in the cloud account
-    #[arg(long, env = "HOSTPORT_FIREWALL_CLUSTER_NAME", value_name = "NAME")]
-    pub cluster_name: String,
-    /// How rules reach the instances on AWS
-    #[arg(long, value_enum, default_value_t = AwsMode::Attach, help_heading = "AWS")]
-    pub aws_mode: AwsMode,
-    /// Security group to put rules into, in mode `shared`; can be repeated
-    #[arg(long, value_name = "ID", help_heading = "AWS")]
-    pub aws_shared_group: Vec<String>,
-    /// Put rules into the security groups with this tag, in mode `shared`
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, help_heading = "AWS")]
-    pub aws_shared_tag: Option<(String, String)>,
-    /// Region; by default from the environment, the profile, or the instance
-    #[arg(long, value_name = "REGION", help_heading = "AWS")]
-    pub aws_region: Option<String>,
-    /// Security groups that an interface can have, as the account's quota says
-    #[arg(long, value_name = "COUNT", default_value_t = 5, help_heading = "AWS",
-          value_parser = clap::value_parser!(u8).range(1..=16))]
-    pub aws_groups_per_interface: u8,
-    /// Ingress rules that a security group can have, per address family, as the account's quota says
-    #[arg(long, value_name = "COUNT", default_value_t = 60, help_heading = "AWS",
-          value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub aws_rules_per_group: u16,
-    /// Add a second group even to interfaces whose only group has no `kubernetes.io/cluster/` tag; breaks the
-    /// AWS cloud controllers, safe only where none runs
-    #[arg(long, help_heading = "AWS")]
-    pub aws_allow_untagged_node_groups: bool,
-}
-
-/// How rules reach the instances on AWS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AwsMode {
-    /// Own security groups, attached to the nodes' primary interfaces
-    Attach,
-    /// Rules in security groups that you manage and name
-    Shared,
-}
 
 /// Where cluster state comes from.
 #[derive(Args, Debug)]
@@ -230,26 +197,6 @@ pub enum Output {
     Json,
 }
 
-impl CloudArgs {
-    pub(crate) fn aws(&self) -> AwsConfig {
-        let mode = match self.aws_mode {
-            AwsMode::Attach => Mode::Attach,
-            AwsMode::Shared => Mode::Shared(SharedTargets {
-                ids: self.aws_shared_group.iter().cloned().collect(),
-                tag: self.aws_shared_tag.clone(),
-            }),
-        };
-        AwsConfig {
-            mode,
-            region: self.aws_region.clone(),
-            slots_per_interface: self.aws_groups_per_interface.into(),
-            rules_per_group: self.aws_rules_per_group.into(),
-            allow_untagged_node_groups: self.aws_allow_untagged_node_groups,
-            ..AwsConfig::new(&self.cluster_name)
-        }
-    }
-}
-
 impl IntentArgs {
     pub(crate) fn options(&self) -> Options {
         Options {
@@ -269,6 +216,7 @@ impl IntentArgs {
             },
             mass_close_hold: Duration::MAX,
             linger: Duration::ZERO,
+            active: BTreeSet::new(),
         }
     }
 }
@@ -286,36 +234,31 @@ impl PlanArgs {
         self.intent.options()
     }
 
-    /// The AWS provider's configuration.
+    /// Which clouds, and how.
     #[must_use]
-    pub fn aws(&self) -> AwsConfig {
-        self.cloud.aws()
+    pub fn providers(&self) -> ProvidersConfig {
+        self.cloud.providers()
     }
 }
 
 impl CleanupArgs {
-    /// The AWS provider's configuration.
+    /// Which clouds, and how.
     #[must_use]
-    pub fn aws(&self) -> AwsConfig {
-        self.cloud.aws()
+    pub fn providers(&self) -> ProvidersConfig {
+        self.cloud.providers()
     }
 }
 
 impl RunArgs {
-    /// The AWS provider's configuration.
+    /// Which clouds, and how.
     #[must_use]
-    pub fn aws(&self) -> AwsConfig {
-        self.cloud.aws()
+    pub fn providers(&self) -> ProvidersConfig {
+        self.cloud.providers()
     }
 
     pub(crate) fn options(&self) -> Options {
         Options { mass_close_hold: self.mass_close_hold, linger: self.linger, ..self.intent.options() }
     }
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// Reads `30s`, `5m`, `1h 30m`.

@@ -39,10 +39,12 @@ impl Grouped {
 /// Groups the exposures whose instance the provider knows.
 ///
 /// `instance` is the provider's reading of a providerID; see
-/// [`FirewallProvider::instance`](firewall_model::FirewallProvider::instance).
+/// [`FirewallProvider::instance`](firewall_model::FirewallProvider::instance). `unclaimed` says what is wrong with one
+/// that is not this provider's, if no other takes it either.
 pub fn grouped(
     exposures: &[Exposure],
     instance: impl Fn(&str) -> Option<Result<InstanceId, String>>,
+    unclaimed: impl Fn(&str) -> Option<String>,
     completeness: Completeness,
 ) -> Grouped {
     let desired = Desired { groups: BTreeMap::new(), completeness };
@@ -52,7 +54,11 @@ pub fn grouped(
         match instance(&exposure.provider_id) {
             Some(Ok(instance)) => grouped.add(exposure, instance),
             Some(Err(message)) => grouped.tell(exposure, message),
-            None => grouped.tell(exposure, unknown_provider(&exposure.provider_id)),
+            None => {
+                if let Some(message) = unclaimed(&exposure.provider_id) {
+                    grouped.tell(exposure, message);
+                }
+            }
         }
     }
     grouped
@@ -80,18 +86,6 @@ impl Grouped {
         let (object, reason) = (exposure.node.clone(), "UnsupportedNode".to_owned());
         self.problems.insert(Notice { object, reason, message });
     }
-}
-
-fn unknown_provider(id: &str) -> String {
-    if id.starts_with("k3s://") {
-        return format!(
-            "providerID {id:?} names no cloud machine: k3s runs here without a cloud controller manager; install the \
-             cloud's, and start k3s with --disable-cloud-controller"
-        );
-    }
-    format!(
-        "providerID {id:?} belongs to no provider of this controller, which knows aws:///<zone>/<instance id>"
-    )
 }
 
 #[cfg(test)]
@@ -133,7 +127,7 @@ mod tests {
     }
 
     fn groups(exposures: &[Exposure]) -> Vec<(usize, usize)> {
-        let grouped = grouped(exposures, known, Completeness::Complete);
+        let grouped = grouped(exposures, known, |_| None, Completeness::Complete);
         grouped.desired.groups.values().map(|group| (group.rules.len(), group.members.len())).collect()
     }
 
@@ -147,15 +141,15 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_no_provider_knows_is_told_so() {
-        for (id, part) in [("k3s://n", "cloud controller manager"), ("openstack:///x", "openstack")] {
-            let mut exposure = exposure("web", "a", 80, "0.0.0.0/0", "");
-            exposure.provider_id = id.to_owned();
-            let grouped = grouped(&[exposure], known, Completeness::Complete);
-            assert!(grouped.desired.groups.is_empty());
-            let problem = grouped.problems.first().expect("a problem");
-            assert!(problem.message.contains(part) && problem.object.kind == "Node", "{problem:?}");
-        }
+    fn a_node_that_no_provider_takes_is_told_so_and_one_of_another_provider_is_not() {
+        let mut exposure = exposure("web", "a", 80, "0.0.0.0/0", "");
+        exposure.provider_id = "openstack:///x".to_owned();
+        let unclaimed = grouped(&[exposure.clone()], known, |id| Some(id.to_owned()), Completeness::Complete);
+        assert!(unclaimed.desired.groups.is_empty());
+        let problem = unclaimed.problems.first().expect("a problem");
+        assert!(problem.message.contains("openstack") && problem.object.kind == "Node", "{problem:?}");
+        let claimed = grouped(&[exposure], known, |_| None, Completeness::Complete);
+        assert!(claimed.desired.groups.is_empty() && claimed.problems.is_empty());
     }
 
     proptest! {
@@ -171,7 +165,7 @@ mod tests {
                     exposure(names[*workload], names[*node], 80 + port, sources[*source], sources[*source])
                 })
                 .collect();
-            let grouped = grouped(&exposures, known, Completeness::Complete);
+            let grouped = grouped(&exposures, known, |_| None, Completeness::Complete);
             for node in names {
                 let wanted: RuleSet = exposures
                     .iter()

@@ -4,6 +4,9 @@
 //! firewall groups; [`reconcile`] has a provider compile them, plans, checks and has [`execute`] carry the plan
 //! out; [`notice`] and [`report`] tell about it.
 
+// The futures of the clouds' SDKs nest deeper than the default allows.
+#![recursion_limit = "256"]
+
 pub mod backoff;
 pub mod cleanup;
 pub mod cli;
@@ -17,6 +20,7 @@ pub mod linger;
 pub mod manifests;
 pub mod notice;
 pub mod objects;
+pub mod providers;
 pub mod reconcile;
 pub mod report;
 pub mod watch;

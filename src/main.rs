@@ -7,10 +7,8 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use firewall_aws::Aws;
-use firewall_model::FirewallProvider;
 use hostport_firewall::cli::{CleanupArgs, Cli, Command, LogFormat, Output, PlanArgs, RunArgs};
-use hostport_firewall::{cleanup, controller, reconcile::Reconciler, report::Report};
+use hostport_firewall::{controller, providers::Providers, report::Report};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -34,8 +32,8 @@ async fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(args) => Box::pin(run(args)).await,
-        Command::Plan(args) => plan(args).await,
-        Command::Cleanup(args) => clean(args).await,
+        Command::Plan(args) => Box::pin(plan(args)).await,
+        Command::Cleanup(args) => Box::pin(clean(args)).await,
     };
     result.unwrap_or_else(|error| {
         // The log goes to the same place; if it is closed, nobody is left to tell.
@@ -57,8 +55,8 @@ async fn run(args: RunArgs) -> Result<ExitCode, AnyError> {
         tracing::info!("stopping: calls under way are finished, no others begin");
         stopping.cancel();
     });
-    let aws = Aws::connect(args.aws()).await?;
-    controller::run(&args, aws, stop.clone()).await?;
+    let providers = Providers::connect(args.providers()).await?;
+    controller::run(&args, providers, stop.clone()).await?;
     // Without a signal, the lease was lost: the next start begins as a follower.
     Ok(if stop.is_cancelled() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -66,22 +64,20 @@ async fn run(args: RunArgs) -> Result<ExitCode, AnyError> {
 async fn plan(args: PlanArgs) -> Result<ExitCode, AnyError> {
     log_to_stderr("warn", LogFormat::Text);
     let index = controller::read_once(args.manifests()).await?;
-    let aws = Aws::connect(args.aws()).await?;
-    let name = aws.name();
-    let prospect = Reconciler::new(aws, args.options()).look(&index).await?;
-    print(&Report::new(name, &prospect.plan, prospect.notices), args.output)
+    let providers = Providers::connect(args.providers()).await?;
+    print(&providers.plan(&index, &args.options()).await?, args.output)
 }
 
 async fn clean(args: CleanupArgs) -> Result<ExitCode, AnyError> {
     log_to_stderr("info", LogFormat::Text);
-    let aws = Aws::connect(args.aws()).await?;
+    let providers = Providers::connect(args.providers()).await?;
     if args.yes {
-        cleanup::remove(&aws).await?;
+        providers.clean_up().await?;
         return Ok(ExitCode::SUCCESS);
     }
-    let report = cleanup::show(&aws).await?;
+    let report = providers.show_cleanup().await?;
     let code = print(&report, args.output)?;
-    if !report.steps.is_empty() {
+    if !report.is_empty() {
         tracing::warn!("nothing was removed; add --yes to remove it");
     }
     Ok(code)
@@ -93,7 +89,7 @@ fn print(report: &Report, output: Output) -> Result<ExitCode, AnyError> {
         Output::Json => serde_json::to_string_pretty(report)? + "\n",
     };
     std::io::stdout().write_all(text.as_bytes())?;
-    Ok(if report.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
+    Ok(if report.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
 }
 
 fn log_to_stderr(level: &str, format: LogFormat) {

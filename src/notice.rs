@@ -1,16 +1,21 @@
 //! Notices: what somebody must know about an object, as a log line and a Kubernetes Event, said once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use crate::objects::ObjectRef;
 
 /// Events carry at most 1,024 bytes of text; what is longer is refused by the API server.
 const LONGEST_NOTE: usize = 1024;
+
+/// How a text that is too long for an Event ends.
+const CUT: &str = "… (cut; in full in the controller's log)";
 
 /// Something wrong with one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -23,17 +28,21 @@ pub struct Notice {
     pub message: String,
 }
 
-/// Says each notice once, and again only after it had gone.
-pub struct Notices {
+/// Says each notice once, and again only after it had gone. Clones speak with one voice.
+#[derive(Clone)]
+pub struct Notices(Arc<Mutex<Said>>);
+
+struct Said {
     recorder: Option<Recorder>,
-    said: BTreeSet<Notice>,
+    /// What holds, by who found it: two clouds can find the same
+    by_source: BTreeMap<&'static str, BTreeSet<Notice>>,
 }
 
 impl Notices {
     /// Notices that go to the log only.
     #[must_use]
-    pub const fn to_log() -> Self {
-        Self { recorder: None, said: BTreeSet::new() }
+    pub fn to_log() -> Self {
+        Self::new(None)
     }
 
     /// Notices that also become Events on their objects, reported by `instance` (the pod's name).
@@ -41,25 +50,38 @@ impl Notices {
     pub fn to_cluster(client: Client, instance: &str) -> Self {
         let reporter =
             Reporter { controller: "hostport-firewall".to_owned(), instance: Some(instance.to_owned()) };
-        Self { recorder: Some(Recorder::new(client, reporter)), said: BTreeSet::new() }
+        Self::new(Some(Recorder::new(client, reporter)))
     }
 
-    /// Says what is new among all that holds now.
-    pub async fn say(&mut self, now: BTreeSet<Notice>) {
-        for notice in now.difference(&self.said) {
+    fn new(recorder: Option<Recorder>) -> Self {
+        Self(Arc::new(Mutex::new(Said { recorder, by_source: BTreeMap::new() })))
+    }
+
+    /// Says what is new among all that `source` finds to hold now.
+    pub async fn say(&self, source: &'static str, now: BTreeSet<Notice>) {
+        // Held while Events are written, so that no two say the same at once.
+        let mut said = self.0.lock().await;
+        for notice in &now {
+            if said.by_source.values().any(|said| said.contains(notice)) {
+                continue;
+            }
             tracing::warn!(object = %notice.object, reason = notice.reason, "{}", notice.message);
-            if let Some(recorder) = &self.recorder {
+            if let Some(recorder) = &said.recorder {
                 publish(recorder, notice).await;
             }
         }
-        self.said = now;
+        said.by_source.insert(source, now);
     }
 }
 
 /// An Event that cannot be written is logged and forgotten: it is a courtesy, not a duty.
 async fn publish(recorder: &Recorder, notice: &Notice) {
     let object = &notice.object;
-    let note = notice.message[..notice.message.floor_char_boundary(LONGEST_NOTE)].to_owned();
+    let mut note = notice.message.clone();
+    if note.len() > LONGEST_NOTE {
+        note.truncate(note.floor_char_boundary(LONGEST_NOTE - CUT.len()));
+        note += CUT;
+    }
     let event = Event {
         type_: EventType::Warning,
         reason: notice.reason.clone(),

@@ -19,6 +19,7 @@ use crate::grouping::{Grouped, grouped};
 use crate::linger::Linger;
 use crate::notice::Notice;
 use crate::objects::ObjectRef;
+use crate::providers::{self, Provider};
 use crate::watch::SharedIndex;
 
 type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
@@ -39,6 +40,8 @@ pub struct Options {
     pub mass_close_hold: Duration,
     /// How long a membership outlives its pod
     pub linger: Duration,
+    /// The providers of this run: a node of none of them is told so
+    pub active: BTreeSet<Provider>,
 }
 
 /// Brings one cloud in line, pass by pass. What it remembers between passes can be lost: that costs a
@@ -91,6 +94,12 @@ impl<P: FirewallProvider> Reconciler<P> {
         Self { provider, options, linger, memory, held: None, started: Instant::now() }
     }
 
+    /// The provider's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.provider.name()
+    }
+
     /// Reads cluster and cloud, and plans. Changes nothing in the cloud.
     ///
     /// # Errors
@@ -100,7 +109,8 @@ impl<P: FirewallProvider> Reconciler<P> {
             let index = index.read();
             (exposures(&index, &self.options.settings), binding(&index), index.completeness())
         };
-        let mut grouped = grouped(&found.exposures, |id| self.provider.instance(id), completeness);
+        let unclaimed = |id: &str| providers::unclaimed(id, &self.options.active);
+        let mut grouped = grouped(&found.exposures, |id| self.provider.instance(id), unclaimed, completeness);
         let (desired, linger_ends) =
             self.linger.extend(grouped.desired, &grouped.pods, &binding, self.started.elapsed());
         grouped.desired = desired;
@@ -181,11 +191,7 @@ impl<P: FirewallProvider> Reconciler<P> {
             let labels = labels::<P>(key, &prospect.compiled.resources, &prospect.observed);
             let objects: BTreeSet<&ObjectRef> =
                 labels.iter().filter_map(|label| by_label.get(label).copied()).flatten().collect();
-            notices.extend(objects.into_iter().map(|object| Notice {
-                object: object.clone(),
-                reason: error.reason().to_owned(),
-                message: error.to_string(),
-            }));
+            notices.extend(objects.into_iter().flat_map(|object| failed(object, error)));
         }
         let now = Instant::now();
         let hold_ends =
@@ -245,6 +251,18 @@ fn rejected(rejection: &Rejection, grouped: &Grouped) -> Vec<Notice> {
             message: format!("{}: {}", rejection.group, rejection.message),
         })
         .collect()
+}
+
+/// What failed, and the command that somebody else can run instead, if there is one: apart, so that it can be copied.
+fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Notice> {
+    let notice =
+        |reason: &str, message| Notice { object: object.clone(), reason: reason.to_owned(), message };
+    let mut notices = vec![notice(error.reason(), error.to_string())];
+    if let ProviderError::Denied { instead: Some(command), .. } = error {
+        notices
+            .push(notice("ManualChangeRequired", format!("somebody with the permission can run: {command}")));
+    }
+    notices
 }
 
 /// The groups that a resource serves, by itself or through what it refers to.

@@ -8,18 +8,26 @@ use serde::Serialize;
 
 use crate::notice::Notice;
 
-/// A plan in a form that does not depend on the cloud. The JSON of `plan -o json`.
-#[derive(Debug, Serialize)]
+/// The plans for all clouds. The JSON of `plan -o json`.
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
+    /// One plan for each cloud
+    pub plans: Vec<ReportedPlan>,
+    /// What is wrong with objects of the cluster
+    pub notices: BTreeSet<Notice>,
+}
+
+/// A plan in a form that does not depend on the cloud.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportedPlan {
     /// The provider
     pub provider: &'static str,
     /// What would be done, in order
     pub steps: Vec<ReportedStep>,
     /// What differs and stays
     pub withheld: Vec<ReportedWithheld>,
-    /// What is wrong with objects of the cluster
-    pub notices: Vec<Notice>,
 }
 
 /// One step of a plan.
@@ -53,9 +61,43 @@ pub struct ReportedWithheld {
 }
 
 impl Report {
-    /// Makes the report of a plan.
+    /// Adds the plan for one cloud.
+    pub fn add<R: Resource>(&mut self, provider: &'static str, plan: &Plan<R>, notices: BTreeSet<Notice>) {
+        self.plans.push(ReportedPlan::new(provider, plan));
+        self.notices.extend(notices);
+    }
+
+    /// Whether nothing would be done.
     #[must_use]
-    pub fn new<R: Resource>(provider: &'static str, plan: &Plan<R>, notices: BTreeSet<Notice>) -> Self {
+    pub fn is_empty(&self) -> bool {
+        self.plans.iter().all(|plan| plan.steps.is_empty())
+    }
+
+    /// The report for a terminal.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for plan in &self.plans {
+            if self.plans.len() > 1 {
+                // Writing to a String cannot fail.
+                _ = writeln!(text, "{}:", plan.provider);
+            }
+            plan.write(&mut text);
+        }
+        for notice in &self.notices {
+            _ = writeln!(text, "  {}: {}: {}", notice.reason, notice.object, notice.message);
+        }
+        _ = match self.plans.iter().map(|plan| plan.steps.len()).sum() {
+            0 => writeln!(text, "No changes."),
+            1 => writeln!(text, "1 change."),
+            count => writeln!(text, "{count} changes."),
+        };
+        text
+    }
+}
+
+impl ReportedPlan {
+    fn new<R: Resource>(provider: &'static str, plan: &Plan<R>) -> Self {
         let details = |resource: Option<&R>| resource.map(Resource::details).unwrap_or_default();
         let steps = plan.steps.iter().map(|step| {
             let (before, after) = (details(step.action.before()), details(step.action.after()));
@@ -73,20 +115,11 @@ impl Report {
             resource: withheld.key.to_string(),
             why: withheld.waiting.to_string(),
         });
-        Self {
-            provider,
-            steps: steps.collect(),
-            withheld: withheld.collect(),
-            notices: notices.into_iter().collect(),
-        }
+        Self { provider, steps: steps.collect(), withheld: withheld.collect() }
     }
 
-    /// The report for a terminal.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut text = String::new();
+    fn write(&self, text: &mut String) {
         for (position, step) in self.steps.iter().enumerate() {
-            // Writing to a String cannot fail.
             _ = writeln!(text, "{:>3}. {} {}, {}", position + 1, step.verb, step.resource, step.why);
             for (sign, details) in [('+', &step.adds), ('-', &step.removes)] {
                 for detail in details {
@@ -97,14 +130,5 @@ impl Report {
         for withheld in &self.withheld {
             _ = writeln!(text, "  stays: {}: {}", withheld.resource, withheld.why);
         }
-        for notice in &self.notices {
-            _ = writeln!(text, "  {}: {}: {}", notice.reason, notice.object, notice.message);
-        }
-        _ = match self.steps.len() {
-            0 => writeln!(text, "No changes."),
-            1 => writeln!(text, "1 change."),
-            count => writeln!(text, "{count} changes."),
-        };
-        text
     }
 }

@@ -12,7 +12,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::index::{Index, Object, Watch};
@@ -32,33 +32,38 @@ const UNSETTLED_INTERVAL: Duration = Duration::from_secs(1);
 /// its own groups before those of CRDs: believing the first answer would close every Ingress's ports.
 const MISSES: u32 = 3;
 
-/// The index, shared by the watches that feed it and the loop that reads it.
-#[derive(Clone, Default)]
-pub struct SharedIndex(Arc<(Mutex<Index>, Notify)>);
+/// The index, shared by the watches that feed it and the loops that read it. Each clone sees every change once.
+#[derive(Clone)]
+pub struct SharedIndex {
+    shared: Arc<(Mutex<Index>, watch::Sender<()>)>,
+    seen: watch::Receiver<()>,
+}
 
 impl SharedIndex {
     /// Wraps an index.
     #[must_use]
     pub fn new(index: Index) -> Self {
-        Self(Arc::new((Mutex::new(index), Notify::new())))
+        let (changes, seen) = watch::channel(());
+        Self { shared: Arc::new((Mutex::new(index), changes)), seen }
     }
 
     /// The index; hold the guard briefly, every watch waits for it.
     pub fn read(&self) -> MutexGuard<'_, Index> {
         // A panic while the lock was held has aborted that watch, and its content is no worse than before.
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the index, and wakes the reader if `change` says that something changed.
+    /// Changes the index, and wakes the readers if `change` says that something changed.
     pub fn update(&self, change: impl FnOnce(&mut Index) -> bool) {
         if change(&mut self.read()) {
-            self.0.1.notify_one();
+            self.shared.1.send_replace(());
         }
     }
 
-    /// Waits for a change since the last call.
-    pub async fn changed(&self) {
-        self.0.1.notified().await;
+    /// Waits for a change that this clone has not seen.
+    pub async fn changed(&mut self) {
+        // It fails only once nothing can change the index any more, and `self` itself can.
+        _ = self.seen.changed().await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The reconciler on virtual time, over the cloud in memory: what it remembers from pass to pass.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use firewall_model::memory::{Fault, Memory, MemoryCloud};
@@ -30,6 +31,7 @@ impl World {
             limits: Limits::default(),
             mass_close_hold: HOLD,
             linger: LINGER,
+            active: BTreeSet::new(),
         };
         let reconciler = Reconciler::new(cloud.provider("c"), options);
         let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
@@ -93,13 +95,16 @@ async fn a_membership_lingers_after_its_pod_and_the_next_pass_is_due_when_it_end
 async fn what_fails_is_told_on_the_pod_and_tried_again_when_its_time_has_come() {
     let mut world = World::new(1);
     let message = "UnauthorizedOperation".to_owned();
-    let denied = ProviderError::Denied { action: "memory:Create".into(), object: "group".into(), message };
+    let (action, object, instead) = ("memory:Create".into(), "group".into(), Some("create --now".into()));
+    let denied = ProviderError::Denied { action, object, message, instead };
     world.cloud.inject([Fault::Before(denied)]);
     let pass = world.pass().await;
     assert_eq!((pass.applied, pass.undone), (0, 2), "what needs the failed step is left out");
-    let told = pass.notices.iter().find(|notice| notice.object.kind == "Pod").expect("a notice on the pod");
-    assert_eq!((told.reason.as_str(), told.object.name.as_str()), ("PermissionDenied", "web-0"));
-    assert!(told.message.contains("memory:Create"), "{}", told.message);
+    for (reason, text) in [("PermissionDenied", "memory:Create"), ("ManualChangeRequired", "create --now")] {
+        let told = pass.notices.iter().find(|notice| notice.reason == reason).expect("a notice");
+        assert_eq!((told.object.kind.as_ref(), told.object.name.as_str()), ("Pod", "web-0"));
+        assert!(told.message.contains(text), "{}", told.message);
+    }
 
     let pass = world.pass().await;
     assert_eq!(pass.applied, 0, "it is left alone for a while");

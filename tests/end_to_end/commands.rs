@@ -15,7 +15,7 @@ const CLUSTER: &str = "commands";
 
 fn command(cloud: &Cloud, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
-    command.args(arguments).args(["--cluster-name", CLUSTER]).envs(cloud.environment());
+    command.args(arguments).args(["--cluster-name", CLUSTER, "--providers", "aws"]).envs(cloud.environment());
     command
 }
 
@@ -60,7 +60,7 @@ async fn plan_tells_by_its_exit_code_and_cleanup_leaves_nothing() {
     assert_eq!(planned.status.code(), Some(2), "there are changes: {planned:?}");
     let plan: Value = serde_json::from_slice(&planned.stdout).expect("JSON");
     let verbs: Vec<&str> =
-        plan["steps"].as_array().expect("steps").iter().filter_map(|s| s["verb"].as_str()).collect();
+        plan["plans"][0]["steps"].as_array().expect("steps").iter().filter_map(|s| s["verb"].as_str()).collect();
     assert_eq!(verbs, ["create", "create"], "a group, and its attachment: {plan}");
 
     let mut controller = command(&cloud, &["run", "--manifests", path, "--linger", "0s"]);

@@ -84,6 +84,12 @@ impl Aws {
         let client = Client::new(ec2, config.one_group_per_filter);
         Ok(Self { client, config, session: Session::default() })
     }
+
+    /// The instance behind a node, from `spec.providerID`; see [`FirewallProvider::instance`].
+    #[must_use]
+    pub fn instance_of(provider_id: &str) -> Option<Result<InstanceId, String>> {
+        provider_id::instance(provider_id)
+    }
 }
 
 /// The EC2 actions that a mode needs to be granted.

@@ -18,6 +18,9 @@ pub(crate) struct Order<'a, R: Resource> {
     read: BTreeMap<R::Key, Vec<usize>>,
     attached: BTreeMap<R::Key, Vec<usize>>,
     detached: BTreeMap<R::Key, usize>,
+    /// Steps that open what has no references, and how many closings were laid down, by the group served.
+    opened: BTreeMap<String, Vec<usize>>,
+    closed: BTreeMap<String, usize>,
 }
 
 impl<'a, R: Resource> Order<'a, R> {
@@ -37,6 +40,8 @@ impl<'a, R: Resource> Order<'a, R> {
             read: BTreeMap::new(),
             attached: BTreeMap::new(),
             detached: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            closed: BTreeMap::new(),
         }
     }
 
@@ -121,7 +126,11 @@ impl<'a, R: Resource> Order<'a, R> {
         let key = action.key();
         let references = |resource: Option<&R>| resource.map(Resource::refers_to).unwrap_or_default();
         let (left, joined) = (references(action.before()), references(action.after()));
-        let after = self.dependencies(&key, effect, matches!(action, Action::Delete(_)), &left, &joined);
+        let mut after = self.dependencies(&key, effect, matches!(action, Action::Delete(_)), &left, &joined);
+        if left.is_empty() && joined.is_empty() {
+            self.openings_first(&action, effect, position, &mut after);
+        }
+        let after = after.into_iter().map(|(step, must_succeed)| Dependency { step, must_succeed }).collect();
         for other in &joined {
             *self.references.entry(other.clone()).or_default() += 1;
         }
@@ -149,7 +158,7 @@ impl<'a, R: Resource> Order<'a, R> {
         deletes: bool,
         left: &BTreeSet<R::Key>,
         joined: &BTreeSet<R::Key>,
-    ) -> Vec<Dependency> {
+    ) -> BTreeMap<usize, bool> {
         let earlier = self.read.get(key).into_iter().flatten();
         let earlier =
             earlier.chain(left.union(joined).chain([key]).filter_map(|other| self.written.get(other)));
@@ -165,7 +174,30 @@ impl<'a, R: Resource> Order<'a, R> {
             }
             *count += 1;
         }
-        after.into_iter().map(|(step, must_succeed)| Dependency { step, must_succeed }).collect()
+        after
+    }
+
+    /// Where a group is spread over several resources that apply by themselves, what moves from one to another is
+    /// open in the new before it closes in the old: the k-th closing lets the k-th opening go first.
+    fn openings_first(
+        &mut self,
+        action: &Action<R>,
+        effect: Effect,
+        position: usize,
+        after: &mut BTreeMap<usize, bool>,
+    ) {
+        for group in action.before().into_iter().chain(action.after()).flat_map(Resource::serves) {
+            if effect == Effect::Open {
+                self.opened.entry(group).or_default().push(position);
+                continue;
+            }
+            let count = self.closed.entry(group.clone()).or_default();
+            let opened = self.opened.get(&group).and_then(|steps| steps.get(*count).or(steps.last()));
+            if let Some(&step) = opened {
+                after.entry(step).or_insert(false);
+            }
+            *count += 1;
+        }
     }
 
     fn why(

@@ -116,6 +116,8 @@ pub enum ProviderError {
         object: String,
         /// What the cloud said
         message: String,
+        /// The command by which somebody who has the permission can make the change instead
+        instead: Option<String>,
     },
     /// The object is not there.
     #[error("{call}: {object} does not exist: {message}")]

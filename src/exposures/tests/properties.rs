@@ -162,7 +162,7 @@ proptest! {
         index.apply(&Watch::Ingresses("voyager.appscode.com".into()), ingress(&annotations));
         let found = exposures(&index, &Settings::default());
         let known = |id: &str| Some(Ok(InstanceId::new(id)));
-        let desired = grouped(&found.exposures, known, Completeness::Complete).desired;
+        let desired = grouped(&found.exposures, known, |_| None, Completeness::Complete).desired;
         for instance in desired.members() {
             let asked: RuleSet = found
                 .exposures

@@ -158,7 +158,8 @@ impl From<CallError> for ProviderError {
             Kind::Throttled => Self::Throttled { call, object, message },
             Kind::Transient => Self::Transient { call, object, message },
             Kind::Denied => {
-                Self::Denied { action: denied_action(error.action, &error.message), object, message }
+                let action = denied_action(error.action, &error.message);
+                Self::Denied { action, object, message, instead: None }
             }
             Kind::Quota => Self::Quota { call, object, message },
             Kind::NotFound => Self::NotFound { call, object, message },

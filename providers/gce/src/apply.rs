@@ -1,0 +1,127 @@
+//! Brings one action about. What to do was decided in the plan; here it is only made true, however often.
+
+mod tags;
+
+use firewall_model::{Action, Applied, Owner, ProviderError, Resource};
+
+use crate::client::Client;
+use crate::config::GceConfig;
+use crate::gcloud;
+use crate::resource::{FirewallRule, GceResource, InstanceTags};
+use crate::wire::error::CallError;
+use crate::wire::firewall;
+
+/// What applying needs besides the action.
+pub(crate) struct Context<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) config: &'a GceConfig,
+}
+
+impl Context<'_> {
+    pub(crate) async fn apply(&self, action: &Action<GceResource>) -> Result<Applied, ProviderError> {
+        match (action.before(), action.after()) {
+            (from, Some(GceResource::Tags(to))) => {
+                let none = InstanceTags { tags: std::collections::BTreeSet::new(), ..to.clone() };
+                self.retag(from.and_then(GceResource::as_tags).unwrap_or(&none), to).await
+            }
+            (Some(GceResource::Tags(from)), None) => {
+                let none = InstanceTags { tags: std::collections::BTreeSet::new(), ..from.clone() };
+                self.retag(from, &none).await
+            }
+            (None, Some(GceResource::Rule(to))) => {
+                self.told(self.create(to).await, || gcloud::create(to, self.config))
+            }
+            (Some(GceResource::Rule(from)), Some(GceResource::Rule(to))) => {
+                self.told(self.update(from, to).await, || gcloud::update(from, to))
+            }
+            (Some(GceResource::Rule(from)), None) => {
+                self.told(self.delete(from).await, || gcloud::delete(from))
+            }
+            (Some(GceResource::Tags(_)), Some(GceResource::Rule(_))) | (None, None) => Ok(Applied::default()),
+        }
+    }
+
+    /// Where the rules belong to another project, somebody there may have to change them by hand: says how.
+    fn told(
+        &self,
+        result: Result<Applied, ProviderError>,
+        command: impl FnOnce() -> String,
+    ) -> Result<Applied, ProviderError> {
+        let shared = self.config.rule_project() != self.config.project;
+        result.map_err(|error| match error {
+            ProviderError::Denied { action, object, message, .. } if shared => {
+                ProviderError::Denied { action, object, message, instead: Some(command()) }
+            }
+            other => other,
+        })
+    }
+
+    fn applied(&self, rule: &FirewallRule) -> Applied {
+        Applied { calls: 1, ids: vec![self.client.rule(&rule.name)], notes: Vec::new() }
+    }
+
+    async fn create(&self, to: &FirewallRule) -> Result<Applied, ProviderError> {
+        self.sound(to)?;
+        match self.client.insert_rule(to, firewall::write(to, &self.config.cluster)).await {
+            Ok(()) => Ok(self.applied(to)),
+            Err(error) if error.is_taken() => self.take_over(to, error).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Something has the name: what an earlier try of ours has made is made right, anything else is left alone.
+    async fn take_over(&self, to: &FirewallRule, taken: CallError) -> Result<Applied, ProviderError> {
+        let Some(found) = self.client.find_rule(&to.name).await? else {
+            return Err(ProviderError::Transient {
+                call: taken.method.to_string(),
+                object: taken.object,
+                message: "an earlier call is still making it".to_owned(),
+            });
+        };
+        let found = firewall::read(&found, self.config);
+        if found.owner == Owner::Foreign || found.network != to.network {
+            return Err(ProviderError::Conflict {
+                call: taken.method.to_string(),
+                object: taken.object,
+                message: "the name is taken by a rule that does not carry this cluster's mark; rename or delete that \
+                          rule"
+                    .to_owned(),
+            });
+        }
+        if GceResource::Rule(found.clone()).same_spec(&GceResource::Rule(to.clone())) {
+            return Ok(Applied { calls: 0, ..self.applied(to) });
+        }
+        self.update(&found, to).await
+    }
+
+    async fn update(&self, from: &FirewallRule, to: &FirewallRule) -> Result<Applied, ProviderError> {
+        self.sound(to)?;
+        match firewall::patch(from, to) {
+            Some(patch) => self.client.patch_rule(to, patch).await?,
+            None => self.client.update_rule(to, firewall::write(to, &self.config.cluster)).await?,
+        }
+        Ok(self.applied(to))
+    }
+
+    async fn delete(&self, from: &FirewallRule) -> Result<Applied, ProviderError> {
+        match self.client.delete_rule(&from.name).await {
+            Ok(()) => Ok(self.applied(from)),
+            Err(error) if error.is_not_found() => Ok(Applied { calls: 0, ..self.applied(from) }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A rule without targets applies to the whole network, and one without sources to the whole internet: neither is
+    /// ever written.
+    fn sound(&self, rule: &FirewallRule) -> Result<(), ProviderError> {
+        if rule.rules.is_empty() || rule.destinations.is_empty() && rule.tags.is_empty() {
+            return Err(ProviderError::Refused {
+                call: "compute.firewalls".to_owned(),
+                object: self.client.rule(&rule.name),
+                message: "it would be open to everybody or everywhere; this is a defect, please report it"
+                    .to_owned(),
+            });
+        }
+        Ok(())
+    }
+}

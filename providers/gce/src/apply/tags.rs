@@ -1,0 +1,60 @@
+//! Puts our tags on instances and takes them off, keeping all others.
+
+use std::collections::BTreeSet;
+
+use firewall_model::{Applied, ProviderError};
+use google_cloud_compute_v1::model::Tags;
+
+use super::Context;
+use crate::method::Method;
+use crate::resource::InstanceTags;
+use crate::wire::instance;
+
+/// Somebody who changes the tags between our reading and our writing makes the fingerprint outdated. Read again,
+/// this many times.
+const ROUNDS: usize = 5;
+
+impl Context<'_> {
+    /// Adds what `to` has and `from` has not, and removes the reverse.
+    pub(super) async fn retag(
+        &self,
+        from: &InstanceTags,
+        to: &InstanceTags,
+    ) -> Result<Applied, ProviderError> {
+        let (add, remove) = (&to.tags - &from.tags, &from.tags - &to.tags);
+        let mut applied = Applied { ids: vec![to.instance.to_string()], ..Applied::default() };
+        for _ in 0..ROUNDS {
+            let Some(found) = self.client.find_instance(&to.instance).await? else {
+                return if add.is_empty() { Ok(applied) } else { Err(gone(to)) };
+            };
+            let now: BTreeSet<String> = instance::tags(&found).cloned().collect();
+            let wanted: BTreeSet<String> = now.difference(&remove).chain(&add).cloned().collect();
+            if wanted == now {
+                return Ok(applied);
+            }
+            let fingerprint = found.tags.and_then(|tags| tags.fingerprint).unwrap_or_default();
+            let tags = Tags::new().set_fingerprint(fingerprint).set_items(wanted);
+            match self.client.set_tags(&to.instance, tags).await {
+                Ok(()) => {
+                    applied.calls += 1;
+                    return Ok(applied);
+                }
+                Err(error) if error.is_outdated() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ProviderError::Conflict {
+            call: Method::InstancesSetTags.to_string(),
+            object: to.instance.to_string(),
+            message: format!("something else changed its tags {ROUNDS} times in between"),
+        })
+    }
+}
+
+fn gone(to: &InstanceTags) -> ProviderError {
+    ProviderError::NotFound {
+        call: Method::InstancesSetTags.to_string(),
+        object: to.instance.to_string(),
+        message: "the instance has been deleted".to_owned(),
+    }
+}

@@ -1,0 +1,134 @@
+//! Calls to Compute Engine: retried, paged, and awaited to the end of their operations.
+
+mod firewalls;
+mod instances;
+
+use std::time::Duration;
+
+use google_cloud_auth::credentials::Credentials;
+use google_cloud_compute_v1::client::{Firewalls, Instances, Networks};
+use google_cloud_compute_v1::model::Operation;
+use google_cloud_gax::client_builder::Result as BuildResult;
+use google_cloud_gax::error::Error;
+use google_cloud_gax::exponential_backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use google_cloud_gax::polling_error_policy::{PollingErrorPolicy, PollingErrorPolicyExt};
+use google_cloud_gax::polling_state::PollingState;
+use google_cloud_gax::retry_policy::{RetryPolicy, RetryPolicyExt};
+use google_cloud_gax::retry_result::RetryResult;
+use google_cloud_gax::retry_state::RetryState;
+use google_cloud_lro::Poller;
+
+use crate::config::GceConfig;
+use crate::method::Method;
+use crate::wire::error::{CallError, is_passing};
+
+/// How long one call may take: Compute Engine answers within seconds or not at all.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long to go on after throttling and failures. Rates are counted by the minute: when one is used up, the next
+/// minute brings it back. Source: "Rate quotas" in the Compute Engine documentation.
+const PATIENCE: Duration = Duration::from_mins(4);
+
+/// The most that one page may hold.
+const PAGE: u32 = 500;
+
+/// The connection to Compute Engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    firewalls: Firewalls,
+    instances: Instances,
+    networks: Networks,
+    project: String,
+    rule_project: String,
+}
+
+/// Builds one of the library's clients with what is common to all.
+macro_rules! client {
+    ($service:ty, $config:expr, $credentials:expr) => {{
+        let mut builder = <$service>::builder()
+            .with_credentials($credentials.clone())
+            .with_attempt_timeout(CALL_TIMEOUT)
+            .with_retry_policy(RetryPolicyExt::with_time_limit(Persistent, PATIENCE))
+            .with_backoff_policy(passing_trouble())
+            .with_polling_error_policy(PollingErrorPolicyExt::with_time_limit(Persistent, PATIENCE))
+            .with_polling_backoff_policy(polling());
+        if let Some(endpoint) = &$config.endpoint {
+            builder = builder.with_endpoint(endpoint);
+        }
+        builder.build().await
+    }};
+}
+
+impl Client {
+    pub(crate) async fn new(config: &GceConfig, credentials: &Credentials) -> BuildResult<Self> {
+        Ok(Self {
+            firewalls: client!(Firewalls, config, credentials)?,
+            instances: client!(Instances, config, credentials)?,
+            networks: client!(Networks, config, credentials)?,
+            project: config.project.clone(),
+            rule_project: config.rule_project().to_owned(),
+        })
+    }
+}
+
+/// Goes on after whatever may pass by itself. Every mutating call carries a request id, so that the same one
+/// twice has one effect.
+#[derive(Clone, Debug)]
+struct Persistent;
+
+impl Persistent {
+    fn judge(error: Error) -> RetryResult {
+        if is_passing(&error) {
+            tracing::warn!(%error, "a call to Compute Engine failed for now");
+            RetryResult::Continue(error)
+        } else {
+            RetryResult::Permanent(error)
+        }
+    }
+}
+
+impl RetryPolicy for Persistent {
+    fn on_error(&self, _state: &RetryState, error: Error) -> RetryResult {
+        Self::judge(error)
+    }
+}
+
+impl PollingErrorPolicy for Persistent {
+    fn on_error(&self, _state: &PollingState, error: Error) -> RetryResult {
+        Self::judge(error)
+    }
+}
+
+/// Half a second, doubling to half a minute.
+fn passing_trouble() -> ExponentialBackoff {
+    backoff(Duration::from_millis(500), Duration::from_secs(30), 2.0)
+}
+
+/// A firewall operation takes a few seconds.
+fn polling() -> ExponentialBackoff {
+    backoff(Duration::from_millis(250), Duration::from_secs(5), 1.5)
+}
+
+fn backoff(first: Duration, longest: Duration, factor: f64) -> ExponentialBackoff {
+    ExponentialBackoffBuilder::new()
+        .with_initial_delay(first)
+        .with_maximum_delay(longest)
+        .with_scaling(factor)
+        .clamp()
+}
+
+/// A request id: the same one twice is the same request.
+fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// Waits until the operation has ended, and says how.
+async fn finished(
+    method: Method,
+    object: &str,
+    poller: impl Poller<Operation, Operation>,
+) -> Result<(), CallError> {
+    let operation = poller.until_done().await.map_err(|error| CallError::new(method, object, &error))?;
+    operation.to_result().map_err(|error| CallError::of_operation(method, object, &error))?;
+    Ok(())
+}

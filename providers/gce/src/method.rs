@@ -1,0 +1,140 @@
+//! Every method of the Compute Engine API that this crate can call, and the permissions that each mode needs.
+//!
+//! All calls go through the client, which takes one of these: a method that is not in this list cannot be called, so the
+//! lists here are what the custom roles in `iam/` must grant.
+
+use std::fmt;
+
+use crate::config::Mode;
+
+/// A method of the Compute Engine API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Method {
+    /// Deletes a rule.
+    FirewallsDelete,
+    /// Reads a rule.
+    FirewallsGet,
+    /// Makes a rule.
+    FirewallsInsert,
+    /// Reads all rules.
+    FirewallsList,
+    /// Changes some fields of a rule.
+    FirewallsPatch,
+    /// Replaces all fields of a rule.
+    FirewallsUpdate,
+    /// Reads all instances of a project.
+    InstancesAggregatedList,
+    /// Reads an instance.
+    InstancesGet,
+    /// Reads the instances of a zone.
+    InstancesList,
+    /// Replaces the tags of an instance.
+    InstancesSetTags,
+    /// Reads a network.
+    NetworksGet,
+}
+
+use Method::{
+    FirewallsDelete, FirewallsGet, FirewallsInsert, FirewallsList, FirewallsPatch, FirewallsUpdate,
+    InstancesAggregatedList, InstancesGet, InstancesList, InstancesSetTags, NetworksGet,
+};
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        FirewallsDelete,
+        FirewallsGet,
+        FirewallsInsert,
+        FirewallsList,
+        FirewallsPatch,
+        FirewallsUpdate,
+        InstancesAggregatedList,
+        InstancesGet,
+        InstancesList,
+        InstancesSetTags,
+        NetworksGet,
+    ];
+
+    /// The method's id in Google's discovery document.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            FirewallsDelete => "compute.firewalls.delete",
+            FirewallsGet => "compute.firewalls.get",
+            FirewallsInsert => "compute.firewalls.insert",
+            FirewallsList => "compute.firewalls.list",
+            FirewallsPatch => "compute.firewalls.patch",
+            FirewallsUpdate => "compute.firewalls.update",
+            InstancesAggregatedList => "compute.instances.aggregatedList",
+            InstancesGet => "compute.instances.get",
+            InstancesList => "compute.instances.list",
+            InstancesSetTags => "compute.instances.setTags",
+            NetworksGet => "compute.networks.get",
+        }
+    }
+
+    /// The permissions that it needs, its own first. Reading how an operation went needs one more.
+    #[must_use]
+    pub const fn permissions(self) -> &'static [&'static str] {
+        match self {
+            FirewallsDelete => {
+                &["compute.firewalls.delete", "compute.networks.updatePolicy", "compute.globalOperations.get"]
+            }
+            FirewallsGet => &["compute.firewalls.get"],
+            FirewallsInsert => {
+                &["compute.firewalls.create", "compute.networks.updatePolicy", "compute.globalOperations.get"]
+            }
+            FirewallsList => &["compute.firewalls.list"],
+            FirewallsPatch | FirewallsUpdate => {
+                &["compute.firewalls.update", "compute.networks.updatePolicy", "compute.globalOperations.get"]
+            }
+            InstancesAggregatedList | InstancesList => &["compute.instances.list"],
+            InstancesGet => &["compute.instances.get"],
+            InstancesSetTags => &["compute.instances.setTags", "compute.zoneOperations.get"],
+            NetworksGet => &["compute.networks.get"],
+        }
+    }
+
+    /// The methods on rules and networks, which are in the network's project.
+    #[must_use]
+    pub const fn of_rules() -> &'static [Self] {
+        &[
+            FirewallsDelete,
+            FirewallsGet,
+            FirewallsInsert,
+            FirewallsList,
+            FirewallsPatch,
+            FirewallsUpdate,
+            NetworksGet,
+        ]
+    }
+
+    /// The methods on instances, which are in the instances' project.
+    #[must_use]
+    pub const fn of_instances(mode: Mode) -> &'static [Self] {
+        match mode {
+            Mode::Destination => &[InstancesList],
+            Mode::Tags => &[InstancesAggregatedList, InstancesGet, InstancesList, InstancesSetTags],
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_method_is_needed_in_some_mode() {
+        let needed: BTreeSet<_> =
+            Method::of_rules().iter().chain(Method::of_instances(Mode::Tags)).copied().collect();
+        assert_eq!(needed, BTreeSet::from(Method::ALL));
+    }
+}

@@ -1,0 +1,122 @@
+use firewall_model::conformance::rule;
+use firewall_model::{Completeness, Dependency, Effect, Limits, PlanInput, Policy, check, plan};
+
+use super::*;
+use crate::network::Network;
+
+fn firewall_rule(rules: &[&str], destinations: &[&str]) -> FirewallRule {
+    FirewallRule {
+        name: "hpf-x-0".into(),
+        network: Network { project: "p".into(), name: "n".into() },
+        rules: rules.iter().map(|text| rule(text)).collect(),
+        destinations: destinations.iter().map(|text| text.parse().unwrap()).collect(),
+        tags: BTreeSet::new(),
+        strays: BTreeSet::new(),
+        priority: 1000,
+        enabled: true,
+        serves: BTreeSet::new(),
+        owner: Owner::Ours,
+        capacity: Capacity { ranges: 3, ports: 2 },
+    }
+}
+
+fn web(destinations: &[&str]) -> FirewallRule {
+    firewall_rule(&["tcp/80 10.0.0.0/8"], destinations)
+}
+
+#[test]
+fn two_rules_have_a_union_only_if_it_lets_nothing_else_in() {
+    let (a, b) = (web(&["10.0.0.1/32"]), web(&["10.0.0.2/32"]));
+    assert_eq!(a.union(&b), Some(web(&["10.0.0.1/32", "10.0.0.2/32"])));
+    let moved = firewall_rule(&["tcp/80 192.0.2.0/24"], &["10.0.0.2/32"]);
+    assert_eq!(a.union(&moved), None, "the new source could reach the old address");
+    let wider = firewall_rule(&["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24"], &["10.0.0.1/32", "10.0.0.2/32"]);
+    assert_eq!(a.union(&wider), Some(wider.clone()), "it has all of it already");
+    assert_eq!(wider.union(&a), Some(wider));
+    let port = firewall_rule(&["tcp/443 192.0.2.0/24"], &["10.0.0.1/32"]);
+    assert_eq!(a.union(&port), None, "two ports with different sources");
+    let full = web(&["10.0.0.2/32", "10.0.0.3/32", "10.0.0.4/32"]);
+    assert_eq!(a.union(&full), None, "it does not fit");
+}
+
+#[test]
+fn a_rule_that_is_not_in_force_lets_nothing_in() {
+    let off = FirewallRule { enabled: false, ..web(&["10.0.0.1/32"]) };
+    let on = web(&["10.0.0.2/32"]);
+    assert_eq!(off.union(&on), Some(on.clone()));
+    assert_eq!(off.intersection(&on), None);
+    let world: World<GceResource> = [GceResource::Rule(off)].map(|r| (r.key(), r)).into();
+    let place = InstanceId::new("10.0.0.1/32@projects/p/global/networks/n");
+    assert_eq!(GceResource::reach(&world, &place), Reach::default());
+}
+
+#[test]
+fn an_intersection_is_what_both_let_in() {
+    let a = firewall_rule(&["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24"], &["10.0.0.1/32", "10.0.0.2/32"]);
+    assert_eq!(a.intersection(&web(&["10.0.0.2/32", "10.0.0.3/32"])), Some(web(&["10.0.0.2/32"])));
+    assert_eq!(a.intersection(&web(&["10.0.0.3/32"])), None);
+    assert_eq!(a.intersection(&web(&[])), Some(web(&["10.0.0.1/32", "10.0.0.2/32"])), "no limit on one side");
+}
+
+#[test]
+fn a_rule_without_targets_is_open_everywhere_in_its_network() {
+    let everywhere = GceResource::Rule(web(&[]));
+    let world: World<GceResource> = [everywhere.clone()].map(|r| (r.key(), r)).into();
+    assert_eq!(
+        everywhere.instances(&world),
+        BTreeSet::from([InstanceId::new("everywhere@projects/p/global/networks/n")])
+    );
+    let open = |place: &str| !GceResource::reach(&world, &InstanceId::new(place)).rules.is_empty();
+    assert!(open("10.9.9.9/32@projects/p/global/networks/n"));
+    assert!(!open("10.9.9.9/32@projects/p/global/networks/other"));
+}
+
+#[test]
+fn a_tagged_rule_is_open_where_the_tag_is() {
+    let tagged = FirewallRule { tags: BTreeSet::from(["hpf-x-0".into()]), ..web(&[]) };
+    let id = InstanceId::new("p/z/a");
+    let tags = InstanceTags { instance: id.clone(), tags: tagged.tags.clone(), capacity: 64 };
+    let rule = GceResource::Rule(tagged);
+    let mut world: World<GceResource> = [rule.clone()].map(|r| (r.key(), r)).into();
+    assert_eq!(
+        rule.instances(&world),
+        BTreeSet::from([InstanceId::new("tag hpf-x-0@projects/p/global/networks/n")])
+    );
+    let tags = GceResource::Tags(tags);
+    world.insert(tags.key(), tags);
+    assert_eq!(rule.instances(&world), BTreeSet::from([id.clone()]));
+    assert!(!GceResource::reach(&world, &id).rules.is_empty());
+    assert!(GceResource::reach(&world, &InstanceId::new("p/z/b")).rules.is_empty());
+}
+
+#[test]
+fn what_moves_from_one_rule_to_another_is_opened_before_it_is_closed() {
+    let rule = |name: &str, destinations: &[&str]| {
+        let serves = BTreeSet::from(["web".to_owned()]);
+        GceResource::Rule(FirewallRule { name: name.into(), serves, ..web(destinations) })
+    };
+    let world =
+        |rules: [GceResource; 2]| -> World<GceResource> { rules.map(|rule| (rule.key(), rule)).into() };
+    let observed = world([rule("a", &["10.0.0.1/32", "10.0.0.2/32"]), rule("b", &["10.0.0.3/32"])]);
+    let desired = world([rule("a", &["10.0.0.1/32"]), rule("b", &["10.0.0.3/32", "10.0.0.4/32"])]);
+    let input = PlanInput {
+        desired: &desired,
+        observed: &observed,
+        completeness: &Completeness::Complete,
+        policy: Policy::Sync,
+        limits: Limits::default(),
+        backoff: &BTreeSet::new(),
+    };
+    let plan = plan(&input);
+    assert_eq!(check(&input, &plan), []);
+    let steps: Vec<_> =
+        plan.steps.iter().map(|step| (step.action.key(), step.effect, step.after.clone())).collect();
+    let first = Dependency { step: 0, must_succeed: false };
+    assert_eq!(
+        steps,
+        [
+            (GceKey::Rule("b".into()), Effect::Open, vec![]),
+            (GceKey::Rule("a".into()), Effect::Close, vec![first]),
+        ]
+    );
+}

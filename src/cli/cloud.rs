@@ -1,0 +1,164 @@
+//! Which cluster and which clouds: the options that all commands share.
+
+use std::collections::BTreeSet;
+
+use clap::{Args, ValueEnum};
+use firewall_aws::{AwsConfig, Mode, SharedTargets};
+use firewall_gce::GceConfig;
+
+use crate::providers::{Choice, Provider, ProvidersConfig};
+
+/// Which cluster, and which cloud.
+#[derive(Args, Debug)]
+pub struct CloudArgs {
+    /// Name that marks this cluster's resources in the cloud; must be unique in the cloud account
+    #[arg(long, env = "HOSTPORT_FIREWALL_CLUSTER_NAME", value_name = "NAME")]
+    pub cluster_name: String,
+    /// Clouds to keep in line: `auto` takes those that the surroundings tell of, AWS by a Region and Google Cloud by a
+    /// project
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "auto|aws|gce|aws,gce",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    pub providers: Vec<ProviderName>,
+    /// How rules reach the instances on AWS
+    #[arg(long, value_enum, default_value_t = AwsMode::Attach, help_heading = "AWS")]
+    pub aws_mode: AwsMode,
+    /// Security group to put rules into, in mode `shared`; can be repeated
+    #[arg(long, value_name = "ID", help_heading = "AWS")]
+    pub aws_shared_group: Vec<String>,
+    /// Put rules into the security groups with this tag, in mode `shared`
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, help_heading = "AWS")]
+    pub aws_shared_tag: Option<(String, String)>,
+    /// Region; by default from the environment, the profile, or the instance
+    #[arg(long, value_name = "REGION", help_heading = "AWS")]
+    pub aws_region: Option<String>,
+    /// Security groups that an interface can have, as the account's quota says
+    #[arg(long, value_name = "COUNT", default_value_t = 5, help_heading = "AWS",
+          value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub aws_groups_per_interface: u8,
+    /// Ingress rules that a security group can have, per address family, as the account's quota says
+    #[arg(long, value_name = "COUNT", default_value_t = 60, help_heading = "AWS",
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub aws_rules_per_group: u16,
+    /// Add a second group even to interfaces whose only group has no `kubernetes.io/cluster/` tag; breaks the
+    /// AWS cloud controllers, safe only where none runs
+    #[arg(long, help_heading = "AWS")]
+    pub aws_allow_untagged_node_groups: bool,
+    /// How rules find the instances on Google Cloud
+    #[arg(long, value_enum, default_value_t = GceMode::Destination, help_heading = "Google Cloud")]
+    pub gce_mode: GceMode,
+    /// Project of the instances; by default `GOOGLE_CLOUD_PROJECT`, or the one of the machine that this runs on
+    #[arg(long, value_name = "PROJECT", help_heading = "Google Cloud")]
+    pub gce_project: Option<String>,
+    /// Project of the rules, if the network belongs to another: the host project of a Shared VPC
+    #[arg(long, value_name = "PROJECT", help_heading = "Google Cloud")]
+    pub gce_network_project: Option<String>,
+    /// Network, by name or full or partial URL; by default that of each instance's first interface
+    #[arg(long, value_name = "NETWORK", help_heading = "Google Cloud")]
+    pub gce_network: Option<String>,
+    /// Let rules apply only to instances that have one of these network tags too; can be repeated
+    #[arg(long, value_name = "TAG", help_heading = "Google Cloud")]
+    pub gce_target_tag: Vec<String>,
+    /// Priority of the rules: where a deny rule has the same or a lower number, it wins
+    #[arg(long, value_name = "0-65535", default_value_t = 1000, help_heading = "Google Cloud")]
+    pub gce_priority: u16,
+    /// Source ranges, and destination ranges, that one rule can have
+    #[arg(long, value_name = "COUNT", default_value_t = 250, help_heading = "Google Cloud",
+          value_parser = clap::value_parser!(u16).range(1..=5000))]
+    pub gce_ranges_per_rule: u16,
+    /// Address of the Compute Engine API
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE",
+        help_heading = "Google Cloud"
+    )]
+    pub gce_endpoint: Option<String>,
+}
+
+/// A cloud, or whichever the surroundings tell of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProviderName {
+    /// Whichever the surroundings tell of
+    Auto,
+    /// EC2 security groups
+    Aws,
+    /// VPC firewall rules of Google Compute Engine
+    Gce,
+}
+
+/// How rules find the instances on Google Cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GceMode {
+    /// By the nodes' internal addresses, in the rules' destination ranges; no instance is touched
+    Destination,
+    /// By network tags that are set on the nodes' instances
+    Tags,
+}
+
+/// How rules reach the instances on AWS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AwsMode {
+    /// Own security groups, attached to the nodes' primary interfaces
+    Attach,
+    /// Rules in security groups that you manage and name
+    Shared,
+}
+
+impl CloudArgs {
+    pub(super) fn providers(&self) -> ProvidersConfig {
+        let these = |name: &ProviderName| match name {
+            ProviderName::Auto => None,
+            ProviderName::Aws => Some(Provider::Aws),
+            ProviderName::Gce => Some(Provider::Gce),
+        };
+        // `auto` among others says no more than alone.
+        let these: Option<BTreeSet<Provider>> = self.providers.iter().map(these).collect();
+        let choice = these.map_or(Choice::Auto, Choice::These);
+        ProvidersConfig { choice, aws: self.aws(), gce: self.gce() }
+    }
+
+    fn gce(&self) -> GceConfig {
+        GceConfig {
+            mode: match self.gce_mode {
+                GceMode::Destination => firewall_gce::Mode::Destination,
+                GceMode::Tags => firewall_gce::Mode::Tags,
+            },
+            network_project: self.gce_network_project.clone(),
+            network: self.gce_network.clone(),
+            target_tags: self.gce_target_tag.iter().cloned().collect(),
+            priority: self.gce_priority,
+            ranges_per_rule: self.gce_ranges_per_rule.into(),
+            endpoint: self.gce_endpoint.clone(),
+            ..GceConfig::new(&self.cluster_name, self.gce_project.clone().unwrap_or_default())
+        }
+    }
+
+    fn aws(&self) -> AwsConfig {
+        let mode = match self.aws_mode {
+            AwsMode::Attach => Mode::Attach,
+            AwsMode::Shared => Mode::Shared(SharedTargets {
+                ids: self.aws_shared_group.iter().cloned().collect(),
+                tag: self.aws_shared_tag.clone(),
+            }),
+        };
+        AwsConfig {
+            mode,
+            region: self.aws_region.clone(),
+            slots_per_interface: self.aws_groups_per_interface.into(),
+            rules_per_group: self.aws_rules_per_group.into(),
+            allow_untagged_node_groups: self.aws_allow_untagged_node_groups,
+            ..AwsConfig::new(&self.cluster_name)
+        }
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}

@@ -1,0 +1,142 @@
+//! The loop: a pass whenever something changed, and now and then although nothing did.
+
+use std::time::Duration;
+
+use firewall_model::{FirewallProvider, ProviderError};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::gaps;
+use crate::notice::Notices;
+use crate::providers::Reconcilers;
+use crate::reconcile::{Pass, Reconciler};
+use crate::watch::{self, SharedIndex};
+
+/// A burst of changes is over when nothing has changed for this long…
+const QUIET: Duration = Duration::from_millis(200);
+
+/// …or when it has lasted this long: a rollout over many nodes must not hold back its own first node.
+const LONGEST_BURST: Duration = Duration::from_secs(2);
+
+/// How long a pass goes on whatever changes: each begins with reading the cloud, and must do more than that.
+const UNINTERRUPTED: Duration = Duration::from_secs(10);
+
+/// How long calls under way may take to end after a signal: the Deployment's grace period, 45 s, less a margin.
+const LAST_CALLS: Duration = Duration::from_secs(30);
+
+/// How long to wait after the cloud could not be observed, first and at most.
+const UNOBSERVED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
+
+/// Reconciles until `stop`, and then for as long as the calls under way take, within bounds: a cloud that does not
+/// answer must not hold up the end of the process.
+pub(super) async fn reconcile(
+    reconcilers: Reconcilers,
+    index: &SharedIndex,
+    notices: Notices,
+    resync: Duration,
+    stop: &CancellationToken,
+) {
+    let Reconcilers { aws, gce } = reconcilers;
+    let every = Every { index: index.clone(), notices, resync, stop: stop.clone() };
+    // Each cloud at its own pace: one that is slow, or refuses everything, does not hold up the other.
+    let all =
+        async { tokio::join!(Box::pin(every.clone().passes(aws)), Box::pin(every.clone().passes(gce))) };
+    let late = async {
+        stop.cancelled().await;
+        sleep(LAST_CALLS).await;
+    };
+    tokio::select! {
+        _ = all => {}
+        () = late => tracing::warn!("calls under way have not ended in time, and are dropped"),
+    }
+}
+
+/// What the passes of every cloud go by.
+#[derive(Clone)]
+struct Every {
+    index: SharedIndex,
+    notices: Notices,
+    resync: Duration,
+    stop: CancellationToken,
+}
+
+impl Every {
+    async fn passes<P: FirewallProvider>(mut self, reconciler: Option<Reconciler<P>>) {
+        let Some(mut reconciler) = reconciler else { return };
+        tokio::select! {
+            () = self.stop.cancelled() => return,
+            () = first_sync(&self.index) => {}
+        }
+        let mut unobserved = UNOBSERVED.0;
+        while !self.stop.is_cancelled() {
+            let pause = match self.interruptible(&mut reconciler).await {
+                (Ok(pass), changed) => {
+                    unobserved = UNOBSERVED.0;
+                    let again = pass.again.unwrap_or(self.resync).min(self.resync);
+                    self.tell(reconciler.name(), pass).await;
+                    if changed { Duration::ZERO } else { again }
+                }
+                (Err(error), _) => {
+                    let (cloud, reason) = (reconciler.name(), error.reason());
+                    tracing::warn!(cloud, reason, "cannot be observed, nothing is changed: {error}");
+                    let pause = unobserved;
+                    unobserved = (unobserved * 2).min(UNOBSERVED.1);
+                    pause
+                }
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = sleep(pause) => {}
+                () = burst(&mut self.index) => {}
+            }
+        }
+    }
+
+    async fn tell(&self, cloud: &'static str, pass: Pass) {
+        if pass.applied + pass.undone > 0 {
+            tracing::info!(cloud, applied = pass.applied, undone = pass.undone, "reconciled");
+        }
+        self.notices.say(cloud, pass.notices).await;
+    }
+
+    /// One pass. Where calls are scarce it can take many minutes: then a change of the cluster ends it early, so
+    /// that what is new is planned together with what is left. Also returns whether that happened.
+    async fn interruptible<P: FirewallProvider>(
+        &mut self,
+        reconciler: &mut Reconciler<P>,
+    ) -> (Result<Pass, ProviderError>, bool) {
+        let (interrupt, index) = (self.stop.child_token(), self.index.clone());
+        let mut pass = std::pin::pin!(reconciler.pass(&index, &interrupt));
+        let long = async {
+            sleep(UNINTERRUPTED).await;
+            burst(&mut self.index).await;
+        };
+        tokio::select! {
+            result = &mut pass => (result, false),
+            () = long => {
+                interrupt.cancel();
+                (pass.await, true)
+            }
+        }
+    }
+}
+
+/// Waits for the first complete list of everything, and says now and then what it waits for.
+async fn first_sync(index: &SharedIndex) {
+    while timeout(Duration::from_secs(10), watch::synced(index)).await.is_err() {
+        tracing::warn!("nothing is changed before everything has been listed once; missing: {}", gaps(index));
+    }
+}
+
+/// Waits for a change, and then until the burst that it began is over.
+async fn burst(index: &mut SharedIndex) {
+    index.changed().await;
+    let longest = Instant::now() + LONGEST_BURST;
+    loop {
+        tokio::select! {
+            () = index.changed() => {}
+            () = sleep(QUIET) => return,
+            () = sleep_until(longest) => return,
+        }
+    }
+}
