@@ -48,7 +48,8 @@ pub fn unclaimed(provider_id: &str, active: &BTreeSet<Provider>) -> Option<Strin
     match claimant {
         Some(provider) if active.contains(&provider) => None,
         Some(provider) => {
-            let all: Vec<String> = active.iter().chain([&provider]).map(ToString::to_string).collect();
+            let all = active | &BTreeSet::from([provider]);
+            let all: Vec<String> = all.iter().map(ToString::to_string).collect();
             Some(format!(
                 "providerID {provider_id:?} is a machine of {provider}, and this controller runs without that provider; \
                  run it with --providers {}",

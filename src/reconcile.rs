@@ -232,6 +232,10 @@ impl<K: Ord + Clone + std::fmt::Display> Memory<K> {
             }
             Outcome::Failed(error) => {
                 tracing::warn!(resource = %key, reason = error.reason(), "{verb}: {error}");
+                // What nobody asks for any more has no object to put an Event on.
+                if let ProviderError::Denied { instead: Some(command), .. } = error {
+                    tracing::warn!(resource = %key, "somebody with the permission can run: {command}");
+                }
                 self.backoff.failed(key.clone(), error, Instant::now());
                 self.failures.insert(key, error.clone());
             }

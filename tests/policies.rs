@@ -1,9 +1,11 @@
-//! The policies in `iam/` grant exactly the EC2 actions that the code can call.
+//! The policies and roles in `iam/` grant exactly what the code can call.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use firewall_aws::Ec2Action;
+use firewall_gce::{Method, Mode};
+use serde::Deserialize;
 use serde_json::Value;
 
 fn read(path: &str) -> String {
@@ -69,5 +71,49 @@ fn the_kops_snippet_carries_the_policy_for_attach() {
         let text = snippet["spec"]["additionalPolicies"][role].as_str().expect("a JSON text");
         let statements: Value = serde_json::from_str(text).expect("valid JSON");
         assert_eq!(statements, attach["Statement"], "{role}");
+    }
+}
+
+/// A file for `gcloud iam roles create`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Role {
+    title: String,
+    description: String,
+    stage: String,
+    included_permissions: Vec<String>,
+}
+
+/// The permissions of a custom role, in the order of the file.
+fn role(path: &str) -> Vec<String> {
+    let role: Role = serde_saphyr::from_str(&read(path)).expect("a custom role");
+    assert!(!role.title.is_empty() && !role.description.is_empty(), "{path}: without title or description");
+    assert_eq!(role.stage, "GA", "{path}");
+    role.included_permissions
+}
+
+/// What the methods need: sorted, and each once.
+fn needed<'a>(methods: impl IntoIterator<Item = &'a Method>) -> Vec<String> {
+    let permissions: BTreeSet<&str> =
+        methods.into_iter().flat_map(|method| method.permissions()).copied().collect();
+    permissions.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_role_for_each_google_cloud_mode_grants_what_it_calls() {
+    for (path, mode) in [("gcp/destination.yaml", Mode::Destination), ("gcp/tags.yaml", Mode::Tags)] {
+        let methods = Method::of_rules().iter().chain(Method::of_instances(mode));
+        assert_eq!(role(path), needed(methods), "{path}");
+    }
+}
+
+#[test]
+fn the_roles_for_a_shared_vpc_grant_what_is_called_in_each_project() {
+    assert_eq!(role("gcp/shared-vpc-host.yaml"), needed(Method::of_rules()));
+    for (path, mode) in [
+        ("gcp/shared-vpc-service-destination.yaml", Mode::Destination),
+        ("gcp/shared-vpc-service-tags.yaml", Mode::Tags),
+    ] {
+        assert_eq!(role(path), needed(Method::of_instances(mode)), "{path}");
     }
 }

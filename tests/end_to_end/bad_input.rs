@@ -23,7 +23,7 @@ fn web(name: &str, node: &str, annotations: Value) -> Value {
 async fn bad_input_is_told_on_its_object_and_changes_nothing_else() {
     let world = World::start(Mode::Attach, 2).await;
     let [good, other] = &world.machines[..] else { panic!("two machines") };
-    let untagged = world.cloud.seed("untagged", &["--untagged", "--nodes", "1"]).remove(0);
+    let untagged = world.amazon().seed("untagged", &["--untagged", "--nodes", "1"]).remove(0);
     world.cluster.join(&untagged).await;
     let nodes = [
         ("unknown", "openstack:///0b3f", "openstack"),

@@ -14,7 +14,7 @@ use kube::{Api, Client, Config, Discovery};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::cloud::Machine;
+use crate::machine::Machine;
 use crate::process::{ControlPlane, root};
 
 /// Where deploy/ puts the controller.
@@ -128,10 +128,10 @@ impl Cluster {
         pods.delete(name, &DeleteParams::default().grace_period(0)).await.expect("the pod is deleted");
     }
 
-    /// Waits for an Event on an object whose text contains `text`.
-    pub(crate) async fn event(&self, kind: &str, name: &str, text: &str) {
+    /// Waits for an Event on an object whose text contains `text`, and returns all of that text.
+    pub(crate) async fn event(&self, kind: &str, name: &str, text: &str) -> String {
         let events: Api<Event> = Api::all(self.client.clone());
-        let mut found = Vec::new();
+        let mut found: Vec<String> = Vec::new();
         for _ in 0..120 {
             let all = events.list(&kube::api::ListParams::default()).await.expect("events");
             let regarding = |event: &Event| {
@@ -139,8 +139,8 @@ impl Cluster {
                 object.kind.as_deref() == Some(kind) && object.name.as_deref() == Some(name)
             };
             found = all.items.into_iter().filter(regarding).filter_map(|event| event.note).collect();
-            if found.iter().any(|note| note.contains(text)) {
-                return;
+            if let Some(note) = found.iter().find(|note| note.contains(text)) {
+                return note.clone();
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }

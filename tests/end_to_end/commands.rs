@@ -7,19 +7,20 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::cloud::{Cloud, Machine};
+use crate::amazon::Amazon;
 use crate::cluster::pod;
+use crate::machine::Machine;
 use crate::process::{Process, binary};
 
 const CLUSTER: &str = "commands";
 
-fn command(cloud: &Cloud, arguments: &[&str]) -> Command {
+fn command(cloud: &Amazon, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(arguments).args(["--cluster-name", CLUSTER, "--providers", "aws"]).envs(cloud.environment());
     command
 }
 
-fn run(cloud: &Cloud, arguments: &[&str]) -> Output {
+fn run(cloud: &Amazon, arguments: &[&str]) -> Output {
     command(cloud, arguments).output().expect("the binary runs")
 }
 
@@ -49,7 +50,7 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
 async fn plan_tells_by_its_exit_code_and_cleanup_leaves_nothing() {
-    let cloud = Cloud::start().await;
+    let cloud = Amazon::start().await;
     let machine = cloud.seed(CLUSTER, &["--nodes", "1"]).remove(0);
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("manifests.json");
@@ -59,8 +60,12 @@ async fn plan_tells_by_its_exit_code_and_cleanup_leaves_nothing() {
     let planned = run(&cloud, &["plan", "--manifests", path, "-o", "json"]);
     assert_eq!(planned.status.code(), Some(2), "there are changes: {planned:?}");
     let plan: Value = serde_json::from_slice(&planned.stdout).expect("JSON");
-    let verbs: Vec<&str> =
-        plan["plans"][0]["steps"].as_array().expect("steps").iter().filter_map(|s| s["verb"].as_str()).collect();
+    let verbs: Vec<&str> = plan["plans"][0]["steps"]
+        .as_array()
+        .expect("steps")
+        .iter()
+        .filter_map(|s| s["verb"].as_str())
+        .collect();
     assert_eq!(verbs, ["create", "create"], "a group, and its attachment: {plan}");
 
     let mut controller = command(&cloud, &["run", "--manifests", path, "--linger", "0s"]);

@@ -1,12 +1,16 @@
-//! End to end, on real parts: the release binary, kube-apiserver and etcd with RBAC on, and LocalStack's EC2.
+//! End to end, on real parts: the release binary, kube-apiserver and etcd with RBAC on, LocalStack's EC2, and the
+//! simulated Compute Engine.
 //!
 //! Every case starts a world of its own. `./test` runs them; alone they need `HOSTPORT_FIREWALL_BIN`.
 
+mod amazon;
 mod bad_input;
 mod cases;
-mod cloud;
 mod cluster;
 mod commands;
+mod google;
+mod google_cases;
+mod machine;
 mod permissions;
 mod process;
 mod voyager;

@@ -66,7 +66,7 @@ async fn without_any_one_permission_to_read_nothing_changes_and_the_log_names_it
         let missing = format!("cannot list resource \"{resource}\" in API group \"{group}\"");
         world.says(&missing).await;
         tokio::time::sleep(Duration::from_secs(3)).await;
-        assert_eq!(world.cloud.mutations(), before, "nothing changes without {resource}");
+        assert_eq!(world.mutations(), before, "nothing changes without {resource}");
         controller.kill();
     }
     set(&full).await;
@@ -94,7 +94,7 @@ async fn without_its_lease_it_does_not_write_and_without_events_it_does() {
     set(&[]).await;
     let controller = world.controller(&[]);
     world.says("cannot get resource \"leases\"").await;
-    assert_eq!(world.cloud.mutations(), before, "nobody writes without the Lease");
+    assert_eq!(world.mutations(), before, "nobody writes without the Lease");
     drop(controller);
     set(&full).await;
 

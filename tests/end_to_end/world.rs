@@ -8,8 +8,10 @@ use firewall_model::RuleSet;
 use firewall_model::conformance::rule;
 use tempfile::TempDir;
 
-use crate::cloud::{Cloud, Machine};
+use crate::amazon::Amazon;
 use crate::cluster::{Cluster, NAMESPACE};
+use crate::google::Google;
+use crate::machine::Machine;
 use crate::process::{Process, binary};
 
 /// How often a state is looked for before the case fails, 250 ms apart.
@@ -21,32 +23,69 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// The name that marks the cluster's resources.
 pub(crate) const CLUSTER: &str = "e2e";
 
-/// How rules reach the instances.
+/// Which clouds there are, and how rules reach their instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
+    /// AWS, by attached groups
     Attach,
+    /// AWS, by rules in shared groups
     Shared,
+    /// Google Cloud, by destination ranges
+    Destination,
+    /// Google Cloud, by network tags
+    Tags,
+    /// Both clouds, each in its default mode
+    Mixed,
 }
 
-/// A cluster, a cloud, and their machines, which have joined as nodes.
+impl Mode {
+    const fn on_amazon(self) -> bool {
+        matches!(self, Self::Attach | Self::Shared | Self::Mixed)
+    }
+
+    const fn on_google(self) -> bool {
+        matches!(self, Self::Destination | Self::Tags | Self::Mixed)
+    }
+}
+
+/// A cluster, its clouds, and their machines, which have joined as nodes.
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
-    pub(crate) cloud: Cloud,
+    amazon: Option<Amazon>,
+    google: Option<Google>,
+    /// On AWS first
     pub(crate) machines: Vec<Machine>,
-    mode: Mode,
+    pub(crate) mode: Mode,
     logs: TempDir,
 }
 
 impl World {
-    /// Starts everything but the controller, with this many nodes, each in a security group of its own.
-    pub(crate) async fn start(mode: Mode, nodes: usize) -> Self {
-        let (cluster, cloud) = tokio::join!(Cluster::start(), Cloud::start());
-        let machines = cloud.seed(CLUSTER, &["--separate-groups", "--nodes", &nodes.to_string()]);
+    /// Starts everything but the controller, with this many nodes on each cloud; on AWS, each in a security group of
+    /// its own.
+    pub(crate) async fn start(mode: Mode, nodes: u32) -> Self {
+        let amazon = async { if mode.on_amazon() { Some(Amazon::start().await) } else { None } };
+        let google = async { if mode.on_google() { Some(Google::start().await) } else { None } };
+        let (cluster, amazon, google) = tokio::join!(Cluster::start(), amazon, google);
+        let mut machines = Vec::new();
+        if let Some(amazon) = &amazon {
+            machines.extend(amazon.seed(CLUSTER, &["--separate-groups", "--nodes", &nodes.to_string()]));
+        }
+        if let Some(google) = &google {
+            machines.extend(google.seed(nodes));
+        }
         for machine in &machines {
             cluster.join(machine).await;
         }
         let logs = TempDir::with_prefix("logs-").expect("a temporary folder");
-        Self { cluster, cloud, machines, mode, logs }
+        Self { cluster, amazon, google, machines, mode, logs }
+    }
+
+    pub(crate) fn amazon(&self) -> &Amazon {
+        self.amazon.as_ref().expect("a world on AWS")
+    }
+
+    pub(crate) fn google(&self) -> &Google {
+        self.google.as_ref().expect("a world on Google Cloud")
     }
 
     /// Starts the controller as its ServiceAccount, with more `options`.
@@ -63,20 +102,53 @@ impl World {
             .args(self.mode_options())
             .args(options)
             .env("KUBECONFIG", self.cluster.kubeconfig())
-            .env("RUST_LOG", "info,hostport_firewall=debug,firewall_aws=debug")
-            .envs(self.cloud.environment());
+            .env("RUST_LOG", "info,hostport_firewall=debug,firewall_aws=debug,firewall_gce=debug")
+            .env("AWS_EC2_METADATA_DISABLED", "true");
+        if let Some(amazon) = &self.amazon {
+            command.envs(amazon.environment());
+        }
+        if let Some(google) = &self.google {
+            command.envs(google.environment());
+        }
         Process::start(&mut command, &self.log())
     }
 
     fn mode_options(&self) -> Vec<String> {
+        // On both clouds, `auto` has to find them.
+        let providers = |name: &str| vec![format!("--providers={name}")];
         match self.mode {
-            Mode::Attach => Vec::new(),
+            Mode::Mixed => Vec::new(),
+            Mode::Attach => providers("aws"),
+            Mode::Destination => providers("gce"),
+            Mode::Tags => [providers("gce"), vec!["--gce-mode=tags".to_owned()]].concat(),
             Mode::Shared => {
                 let groups =
                     self.machines.iter().map(|machine| format!("--aws-shared-group={}", machine.node_group));
-                groups.chain(["--aws-mode=shared".to_owned()]).collect()
+                groups.chain(providers("aws")).chain(["--aws-mode=shared".to_owned()]).collect()
             }
         }
+    }
+
+    async fn open(&self, machine: &Machine) -> RuleSet {
+        if machine.is_google() { self.google().open(machine) } else { self.amazon().open(machine).await }
+    }
+
+    /// The calls that changed something since the start, cloud by cloud.
+    pub(crate) fn mutations(&self) -> Vec<String> {
+        let amazon = self.amazon.iter().flat_map(Amazon::mutations);
+        amazon.chain(self.google.iter().flat_map(Google::mutations)).collect()
+    }
+
+    /// The names of the groups and rules that carry the cluster's mark.
+    pub(crate) async fn owned(&self) -> Vec<String> {
+        let mut owned = Vec::new();
+        if let Some(amazon) = &self.amazon {
+            owned.extend(amazon.owned_groups(CLUSTER).await);
+        }
+        if let Some(google) = &self.google {
+            owned.extend(google.owned(CLUSTER).into_keys());
+        }
+        owned
     }
 
     /// Waits until exactly these rules are open on the machine.
@@ -84,7 +156,7 @@ impl World {
         let expected: RuleSet = rules.iter().map(|text| rule(text)).collect();
         let mut open = RuleSet::default();
         for _ in 0..LOOKS {
-            open = self.cloud.open(machine).await;
+            open = self.open(machine).await;
             if open == expected {
                 return;
             }
@@ -96,10 +168,10 @@ impl World {
 
     /// Waits until no mutating call has come for a while, and returns all so far.
     pub(crate) async fn settled(&self) -> Vec<String> {
-        let mut calls = self.cloud.mutations();
+        let mut calls = self.mutations();
         for _ in 0..LOOKS {
             tokio::time::sleep(SETTLED).await;
-            let now = self.cloud.mutations();
+            let now = self.mutations();
             if now == calls {
                 return calls;
             }
@@ -119,6 +191,11 @@ impl World {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
         panic!("the controller does not say {text:?}:\n{log}");
+    }
+
+    /// The controllers' log from this byte on.
+    pub(crate) fn log_since(&self, start: usize) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default().split_off(start)
     }
 
     /// The controller's log.

@@ -48,8 +48,11 @@ impl Context<'_> {
         command: impl FnOnce() -> String,
     ) -> Result<Applied, ProviderError> {
         let shared = self.config.rule_project() != self.config.project;
+        // Where only reading is refused, the change itself has been made.
+        let changing =
+            |action: &str| !["compute.firewalls.get", "compute.globalOperations.get"].contains(&action);
         result.map_err(|error| match error {
-            ProviderError::Denied { action, object, message, .. } if shared => {
+            ProviderError::Denied { action, object, message, .. } if shared && changing(&action) => {
                 ProviderError::Denied { action, object, message, instead: Some(command()) }
             }
             other => other,

@@ -106,7 +106,7 @@ fn passing_trouble() -> ExponentialBackoff {
 
 /// A firewall operation takes a few seconds.
 fn polling() -> ExponentialBackoff {
-    backoff(Duration::from_millis(250), Duration::from_secs(5), 1.5)
+    backoff(Duration::from_millis(100), Duration::from_secs(5), 1.5)
 }
 
 fn backoff(first: Duration, longest: Duration, factor: f64) -> ExponentialBackoff {

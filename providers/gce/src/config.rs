@@ -92,7 +92,7 @@ impl GceConfig {
         if let Some(project) = [Some(&self.project), self.network_project.as_ref()]
             .into_iter()
             .flatten()
-            .find(|p| !is_project(p))
+            .find(|p| !is_project_id(p))
         {
             return Err(ConfigError::Project(project.clone()));
         }
@@ -120,14 +120,18 @@ impl GceConfig {
     }
 }
 
+fn is_project_id(text: &str) -> bool {
+    is_project(text) && !text.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// What is wrong with a [`GceConfig`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// The cluster's name is too long or has characters that a description should not have.
     #[error("cluster name {0:?} must be 1 to 100 letters, digits, dots, underscores, slashes or hyphens")]
     Cluster(String),
-    /// Not a project's id or number.
-    #[error("{0:?} is neither the id nor the number of a project")]
+    /// Not a project's id. Its number would do for Google, but nodes and networks are known by the id.
+    #[error("{0:?} is not the id of a project; write the id, for example my-project, and not the number")]
     Project(String),
     /// Not a network.
     #[error(transparent)]
@@ -190,6 +194,7 @@ mod tests {
         let cases = [
             (with(|c| c.cluster = "a b".into()), ConfigError::Cluster("a b".into())),
             (with(|c| c.project = "My".into()), ConfigError::Project("My".into())),
+            (with(|c| c.project = "123456789".into()), ConfigError::Project("123456789".into())),
             (with(|c| c.network_project = Some("a/b".into())), ConfigError::Project("a/b".into())),
             (with(|c| c.network = Some("a/b".into())), ConfigError::Network(NetworkError("a/b".into()))),
             (

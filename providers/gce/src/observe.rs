@@ -23,10 +23,7 @@ pub(crate) async fn observe(
     let prefix = mark::prefix(&config.cluster);
     let rules = client.rules(&prefix).await?;
     let rules: Vec<FirewallRule> = rules.iter().map(|rule| firewall::read(rule, config)).collect();
-    // Rules that a former mode has left find their instances by tags, which have to go with them.
-    let tagged = config.mode == Mode::Tags || rules.iter().any(|rule| rule.tags.contains(&rule.name));
-    let instances =
-        if tagged { client.all_instances().await? } else { members_only(client, config, members).await? };
+    let instances = instances(client, config, members, &rules, &prefix).await?;
     let mut inventory = Inventory {
         instances: instances
             .iter()
@@ -41,6 +38,24 @@ pub(crate) async fn observe(
     let resources = rules.into_iter().map(GceResource::Rule).chain(tags.map(GceResource::Tags));
     let resources: World<GceResource> = resources.map(|resource| (resource.key(), resource)).collect();
     Ok(Observed { resources, inventory })
+}
+
+/// The members and, where there may be tags of ours, all instances: one that is no member any more may still have
+/// them. In mode `destination` only a former mode has left some; without members there is time to look.
+async fn instances(
+    client: &Client,
+    config: &GceConfig,
+    members: &BTreeSet<InstanceId>,
+    rules: &[FirewallRule],
+    prefix: &str,
+) -> Result<BTreeMap<InstanceId, Instance>, CallError> {
+    let by_tags = |rule: &FirewallRule| rule.tags.contains(&rule.name);
+    if config.mode == Mode::Tags || members.is_empty() || rules.iter().any(by_tags) {
+        return client.all_instances().await;
+    }
+    let found = members_only(client, config, members).await?;
+    let tagged = found.values().any(|found| !instance::our_tags(found, prefix).is_empty());
+    if tagged { client.all_instances().await } else { Ok(found) }
 }
 
 /// The members, zone by zone: a list of one zone costs less than a filtered list of all.

@@ -219,6 +219,8 @@ impl<'a, R: Resource> Order<'a, R> {
         }
         let groups = groups.into_iter().collect::<Vec<_>>().join("; ");
         match effect {
+            // Left behind by something that is gone itself.
+            Effect::Close if groups.is_empty() => "no longer asked for".to_owned(),
             Effect::Open => format!("asked for by {groups}"),
             Effect::Close => format!("no longer asked for by {groups}"),
         }

@@ -131,7 +131,8 @@ pub enum Waiting {
     Foreign,
     /// It would let in what nobody asked for, or break a reference, until something else has happened.
     Order,
-    /// The cloud's limits leave no room to open before closing, and closing has to wait.
+    /// The cloud's limits leave no room for the old and the new at once, or no one resource can express both, and
+    /// closing has to wait.
     Room,
 }
 
@@ -150,7 +151,7 @@ impl fmt::Display for Waiting {
             Self::Backoff => f.write_str("it failed before and will be tried again"),
             Self::Foreign => f.write_str("the name is taken by something that this cluster does not own"),
             Self::Order => f.write_str("something else has to happen first"),
-            Self::Room => f.write_str("a quota leaves no room to open the new before closing the old"),
+            Self::Room => f.write_str("it cannot hold the old and the new at once, and closing has to wait"),
         }
     }
 }

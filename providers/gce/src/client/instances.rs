@@ -34,8 +34,8 @@ impl Client {
         while let Some(found) = items.next().await {
             match found.map_err(|error| CallError::new(Method::InstancesList, &object, &error)) {
                 Ok(found) => self.keep(&mut instances, found),
-                // A zone that does not exist has no instances.
-                Err(error) if error.is_not_found() => return Ok(BTreeMap::new()),
+                // A zone that does not exist has no instances; nodes' providerIDs can say anything.
+                Err(error) if error.is_not_found() || error.is_unknown_zone() => return Ok(BTreeMap::new()),
                 Err(error) => return Err(error),
             }
         }
@@ -71,7 +71,7 @@ impl Client {
             Ok(instance) => Ok(Some(instance)),
             Err(error) => {
                 let error = CallError::new(Method::InstancesGet, id.as_str(), &error);
-                if error.is_not_found() { Ok(None) } else { Err(error) }
+                if error.is_not_found() || error.is_unknown_zone() { Ok(None) } else { Err(error) }
             }
         }
     }

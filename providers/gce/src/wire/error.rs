@@ -8,7 +8,7 @@ use std::fmt;
 use firewall_model::ProviderError;
 use google_cloud_compute_v1::errors::OperationError;
 use google_cloud_gax::error::Error;
-use serde::Deserialize;
+use google_cloud_gax::error::rpc::StatusDetails;
 
 use crate::method::Method;
 
@@ -30,26 +30,8 @@ pub(crate) enum Cause {
     Lost,
     /// The request was never sent: no credentials, most likely.
     NotSent,
-}
-
-/// The body of an error answer: the form that all of Google's older APIs share.
-#[derive(Deserialize)]
-struct Body {
-    error: BodyError,
-}
-
-#[derive(Deserialize)]
-struct BodyError {
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    errors: Vec<BodyReason>,
-}
-
-#[derive(Deserialize)]
-struct BodyReason {
-    #[serde(default)]
-    reason: String,
+    /// The answer came, and makes no sense.
+    Unreadable,
 }
 
 impl Cause {
@@ -58,18 +40,21 @@ impl Cause {
         let Some(status) = error.http_status_code() else {
             let cause = if error.is_authentication() || error.is_binding() || error.is_serialization() {
                 Self::NotSent
+            } else if error.is_deserialization() {
+                Self::Unreadable
             } else {
                 Self::Lost
             };
             return (cause, chain(error));
         };
-        let body = error.http_payload().and_then(|body| serde_json::from_slice::<Body>(body).ok());
-        let (reason, message) = body.map_or_else(
-            || (String::new(), chain(error)),
-            |Body { error }| {
-                (error.errors.into_iter().next().map(|first| first.reason).unwrap_or_default(), error.message)
-            },
-        );
+        let told = error.status();
+        let reasons = told.into_iter().flat_map(|told| &told.details).filter_map(|detail| match detail {
+            // The client library puts the reasons of older error bodies here too.
+            StatusDetails::ErrorInfo(info) => Some(info.reason.clone()),
+            _ => None,
+        });
+        let reason = reasons.into_iter().next().unwrap_or_default();
+        let message = told.map_or_else(|| chain(error), |told| told.message.clone());
         (Self::Answer { status, reason }, message)
     }
 
@@ -77,6 +62,7 @@ impl Cause {
         match self {
             Self::Lost => Kind::Transient,
             Self::NotSent => Kind::Credentials,
+            Self::Unreadable => Kind::Refused,
             Self::Answer { status, reason } => kind(*status, reason),
         }
     }
@@ -130,6 +116,11 @@ impl CallError {
     /// Whether the object is not there.
     pub(crate) fn is_not_found(&self) -> bool {
         self.cause.kind() == Kind::NotFound
+    }
+
+    /// Whether the zone that was named does not exist: that is an invalid value, not something missing.
+    pub(crate) fn is_unknown_zone(&self) -> bool {
+        matches!(self.cause, Cause::Answer { status: 400, .. }) && self.message.contains("Unknown zone")
     }
 
     /// Whether a permission is missing.
@@ -205,8 +196,8 @@ impl From<CallError> for ProviderError {
         let (call, object) = (error.method.to_string(), error.object);
         match error.cause.kind() {
             Kind::Throttled => Self::Throttled { call, object, message },
-            Kind::Transient | Kind::NotReady => Self::Transient { call, object, message },
-            Kind::Denied | Kind::Credentials => {
+            Kind::Transient | Kind::NotReady | Kind::Credentials => Self::Transient { call, object, message },
+            Kind::Denied => {
                 let action = denied_permission(&message).unwrap_or(error.method.permissions()[0]).to_owned();
                 Self::Denied { action, object, message, instead: None }
             }
@@ -260,7 +251,7 @@ mod tests {
             (403, "QUOTA_EXCEEDED", "QuotaReached"),
             (403, "forbidden", "PermissionDenied"),
             (403, "", "PermissionDenied"),
-            (401, "authError", "PermissionDenied"),
+            (401, "authError", "Unavailable"),
             (404, "notFound", "NotFound"),
             (0, "RESOURCE_NOT_FOUND", "NotFound"),
             (409, "alreadyExists", "Conflict"),

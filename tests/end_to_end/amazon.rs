@@ -13,29 +13,20 @@ use firewall_model::{IngressRule, PortRange, Protocol, RuleSet};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::machine::Machine;
 use crate::process::{Process, root};
 
 const REGION: &str = "eu-central-1";
 
-/// A node's machine, as the seed made it.
-#[derive(Clone, Debug)]
-pub(crate) struct Machine {
-    pub(crate) name: String,
-    pub(crate) interface: String,
-    pub(crate) node_group: String,
-    /// The Node object
-    pub(crate) node: Value,
-}
-
 /// LocalStack with what the seed has put into it.
-pub(crate) struct Cloud {
+pub(crate) struct Amazon {
     _child: Process,
     dir: TempDir,
     pub(crate) endpoint: String,
     pub(crate) ec2: Client,
 }
 
-impl Cloud {
+impl Amazon {
     pub(crate) async fn start() -> Self {
         let dir = TempDir::with_prefix("localstack-").expect("a temporary folder");
         let port = TcpListener::bind("127.0.0.1:0")
