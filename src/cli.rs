@@ -39,6 +39,9 @@ pub enum Command {
     /// Exits with 0 if there are no changes, 2 if there are, 1 on an error.
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(PlanArgs),
+    /// Print the definition of the kind `HostPortExposure`, to install it in a cluster
+    #[command(after_help = CRD_EXAMPLES)]
+    Crd,
     /// Remove every rule, group and attachment that carries this cluster's mark, and only those
     #[command(after_help = CLEANUP_EXAMPLES)]
     Cleanup(CleanupArgs),
@@ -69,6 +72,9 @@ const PLAN_EXAMPLES: &str = "Examples:
 
   # The same from saved objects, for machines
   kubectl get pods,nodes,ingresses -A -o json | hostport-firewall plan --cluster-name prod --manifests - -o json";
+
+const CRD_EXAMPLES: &str = "Examples:
+  hostport-firewall crd | kubectl apply --server-side -f -";
 
 const CLEANUP_EXAMPLES: &str = "Examples:
   # Show what would be removed

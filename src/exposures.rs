@@ -8,6 +8,7 @@ mod guardrail;
 mod host_port;
 mod list;
 mod rules;
+mod selected;
 mod source_ranges;
 mod voyager;
 mod workload;
@@ -106,9 +107,8 @@ enum Varies {
 pub fn exposures(index: &Index, settings: &Settings) -> Found {
     let mut found = Found::default();
     for pod in index.pods() {
-        match exposure(index, settings, pod, &mut found.problems) {
-            Ok(exposure) => found.exposures.extend(exposure),
-            Err(refusal) => _ = found.problems.insert(*refusal),
+        if let Err(refusal) = found.pod(index, settings, pod) {
+            found.problems.insert(*refusal);
         }
     }
     found
@@ -120,31 +120,63 @@ pub fn binding(index: &Index) -> BTreeSet<ObjectRef> {
     index.pods().filter(|pod| binding_on(pod).is_some()).map(pod_reference).collect()
 }
 
+impl Found {
+    /// Adds what is asked of one pod: by itself or its Ingress, and by any number of objects that select it. What is
+    /// wrong with one of them does not concern the others.
+    fn pod(&mut self, index: &Index, settings: &Settings, pod: &Pod) -> Result<(), Refusal> {
+        let Some(node_name) = binding_on(pod) else { return Ok(()) };
+        let concerned = annotation::concerns(pod) || voyager::is_haproxy(pod);
+        let selecting = selected::selecting(index, pod, index.node(node_name));
+        if !concerned && selecting.is_empty() {
+            return Ok(());
+        }
+        let reference = pod_reference(pod);
+        let host_ports =
+            host_port::host_ports(pod).map_err(|error| refusal(&reference, "InvalidPort", error))?;
+        let mut asks = Vec::new();
+        if concerned {
+            match ask(index, pod, &reference, &host_ports, &mut self.problems) {
+                Ok(ask) => asks.extend(ask),
+                Err(refusal) => _ = self.problems.insert(*refusal),
+            }
+        }
+        for selecting in selecting {
+            match selecting.and_then(|exposure| selected::ask(exposure, &reference, &host_ports)) {
+                Ok(ask) => asks.push(ask),
+                Err(refusal) => _ = self.problems.insert(*refusal),
+            }
+        }
+        for ask in asks {
+            match exposure(index, settings, &reference, node_name, ask, &mut self.problems) {
+                Ok(exposure) => self.exposures.extend(exposure),
+                Err(refusal) => _ = self.problems.insert(*refusal),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What one ask lets in, if a guardrail, the clouds' limits or the node do not stand against it.
 fn exposure(
     index: &Index,
     settings: &Settings,
-    pod: &Pod,
+    pod: &ObjectRef,
+    node_name: &str,
+    ask: Ask<'_>,
     problems: &mut BTreeSet<Notice>,
 ) -> Result<Option<Exposure>, Refusal> {
-    let reference = pod_reference(pod);
-    let Some(node_name) = binding_on(pod) else { return Ok(None) };
-    if !annotation::concerns(pod) && !voyager::is_haproxy(pod) {
-        return Ok(None);
-    }
-    let host_ports = host_port::host_ports(pod).map_err(|error| refusal(&reference, "InvalidPort", error))?;
-    let Some(ask) = ask(index, pod, &reference, &host_ports, problems)? else { return Ok(None) };
     let ports = ask.ports.iter().map(|(port, _)| (port.protocol, port.port)).collect();
     guardrail::ports(&ports, &settings.allow_ports)
         .map_err(|error| refusal(&ask.intent, "PortDenied", error))?;
     let node = index.node(node_name).ok_or_else(|| {
         let message = format!("node {node_name} is not known (yet); nothing is opened on it");
-        refusal(&reference, "UnknownNode", message)
+        refusal(pod, "UnknownNode", message)
     })?;
     let families = source_ranges::families(node);
     let defaults = source_ranges::of_families(&settings.default_source_ranges, &families);
     let rules =
         rules::rules(&ask.ports, &defaults).map_err(|error| refusal(&ask.intent, "TooManyRules", error))?;
-    problems.extend(unreachable(&reference, &ports, &rules));
+    problems.extend(unreachable(pod, &ports, &rules));
     if rules.is_empty() {
         return Ok(None);
     }
@@ -154,7 +186,7 @@ fn exposure(
     };
     let (node, provider_id) = machine(node)?;
     let Ask { intent, workload, .. } = ask;
-    Ok(Some(Exposure { pod: reference, node, provider_id, intent, workload, ports, rules, variant }))
+    Ok(Some(Exposure { pod: pod.clone(), node, provider_id, intent, workload, ports, rules, variant }))
 }
 
 /// The node on which the pod binds its ports. One that is being deleted binds them until it is gone.

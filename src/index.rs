@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use firewall_model::Completeness;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::host_port_exposure::HostPortExposure;
 use crate::objects::{DOMAIN, Ingress, Node, Pod};
 
 /// Namespace and name of an object; the namespace is empty for nodes.
@@ -20,6 +21,8 @@ pub enum Object {
     Node(Node),
     /// An Ingress, with its `api_version` filled in
     Ingress(Ingress),
+    /// A `HostPortExposure`
+    HostPortExposure(Box<HostPortExposure>),
 }
 
 /// One watch: what is listed and followed together, and breaks together.
@@ -31,6 +34,8 @@ pub enum Watch {
     Nodes,
     /// Ingresses of one API group
     Ingresses(String),
+    /// All `HostPortExposure`s
+    HostPortExposures,
 }
 
 impl std::fmt::Display for Watch {
@@ -39,6 +44,7 @@ impl std::fmt::Display for Watch {
             Self::Pods => f.write_str("pods"),
             Self::Nodes => f.write_str("nodes"),
             Self::Ingresses(group) => write!(f, "ingresses.{group}"),
+            Self::HostPortExposures => f.write_str("hostportexposures.hostport-firewall.dev"),
         }
     }
 }
@@ -50,6 +56,7 @@ pub struct Index {
     nodes: BTreeMap<String, Node>,
     /// By API group: `networking.k8s.io` and `voyager.appscode.com` can hold Ingresses of the same name.
     ingresses: BTreeMap<String, BTreeMap<Name, Ingress>>,
+    host_port_exposures: BTreeMap<Name, HostPortExposure>,
     /// Per expected watch: `None` once it has been listed since its last break, else what is missing.
     gaps: BTreeMap<Watch, Option<String>>,
 }
@@ -114,6 +121,11 @@ impl Index {
                 let ingresses = self.ingresses.entry(group.clone()).or_default();
                 put(ingresses, name(&ingress.metadata), ingress)
             }
+            (Watch::HostPortExposures, Object::HostPortExposure(mut exposure)) => {
+                exposure.metadata.resource_version = None;
+                exposure.metadata.managed_fields = None;
+                put(&mut self.host_port_exposures, name(&exposure.metadata), *exposure)
+            }
             _ => false,
         }
     }
@@ -127,6 +139,9 @@ impl Index {
                 .ingresses
                 .get_mut(group)
                 .is_some_and(|ingresses| ingresses.remove(&name(&ingress.metadata)).is_some()),
+            (Watch::HostPortExposures, Object::HostPortExposure(exposure)) => {
+                self.host_port_exposures.remove(&name(&exposure.metadata)).is_some()
+            }
             _ => false,
         }
     }
@@ -177,12 +192,19 @@ impl Index {
         self.ingresses.iter().filter_map(move |(group, all)| Some((group.as_str(), all.get(&name)?)))
     }
 
+    /// The `HostPortExposure`s of a namespace.
+    pub fn host_port_exposures(&self, namespace: &str) -> impl Iterator<Item = &HostPortExposure> {
+        let all = self.host_port_exposures.range((namespace.to_owned(), String::new())..);
+        all.take_while(move |((own, _), _)| own == namespace).map(|(_, exposure)| exposure)
+    }
+
     fn clear(&mut self, watch: &Watch) -> bool {
         let count = self.count(watch);
         match watch {
             Watch::Pods => self.pods.clear(),
             Watch::Nodes => self.nodes.clear(),
             Watch::Ingresses(group) => _ = self.ingresses.remove(group),
+            Watch::HostPortExposures => self.host_port_exposures.clear(),
         }
         count > 0
     }
@@ -192,6 +214,7 @@ impl Index {
             Watch::Pods => self.pods.len(),
             Watch::Nodes => self.nodes.len(),
             Watch::Ingresses(group) => self.ingresses.get(group).map_or(0, BTreeMap::len),
+            Watch::HostPortExposures => self.host_port_exposures.len(),
         }
     }
 
@@ -203,6 +226,7 @@ impl Index {
                 let empty = BTreeMap::new();
                 self.ingresses.get(group).unwrap_or(&empty) == other.ingresses.get(group).unwrap_or(&empty)
             }
+            Watch::HostPortExposures => self.host_port_exposures == other.host_port_exposures,
         }
     }
 
@@ -213,6 +237,7 @@ impl Index {
             Watch::Ingresses(group) => {
                 self.ingresses.insert(group.clone(), other.ingresses.remove(group).unwrap_or_default());
             }
+            Watch::HostPortExposures => self.host_port_exposures = other.host_port_exposures,
         }
     }
 }

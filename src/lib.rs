@@ -14,6 +14,7 @@ pub mod controller;
 pub mod execute;
 pub mod exposures;
 pub mod grouping;
+pub mod host_port_exposure;
 pub mod index;
 pub mod lease;
 pub mod linger;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hostport_firewall::cli::{CleanupArgs, Cli, Command, LogFormat, Output, PlanArgs, RunArgs};
-use hostport_firewall::{controller, providers::Providers, report::Report};
+use hostport_firewall::{controller, host_port_exposure, providers::Providers, report::Report};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -33,6 +33,7 @@ async fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => Box::pin(run(args)).await,
         Command::Plan(args) => Box::pin(plan(args)).await,
+        Command::Crd => definition(),
         Command::Cleanup(args) => Box::pin(clean(args)).await,
     };
     result.unwrap_or_else(|error| {
@@ -81,6 +82,11 @@ async fn clean(args: CleanupArgs) -> Result<ExitCode, AnyError> {
         tracing::warn!("nothing was removed; add --yes to remove it");
     }
     Ok(code)
+}
+
+fn definition() -> Result<ExitCode, AnyError> {
+    std::io::stdout().write_all(host_port_exposure::definition()?.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print(report: &Report, output: Output) -> Result<ExitCode, AnyError> {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use crate::host_port_exposure::GROUP;
 use crate::index::{Index, Object, Watch};
 use crate::watch::SharedIndex;
 
@@ -81,7 +82,7 @@ pub enum ManifestError {
 /// If anything cannot be read; see [`ManifestError`].
 pub fn read(manifests: &Manifests) -> Result<Index, ManifestError> {
     let mut objects: BTreeMap<Watch, Vec<Object>> = BTreeMap::new();
-    let watches = [Watch::Pods, Watch::Nodes];
+    let watches = [Watch::Pods, Watch::Nodes, Watch::HostPortExposures];
     let watches = watches.into_iter().chain(INGRESS_GROUPS.map(|group| Watch::Ingresses(group.to_owned())));
     for watch in watches {
         objects.insert(watch, Vec::new());
@@ -187,6 +188,10 @@ fn collect(
         "Node" if group.is_empty() => {
             let node = parse(path, &kind, document).map(Object::Node)?;
             objects.entry(Watch::Nodes).or_default().push(node);
+        }
+        "HostPortExposure" if group == GROUP => {
+            let exposure = parse(path, &kind, document).map(Box::new).map(Object::HostPortExposure)?;
+            objects.entry(Watch::HostPortExposures).or_default().push(exposure);
         }
         "Ingress" => {
             let ingress = parse(path, &kind, document).map(Object::Ingress)?;

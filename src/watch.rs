@@ -15,12 +15,38 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::host_port_exposure;
 use crate::index::{Index, Object, Watch};
 use crate::objects::Ingress;
 
-/// Groups that can hold Voyager Ingresses, with the versions to read, the best first.
-const INGRESS_APIS: [(&str, &[&str]); 2] =
-    [("networking.k8s.io", &["v1"]), ("voyager.appscode.com", &["v1", "v1beta1"])];
+/// A kind that a cluster may serve or not, alone in its group as far as we read it.
+struct OptionalApi {
+    group: &'static str,
+    /// The best first
+    versions: &'static [&'static str],
+    plural: &'static str,
+}
+
+/// The groups that can hold Voyager Ingresses, and our own kind.
+const OPTIONAL: [OptionalApi; 3] = [
+    OptionalApi { group: "networking.k8s.io", versions: &["v1"], plural: "ingresses" },
+    OptionalApi { group: "voyager.appscode.com", versions: &["v1", "v1beta1"], plural: "ingresses" },
+    OptionalApi {
+        group: host_port_exposure::GROUP,
+        versions: host_port_exposure::VERSIONS,
+        plural: "hostportexposures",
+    },
+];
+
+impl OptionalApi {
+    fn watch(&self) -> Watch {
+        if self.group == host_port_exposure::GROUP {
+            Watch::HostPortExposures
+        } else {
+            Watch::Ingresses(self.group.to_owned())
+        }
+    }
+}
 
 /// How often the served APIs are looked up: a CRD installed later is found within this time.
 const DISCOVERY_INTERVAL: Duration = Duration::from_mins(2);
@@ -67,14 +93,13 @@ impl SharedIndex {
     }
 }
 
-/// What has to be listed before anything is complete: every Ingress API too, until discovery has said that the
-/// cluster does not serve it.
+/// What has to be listed before anything is complete: what a cluster may not serve too, until discovery has said that
+/// it does not.
 pub fn expected() -> impl Iterator<Item = Watch> {
-    let groups = INGRESS_APIS.into_iter().map(|(group, _)| Watch::Ingresses(group.to_owned()));
-    [Watch::Pods, Watch::Nodes].into_iter().chain(groups)
+    [Watch::Pods, Watch::Nodes].into_iter().chain(OPTIONAL.iter().map(OptionalApi::watch))
 }
 
-/// Watches pods, nodes and whichever Ingress APIs the cluster serves, for ever.
+/// Watches pods, nodes and whichever of the other kinds the cluster serves, for ever.
 pub async fn cluster(client: Client, index: SharedIndex) {
     let pods = watcher::Config::default()
         // A pod without a node binds nothing, a finished one nothing any more.
@@ -82,20 +107,21 @@ pub async fn cluster(client: Client, index: SharedIndex) {
     let follow_pods = follow(Api::all(client.clone()), pods, Watch::Pods, Object::Pod, &index);
     let nodes = Api::all(client.clone());
     let follow_nodes = follow(nodes, watcher::Config::default(), Watch::Nodes, Object::Node, &index);
-    tokio::join!(follow_pods, follow_nodes, ingresses(client, &index));
+    tokio::join!(follow_pods, follow_nodes, optional(client, &index));
 }
 
-/// Keeps one watch per served Ingress API.
-async fn ingresses(client: Client, index: &SharedIndex) {
+/// Keeps one watch per kind that is served.
+async fn optional(client: Client, index: &SharedIndex) {
     let mut followed: BTreeMap<&str, (ApiResource, AbortOnDrop)> = BTreeMap::new();
     let mut misses: BTreeMap<&str, u32> = BTreeMap::new();
     loop {
-        for (group, versions) in INGRESS_APIS {
-            match served(&client, group, versions).await {
+        for wanted in OPTIONAL {
+            let group = wanted.group;
+            match served(&client, &wanted).await {
                 Ok(Some(api)) => {
                     misses.remove(group);
                     if followed.get(group).is_none_or(|(current, _)| *current != api) {
-                        let task = tokio::spawn(follow_ingresses(client.clone(), api.clone(), index.clone()));
+                        let task = tokio::spawn(follow_served(client.clone(), api.clone(), index.clone()));
                         followed.insert(group, (api, AbortOnDrop(task.abort_handle())));
                     }
                 }
@@ -104,22 +130,33 @@ async fn ingresses(client: Client, index: &SharedIndex) {
                     *count += 1;
                     if *count == MISSES {
                         followed.remove(group);
-                        index.update(|index| index.forget(&Watch::Ingresses(group.to_owned())));
+                        index.update(|index| index.forget(&wanted.watch()));
                     }
                 }
                 Err(error) => {
                     let gap = format!("looking up the served APIs failed: {error}");
                     tracing::warn!(api = group, "{gap}");
                     if !followed.contains_key(group) {
-                        index.update(|index| index.broken(Watch::Ingresses(group.to_owned()), gap));
+                        index.update(|index| index.broken(wanted.watch(), gap));
                     }
                 }
             }
         }
         let known =
             |group| followed.contains_key(group) || misses.get(group).is_some_and(|count| *count >= MISSES);
-        let settled = INGRESS_APIS.iter().all(|(group, _)| known(*group));
+        let settled = OPTIONAL.iter().all(|wanted| known(wanted.group));
         tokio::time::sleep(if settled { DISCOVERY_INTERVAL } else { UNSETTLED_INTERVAL }).await;
+    }
+}
+
+async fn follow_served(client: Client, api: ApiResource, index: SharedIndex) {
+    if api.group == host_port_exposure::GROUP {
+        index.update(|index| index.expect(Watch::HostPortExposures));
+        let object = |exposure| Object::HostPortExposure(Box::new(exposure));
+        let all = Api::all(client);
+        follow(all, watcher::Config::default(), Watch::HostPortExposures, object, &index).await;
+    } else {
+        follow_ingresses(client, api, index).await;
     }
 }
 
@@ -134,17 +171,18 @@ async fn follow_ingresses(client: Client, api: ApiResource, index: SharedIndex) 
     follow(Api::all_with(client, &api), watcher::Config::default(), watch, object, &index).await;
 }
 
-/// The best served version of a group's Ingress API; `None` if the cluster serves none.
-async fn served(client: &Client, group: &str, versions: &[&str]) -> Result<Option<ApiResource>, kube::Error> {
+/// The best served version of a kind; `None` if the cluster serves none.
+async fn served(client: &Client, wanted: &OptionalApi) -> Result<Option<ApiResource>, kube::Error> {
+    let OptionalApi { group, versions, plural } = wanted;
     let groups = client.list_api_groups().await?;
-    let Some(found) = groups.groups.into_iter().find(|candidate| candidate.name == group) else {
+    let Some(found) = groups.groups.into_iter().find(|candidate| candidate.name == *group) else {
         return Ok(None);
     };
     for version in versions.iter().filter(|wanted| found.versions.iter().any(|v| v.version == **wanted)) {
         let resources = client.list_api_group_resources(&format!("{group}/{version}")).await?;
-        if let Some(resource) = resources.resources.iter().find(|resource| resource.name == "ingresses") {
+        if let Some(resource) = resources.resources.iter().find(|resource| resource.name == *plural) {
             return Ok(Some(ApiResource {
-                group: group.to_owned(),
+                group: (*group).to_owned(),
                 version: (*version).to_owned(),
                 api_version: format!("{group}/{version}"),
                 kind: resource.kind.clone(),

@@ -94,23 +94,7 @@ fn selected<'a>(list: &str, host_ports: &'a BTreeSet<HostPort>) -> Result<BTreeS
 
 /// The host ports that one entry names; at least one.
 fn matching<'a>(entry: &str, host_ports: &'a BTreeSet<HostPort>) -> Result<Vec<&'a HostPort>, String> {
-    let told = |error: firewall_model::PortError| format!("{entry:?}: {error}");
-    let (port, protocol) = match entry.split_once('/') {
-        None => (entry, None),
-        Some((port, protocol)) => (port, Some(protocol.parse::<Protocol>().map_err(told)?)),
-    };
-    if port.is_empty() {
-        return Err(format!("the entry {entry:?} names no port; leave it out, and its comma"));
-    }
-    let numeric = port.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    let found: Vec<&HostPort> = if numeric {
-        let range: PortRange = port.parse().map_err(told)?;
-        let protocol = protocol.unwrap_or(Protocol::Tcp);
-        host_ports.iter().filter(|known| known.protocol == protocol && range.contains(known.port)).collect()
-    } else {
-        let wanted = |known: &&HostPort| protocol.is_none_or(|protocol| known.protocol == protocol);
-        host_ports.iter().filter(|known| known.name.as_deref() == Some(port)).filter(wanted).collect()
-    };
+    let found = named(entry, host_ports)?;
     if found.is_empty() {
         return Err(format!(
             "{entry:?} is no host port of the pod; name those to open of {}",
@@ -120,8 +104,35 @@ fn matching<'a>(entry: &str, host_ports: &'a BTreeSet<HostPort>) -> Result<Vec<&
     Ok(found)
 }
 
+/// The host ports that one entry names, as `http`, `443`, `3478/udp` or `30000-30100/udp`.
+///
+/// # Errors
+/// If it is written like none of these.
+pub(super) fn named<'a>(
+    entry: &str,
+    host_ports: &'a BTreeSet<HostPort>,
+) -> Result<Vec<&'a HostPort>, String> {
+    let told = |error: firewall_model::PortError| format!("{entry:?}: {error}");
+    let (port, protocol) = match entry.split_once('/') {
+        None => (entry, None),
+        Some((port, protocol)) => (port, Some(protocol.parse::<Protocol>().map_err(told)?)),
+    };
+    if port.is_empty() {
+        return Err(format!("the entry {entry:?} names no port; leave it out, and its comma"));
+    }
+    let numeric = port.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    if numeric {
+        let range: PortRange = port.parse().map_err(told)?;
+        let protocol = protocol.unwrap_or(Protocol::Tcp);
+        let wanted = |known: &&HostPort| known.protocol == protocol && range.contains(known.port);
+        return Ok(host_ports.iter().filter(wanted).collect());
+    }
+    let wanted = |known: &&HostPort| protocol.is_none_or(|protocol| known.protocol == protocol);
+    Ok(host_ports.iter().filter(|known| known.name.as_deref() == Some(port)).filter(wanted).collect())
+}
+
 /// The pod's host ports as an annotation would name them.
-fn listed(host_ports: &BTreeSet<HostPort>) -> String {
+pub(super) fn listed(host_ports: &BTreeSet<HostPort>) -> String {
     let text = |port: &HostPort| match &port.name {
         Some(name) => format!("{name} ({}/{})", port.port, port.protocol),
         None => format!("{}/{}", port.port, port.protocol),

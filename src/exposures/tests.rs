@@ -2,6 +2,7 @@
 
 mod annotation;
 mod properties;
+mod selected;
 mod voyager;
 
 use serde_json::{Value, json};

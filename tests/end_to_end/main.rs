@@ -8,6 +8,7 @@ mod bad_input;
 mod cases;
 mod cluster;
 mod commands;
+mod exposures;
 mod google;
 mod google_cases;
 mod machine;

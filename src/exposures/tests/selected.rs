@@ -1,0 +1,135 @@
+//! What a `HostPortExposure` asks for.
+
+use super::*;
+
+fn exposure(name: &str, spec: &Value) -> Value {
+    json!({ "metadata": { "name": name, "namespace": "shop", "uid": name }, "spec": spec })
+}
+
+fn web(name: &str, node: &str) -> Value {
+    let ports = json!([
+        { "name": "http", "containerPort": 80, "hostPort": 80 },
+        { "name": "dns", "containerPort": 53, "hostPort": 53, "protocol": "UDP" },
+        { "name": "metrics", "containerPort": 9100, "hostPort": 9100 },
+    ]);
+    let mut pod = pod(name, &json!({}), &ports);
+    pod["metadata"]["labels"] = json!({ "app": "web" });
+    pod["spec"]["nodeName"] = json!(node);
+    pod
+}
+
+fn with(pods: impl IntoIterator<Item = Value>, selecting: impl IntoIterator<Item = Value>) -> Found {
+    let mut index = cluster(pods);
+    let selecting = selecting.into_iter().map(|exposure| serde_json::from_value(exposure).unwrap());
+    index.reset(Watch::HostPortExposures, selecting.map(Object::HostPortExposure).collect());
+    exposures(&index, &Settings::default())
+}
+
+/// The spec that selects `app: web`, with these ports.
+fn spec(ports: &Value) -> Value {
+    json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ports": ports })
+}
+
+#[test]
+fn ports_are_named_by_name_number_or_range() {
+    let table = [
+        (json!([{ "port": "http" }]), vec!["tcp/80 from 0.0.0.0/0"]),
+        (json!([{ "port": 80 }]), vec!["tcp/80 from 0.0.0.0/0"]),
+        (json!([{ "port": "80" }]), vec!["tcp/80 from 0.0.0.0/0"]),
+        (json!([{ "port": "1-100" }]), vec!["tcp/80 from 0.0.0.0/0"]),
+        (json!([{ "port": "dns" }]), vec!["udp/53 from 0.0.0.0/0"]),
+        (json!([{ "port": "1-100", "protocol": "UDP" }]), vec!["udp/53 from 0.0.0.0/0"]),
+        (json!([{ "port": "http" }, { "port": 8080 }]), vec!["tcp/80 from 0.0.0.0/0"]),
+        (
+            json!([{ "port": "http", "sourceRanges": ["192.0.2.0/24"] }, { "port": "dns" }]),
+            vec!["tcp/80 from 192.0.2.0/24", "udp/53 from 0.0.0.0/0"],
+        ),
+    ];
+    for (ports, expected) in table {
+        let found = with([web("web", "node-v4")], [exposure("x", &spec(&ports))]);
+        assert_eq!(opened(&found), expected, "{ports}");
+        assert_eq!(found.exposures[0].workload.to_string(), "HostPortExposure shop/x");
+        assert_eq!(found.exposures[0].intent.kind, "HostPortExposure");
+    }
+}
+
+#[test]
+fn only_the_pods_and_nodes_that_it_selects_are_opened() {
+    let http = json!([{ "port": "http" }]);
+    let mut other = web("other", "node-a");
+    other["metadata"]["labels"] = json!({ "app": "db" });
+    let mut elsewhere = web("elsewhere", "node-a");
+    elsewhere["metadata"]["namespace"] = json!("blog");
+    let found = with([web("web", "node-a"), other, elsewhere], [exposure("x", &spec(&http))]);
+    let pods: Vec<&str> = found.exposures.iter().map(|exposure| exposure.pod.name.as_str()).collect();
+    assert_eq!(pods, ["web"]);
+
+    let mut on_edge = spec(&http);
+    on_edge["nodeSelector"] = json!({ "matchLabels": { "edge": "yes" } });
+    let found = with([web("web", "node-a")], [exposure("x", &on_edge)]);
+    assert_eq!((found.exposures.len(), found.problems.len()), (0, 0), "no node has the label");
+    on_edge["nodeSelector"] = json!({ "matchExpressions": [{ "key": "edge", "operator": "DoesNotExist" }] });
+    assert_eq!(with([web("web", "node-a")], [exposure("x", &on_edge)]).exposures.len(), 1);
+}
+
+#[test]
+fn several_intents_of_one_pod_each_open_what_they_ask_for() {
+    let mut pod = web("web", "node-v4");
+    pod["metadata"]["annotations"] = json!({ "hostport-firewall.dev/expose": "http" });
+    let dns = exposure("dns", &spec(&json!([{ "port": "dns" }])));
+    let broken = exposure("broken", &spec(&json!([{ "port": "99999" }])));
+    let found = with([pod], [dns, broken]);
+    let mut rules: Vec<String> = found.exposures.iter().flat_map(rules).collect();
+    rules.sort();
+    assert_eq!(rules, ["tcp/80 from 0.0.0.0/0", "udp/53 from 0.0.0.0/0"]);
+    assert!(told(&found).contains("HostPortExposure shop/broken"), "{:?}", found.problems);
+}
+
+#[test]
+fn what_cannot_be_understood_opens_nothing_and_is_told_on_the_object() {
+    let http = json!([{ "port": "http" }]);
+    let sources = |ranges: Value| {
+        let mut spec = spec(&http);
+        spec["sourceRanges"] = ranges;
+        spec
+    };
+    let everything = json!({ "podSelector": {}, "ports": http });
+    let unknown = json!({
+        "podSelector": { "matchExpressions": [{ "key": "app", "operator": "Like", "values": ["web"] }] }, "ports": http,
+    });
+    let table = [
+        (spec(&json!([{ "port": 0 }])), "InvalidExposure", "0"),
+        (spec(&json!([{ "port": "90-80" }])), "InvalidExposure", "90-80"),
+        (spec(&json!([{ "port": 70000 }])), "InvalidExposure", "70000"),
+        (spec(&json!([{ "port": "absent" }])), "InvalidExposure", "http (80/tcp)"),
+        (spec(&json!([{ "port": "http", "protocol": "UDP" }])), "InvalidExposure", "none of them"),
+        (sources(json!(["10.0.0.0/33"])), "InvalidExposure", "10.0.0.0/33"),
+        (sources(json!(["10.0.0.1/8"])), "InvalidExposure", "write 10.0.0.0/8"),
+        (sources(json!([])), "InvalidExposure", "empty"),
+        (
+            spec(&json!([{ "port": "http", "sourceRanges": ["x"] }])),
+            "InvalidExposure",
+            "ports[0].sourceRanges",
+        ),
+        (
+            spec(&json!([{ "port": "http" }, { "port": 80, "sourceRanges": ["192.0.2.0/24"] }])),
+            "InvalidExposure",
+            "named twice",
+        ),
+        (everything, "InvalidSelector", "every pod"),
+        (unknown, "InvalidSelector", "podSelector"),
+    ];
+    for (spec, reason, part) in table {
+        let refused = refused(&with([web("web", "node-a")], [exposure("x", &spec)]));
+        let start = format!("{reason} HostPortExposure shop/x: ");
+        assert!(refused.starts_with(&start) && refused.contains(part), "{spec}: {refused}");
+    }
+}
+
+#[test]
+fn a_guardrail_stands_above_it() {
+    let mut pod = web("web", "node-a");
+    pod["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 22, "hostPort": 22 }]);
+    let refused = refused(&with([pod], [exposure("x", &spec(&json!([{ "port": 22 }])))]));
+    assert!(refused.starts_with("PortDenied HostPortExposure shop/x: "), "{refused}");
+}

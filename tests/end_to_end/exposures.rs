@@ -1,0 +1,116 @@
+//! The kind `HostPortExposure`: what the API server admits of it, and what it opens.
+
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, PostParams};
+use kube::core::GroupVersionKind;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, pod};
+use crate::process::root;
+use crate::world::{Mode, World};
+
+fn exposure(spec: &Value) -> Value {
+    json!({
+        "apiVersion": "hostport-firewall.dev/v1alpha1",
+        "kind": "HostPortExposure",
+        "metadata": { "name": "web", "namespace": "default" },
+        "spec": spec,
+    })
+}
+
+fn web(name: &str, node: &str, label: &str) -> Value {
+    let ports = json!([
+        { "name": "http", "containerPort": 80, "hostPort": 80 },
+        { "name": "metrics", "containerPort": 9100, "hostPort": 9100 },
+    ]);
+    let mut pod = pod(name, node, json!({}), ports);
+    pod["metadata"]["labels"] = json!({ "app": label });
+    pod
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn an_object_opens_ports_of_the_pods_that_it_selects() {
+    let world = World::start(Mode::Destination, 2).await;
+    let [a, b] = &world.machines[..] else { panic!("two machines") };
+    let _controller = world.controller(&[]);
+    world.cluster.apply(&root().join("deploy/crd.yaml")).await;
+    let selector = json!({ "matchLabels": { "app": "web" } });
+    let sources = |ranges: &[&str]| json!({ "podSelector": selector, "ports": [{ "port": "http" }], "sourceRanges": ranges });
+    world.cluster.create(exposure(&sources(&["192.0.2.0/24"]))).await;
+    world.cluster.run(web("web", &a.name, "web")).await;
+    world.cluster.run(web("other", &b.name, "other")).await;
+    world.opens(a, &["tcp/80 192.0.2.0/24"]).await;
+    world.opens(b, &[]).await;
+
+    world.cluster.create(exposure(&sources(&["198.51.100.0/24"]))).await;
+    world.opens(a, &["tcp/80 198.51.100.0/24"]).await;
+    let absent = json!({ "podSelector": selector, "ports": [{ "port": "absent" }] });
+    world.cluster.create(exposure(&absent)).await;
+    world.opens(a, &[]).await;
+    world.cluster.event("HostPortExposure", "web", "http (80/tcp)").await;
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn the_api_server_refuses_what_the_controller_would_refuse_later() {
+    let cluster = Cluster::start().await;
+    cluster.apply(&root().join("deploy/crd.yaml")).await;
+    let selector = json!({ "matchLabels": { "app": "web" } });
+    let port = |port: Value| json!({ "podSelector": selector, "ports": [{ "port": port }] });
+    let sources = |range: &str| json!({ "podSelector": selector, "ports": [{ "port": "http" }], "sourceRanges": [range] });
+    let own = |range: &str| json!({ "podSelector": selector, "ports": [{ "port": "http", "sourceRanges": [range] }] });
+    let good = [
+        port(json!(80)),
+        port(json!(65535)),
+        port(json!("http")),
+        port(json!("80")),
+        port(json!("30000-30100")),
+        sources("10.0.0.0/8"),
+        sources("2001:db8::/32"),
+        own("0.0.0.0/0"),
+        json!({ "podSelector": { "matchExpressions": [{ "key": "a", "operator": "Exists" }] }, "ports": [{ "port": 1 }] }),
+    ];
+    let bad = [
+        (port(json!(0)), "1 to 65535"),
+        (port(json!(65536)), "1 to 65535"),
+        (port(json!("0")), "1 to 65535"),
+        (port(json!("70000")), "1 to 65535"),
+        (port(json!("30100-30000")), "lower to its higher"),
+        (port(json!("1-70000")), "lower to its higher"),
+        (port(json!("UPPER")), "range such as"),
+        (port(json!("80-90-100")), "range such as"),
+        (sources("10.0.0.0/33"), "not a CIDR"),
+        (sources("10.0.0.1"), "not a CIDR"),
+        (sources("10.0.0.1/8"), "behind its prefix"),
+        (own("2001:db8::1/32"), "behind its prefix"),
+        (json!({ "podSelector": {}, "ports": [{ "port": 80 }] }), "every pod"),
+        (json!({ "podSelector": { "matchLabels": {} }, "ports": [{ "port": 80 }] }), "every pod"),
+        (json!({ "podSelector": selector, "ports": [] }), "at least 1"),
+        (json!({ "podSelector": selector, "ports": [{ "port": 80, "protocol": "ICMP" }] }), "ICMP"),
+        (json!({ "podSelector": selector, "ports": [{ "port": 80 }], "sourceRanges": [] }), "at least 1"),
+        (json!({ "ports": [{ "port": 80 }] }), "podSelector"),
+    ];
+    let kind = GroupVersionKind::gvk("hostport-firewall.dev", "v1alpha1", "HostPortExposure");
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(cluster.client.clone(), "default", &ApiResource::from_gvk(&kind));
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let create = async |spec: &Value| {
+        let object: DynamicObject = serde_json::from_value(exposure(spec)).expect("an object");
+        api.create(&dry, &object).await.map_err(|error| error.to_string())
+    };
+    // A kind is served only some moments after its definition was created.
+    for _ in 0..40 {
+        if create(&good[0]).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    for spec in good {
+        assert!(create(&spec).await.is_ok(), "{spec}: {:?}", create(&spec).await);
+    }
+    for (spec, part) in bad {
+        let error = create(&spec).await.expect_err("it is refused");
+        assert!(error.contains(part), "{spec}: {error}");
+    }
+}
