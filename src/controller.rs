@@ -1,6 +1,7 @@
 //! The controller: watches, waits for quiet, reconciles, and stops cleanly.
 
 mod passes;
+mod statuses;
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use crate::manifests::{self, ManifestError, Manifests};
 use crate::notice::Notices;
 use crate::providers::{Providers, Reconcilers};
 use crate::watch::{self, SharedIndex};
-use passes::reconcile;
+use passes::{Telling, reconcile};
+use statuses::Statuses;
 
 /// Why the controller cannot start.
 #[derive(Debug, Error)]
@@ -69,23 +71,26 @@ pub async fn run(args: &RunArgs, providers: Providers, stop: CancellationToken) 
     if let Some(manifests) = &args.source.manifests {
         let index = SharedIndex::new(manifests::read(manifests)?);
         let following = manifests::follow(manifests, index.clone());
-        let notices = Notices::to_log();
+        let telling = Telling { notices: Notices::to_log(), statuses: Statuses::new(None) };
         tokio::select! {
             failed = following => return Ok(failed?),
-            () = reconcile(reconcilers, &index, notices, args.resync, &stop) => return Ok(()),
+            () = reconcile(reconcilers, &index, telling, args.resync, &stop) => return Ok(()),
         }
     }
     let client = connect().await?;
     let index = SharedIndex::new(Index::expecting(watch::expected()));
     // A replica that waits for the lease watches already, so that it can act at once when it leads.
     let watching = tokio::spawn(watch::cluster(client.clone(), index.clone()));
-    let notices = Notices::to_cluster(client.clone(), &identity);
+    let telling = Telling {
+        notices: Notices::to_cluster(client.clone(), &identity),
+        statuses: Statuses::new(Some(client.clone())),
+    };
     if args.no_leader_election {
-        reconcile(reconcilers, &index, notices, args.resync, &stop).await;
+        reconcile(reconcilers, &index, telling, args.resync, &stop).await;
     } else {
         let namespace = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let mut election = Election::new(client, &namespace, &args.lease_name, &identity);
-        lead(&mut election, reconcilers, &index, notices, args.resync, &stop).await;
+        lead(&mut election, reconcilers, &index, telling, args.resync, &stop).await;
     }
     watching.abort();
     Ok(())
@@ -97,7 +102,7 @@ async fn lead(
     election: &mut Election,
     reconcilers: Reconcilers,
     index: &SharedIndex,
-    notices: Notices,
+    telling: Telling,
     resync: Duration,
     stop: &CancellationToken,
 ) {
@@ -106,7 +111,7 @@ async fn lead(
         () = election.acquire() => {}
     }
     let writing = stop.child_token();
-    let mut reconciling = std::pin::pin!(reconcile(reconcilers, index, notices, resync, &writing));
+    let mut reconciling = std::pin::pin!(reconcile(reconcilers, index, telling, resync, &writing));
     tokio::select! {
         // Calls under way when a signal comes are finished under the lease.
         () = &mut reconciling => election.release().await,

@@ -79,6 +79,12 @@ pub struct Found {
     pub problems: BTreeSet<Notice>,
 }
 
+/// The ports as a message or a table names them.
+#[must_use]
+pub fn listed(ports: &BTreeSet<(Protocol, PortRange)>) -> String {
+    rules::listed(ports)
+}
+
 /// Something is wrong; `object` is told.
 type Refusal = Box<Notice>;
 

@@ -4,7 +4,7 @@
 
 #![expect(unreachable_pub, reason = "the derive repeats the structs in scopes of their own")]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -23,10 +23,16 @@ pub const VERSIONS: &[&str] = &["v1alpha1"];
     version = "v1alpha1",
     kind = "HostPortExposure",
     namespaced,
+    status = "HostPortExposureStatus",
     shortname = "hpe",
     category = "all",
     derive = "PartialEq",
     doc = "Opens host ports of the pods that it selects, on the nodes where they run and for as long as they run.",
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].status"}"#,
+    printcolumn = r#"{"name": "Programmed", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Programmed\")].status"}"#,
+    printcolumn = r#"{"name": "Ports", "type": "string", "jsonPath": ".status.ports"}"#,
+    printcolumn = r#"{"name": "Nodes", "type": "integer", "jsonPath": ".status.nodeCount"}"#,
+    printcolumn = r#"{"name": "Addresses", "type": "string", "jsonPath": ".status.addresses[*].address", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -84,6 +90,55 @@ pub enum PortProtocol {
 pub fn definition() -> Result<String, serde_saphyr::ser::Error> {
     let text = serde_saphyr::to_string(&HostPortExposure::crd())?;
     Ok(format!("# Written by `hostport-firewall crd`. Needs Kubernetes 1.31, for CIDRs in CEL.\n{text}"))
+}
+
+/// What has become of it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostPortExposureStatus {
+    /// `Accepted`: whether it can be understood and no guardrail stands against it. `Programmed`: whether the cloud has
+    /// confirmed everything that it asks for.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The ports that are open, for people
+    #[serde(default)]
+    pub ports: String,
+    /// The number of nodes where they are
+    #[serde(default)]
+    pub node_count: i32,
+    /// The nodes where they are
+    #[serde(default)]
+    pub nodes: Vec<OpenNode>,
+    /// Where clients find the pods: the addresses of nodes where the ports are open and a pod is ready
+    #[serde(default)]
+    pub addresses: Vec<OpenAddress>,
+}
+
+/// A node where ports are open.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenNode {
+    /// Its name
+    pub name: String,
+    /// The cloud's objects that open them
+    #[serde(default)]
+    pub resources: Vec<String>,
+}
+
+/// An address of a node.
+#[derive(
+    Clone, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenAddress {
+    /// `ExternalIP` or `InternalIP`
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The address
+    pub address: String,
+    /// The node's name
+    pub node: String,
 }
 
 /// CEL: a selector that names something.

@@ -124,7 +124,12 @@ impl Index {
             (Watch::HostPortExposures, Object::HostPortExposure(mut exposure)) => {
                 exposure.metadata.resource_version = None;
                 exposure.metadata.managed_fields = None;
-                put(&mut self.host_port_exposures, name(&exposure.metadata), *exposure)
+                // A status is ours: its coming back is no news.
+                let asks =
+                    |exposure: &HostPortExposure| HostPortExposure { status: None, ..exposure.clone() };
+                let asked = asks(&exposure);
+                let old = self.host_port_exposures.insert(name(&exposure.metadata), *exposure);
+                old.is_none_or(|old| asks(&old) != asked)
             }
             _ => false,
         }
@@ -178,6 +183,17 @@ impl Index {
     /// The pods that matter, by namespace and name.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.pods.values()
+    }
+
+    /// A pod by namespace and name.
+    #[must_use]
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
+        self.pods.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// All `HostPortExposure`s.
+    pub fn all_host_port_exposures(&self) -> impl Iterator<Item = &HostPortExposure> {
+        self.host_port_exposures.values()
     }
 
     /// A node by name.

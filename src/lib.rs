@@ -24,4 +24,5 @@ pub mod objects;
 pub mod providers;
 pub mod reconcile;
 pub mod report;
+pub mod status;
 pub mod watch;

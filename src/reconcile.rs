@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use firewall_model::{
-    Compiled, Desired, FirewallProvider, Limits, Plan, PlanInput, Policy, ProviderError, Rejection, Resource,
-    Step, World, check, plan,
+    Compiled, Desired, FirewallProvider, GroupKey, InstanceId, Limits, Plan, PlanInput, Policy, PortRange,
+    Protocol, ProviderError, Rejection, Resource, Step, Workload, World, check, plan,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -70,6 +70,8 @@ pub struct Prospect<P: FirewallProvider> {
     pub refused: BTreeSet<usize>,
     /// What somebody must know
     pub notices: BTreeSet<Notice>,
+    /// The workloads and nodes of all that is asked for, on whichever cloud
+    pub asked: BTreeSet<(Workload, ObjectRef)>,
     linger_ends: Option<Duration>,
 }
 
@@ -84,6 +86,27 @@ pub struct Pass {
     pub applied: usize,
     /// Steps that failed or were left out
     pub undone: usize,
+    /// Every pod's ports on every node of this cloud, and whether they are open
+    pub memberships: Vec<Membership>,
+    /// The workloads and nodes of all that is asked for, on whichever cloud
+    pub asked: BTreeSet<(Workload, ObjectRef)>,
+}
+
+/// The pods of a workload on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// Whose pods
+    pub workload: Workload,
+    /// Their host ports
+    pub ports: BTreeSet<(Protocol, PortRange)>,
+    /// The node
+    pub node: ObjectRef,
+    /// The pods
+    pub pods: BTreeSet<ObjectRef>,
+    /// The cloud's objects that open the ports
+    pub resources: BTreeSet<String>,
+    /// Whether the cloud has confirmed it; if not, why, as reason and message
+    pub open: Result<(), (String, String)>,
 }
 
 impl<P: FirewallProvider> Reconciler<P> {
@@ -117,12 +140,15 @@ impl<P: FirewallProvider> Reconciler<P> {
         let observed = self.provider.observe(&grouped.desired.members()).await?;
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
         let (plan, refused) = self.plan(&grouped.desired, &compiled.resources, &observed.resources);
+        let asked = found.exposures.iter();
+        let asked = asked.map(|exposure| (exposure.workload.clone(), exposure.node.clone())).collect();
         let mut notices: BTreeSet<Notice> = found.problems.into_iter().collect();
         notices.extend(grouped.problems.iter().cloned());
         for rejection in &compiled.rejections {
             notices.extend(rejected(rejection, &grouped));
         }
-        Ok(Prospect { compiled, observed: observed.resources, grouped, plan, refused, notices, linger_ends })
+        let observed = observed.resources;
+        Ok(Prospect { compiled, observed, grouped, plan, refused, notices, asked, linger_ends })
     }
 
     /// Plans and checks; a held mass close that has stayed the same for long enough is released.
@@ -185,6 +211,7 @@ impl<P: FirewallProvider> Reconciler<P> {
         let applied = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Applied(_))).count();
         let undone = outcomes.len() - applied;
         self.forget(&prospect);
+        let memberships = self.memberships(&prospect, &outcomes);
         let mut notices = prospect.notices;
         let by_label = prospect.grouped.objects_by_label();
         for (key, error) in &self.memory.failures {
@@ -198,7 +225,49 @@ impl<P: FirewallProvider> Reconciler<P> {
             self.held.as_ref().map(|(_, since)| self.options.mass_close_hold.saturating_sub(now - *since));
         let again =
             [prospect.linger_ends, self.memory.backoff.next(now), hold_ends].into_iter().flatten().min();
-        Ok(Pass { notices, again, applied, undone })
+        Ok(Pass { notices, again, applied, undone, memberships, asked: prospect.asked })
+    }
+
+    /// What the cloud has confirmed, membership by membership. What lingers has no pods and is left out.
+    fn memberships(&self, prospect: &Prospect<P>, outcomes: &[Outcome]) -> Vec<Membership> {
+        let mut world = prospect.observed.clone();
+        for (step, _) in prospect
+            .plan
+            .steps
+            .iter()
+            .zip(outcomes)
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Applied(_)))
+        {
+            step.action.enact(&mut world);
+        }
+        let compiled = &prospect.compiled;
+        let is_there = |key: &Key<P>| match (world.get(key), compiled.resources.get(key)) {
+            (Some(now), Some(wanted)) => now.same_spec(wanted),
+            _ => false,
+        };
+        let open = |membership: &(GroupKey, InstanceId)| match compiled.memberships.get(membership) {
+            None => Err(rejected_as(&compiled.rejections, membership)),
+            Some(takes) => match takes.iter().find(|key| !is_there(key)) {
+                None => Ok(()),
+                Some(key) => Err(self.memory.failures.get(key).map_or_else(
+                    || ("Pending".to_owned(), format!("{key} is not yet as it should be")),
+                    |error| (error.reason().to_owned(), error.to_string()),
+                )),
+            },
+        };
+        let grouped = &prospect.grouped;
+        let membership = |(membership, pods): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
+            let takes = compiled.memberships.get(membership).into_iter().flatten();
+            Some(Membership {
+                workload: membership.0.workload.clone(),
+                ports: membership.0.ports.clone(),
+                node: grouped.nodes.get(&membership.1)?.clone(),
+                pods: pods.clone(),
+                resources: takes.map(ToString::to_string).collect(),
+                open: open(membership),
+            })
+        };
+        grouped.pods.iter().filter_map(membership).collect()
     }
 
     /// Forgets failures of resources that are neither wanted nor there any more.
@@ -209,6 +278,17 @@ impl<P: FirewallProvider> Reconciler<P> {
         self.memory.backoff.retain(known);
         self.memory.failures.retain(|key, _| known(key));
     }
+}
+
+/// Why a membership has been rejected: by itself, or with its whole group.
+fn rejected_as(rejections: &[Rejection], (group, instance): &(GroupKey, InstanceId)) -> (String, String) {
+    let concerns = |rejection: &&Rejection| {
+        rejection.group == *group && rejection.instance.as_ref().is_none_or(|other| other == instance)
+    };
+    rejections.iter().find(concerns).map_or_else(
+        || ("Pending".to_owned(), "the cloud has nothing for it yet".to_owned()),
+        |rejection| (rejection.reason.to_owned(), rejection.message.clone()),
+    )
 }
 
 /// What has failed, and how long it is left alone.

@@ -7,9 +7,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::gaps;
+use super::statuses::Statuses;
 use crate::notice::Notices;
 use crate::providers::Reconcilers;
 use crate::reconcile::{Pass, Reconciler};
+use crate::status::Outcomes;
 use crate::watch::{self, SharedIndex};
 
 /// A burst of changes is over when nothing has changed for this long…
@@ -32,12 +34,12 @@ const UNOBSERVED: (Duration, Duration) = (Duration::from_secs(2), Duration::from
 pub(super) async fn reconcile(
     reconcilers: Reconcilers,
     index: &SharedIndex,
-    notices: Notices,
+    telling: Telling,
     resync: Duration,
     stop: &CancellationToken,
 ) {
     let Reconcilers { aws, gce } = reconcilers;
-    let every = Every { index: index.clone(), notices, resync, stop: stop.clone() };
+    let every = Every { index: index.clone(), telling, resync, stop: stop.clone() };
     // Each cloud at its own pace: one that is slow, or refuses everything, does not hold up the other.
     let all =
         async { tokio::join!(Box::pin(every.clone().passes(aws)), Box::pin(every.clone().passes(gce))) };
@@ -51,11 +53,18 @@ pub(super) async fn reconcile(
     }
 }
 
+/// Whom to tell what a pass has come to.
+#[derive(Clone)]
+pub(super) struct Telling {
+    pub(super) notices: Notices,
+    pub(super) statuses: Statuses,
+}
+
 /// What the passes of every cloud go by.
 #[derive(Clone)]
 struct Every {
     index: SharedIndex,
-    notices: Notices,
+    telling: Telling,
     resync: Duration,
     stop: CancellationToken,
 }
@@ -96,7 +105,10 @@ impl Every {
         if pass.applied + pass.undone > 0 {
             tracing::info!(cloud, applied = pass.applied, undone = pass.undone, "reconciled");
         }
-        self.notices.say(cloud, pass.notices).await;
+        let Pass { notices, memberships, asked, .. } = pass;
+        let outcomes = Outcomes { problems: notices.clone(), memberships, asked };
+        self.telling.statuses.say(cloud, outcomes, &self.index).await;
+        self.telling.notices.say(cloud, notices).await;
     }
 
     /// One pass. Where calls are scarce it can take many minutes: then a change of the cluster ends it early, so

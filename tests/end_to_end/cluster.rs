@@ -122,6 +122,14 @@ impl Cluster {
         pods.create(&PostParams::default(), &pod).await.expect("the pod is created");
     }
 
+    /// Makes a pod ready, as its kubelet would.
+    pub(crate) async fn ready(&self, name: &str) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
+        let status = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+        let patched = pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await;
+        patched.expect("the pod is ready");
+    }
+
     /// Deletes a pod at once, as a kubelet that confirms it would.
     pub(crate) async fn stop(&self, name: &str) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");

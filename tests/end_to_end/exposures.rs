@@ -1,5 +1,6 @@
 //! The kind `HostPortExposure`: what the API server admits of it, and what it opens.
 
+use hostport_firewall::host_port_exposure::HostPortExposure;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
@@ -42,6 +43,15 @@ async fn an_object_opens_ports_of_the_pods_that_it_selects() {
     world.cluster.run(web("other", &b.name, "other")).await;
     world.opens(a, &["tcp/80 192.0.2.0/24"]).await;
     world.opens(b, &[]).await;
+    let status = becomes(&world, "Programmed", "True", "Programmed").await;
+    assert_eq!((&status["ports"], &status["nodeCount"]), (&json!("tcp/80"), &json!(1)));
+    assert_eq!(status["nodes"][0]["name"], json!(a.name));
+    let opened_by = status["nodes"][0]["resources"][0].as_str().expect("what opens it");
+    assert!(opened_by.starts_with("firewall rule hpf-"), "{opened_by}");
+    assert_eq!(status["addresses"], json!([]), "no pod is ready");
+    world.cluster.ready("web").await;
+    let status = has_addresses(&world).await;
+    assert_eq!(status["addresses"][0]["address"], json!(a.address()));
 
     world.cluster.create(exposure(&sources(&["198.51.100.0/24"]))).await;
     world.opens(a, &["tcp/80 198.51.100.0/24"]).await;
@@ -49,6 +59,48 @@ async fn an_object_opens_ports_of_the_pods_that_it_selects() {
     world.cluster.create(exposure(&absent)).await;
     world.opens(a, &[]).await;
     world.cluster.event("HostPortExposure", "web", "http (80/tcp)").await;
+    let status = becomes(&world, "Accepted", "False", "InvalidExposure").await;
+    assert_eq!(
+        (&status["nodeCount"], &status["conditions"][0]["observedGeneration"]),
+        (&json!(0), &json!(3))
+    );
+
+    world.google().cloud().deny("*", "compute.firewalls.create");
+    world.cluster.create(exposure(&sources(&["192.0.2.0/24"]))).await;
+    becomes(&world, "Programmed", "False", "PermissionDenied").await;
+}
+
+async fn status(world: &World) -> Value {
+    let api: Api<HostPortExposure> = Api::namespaced(world.cluster.client.clone(), "default");
+    json!(api.get("web").await.expect("the exposure").status)
+}
+
+/// Waits until a condition has this status and reason, and returns the whole status.
+async fn becomes(world: &World, kind: &str, value: &str, reason: &str) -> Value {
+    let mut found = Value::Null;
+    for _ in 0..120 {
+        found = status(world).await;
+        let conditions = found["conditions"].as_array().cloned().unwrap_or_default();
+        let fits = |condition: &Value| {
+            condition["type"] == *kind && condition["status"] == *value && condition["reason"] == *reason
+        };
+        if conditions.iter().any(fits) {
+            return found;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    panic!("{kind} does not become {value} for {reason}: {found:#}");
+}
+
+async fn has_addresses(world: &World) -> Value {
+    for _ in 0..120 {
+        let found = status(world).await;
+        if found["addresses"].as_array().is_some_and(|addresses| !addresses.is_empty()) {
+            return found;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    panic!("it has no addresses: {:#}", status(world).await);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_model::{
-    Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Owner, Rejection, Resource, World,
+    Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Memberships, Owner, Rejection, Resource, World,
 };
 
 use crate::config::{GceConfig, Mode};
@@ -19,8 +19,13 @@ use crate::resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags,
 
 /// Compiles for the configured mode.
 pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConfig) -> Compiled<GceResource> {
-    let mut compiler =
-        Compiler { inventory, config, resources: World::<GceResource>::new(), rejections: Vec::new() };
+    let mut compiler = Compiler {
+        inventory,
+        config,
+        resources: World::<GceResource>::new(),
+        memberships: BTreeMap::new(),
+        rejections: Vec::new(),
+    };
     for (key, group) in &desired.groups {
         for (network, members) in compiler.members(key, group) {
             compiler.group(key, group, &network, &members);
@@ -28,22 +33,24 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
     }
     compiler.rejections.sort();
     compiler.rejections.dedup();
-    Compiled { resources: compiler.resources, rejections: compiler.rejections }
+    let Compiler { resources, memberships, rejections, .. } = compiler;
+    Compiled { resources, memberships, rejections }
 }
 
 struct Compiler<'a> {
     inventory: &'a Inventory,
     config: &'a GceConfig,
     resources: World<GceResource>,
+    memberships: Memberships<GceResource>,
     rejections: Vec<Rejection>,
 }
 
 /// The members of a group in one network, each with its interface there.
-type Members<'a> = BTreeMap<&'a InstanceId, &'a Interface>;
+type InNetwork<'a> = BTreeMap<&'a InstanceId, &'a Interface>;
 
 impl<'a> Compiler<'a> {
-    fn members(&mut self, key: &GroupKey, group: &'a FirewallGroup) -> BTreeMap<Network, Members<'a>> {
-        let mut by_network: BTreeMap<Network, Members<'a>> = BTreeMap::new();
+    fn members(&mut self, key: &GroupKey, group: &'a FirewallGroup) -> BTreeMap<Network, InNetwork<'a>> {
+        let mut by_network: BTreeMap<Network, InNetwork<'a>> = BTreeMap::new();
         for instance in &group.members {
             match member::interface(instance, self.inventory, self.config) {
                 Ok(interface) => {
@@ -70,10 +77,10 @@ impl<'a> Compiler<'a> {
         });
     }
 
-    fn group(&mut self, key: &GroupKey, group: &FirewallGroup, network: &Network, members: &Members<'_>) {
+    fn group(&mut self, key: &GroupKey, group: &FirewallGroup, network: &Network, members: &InNetwork<'_>) {
         let parts = self.parts(key, group, network);
         match self.config.mode {
-            Mode::Destination => self.by_destination(members, &parts),
+            Mode::Destination => self.by_destination(key, members, &parts),
             Mode::Tags => self.by_tags(key, members, &parts),
         }
     }
@@ -120,24 +127,32 @@ impl<'a> Compiler<'a> {
         chunks
     }
 
-    fn by_destination(&mut self, members: &Members<'_>, parts: &[Part]) {
+    fn by_destination(&mut self, key: &GroupKey, members: &InNetwork<'_>, parts: &[Part]) {
         for part in parts {
             let addresses = members.values().flat_map(|interface| interface.addresses(part.ipv6)).collect();
             let now = self.inventory.shards.get(&part.base);
             for (shard, destinations) in shard::assign(&addresses, now, self.config.ranges_per_rule) {
+                let rule = GceKey::Rule(mark::shard_name(&part.base, shard));
+                for (&instance, interface) in members {
+                    if !interface.addresses(part.ipv6).is_disjoint(&destinations) {
+                        self.takes(key, instance, [rule.clone()]);
+                    }
+                }
                 self.insert(GceResource::Rule(FirewallRule { destinations, ..part.named(shard) }));
             }
         }
     }
 
     /// An instance gets all the tags that the group takes or none: half of what was asked for is not opened.
-    fn by_tags(&mut self, key: &GroupKey, members: &Members<'_>, parts: &[Part]) {
+    fn by_tags(&mut self, key: &GroupKey, members: &InNetwork<'_>, parts: &[Part]) {
         let mut used = BTreeSet::new();
         for (&instance, interface) in members {
             let reachable = parts.iter().filter(|part| !interface.addresses(part.ipv6).is_empty());
             let names: BTreeSet<String> = reachable.map(|part| part.named(0).name).collect();
             match self.tagged(instance, &names) {
                 Ok(tags) => {
+                    let rules = names.iter().cloned().map(GceKey::Rule);
+                    self.takes(key, instance, rules.chain([GceKey::Tags(instance.clone())]));
                     used.extend(names);
                     self.insert(GceResource::Tags(tags));
                 }
@@ -167,6 +182,11 @@ impl<'a> Compiler<'a> {
             Some(tag) => Err(member::name_trap(instance, tag)),
             None => Ok(InstanceTags { instance: instance.clone(), tags, capacity }),
         }
+    }
+
+    /// The membership takes these resources.
+    fn takes(&mut self, key: &GroupKey, instance: &InstanceId, resources: impl IntoIterator<Item = GceKey>) {
+        self.memberships.entry((key.clone(), instance.clone())).or_default().extend(resources);
     }
 
     fn insert(&mut self, resource: GceResource) {

@@ -42,6 +42,7 @@ pub trait Harness: Sync {
 /// At the first promise that is not kept, with its name.
 pub async fn run<H: Harness>(harness: &H) {
     opens_exactly_what_is_asked(harness).await;
+    names_what_a_membership_takes(harness).await;
     moves_and_closes(harness).await;
     changes_sources_in_place(harness).await;
     repairs_drift(harness).await;
@@ -148,6 +149,29 @@ async fn opens_exactly_what_is_asked<H: Harness>(harness: &H) {
     converge(&harness.provider(CLUSTER), &desired([group("web", &rules, &[a])])).await;
     expect_open(harness, a, &rules, "that is a member").await;
     expect_open(harness, b, &[], "that is not a member").await;
+    clean(harness).await;
+}
+
+/// What a membership takes is what has to be there for it to be open, and it is named for every member that is not
+/// rejected.
+async fn names_what_a_membership_takes<H: Harness>(harness: &H) {
+    let [a, b, ..] = &harness.instances()[..] else { panic!("three instances") };
+    let provider = harness.provider(CLUSTER);
+    let gone = harness.missing_instance();
+    let wanted = desired([group("web", &["tcp/80 0.0.0.0/0", "tcp/80 ::/0"], &[a, b, &gone])]);
+    let observed = provider.observe(&wanted.members()).await.expect("observing works");
+    let memberships = provider.compile(&wanted, &observed.inventory).memberships;
+    let members: Vec<&InstanceId> = memberships.keys().map(|(_, instance)| instance).collect();
+    assert_eq!(members, BTreeSet::from([a, b]).into_iter().collect::<Vec<_>>());
+    converge(&provider, &wanted).await;
+    let resources = provider.observe(&wanted.members()).await.expect("observing works").resources;
+    for (membership, takes) in &memberships {
+        let missing: Vec<_> = takes.iter().filter(|key| !resources.contains_key(key)).collect();
+        assert!(
+            !takes.is_empty() && missing.is_empty(),
+            "{membership:?} takes {takes:?}, of which {missing:?}"
+        );
+    }
     clean(harness).await;
 }
 

@@ -229,7 +229,11 @@ impl FirewallProvider for Memory {
     }
 
     fn compile(&self, desired: &Desired, instances: &BTreeSet<InstanceId>) -> Compiled<MemoryResource> {
-        let mut compiled = Compiled { resources: World::<MemoryResource>::new(), rejections: Vec::new() };
+        let mut compiled = Compiled {
+            resources: World::<MemoryResource>::new(),
+            memberships: BTreeMap::new(),
+            rejections: Vec::new(),
+        };
         for (key, group) in &desired.groups {
             let mut reject = |instance: Option<&InstanceId>, reason, message: String| {
                 compiled.rejections.push(Rejection {
@@ -258,6 +262,8 @@ impl FirewallProvider for Memory {
             let name = self.group(key.digest());
             for instance in present {
                 let attachment = MemoryKey::Attachment(self.cluster.clone(), instance.clone());
+                let takes = BTreeSet::from([name.clone(), attachment.clone()]);
+                compiled.memberships.insert((key.clone(), instance.clone()), takes);
                 let entry = compiled.resources.entry(attachment.clone()).or_insert_with(|| MemoryResource {
                     key: attachment,
                     label: String::new(),

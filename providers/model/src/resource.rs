@@ -92,11 +92,16 @@ impl Reach {
     }
 }
 
+/// For every membership, the resources that have to be as they should be for it to be open.
+pub type Memberships<R> = BTreeMap<(GroupKey, InstanceId), BTreeSet<<R as Resource>::Key>>;
+
 /// What the firewall groups compile to.
 #[derive(Clone, Debug)]
 pub struct Compiled<R: Resource> {
     /// All resources as they should be
     pub resources: World<R>,
+    /// What each membership takes; one that was rejected is not there
+    pub memberships: Memberships<R>,
     /// What could not be compiled, and why
     pub rejections: Vec<Rejection>,
 }

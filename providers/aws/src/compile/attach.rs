@@ -9,26 +9,33 @@ use firewall_model::{
 use super::{not_found, rejection, too_many_rules};
 use crate::config::AwsConfig;
 use crate::inventory::{InstanceFacts, Inventory};
-use crate::resource::{Attachment, AwsResource, Egress, GroupName, Room, SecurityGroup};
+use crate::resource::{Attachment, AwsKey, AwsResource, Egress, GroupName, Room, SecurityGroup};
 use crate::session::Dialect;
 
 /// Firewall groups by identity, as one instance is in them.
 type Memberships<'a> = BTreeMap<&'a GroupKey, &'a FirewallGroup>;
 
 pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConfig) -> Compiled<AwsResource> {
-    let mut compiler =
-        Compiler { inventory, config, resources: World::<AwsResource>::new(), rejections: Vec::new() };
+    let mut compiler = Compiler {
+        inventory,
+        config,
+        resources: World::<AwsResource>::new(),
+        memberships: BTreeMap::new(),
+        rejections: Vec::new(),
+    };
     for (instance, groups) in compiler.memberships(desired) {
         compiler.instance(&instance, &groups);
     }
     compiler.rejections.sort();
-    Compiled { resources: compiler.resources, rejections: compiler.rejections }
+    let Compiler { resources, memberships, rejections, .. } = compiler;
+    Compiled { resources, memberships, rejections }
 }
 
 struct Compiler<'a> {
     inventory: &'a Inventory,
     config: &'a AwsConfig,
     resources: World<AwsResource>,
+    memberships: firewall_model::Memberships<AwsResource>,
     rejections: Vec<Rejection>,
 }
 
@@ -72,8 +79,14 @@ impl Compiler<'_> {
             groups: attached.iter().map(|group| group.name.clone()).collect(),
             capacity,
         };
-        let resources = attached.into_iter().map(AwsResource::SecurityGroup);
-        let resources = resources.chain([AwsResource::Attachment(attachment)]);
+        let attachment = AwsResource::Attachment(attachment);
+        for &key in groups.keys() {
+            let serving = attached.iter().filter(|group| group.serves.contains(&key.to_string()));
+            let serving = serving.map(|group| AwsKey::SecurityGroup(group.name.clone()));
+            let takes = serving.chain([attachment.key()]).collect();
+            self.memberships.insert((key.clone(), instance.clone()), takes);
+        }
+        let resources = attached.into_iter().map(AwsResource::SecurityGroup).chain([attachment]);
         self.resources.extend(resources.map(|resource| (resource.key(), resource)));
     }
 

@@ -2,18 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{Compiled, Desired, GroupKey, IngressRule, Rejection, Resource, RuleSet, World};
+use firewall_model::{
+    Compiled, Desired, GroupKey, IngressRule, InstanceId, Rejection, Resource, RuleSet, World,
+};
 
 use super::{not_found, rejection, too_many_rules};
 use crate::config::AwsConfig;
 use crate::inventory::{InstanceFacts, Inventory};
-use crate::resource::{AwsResource, Room, SharedRules};
+use crate::resource::{AwsKey, AwsResource, Room, SharedRules};
 
 pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConfig) -> Compiled<AwsResource> {
     let mut rejections = Vec::new();
     let targets = targets(desired, inventory, &mut rejections);
     let mut resources = World::<AwsResource>::new();
-    for (target, groups) in targets {
+    let mut memberships = BTreeMap::new();
+    for (target_id, groups) in targets {
+        let target = target_id;
         let foreign = inventory.shared_groups.get(target).map(|group| &group.foreign);
         let mut target = Target {
             id: target,
@@ -26,6 +30,14 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         };
         let (rules, serves) = target.fitting(desired, &groups);
         let rules = target.not_yet_open(desired, &serves, &rules, foreign);
+        // What somebody else has opened already takes no rule of ours.
+        let takes: BTreeSet<AwsKey> =
+            (!rules.is_empty()).then(|| AwsKey::SharedRules(target_id.to_owned())).into_iter().collect();
+        for &key in &serves {
+            let members = desired.groups[key].members.iter();
+            let here = members.filter(|instance| target_of(instance, inventory) == Some(target_id));
+            memberships.extend(here.map(|instance| ((key.clone(), instance.clone()), takes.clone())));
+        }
         if rules.is_empty() {
             continue;
         }
@@ -35,7 +47,7 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         resources.insert(resource.key(), resource);
     }
     rejections.sort();
-    Compiled { resources, rejections }
+    Compiled { resources, memberships, rejections }
 }
 
 /// The user's groups that get rules, each with the firewall groups whose members have it.
@@ -69,6 +81,10 @@ fn targets<'a>(
 /// The smallest id, so that every instance with the same groups gets the same one.
 fn target<'a>(facts: &'a InstanceFacts, inventory: &Inventory) -> Option<&'a str> {
     facts.groups.iter().find(|id| inventory.shared_groups.contains_key(*id)).map(String::as_str)
+}
+
+fn target_of<'a>(instance: &InstanceId, inventory: &'a Inventory) -> Option<&'a str> {
+    target(inventory.instances.get(instance)?, inventory)
 }
 
 /// One of the user's groups.

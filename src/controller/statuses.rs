@@ -1,0 +1,83 @@
+//! Writes the statuses of `HostPortExposure`s where they differ from what the cluster has.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Resource};
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use crate::host_port_exposure::{HostPortExposure, HostPortExposureStatus};
+use crate::status::{Outcomes, statuses};
+use crate::watch::SharedIndex;
+
+/// Who owns the fields of a status, as server-side apply has it.
+const MANAGER: &str = "hostport-firewall";
+
+/// The statuses, put together from what each cloud has come to. Clones write as one.
+#[derive(Clone)]
+pub(super) struct Statuses(Arc<Mutex<Written>>);
+
+struct Written {
+    /// None where there is no cluster to write to
+    client: Option<Client>,
+    by_cloud: BTreeMap<&'static str, Outcomes>,
+}
+
+impl Statuses {
+    pub(super) fn new(client: Option<Client>) -> Self {
+        Self(Arc::new(Mutex::new(Written { client, by_cloud: BTreeMap::new() })))
+    }
+
+    /// Writes what has changed, now that one cloud has come to this.
+    pub(super) async fn say(&self, cloud: &'static str, outcomes: Outcomes, index: &SharedIndex) {
+        // Held while statuses are written, so that an older one never overwrites a newer.
+        let mut written = self.0.lock().await;
+        written.by_cloud.insert(cloud, outcomes);
+        let Some(client) = &written.client else { return };
+        let mut all = Outcomes::default();
+        for outcomes in written.by_cloud.values() {
+            all.problems.extend(outcomes.problems.iter().cloned());
+            all.memberships.extend(outcomes.memberships.iter().cloned());
+            all.asked.extend(outcomes.asked.iter().cloned());
+        }
+        for ((namespace, name), status) in outdated(index, &all) {
+            write(client, &namespace, &name, &status).await;
+        }
+    }
+}
+
+/// The statuses that differ from what the index has.
+fn outdated(index: &SharedIndex, outcomes: &Outcomes) -> BTreeMap<(String, String), HostPortExposureStatus> {
+    let index = index.read();
+    // A status has its times in whole seconds, like those of Kubernetes' own objects.
+    let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
+    let mut statuses = statuses(&index, outcomes, &now);
+    for exposure in index.all_host_port_exposures() {
+        let metadata = &exposure.metadata;
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        let key = (namespace, metadata.name.clone().unwrap_or_default());
+        if exposure.status.is_some() && exposure.status.as_ref() == statuses.get(&key) {
+            statuses.remove(&key);
+        }
+    }
+    statuses
+}
+
+/// A status that cannot be written is logged and tried again with the next pass: ports do not depend on it.
+async fn write(client: &Client, namespace: &str, name: &str, status: &HostPortExposureStatus) {
+    let api: Api<HostPortExposure> = Api::namespaced(client.clone(), namespace);
+    let object = json!({
+        "apiVersion": HostPortExposure::api_version(&()),
+        "kind": HostPortExposure::kind(&()),
+        "metadata": { "name": name },
+        "status": status,
+    });
+    let parameters = PatchParams::apply(MANAGER).force();
+    if let Err(error) = api.patch_status(name, &parameters, &Patch::Apply(object)).await {
+        tracing::warn!(namespace, name, "cannot write the status of a HostPortExposure: {error}");
+    }
+}

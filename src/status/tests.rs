@@ -1,0 +1,149 @@
+use firewall_model::{PortRange, Protocol};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::index::{Object, Watch};
+
+fn time(second: i64) -> Time {
+    Time(k8s_openapi::jiff::Timestamp::from_second(second).expect("a time"))
+}
+
+fn object(kind: &'static str, name: &str) -> ObjectRef {
+    let namespace = if kind == "Node" { "" } else { "shop" };
+    let (namespace, name, uid) = (namespace.to_owned(), name.to_owned(), String::new());
+    ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
+}
+
+/// One exposure, on a node with a pod of the same name each; `ready` are the ready ones.
+fn index(nodes: &[&str], ready: &[&str], status: &Value) -> Index {
+    let mut index = Index::default();
+    let node = |name: &&str| {
+        let addresses = json!([
+            { "type": "InternalIP", "address": format!("10.0.0.{}", name.len()) },
+            { "type": "Hostname", "address": name },
+        ]);
+        let node = json!({ "metadata": { "name": name }, "status": { "addresses": addresses } });
+        Object::Node(serde_json::from_value(node).expect("a node"))
+    };
+    index.reset(Watch::Nodes, nodes.iter().map(node).collect());
+    let pod = |name: &&str| {
+        let status = if ready.contains(name) { "True" } else { "False" };
+        let pod = json!({
+            "metadata": { "name": name, "namespace": "shop" },
+            "spec": { "containers": [{ "name": "main", "ports": [{ "containerPort": 80, "hostPort": 80 }] }] },
+            "status": { "conditions": [{ "type": "Ready", "status": status }] },
+        });
+        Object::Pod(serde_json::from_value(pod).expect("a pod"))
+    };
+    index.reset(Watch::Pods, nodes.iter().map(pod).collect());
+    let exposure = json!({
+        "metadata": { "name": "web", "namespace": "shop", "generation": 3 },
+        "spec": { "podSelector": { "matchLabels": { "app": "web" } }, "ports": [{ "port": 80 }] },
+        "status": status,
+    });
+    let exposure = serde_json::from_value(exposure).expect("an exposure");
+    index.reset(Watch::HostPortExposures, vec![Object::HostPortExposure(exposure)]);
+    index
+}
+
+fn workload() -> Workload {
+    Workload { kind: KIND.into(), namespace: "shop".into(), name: "web".into() }
+}
+
+/// What is asked for on these nodes, and open where it is not named as failed.
+fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
+    let membership = |name: &&str| Membership {
+        workload: workload(),
+        ports: BTreeSet::from([(Protocol::Tcp, PortRange::single(80).expect("a port"))]),
+        node: object("Node", name),
+        pods: BTreeSet::from([object("Pod", name)]),
+        resources: BTreeSet::from([format!("firewall rule of {name}")]),
+        open: if failed.contains(name) { Err(("QuotaReached".into(), "it is full".into())) } else { Ok(()) },
+    };
+    Outcomes {
+        problems: BTreeSet::new(),
+        memberships: nodes.iter().map(membership).collect(),
+        asked: nodes.iter().map(|name| (workload(), object("Node", name))).collect(),
+    }
+}
+
+fn the_status(index: &Index, outcomes: &Outcomes, now: i64) -> HostPortExposureStatus {
+    statuses(index, outcomes, &time(now)).remove(&("shop".to_owned(), "web".to_owned())).expect("a status")
+}
+
+/// The conditions as `Type=Status Reason`.
+fn conditions(status: &HostPortExposureStatus) -> Vec<String> {
+    let text =
+        |condition: &Condition| format!("{}={} {}", condition.type_, condition.status, condition.reason);
+    status.conditions.iter().map(text).collect()
+}
+
+#[test]
+fn what_the_cloud_has_confirmed_is_programmed() {
+    let status = the_status(&index(&["a", "bb"], &["a"], &Value::Null), &outcomes(&["a", "bb"], &[]), 7);
+    assert_eq!(conditions(&status), ["Accepted=True Accepted", "Programmed=True Programmed"]);
+    assert_eq!((status.ports.as_str(), status.node_count), ("tcp/80", 2));
+    assert_eq!(status.nodes[0].resources, ["firewall rule of a"]);
+    assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
+}
+
+#[test]
+fn an_address_is_one_where_the_ports_are_open_and_a_pod_is_ready() {
+    let found = |ready: &[&str], failed: &[&str]| {
+        let status =
+            the_status(&index(&["a", "bb"], ready, &Value::Null), &outcomes(&["a", "bb"], failed), 7);
+        status.addresses.into_iter().map(|address| address.address).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&["a", "bb"], &[]), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(found(&["a"], &[]), ["10.0.0.1"], "the other pod is not ready");
+    assert_eq!(found(&["a", "bb"], &["a"]), ["10.0.0.2"], "the other port is closed");
+}
+
+#[test]
+fn what_keeps_it_from_being_programmed_is_said() {
+    let index = index(&["a", "bb"], &[], &Value::Null);
+    let failed = the_status(&index, &outcomes(&["a", "bb"], &["bb"]), 7);
+    assert_eq!(conditions(&failed)[1], "Programmed=False QuotaReached");
+    assert_eq!(failed.conditions[1].message, "on node bb: it is full");
+    assert_eq!(failed.node_count, 1);
+
+    let mut elsewhere = outcomes(&["a"], &[]);
+    elsewhere.asked.insert((workload(), object("Node", "bb")));
+    assert_eq!(conditions(&the_status(&index, &elsewhere, 7))[1], "Programmed=False NotConfirmed");
+    assert_eq!(conditions(&the_status(&index, &Outcomes::default(), 7))[1], "Programmed=False NoPods");
+}
+
+#[test]
+fn what_cannot_be_understood_is_not_accepted() {
+    let mut wrong = outcomes(&[], &[]);
+    let notice = |reason: &str| Notice {
+        object: object(KIND, "web"),
+        reason: reason.to_owned(),
+        message: "no such port".to_owned(),
+    };
+    wrong.problems.insert(notice("QuotaReached"));
+    let index = index(&[], &[], &Value::Null);
+    assert_eq!(
+        conditions(&the_status(&index, &wrong, 7))[0],
+        "Accepted=True Accepted",
+        "no fault of its own"
+    );
+    wrong.problems.insert(notice("InvalidExposure"));
+    assert_eq!(conditions(&the_status(&index, &wrong, 7))[0], "Accepted=False InvalidExposure");
+}
+
+#[test]
+fn the_time_of_a_transition_stays_until_the_next() {
+    let first = the_status(&index(&["a"], &[], &Value::Null), &outcomes(&["a"], &["a"]), 10);
+    let before = serde_json::to_value(first).expect("JSON");
+    let index = index(&["a"], &[], &before);
+    let times = |status: &HostPortExposureStatus| {
+        status
+            .conditions
+            .iter()
+            .map(|condition| condition.last_transition_time.0.as_second())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(times(&the_status(&index, &outcomes(&["a"], &["a"]), 20)), [10, 10]);
+    assert_eq!(times(&the_status(&index, &outcomes(&["a"], &[]), 20)), [10, 20]);
+}
