@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::host_port_exposure::HostPortExposure;
 use crate::objects::{DOMAIN, Ingress, Node, Pod};
+use crate::readiness;
 
 /// Namespace and name of an object; the namespace is empty for nodes.
 pub type Name = (String, String);
@@ -268,6 +269,7 @@ fn matters(pod: &Pod) -> bool {
     ports().any(|port| port.host_port.is_some_and(|port| port != 0))
         || pod.spec.host_network && ports().next().is_some()
         || pod.metadata.annotations.as_ref().is_some_and(asks)
+        || readiness::declares(pod)
 }
 
 fn name(metadata: &ObjectMeta) -> Name {

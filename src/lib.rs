@@ -22,6 +22,7 @@ pub mod manifests;
 pub mod notice;
 pub mod objects;
 pub mod providers;
+pub mod readiness;
 pub mod reconcile;
 pub mod report;
 pub mod status;

@@ -45,6 +45,17 @@ pub struct PodSpec {
     /// The init containers, sidecars among them
     #[serde(deserialize_with = "null_is_default")]
     pub init_containers: Vec<Container>,
+    /// The conditions that it waits for before it is ready
+    #[serde(deserialize_with = "null_is_default")]
+    pub readiness_gates: Vec<ReadinessGate>,
+}
+
+/// A condition that a pod waits for.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReadinessGate {
+    /// The condition's type
+    pub condition_type: String,
 }
 
 /// The part of a container that decides about host ports.

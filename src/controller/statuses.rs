@@ -1,8 +1,10 @@
-//! Writes the statuses of `HostPortExposure`s where they differ from what the cluster has.
+//! Writes the statuses of `HostPortExposure`s and the readiness gates of pods where they differ from what the cluster
+//! has.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -11,6 +13,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::host_port_exposure::{HostPortExposure, HostPortExposureStatus};
+use crate::readiness::{GATE, Gate, gates};
 use crate::status::{Outcomes, statuses};
 use crate::watch::SharedIndex;
 
@@ -44,8 +47,13 @@ impl Statuses {
             all.memberships.extend(outcomes.memberships.iter().cloned());
             all.asked.extend(outcomes.asked.iter().cloned());
         }
-        for ((namespace, name), status) in outdated(index, &all) {
+        // Apart, so that the index is not held while anything is written.
+        let (statuses, gates) = (outdated(index, &all), gates(&index.read(), &all));
+        for ((namespace, name), status) in statuses {
             write(client, &namespace, &name, &status).await;
+        }
+        for gate in gates {
+            turn(client, &gate).await;
         }
     }
 }
@@ -53,9 +61,7 @@ impl Statuses {
 /// The statuses that differ from what the index has.
 fn outdated(index: &SharedIndex, outcomes: &Outcomes) -> BTreeMap<(String, String), HostPortExposureStatus> {
     let index = index.read();
-    // A status has its times in whole seconds, like those of Kubernetes' own objects.
-    let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
-    let mut statuses = statuses(&index, outcomes, &now);
+    let mut statuses = statuses(&index, outcomes, &now());
     for exposure in index.all_host_port_exposures() {
         let metadata = &exposure.metadata;
         let namespace = metadata.namespace.clone().unwrap_or_default();
@@ -65,6 +71,28 @@ fn outdated(index: &SharedIndex, outcomes: &Outcomes) -> BTreeMap<(String, Strin
         }
     }
     statuses
+}
+
+/// Makes a gate say what it should. Conditions are merged by type: those of others stay.
+async fn turn(client: &Client, gate: &Gate) {
+    let Gate { namespace, name, open, reason, message } = gate;
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let condition = json!({
+        "type": GATE,
+        "status": if *open { "True" } else { "False" },
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": now(),
+    });
+    let patch = Patch::Strategic(json!({ "status": { "conditions": [condition] } }));
+    if let Err(error) = api.patch_status(name, &PatchParams::default(), &patch).await {
+        tracing::warn!(namespace, name, "cannot write the readiness gate of a pod: {error}");
+    }
+}
+
+/// Now, in whole seconds, as Kubernetes' own objects have their times.
+fn now() -> Time {
+    Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default())
 }
 
 /// A status that cannot be written is logged and tried again with the next pass: ports do not depend on it.

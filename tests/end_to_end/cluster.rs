@@ -130,6 +130,29 @@ impl Cluster {
         patched.expect("the pod is ready");
     }
 
+    /// The conditions of a pod.
+    pub(crate) async fn conditions(&self, name: &str) -> Vec<Value> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
+        let status = pods.get(name).await.expect("the pod").status.unwrap_or_default();
+        status.conditions.into_iter().flatten().map(|condition| json!(condition)).collect()
+    }
+
+    /// Waits until a pod's readiness gate has this status and reason.
+    pub(crate) async fn gate(&self, name: &str, status: &str, reason: &str) {
+        for _ in 0..240 {
+            let says = |condition: &Value| {
+                condition["type"] == "hostport-firewall.dev/open"
+                    && condition["status"] == *status
+                    && condition["reason"] == *reason
+            };
+            if self.conditions(name).await.iter().any(says) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        panic!("the gate of {name} is not {status} for {reason}: {:#?}", self.conditions(name).await);
+    }
+
     /// Deletes a pod at once, as a kubelet that confirms it would.
     pub(crate) async fn stop(&self, name: &str) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");

@@ -1,0 +1,132 @@
+//! The readiness gate: a pod that declares it is ready only once the cloud has confirmed its ports open. Pure.
+
+use crate::index::Index;
+use crate::objects::{ObjectRef, Pod};
+use crate::status::Outcomes;
+
+/// The condition that a pod's `spec.readinessGates` name.
+pub const GATE: &str = "hostport-firewall.dev/open";
+
+/// What the gate of a pod should say, and does not yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// The namespace of the pod
+    pub namespace: String,
+    /// The name of the pod
+    pub name: String,
+    /// Whether everything that is asked for is open
+    pub open: bool,
+    /// One word in `CamelCase`
+    pub reason: String,
+    /// What keeps it closed
+    pub message: String,
+}
+
+/// The gates that have to change. Pods that declare none are never touched.
+#[must_use]
+pub fn gates(index: &Index, outcomes: &Outcomes) -> Vec<Gate> {
+    index.pods().filter(|pod| declares(pod)).filter_map(|pod| changed(pod, outcomes)).collect()
+}
+
+/// Whether the pod waits for the condition.
+#[must_use]
+pub fn declares(pod: &Pod) -> bool {
+    pod.spec.readiness_gates.iter().any(|gate| gate.condition_type == GATE)
+}
+
+fn changed(pod: &Pod, outcomes: &Outcomes) -> Option<Gate> {
+    let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let is_it = |other: &ObjectRef| other.namespace == namespace && other.name == name && other.uid == uid;
+    let mut own =
+        outcomes.memberships.iter().filter(|membership| membership.pods.iter().any(is_it)).peekable();
+    let none = own.peek().is_none();
+    let closed = own.find_map(|membership| membership.open.as_ref().err());
+    let (open, reason, message) = match closed {
+        Some((reason, message)) => (false, reason.clone(), message.clone()),
+        None if none => {
+            let message =
+                "nothing that an active cloud knows asks for any of its ports; its Events may say why";
+            (false, "NotExposed".to_owned(), message.to_owned())
+        }
+        None => (true, "Open".to_owned(), String::new()),
+    };
+    let wanted = if open { "True" } else { "False" };
+    let now = pod.status.conditions.iter().find(|condition| condition.kind == GATE);
+    let same = now.is_some_and(|condition| condition.status == wanted);
+    (!same).then_some(Gate { namespace, name, open, reason, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use firewall_model::Workload;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::index::{Object, Watch};
+    use crate::reconcile::Membership;
+
+    fn index(gates: &Value, conditions: &Value) -> Index {
+        let pod = json!({
+            "metadata": { "name": "web", "namespace": "shop", "uid": "1" },
+            "spec": { "containers": [{ "name": "main" }], "readinessGates": gates },
+            "status": { "conditions": conditions },
+        });
+        let mut index = Index::default();
+        index.reset(Watch::Pods, vec![Object::Pod(serde_json::from_value(pod).expect("a pod"))]);
+        index
+    }
+
+    fn membership(uid: &str, open: Result<(), (String, String)>) -> Membership {
+        let object = |kind: &'static str, name: &str, namespace: &str, uid: &str| ObjectRef {
+            api_version: "v1".into(),
+            kind: kind.into(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+        };
+        Membership {
+            workload: Workload { kind: "DaemonSet".into(), namespace: "shop".into(), name: "web".into() },
+            ports: BTreeSet::new(),
+            node: object("Node", "a", "", ""),
+            pods: BTreeSet::from([object("Pod", "web", "shop", uid)]),
+            resources: BTreeSet::new(),
+            open,
+        }
+    }
+
+    fn closed() -> Result<(), (String, String)> {
+        Err(("QuotaReached".to_owned(), "it is full".to_owned()))
+    }
+
+    #[test]
+    fn a_gate_opens_when_everything_that_is_asked_for_is_open() {
+        let declared = json!([{ "conditionType": GATE }]);
+        let cases = [
+            (vec![membership("1", Ok(()))], Some((true, "Open"))),
+            (vec![membership("1", Ok(())), membership("1", closed())], Some((false, "QuotaReached"))),
+            (vec![], Some((false, "NotExposed"))),
+            (vec![membership("another pod of that name", Ok(()))], Some((false, "NotExposed"))),
+        ];
+        for (memberships, expected) in cases {
+            let outcomes = Outcomes { memberships, ..Outcomes::default() };
+            let found = gates(&index(&declared, &json!([])), &outcomes);
+            let found = found.first().map(|gate| (gate.open, gate.reason.as_str()));
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn what_says_so_already_and_what_declares_none_is_left_alone() {
+        let open = Outcomes { memberships: vec![membership("1", Ok(()))], ..Outcomes::default() };
+        let declared = json!([{ "conditionType": GATE }]);
+        let says = |status: &str| json!([{ "type": GATE, "status": status }]);
+        assert_eq!(gates(&index(&declared, &says("True")), &open), []);
+        assert_eq!(gates(&index(&declared, &says("False")), &open).len(), 1);
+        assert_eq!(gates(&index(&json!([{ "conditionType": "example.com/other" }]), &json!([])), &open), []);
+        assert_eq!(gates(&index(&json!(null), &json!([])), &open), []);
+    }
+}
