@@ -7,6 +7,7 @@
 // The futures of the clouds' SDKs nest deeper than the default allows.
 #![recursion_limit = "256"]
 
+pub mod announce;
 pub mod backoff;
 pub mod cleanup;
 pub mod cli;

@@ -67,15 +67,24 @@ impl Notices {
             }
             tracing::warn!(object = %notice.object, reason = notice.reason, "{}", notice.message);
             if let Some(recorder) = &said.recorder {
-                publish(recorder, notice).await;
+                publish(recorder, notice, EventType::Warning).await;
             }
         }
         said.by_source.insert(source, now);
     }
+
+    /// Says what has just happened: each time it does.
+    pub async fn announce(&self, happened: Vec<Notice>) {
+        let said = self.0.lock().await;
+        let Some(recorder) = &said.recorder else { return };
+        for notice in &happened {
+            publish(recorder, notice, EventType::Normal).await;
+        }
+    }
 }
 
 /// An Event that cannot be written is logged and forgotten: it is a courtesy, not a duty.
-async fn publish(recorder: &Recorder, notice: &Notice) {
+async fn publish(recorder: &Recorder, notice: &Notice, kind: EventType) {
     let object = &notice.object;
     let mut note = notice.message.clone();
     if note.len() > LONGEST_NOTE {
@@ -83,7 +92,7 @@ async fn publish(recorder: &Recorder, notice: &Notice) {
         note += CUT;
     }
     let event = Event {
-        type_: EventType::Warning,
+        type_: kind,
         reason: notice.reason.clone(),
         note: Some(note),
         action: "Reconcile".to_owned(),

@@ -62,7 +62,7 @@ fn changed(pod: &Pod, outcomes: &Outcomes) -> Option<Gate> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use firewall_model::Workload;
+    use firewall_model::{GroupKey, InstanceId, Workload};
     use serde_json::{Value, json};
 
     use super::*;
@@ -89,8 +89,14 @@ mod tests {
             uid: uid.to_owned(),
         };
         Membership {
-            workload: Workload { kind: "DaemonSet".into(), namespace: "shop".into(), name: "web".into() },
-            ports: BTreeSet::new(),
+            group: GroupKey {
+                workload: Workload { kind: "DaemonSet".into(), namespace: "shop".into(), name: "web".into() },
+                ports: BTreeSet::new(),
+                variant: String::new(),
+            },
+            instance: InstanceId::new("i-a"),
+            intents: BTreeSet::new(),
+            opened: false,
             node: object("Node", "a", "", ""),
             pods: BTreeSet::from([object("Pod", "web", "shop", uid)]),
             resources: BTreeSet::new(),

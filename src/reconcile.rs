@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use firewall_model::{
-    Compiled, Desired, FirewallProvider, GroupKey, InstanceId, Limits, Plan, PlanInput, Policy, PortRange,
-    Protocol, ProviderError, Rejection, Resource, Step, Workload, World, check, plan,
+    Compiled, Desired, FirewallProvider, GroupKey, InstanceId, Limits, Plan, PlanInput, Policy,
+    ProviderError, Rejection, Resource, Step, Workload, World, check, plan,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -88,6 +88,10 @@ pub struct Pass {
     pub undone: usize,
     /// Every pod's ports on every node of this cloud, and whether they are open
     pub memberships: Vec<Membership>,
+    /// The cloud's objects that differ from what is wanted and stay: failed, left out or withheld
+    pub unsettled: BTreeSet<String>,
+    /// All that stays open on this cloud, what lingers too
+    pub standing: BTreeSet<(GroupKey, InstanceId)>,
     /// The workloads and nodes of all that is asked for, on whichever cloud
     pub asked: BTreeSet<(Workload, ObjectRef)>,
 }
@@ -95,10 +99,12 @@ pub struct Pass {
 /// The pods of a workload on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// Whose pods
-    pub workload: Workload,
-    /// Their host ports
-    pub ports: BTreeSet<(Protocol, PortRange)>,
+    /// Whose pods, and which of their host ports
+    pub group: GroupKey,
+    /// The node's machine
+    pub instance: InstanceId,
+    /// What asks for it
+    pub intents: BTreeSet<ObjectRef>,
     /// The node
     pub node: ObjectRef,
     /// The pods
@@ -107,6 +113,8 @@ pub struct Membership {
     pub resources: BTreeSet<String>,
     /// Whether the cloud has confirmed it; if not, why, as reason and message
     pub open: Result<(), (String, String)>,
+    /// Whether this pass has opened it
+    pub opened: bool,
 }
 
 impl<P: FirewallProvider> Reconciler<P> {
@@ -212,6 +220,7 @@ impl<P: FirewallProvider> Reconciler<P> {
         let undone = outcomes.len() - applied;
         self.forget(&prospect);
         let memberships = self.memberships(&prospect, &outcomes);
+        let unsettled = unsettled(&prospect.plan, &outcomes);
         let mut notices = prospect.notices;
         let by_label = prospect.grouped.objects_by_label();
         for (key, error) in &self.memory.failures {
@@ -225,7 +234,9 @@ impl<P: FirewallProvider> Reconciler<P> {
             self.held.as_ref().map(|(_, since)| self.options.mass_close_hold.saturating_sub(now - *since));
         let again =
             [prospect.linger_ends, self.memory.backoff.next(now), hold_ends].into_iter().flatten().min();
-        Ok(Pass { notices, again, applied, undone, memberships, asked: prospect.asked })
+        let standing = prospect.compiled.memberships.into_keys().collect();
+        let asked = prospect.asked;
+        Ok(Pass { notices, again, applied, undone, memberships, unsettled, standing, asked })
     }
 
     /// What the cloud has confirmed, membership by membership. What lingers has no pods and is left out.
@@ -241,13 +252,14 @@ impl<P: FirewallProvider> Reconciler<P> {
             step.action.enact(&mut world);
         }
         let compiled = &prospect.compiled;
-        let is_there = |key: &Key<P>| match (world.get(key), compiled.resources.get(key)) {
-            (Some(now), Some(wanted)) => now.same_spec(wanted),
-            _ => false,
-        };
+        let as_wanted =
+            |world: &World<P::Resource>, key: &Key<P>| match (world.get(key), compiled.resources.get(key)) {
+                (Some(now), Some(wanted)) => now.same_spec(wanted),
+                _ => false,
+            };
         let open = |membership: &(GroupKey, InstanceId)| match compiled.memberships.get(membership) {
             None => Err(rejected_as(&compiled.rejections, membership)),
-            Some(takes) => match takes.iter().find(|key| !is_there(key)) {
+            Some(takes) => match takes.iter().find(|key| !as_wanted(&world, key)) {
                 None => Ok(()),
                 Some(key) => Err(self.memory.failures.get(key).map_or_else(
                     || ("Pending".to_owned(), format!("{key} is not yet as it should be")),
@@ -257,14 +269,23 @@ impl<P: FirewallProvider> Reconciler<P> {
         };
         let grouped = &prospect.grouped;
         let membership = |(membership, pods): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
-            let takes = compiled.memberships.get(membership).into_iter().flatten();
+            let (group, instance) = membership;
+            let takes = || compiled.memberships.get(membership).into_iter().flatten();
+            let open = open(membership);
+            let intents = grouped.objects.get(group).into_iter().flatten();
             Some(Membership {
-                workload: membership.0.workload.clone(),
-                ports: membership.0.ports.clone(),
-                node: grouped.nodes.get(&membership.1)?.clone(),
+                group: group.clone(),
+                instance: instance.clone(),
+                // A pod that asks for itself asks for no other of its group.
+                intents: intents
+                    .filter(|object| object.kind != "Pod" || pods.contains(*object))
+                    .cloned()
+                    .collect(),
+                node: grouped.nodes.get(instance)?.clone(),
                 pods: pods.clone(),
-                resources: takes.map(ToString::to_string).collect(),
-                open: open(membership),
+                resources: takes().map(ToString::to_string).collect(),
+                opened: open.is_ok() && !takes().all(|key| as_wanted(&prospect.observed, key)),
+                open,
             })
         };
         grouped.pods.iter().filter_map(membership).collect()
@@ -278,6 +299,13 @@ impl<P: FirewallProvider> Reconciler<P> {
         self.memory.backoff.retain(known);
         self.memory.failures.retain(|key, _| known(key));
     }
+}
+
+fn unsettled<R: Resource>(plan: &Plan<R>, outcomes: &[Outcome]) -> BTreeSet<String> {
+    let steps = plan.steps.iter().zip(outcomes);
+    let undone = steps.filter(|(_, outcome)| !matches!(outcome, Outcome::Applied(_)));
+    let undone = undone.map(|(step, _)| step.action.key().to_string());
+    undone.chain(plan.withheld.iter().map(|withheld| withheld.key.to_string())).collect()
 }
 
 /// Why a membership has been rejected: by itself, or with its whole group.

@@ -51,13 +51,13 @@ fn status(
     now: &Time,
 ) -> HostPortExposureStatus {
     let own: Vec<&Membership> =
-        outcomes.memberships.iter().filter(|membership| membership.workload == *workload).collect();
+        outcomes.memberships.iter().filter(|membership| membership.group.workload == *workload).collect();
     let open = || own.iter().filter(|membership| membership.open.is_ok());
     let mut nodes: BTreeMap<&str, BTreeSet<&String>> = BTreeMap::new();
     for membership in open() {
         nodes.entry(&membership.node.name).or_default().extend(&membership.resources);
     }
-    let ports = open().flat_map(|membership| membership.ports.iter().copied()).collect();
+    let ports = open().flat_map(|membership| membership.group.ports.iter().copied()).collect();
     let verdicts =
         [("Accepted", accepted(outcomes, workload)), ("Programmed", programmed(outcomes, &own, workload))];
     let before = exposure.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();

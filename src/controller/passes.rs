@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gaps;
 use super::statuses::Statuses;
+use crate::announce::Known;
 use crate::notice::Notices;
 use crate::providers::Reconcilers;
 use crate::reconcile::{Pass, Reconciler};
@@ -76,13 +77,13 @@ impl Every {
             () = self.stop.cancelled() => return,
             () = first_sync(&self.index) => {}
         }
-        let mut unobserved = UNOBSERVED.0;
+        let (mut unobserved, mut known) = (UNOBSERVED.0, Known::default());
         while !self.stop.is_cancelled() {
             let pause = match self.interruptible(&mut reconciler).await {
                 (Ok(pass), changed) => {
                     unobserved = UNOBSERVED.0;
                     let again = pass.again.unwrap_or(self.resync).min(self.resync);
-                    self.tell(reconciler.name(), pass).await;
+                    self.tell(reconciler.name(), pass, &mut known).await;
                     if changed { Duration::ZERO } else { again }
                 }
                 (Err(error), _) => {
@@ -101,14 +102,16 @@ impl Every {
         }
     }
 
-    async fn tell(&self, cloud: &'static str, pass: Pass) {
+    async fn tell(&self, cloud: &'static str, pass: Pass, known: &mut Known) {
         if pass.applied + pass.undone > 0 {
             tracing::info!(cloud, applied = pass.applied, undone = pass.undone, "reconciled");
         }
+        let announcements = known.announcements(&pass);
         let Pass { notices, memberships, asked, .. } = pass;
         let outcomes = Outcomes { problems: notices.clone(), memberships, asked };
         self.telling.statuses.say(cloud, outcomes, &self.index).await;
         self.telling.notices.say(cloud, notices).await;
+        self.telling.notices.announce(announcements).await;
     }
 
     /// One pass. Where calls are scarce it can take many minutes: then a change of the cluster ends it early, so

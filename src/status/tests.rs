@@ -1,4 +1,4 @@
-use firewall_model::{PortRange, Protocol};
+use firewall_model::{GroupKey, InstanceId, PortRange, Protocol};
 use serde_json::{Value, json};
 
 use super::*;
@@ -53,8 +53,14 @@ fn workload() -> Workload {
 /// What is asked for on these nodes, and open where it is not named as failed.
 fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
     let membership = |name: &&str| Membership {
-        workload: workload(),
-        ports: BTreeSet::from([(Protocol::Tcp, PortRange::single(80).expect("a port"))]),
+        group: GroupKey {
+            workload: workload(),
+            ports: BTreeSet::from([(Protocol::Tcp, PortRange::single(80).expect("a port"))]),
+            variant: String::new(),
+        },
+        instance: InstanceId::new(*name),
+        intents: BTreeSet::new(),
+        opened: false,
         node: object("Node", name),
         pods: BTreeSet::from([object("Pod", name)]),
         resources: BTreeSet::from([format!("firewall rule of {name}")]),

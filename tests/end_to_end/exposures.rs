@@ -53,12 +53,18 @@ async fn an_object_opens_ports_of_the_pods_that_it_selects() {
     let status = has_addresses(&world).await;
     assert_eq!(status["addresses"][0]["address"], json!(a.address()));
 
+    for (kind, name) in [("Pod", "web"), ("HostPortExposure", "web")] {
+        let told = world.cluster.event(kind, name, &format!("tcp/80 open on node {}", a.name)).await;
+        assert!(told.contains("firewall rule hpf-"), "{told}");
+    }
+
     world.cluster.create(exposure(&sources(&["198.51.100.0/24"]))).await;
     world.opens(a, &["tcp/80 198.51.100.0/24"]).await;
     let absent = json!({ "podSelector": selector, "ports": [{ "port": "absent" }] });
     world.cluster.create(exposure(&absent)).await;
     world.opens(a, &[]).await;
     world.cluster.event("HostPortExposure", "web", "http (80/tcp)").await;
+    world.cluster.event("HostPortExposure", "web", &format!("tcp/80 closed on node {}", a.name)).await;
     let status = becomes(&world, "Accepted", "False", "InvalidExposure").await;
     assert_eq!(
         (&status["nodeCount"], &status["conditions"][0]["observedGeneration"]),

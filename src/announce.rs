@@ -1,0 +1,118 @@
+//! Announcements: what has been opened and closed, on the pods and on what asked for it. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firewall_model::{GroupKey, InstanceId};
+
+use crate::exposures::listed;
+use crate::notice::Notice;
+use crate::objects::ObjectRef;
+use crate::reconcile::{Membership, Pass};
+
+/// More than this many objects are not told one by one: an Event costs the API server a write, and a DaemonSet can open
+/// on thousands of nodes at once.
+const MOST: usize = 100;
+
+/// What one cloud had open when it was last looked at. Losing it (a restart) loses announcements of closings only.
+#[derive(Debug, Default)]
+pub struct Known(BTreeMap<(GroupKey, InstanceId), Membership>);
+
+impl Known {
+    /// What a pass has opened and closed; at most so many that telling them does no harm.
+    pub fn announcements(&mut self, pass: &Pass) -> Vec<Notice> {
+        let opened = pass.memberships.iter().filter(|membership| membership.opened);
+        let opened = opened.flat_map(|membership| told("Opened", "open", membership));
+        // What has failed, or was withheld, has not been closed although nobody asks for it any more.
+        let settled = |membership: &Membership| membership.resources.is_disjoint(&pass.unsettled);
+        let gone =
+            self.0.iter().filter(|(key, membership)| !pass.standing.contains(key) && settled(membership));
+        let gone: Vec<(GroupKey, InstanceId)> = gone.map(|(key, _)| key.clone()).collect();
+        let closed: Vec<Membership> = gone.iter().filter_map(|key| self.0.remove(key)).collect();
+        let closed = closed.iter().flat_map(|membership| told("Closed", "closed", membership));
+        let announcements = opened.chain(closed).take(MOST).collect();
+        for membership in pass.memberships.iter().filter(|membership| membership.open.is_ok()) {
+            self.0.insert((membership.group.clone(), membership.instance.clone()), membership.clone());
+        }
+        announcements
+    }
+}
+
+fn told(reason: &str, now: &str, membership: &Membership) -> Vec<Notice> {
+    let Membership { group, node, pods, intents, resources, .. } = membership;
+    let by = resources.iter().cloned().collect::<Vec<_>>().join(", ");
+    let message = format!("{} {now} on node {} ({by})", listed(&group.ports), node.name);
+    let objects: BTreeSet<&ObjectRef> = pods.union(intents).collect();
+    objects
+        .into_iter()
+        .map(|object| Notice { object: object.clone(), reason: reason.to_owned(), message: message.clone() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use firewall_model::Workload;
+
+    use super::*;
+
+    fn object(kind: &'static str, name: &str) -> ObjectRef {
+        let (namespace, name, uid) = ("shop".to_owned(), name.to_owned(), String::new());
+        ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
+    }
+
+    fn membership(opened: bool) -> Membership {
+        Membership {
+            group: GroupKey {
+                workload: Workload { kind: "DaemonSet".into(), namespace: "shop".into(), name: "web".into() },
+                ports: BTreeSet::new(),
+                variant: String::new(),
+            },
+            instance: InstanceId::new("i-a"),
+            intents: BTreeSet::from([object("HostPortExposure", "web")]),
+            node: object("Node", "a"),
+            pods: BTreeSet::from([object("Pod", "web-1")]),
+            resources: BTreeSet::from(["rule".to_owned()]),
+            open: Ok(()),
+            opened,
+        }
+    }
+
+    /// What a pass says; `standing` is whether the membership stays, `unsettled` whether its rule could not be changed.
+    fn said(known: &mut Known, memberships: Vec<Membership>, standing: bool, unsettled: bool) -> Vec<String> {
+        let key = (membership(false).group, membership(false).instance);
+        let pass = Pass {
+            notices: BTreeSet::new(),
+            again: None,
+            applied: 0,
+            undone: 0,
+            memberships,
+            unsettled: unsettled.then(|| "rule".to_owned()).into_iter().collect(),
+            standing: standing.then_some(key).into_iter().collect(),
+            asked: BTreeSet::new(),
+        };
+        let text = |notice: Notice| format!("{} {}", notice.reason, notice.object.kind);
+        known.announcements(&pass).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn an_opening_and_a_closing_are_told_once_on_the_pod_and_on_what_asked() {
+        let mut known = Known::default();
+        let both = |reason: &str| vec![format!("{reason} HostPortExposure"), format!("{reason} Pod")];
+        assert_eq!(said(&mut known, vec![membership(true)], true, false), both("Opened"));
+        assert_eq!(said(&mut known, vec![membership(false)], true, false), [""; 0]);
+        assert_eq!(said(&mut known, vec![], true, false), [""; 0], "it lingers");
+        assert_eq!(said(&mut known, vec![], false, true), [""; 0], "it could not be closed");
+        assert_eq!(said(&mut known, vec![], false, false), both("Closed"));
+        assert_eq!(said(&mut known, vec![], false, false), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_open_before_a_restart_is_not_told_again() {
+        assert_eq!(said(&mut Known::default(), vec![membership(false)], true, false), [""; 0]);
+    }
+
+    #[test]
+    fn thousands_of_openings_are_not_told_one_by_one() {
+        let many = vec![membership(true); 2000];
+        assert_eq!(said(&mut Known::default(), many, true, false).len(), MOST);
+    }
+}
