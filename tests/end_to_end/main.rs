@@ -15,4 +15,5 @@ mod machine;
 mod permissions;
 mod process;
 mod voyager;
+mod workloads;
 mod world;
