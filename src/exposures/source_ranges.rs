@@ -19,7 +19,7 @@ pub(super) fn strict(text: &str) -> Result<Vec<IpNet>, String> {
 
 /// A CIDR without host bits.
 fn cidr(entry: &str) -> Result<IpNet, String> {
-    let range: IpNet = entry.parse().map_err(|_| match entry.parse::<IpAddr>() {
+    let range = parsed(entry).ok_or_else(|| match entry.parse::<IpAddr>() {
         Ok(address) => format!("{entry:?} is an address; write {} for that one alone", IpNet::from(address)),
         Err(_) => format!("{entry:?} is not a CIDR such as 198.51.100.0/24 or 2001:db8::/32"),
     })?;
@@ -30,15 +30,23 @@ fn cidr(entry: &str) -> Result<IpNet, String> {
     Err(format!("{entry:?} has bits set behind its prefix; write {prefix}, or {single} for the one address"))
 }
 
+/// A CIDR without leading zeros, which some programs read as octal: `010.0.0.0/8` would be 8.0.0.0/8 to them.
+fn parsed(entry: &str) -> Option<IpNet> {
+    let (address, length) = entry.split_once('/')?;
+    let address: IpAddr = address.parse().ok()?;
+    let range = IpNet::new(address, length.parse().ok()?).ok()?;
+    (range.prefix_len().to_string() == length).then_some(range)
+}
+
 /// Reads a list as `HAProxy` does: separated by spaces or commas, bare addresses allowed, host bits ignored.
 ///
 /// # Errors
 /// If it is empty, too long, or an entry is neither an address nor a CIDR.
 pub(super) fn lenient(text: &str) -> Result<Vec<IpNet>, String> {
     let range = |entry: &str| {
-        let cidr = entry.parse::<IpNet>().map(|range| range.trunc());
-        cidr.or_else(|_| entry.parse::<IpAddr>().map(IpNet::from))
-            .map_err(|_| format!("{entry:?} is neither an address nor a CIDR"))
+        let cidr = parsed(entry).map(|range| range.trunc());
+        cidr.or_else(|| entry.parse::<IpAddr>().map(IpNet::from).ok())
+            .ok_or_else(|| format!("{entry:?} is neither an address nor a CIDR"))
     };
     list::by_spaces_or_commas(text)?.into_iter().map(range).collect()
 }

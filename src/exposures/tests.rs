@@ -1,6 +1,7 @@
 //! Tests of what intents ask for, case by case.
 
 mod annotation;
+mod malformed;
 mod properties;
 mod selected;
 mod voyager;
