@@ -241,7 +241,8 @@ fn machine(node: &Node) -> Result<(ObjectRef, String), Refusal> {
     }
 }
 
-fn pod_reference(pod: &Pod) -> ObjectRef {
+/// The pod, as messages and Events name it.
+pub(crate) fn pod_reference(pod: &Pod) -> ObjectRef {
     let metadata = &pod.metadata;
     ObjectRef {
         api_version: "v1".into(),

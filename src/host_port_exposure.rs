@@ -4,11 +4,14 @@
 
 #![expect(unreachable_pub, reason = "the derive repeats the structs in scopes of their own")]
 
+use firewall_model::Workload;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::{CustomResource, CustomResourceExt, KubeSchema};
+use kube::{CustomResource, CustomResourceExt, KubeSchema, Resource};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+
+use crate::objects::ObjectRef;
 
 /// The API group of the kind.
 pub const GROUP: &str = "hostport-firewall.dev";
@@ -51,6 +54,28 @@ pub struct HostPortExposureSpec {
     /// Only on nodes with these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<LabelSelector>,
+}
+
+impl HostPortExposure {
+    /// The object, as messages and Events name it.
+    #[must_use]
+    pub fn reference(&self) -> ObjectRef {
+        let metadata = &self.metadata;
+        ObjectRef {
+            api_version: Self::api_version(&()),
+            kind: Self::kind(&()),
+            namespace: metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+        }
+    }
+
+    /// What the pods that it selects form together.
+    #[must_use]
+    pub fn workload(&self) -> Workload {
+        let ObjectRef { kind, namespace, name, .. } = self.reference();
+        Workload { kind: kind.into_owned(), namespace, name }
+    }
 }
 
 /// Ports to open.

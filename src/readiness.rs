@@ -1,5 +1,6 @@
 //! The readiness gate: a pod that declares it is ready only once the cloud has confirmed its ports open. Pure.
 
+use crate::exposures::pod_reference;
 use crate::index::Index;
 use crate::objects::{ObjectRef, Pod};
 use crate::status::Outcomes;
@@ -35,12 +36,9 @@ pub fn declares(pod: &Pod) -> bool {
 }
 
 fn changed(pod: &Pod, outcomes: &Outcomes) -> Option<Gate> {
-    let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    let name = pod.metadata.name.clone().unwrap_or_default();
-    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-    let is_it = |other: &ObjectRef| other.namespace == namespace && other.name == name && other.uid == uid;
-    let mut own =
-        outcomes.memberships.iter().filter(|membership| membership.pods.iter().any(is_it)).peekable();
+    let reference = pod_reference(pod);
+    let memberships = outcomes.memberships.iter();
+    let mut own = memberships.filter(|membership| membership.pods.contains(&reference)).peekable();
     let none = own.peek().is_none();
     let closed = own.find_map(|membership| membership.open.as_ref().err());
     let (open, reason, message) = match closed {
@@ -55,6 +53,7 @@ fn changed(pod: &Pod, outcomes: &Outcomes) -> Option<Gate> {
     let wanted = if open { "True" } else { "False" };
     let now = pod.status.conditions.iter().find(|condition| condition.kind == GATE);
     let same = now.is_some_and(|condition| condition.status == wanted);
+    let ObjectRef { namespace, name, .. } = reference;
     (!same).then_some(Gate { namespace, name, open, reason, message })
 }
 

@@ -23,22 +23,20 @@ pub struct Outcomes {
     pub asked: BTreeSet<(Workload, ObjectRef)>,
 }
 
-/// The kind of the workload that an exposure's pods form.
-const KIND: &str = "HostPortExposure";
-
-/// The status of every exposure, by namespace and name.
+/// The status of every exposure.
 #[must_use]
-pub fn statuses(
-    index: &Index,
+pub fn statuses<'a>(
+    index: &'a Index,
     outcomes: &Outcomes,
     now: &Time,
-) -> BTreeMap<(String, String), HostPortExposureStatus> {
-    let status = |exposure: &HostPortExposure| {
-        let metadata = &exposure.metadata;
-        let namespace = metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
-        let name = metadata.name.clone().unwrap_or_default();
-        let workload = Workload { kind: KIND.to_owned(), namespace: namespace.clone(), name: name.clone() };
-        ((namespace, name), status(index, outcomes, exposure, &workload, now))
+) -> Vec<(&'a HostPortExposure, HostPortExposureStatus)> {
+    let mut memberships: BTreeMap<&Workload, Vec<&Membership>> = BTreeMap::new();
+    for membership in &outcomes.memberships {
+        memberships.entry(&membership.group.workload).or_default().push(membership);
+    }
+    let status = |exposure: &'a HostPortExposure| {
+        let own = memberships.get(&exposure.workload()).map_or(&[][..], Vec::as_slice);
+        (exposure, status(index, outcomes, exposure, own, now))
     };
     index.all_host_port_exposures().map(status).collect()
 }
@@ -47,19 +45,19 @@ fn status(
     index: &Index,
     outcomes: &Outcomes,
     exposure: &HostPortExposure,
-    workload: &Workload,
+    own: &[&Membership],
     now: &Time,
 ) -> HostPortExposureStatus {
-    let own: Vec<&Membership> =
-        outcomes.memberships.iter().filter(|membership| membership.group.workload == *workload).collect();
     let open = || own.iter().filter(|membership| membership.open.is_ok());
     let mut nodes: BTreeMap<&str, BTreeSet<&String>> = BTreeMap::new();
     for membership in open() {
         nodes.entry(&membership.node.name).or_default().extend(&membership.resources);
     }
     let ports = open().flat_map(|membership| membership.group.ports.iter().copied()).collect();
-    let verdicts =
-        [("Accepted", accepted(outcomes, workload)), ("Programmed", programmed(outcomes, &own, workload))];
+    let verdicts = [
+        ("Accepted", accepted(outcomes, &exposure.reference())),
+        ("Programmed", programmed(outcomes, own, &exposure.workload())),
+    ];
     let before = exposure.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let condition =
         |(kind, verdict): (&str, Verdict)| verdict.condition(kind, exposure.metadata.generation, before, now);
@@ -67,7 +65,7 @@ fn status(
         conditions: verdicts.map(condition).into(),
         ports: listed(&ports),
         node_count: i32::try_from(nodes.len()).unwrap_or(i32::MAX),
-        addresses: addresses(index, &own),
+        addresses: addresses(index, own),
         nodes: nodes
             .into_iter()
             .map(|(name, resources)| OpenNode {
@@ -105,11 +103,9 @@ impl Verdict {
     }
 }
 
-fn accepted(outcomes: &Outcomes, workload: &Workload) -> Verdict {
-    let concerns = |notice: &&Notice| {
-        let object = &notice.object;
-        object.kind == KIND && object.namespace == workload.namespace && object.name == workload.name
-    };
+fn accepted(outcomes: &Outcomes, exposure: &ObjectRef) -> Verdict {
+    let name = |object: &ObjectRef| (object.kind.clone(), object.namespace.clone(), object.name.clone());
+    let concerns = |notice: &&Notice| name(&notice.object) == name(exposure);
     // What the cloud refuses is told on the object too, but is no fault of what it asks for.
     let fault = |notice: &&Notice| {
         ["InvalidExposure", "InvalidSelector", "PortDenied", "TooManyRules"].contains(&notice.reason.as_str())

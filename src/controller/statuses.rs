@@ -8,11 +8,13 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::host_port_exposure::{HostPortExposure, HostPortExposureStatus};
+use crate::index::Index;
+use crate::objects::ObjectRef;
 use crate::readiness::{GATE, Gate, gates};
 use crate::status::{Outcomes, statuses};
 use crate::watch::SharedIndex;
@@ -47,10 +49,13 @@ impl Statuses {
             all.memberships.extend(outcomes.memberships.iter().cloned());
             all.asked.extend(outcomes.asked.iter().cloned());
         }
-        // Apart, so that the index is not held while anything is written.
-        let (statuses, gates) = (outdated(index, &all), gates(&index.read(), &all));
-        for ((namespace, name), status) in statuses {
-            write(client, &namespace, &name, &status).await;
+        let (statuses, gates) = {
+            // Not held while anything is written.
+            let index = index.read();
+            (outdated(&index, &all), gates(&index, &all))
+        };
+        for (exposure, status) in statuses {
+            write(client, &exposure, &status).await;
         }
         for gate in gates {
             turn(client, &gate).await;
@@ -59,18 +64,10 @@ impl Statuses {
 }
 
 /// The statuses that differ from what the index has.
-fn outdated(index: &SharedIndex, outcomes: &Outcomes) -> BTreeMap<(String, String), HostPortExposureStatus> {
-    let index = index.read();
-    let mut statuses = statuses(&index, outcomes, &now());
-    for exposure in index.all_host_port_exposures() {
-        let metadata = &exposure.metadata;
-        let namespace = metadata.namespace.clone().unwrap_or_default();
-        let key = (namespace, metadata.name.clone().unwrap_or_default());
-        if exposure.status.is_some() && exposure.status.as_ref() == statuses.get(&key) {
-            statuses.remove(&key);
-        }
-    }
-    statuses
+fn outdated(index: &Index, outcomes: &Outcomes) -> Vec<(ObjectRef, HostPortExposureStatus)> {
+    let statuses = statuses(index, outcomes, &now()).into_iter();
+    let outdated = statuses.filter(|(exposure, status)| exposure.status.as_ref() != Some(status));
+    outdated.map(|(exposure, status)| (exposure.reference(), status)).collect()
 }
 
 /// Makes a gate say what it should. Conditions are merged by type: those of others stay.
@@ -96,11 +93,12 @@ fn now() -> Time {
 }
 
 /// A status that cannot be written is logged and tried again with the next pass: ports do not depend on it.
-async fn write(client: &Client, namespace: &str, name: &str, status: &HostPortExposureStatus) {
+async fn write(client: &Client, exposure: &ObjectRef, status: &HostPortExposureStatus) {
+    let ObjectRef { api_version, kind, namespace, name, .. } = exposure;
     let api: Api<HostPortExposure> = Api::namespaced(client.clone(), namespace);
     let object = json!({
-        "apiVersion": HostPortExposure::api_version(&()),
-        "kind": HostPortExposure::kind(&()),
+        "apiVersion": api_version,
+        "kind": kind,
         "metadata": { "name": name },
         "status": status,
     });

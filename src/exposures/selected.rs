@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use firewall_model::Workload;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -31,7 +30,7 @@ pub(super) fn selecting<'a>(
         match selects(exposure, pod, node) {
             Ok(true) => selecting.push(Ok(exposure)),
             Ok(false) => {}
-            Err(message) => selecting.push(Err(refusal(&reference(exposure), "InvalidSelector", message))),
+            Err(message) => selecting.push(Err(refusal(&exposure.reference(), "InvalidSelector", message))),
         }
     }
     selecting
@@ -62,7 +61,7 @@ pub(super) fn ask<'a>(
     pod: &ObjectRef,
     host_ports: &'a BTreeSet<HostPort>,
 ) -> Result<Ask<'a>, Refusal> {
-    let reference = reference(exposure);
+    let reference = exposure.reference();
     let invalid = |message: String| {
         let message = format!("{message}; nothing is opened for {pod}");
         refusal(&reference, "InvalidExposure", message)
@@ -84,8 +83,7 @@ pub(super) fn ask<'a>(
         let has = if host_ports.is_empty() { "none".to_owned() } else { annotation::listed(host_ports) };
         return Err(invalid(format!("ports: none of them is a host port of {pod}, which has {has}")));
     }
-    let ObjectRef { namespace, name, .. } = reference.clone();
-    let workload = Workload { kind: "HostPortExposure".to_owned(), namespace, name };
+    let workload = exposure.workload();
     Ok(Ask { intent: reference, workload, ports: ports.into_iter().collect(), varies: Varies::NodeByNode })
 }
 
@@ -108,15 +106,4 @@ fn sources(field: &str, ranges: Option<&[String]>) -> Result<Sources, String> {
     let ranges: Vec<IpNet> =
         source_ranges::strict(&ranges.join(",")).map_err(|error| format!("{field}: {error}"))?;
     Ok(Some(Rc::from(ranges)))
-}
-
-pub(super) fn reference(exposure: &HostPortExposure) -> ObjectRef {
-    let metadata = &exposure.metadata;
-    ObjectRef {
-        api_version: "hostport-firewall.dev/v1alpha1".into(),
-        kind: "HostPortExposure".into(),
-        namespace: metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
-        name: metadata.name.clone().unwrap_or_default(),
-        uid: metadata.uid.clone().unwrap_or_default(),
-    }
 }

@@ -2,12 +2,14 @@
 
 mod tags;
 
+use std::collections::BTreeSet;
+
 use firewall_model::{Action, Applied, Owner, ProviderError, Resource};
 
 use crate::client::Client;
 use crate::config::GceConfig;
 use crate::gcloud;
-use crate::resource::{FirewallRule, GceResource, InstanceTags};
+use crate::resource::{FirewallRule, GceResource};
 use crate::wire::error::CallError;
 use crate::wire::firewall;
 
@@ -21,12 +23,12 @@ impl Context<'_> {
     pub(crate) async fn apply(&self, action: &Action<GceResource>) -> Result<Applied, ProviderError> {
         match (action.before(), action.after()) {
             (from, Some(GceResource::Tags(to))) => {
-                let none = InstanceTags { tags: std::collections::BTreeSet::new(), ..to.clone() };
-                self.retag(from.and_then(GceResource::as_tags).unwrap_or(&none), to).await
+                let none = BTreeSet::new();
+                let from = from.and_then(GceResource::as_tags).map_or(&none, |from| &from.tags);
+                self.retag(&to.instance, from, &to.tags).await
             }
             (Some(GceResource::Tags(from)), None) => {
-                let none = InstanceTags { tags: std::collections::BTreeSet::new(), ..from.clone() };
-                self.retag(from, &none).await
+                self.retag(&from.instance, &from.tags, &BTreeSet::new()).await
             }
             (None, Some(GceResource::Rule(to))) => {
                 self.told(self.create(to).await, || gcloud::create(to, self.config))

@@ -171,7 +171,7 @@ impl<'a> Compiler<'a> {
     /// The instance's tags with more of them.
     fn tagged(&self, instance: &InstanceId, more: &BTreeSet<String>) -> Result<InstanceTags, member::Reason> {
         let others = self.inventory.instances.get(instance).map_or(0, |facts| facts.other_tags);
-        let capacity = self.config.tags_per_instance.saturating_sub(others);
+        let capacity = self.config.room_for_tags(others);
         let already = self.resources.get(&GceKey::Tags(instance.clone())).and_then(GceResource::as_tags);
         let tags: BTreeSet<String> =
             already.map(|own| &own.tags).into_iter().flatten().chain(more).cloned().collect();

@@ -72,6 +72,11 @@ impl GceConfig {
         Capacity { ranges: self.ranges_per_rule, ports: self.ports_per_rule }
     }
 
+    /// How many tags of ours fit beside this many others.
+    pub(crate) const fn room_for_tags(&self, others: usize) -> usize {
+        self.tags_per_instance.saturating_sub(others)
+    }
+
     /// The network that was named, if one was.
     ///
     /// # Errors

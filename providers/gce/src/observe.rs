@@ -109,7 +109,6 @@ fn shards(rules: &[FirewallRule]) -> BTreeMap<String, BTreeMap<usize, BTreeSet<i
 
 fn our_tags(id: &InstanceId, found: &Instance, prefix: &str, config: &GceConfig) -> Option<InstanceTags> {
     let tags = instance::our_tags(found, prefix);
-    let others = instance::facts(found, prefix).other_tags;
-    let capacity = config.tags_per_instance.saturating_sub(others);
+    let capacity = config.room_for_tags(instance::other_tags(found, prefix));
     (!tags.is_empty()).then(|| InstanceTags { instance: id.clone(), tags, capacity })
 }

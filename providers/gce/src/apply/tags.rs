@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use firewall_model::{Applied, ProviderError};
+use firewall_model::{Applied, InstanceId, ProviderError};
 use google_cloud_compute_v1::model::Tags;
 
 use super::Context;
 use crate::method::Method;
-use crate::resource::InstanceTags;
-use crate::wire::instance;
+use crate::wire;
 
 /// Somebody who changes the tags between our reading and our writing makes the fingerprint outdated. Read again,
 /// this many times.
@@ -18,23 +17,24 @@ impl Context<'_> {
     /// Adds what `to` has and `from` has not, and removes the reverse.
     pub(super) async fn retag(
         &self,
-        from: &InstanceTags,
-        to: &InstanceTags,
+        instance: &InstanceId,
+        from: &BTreeSet<String>,
+        to: &BTreeSet<String>,
     ) -> Result<Applied, ProviderError> {
-        let (add, remove) = (&to.tags - &from.tags, &from.tags - &to.tags);
-        let mut applied = Applied { ids: vec![to.instance.to_string()], ..Applied::default() };
+        let (add, remove) = (to - from, from - to);
+        let mut applied = Applied { ids: vec![instance.to_string()], ..Applied::default() };
         for _ in 0..ROUNDS {
-            let Some(found) = self.client.find_instance(&to.instance).await? else {
-                return if add.is_empty() { Ok(applied) } else { Err(gone(to)) };
+            let Some(found) = self.client.find_instance(instance).await? else {
+                return if add.is_empty() { Ok(applied) } else { Err(gone(instance)) };
             };
-            let now: BTreeSet<String> = instance::tags(&found).cloned().collect();
+            let now: BTreeSet<String> = wire::instance::tags(&found).cloned().collect();
             let wanted: BTreeSet<String> = now.difference(&remove).chain(&add).cloned().collect();
             if wanted == now {
                 return Ok(applied);
             }
             let fingerprint = found.tags.and_then(|tags| tags.fingerprint).unwrap_or_default();
             let tags = Tags::new().set_fingerprint(fingerprint).set_items(wanted);
-            match self.client.set_tags(&to.instance, tags).await {
+            match self.client.set_tags(instance, tags).await {
                 Ok(()) => {
                     applied.calls += 1;
                     return Ok(applied);
@@ -45,16 +45,16 @@ impl Context<'_> {
         }
         Err(ProviderError::Conflict {
             call: Method::InstancesSetTags.to_string(),
-            object: to.instance.to_string(),
+            object: instance.to_string(),
             message: format!("something else changed its tags {ROUNDS} times in between"),
         })
     }
 }
 
-fn gone(to: &InstanceTags) -> ProviderError {
+fn gone(instance: &InstanceId) -> ProviderError {
     ProviderError::NotFound {
         call: Method::InstancesSetTags.to_string(),
-        object: to.instance.to_string(),
+        object: instance.to_string(),
         message: "the instance has been deleted".to_owned(),
     }
 }

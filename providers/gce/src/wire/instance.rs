@@ -12,7 +12,7 @@ use crate::network::Network;
 pub(crate) fn facts(instance: &Instance, prefix: &str) -> InstanceFacts {
     InstanceFacts {
         interfaces: instance.network_interfaces.iter().filter_map(interface).collect(),
-        other_tags: tags(instance).filter(|tag| !tag.starts_with(prefix)).count(),
+        other_tags: other_tags(instance, prefix),
     }
 }
 
@@ -34,6 +34,11 @@ fn address(text: &str) -> Option<Ipv6Addr> {
 /// All tags of the instance.
 pub(crate) fn tags(instance: &Instance) -> impl Iterator<Item = &String> {
     instance.tags.iter().flat_map(|tags| &tags.items)
+}
+
+/// How many tags are not ours.
+pub(crate) fn other_tags(instance: &Instance, prefix: &str) -> usize {
+    tags(instance).filter(|tag| !tag.starts_with(prefix)).count()
 }
 
 /// The tags that are ours.
