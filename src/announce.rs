@@ -5,31 +5,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_model::{GroupKey, InstanceId};
 
 use crate::exposures::listed;
-use crate::notice::Notice;
+use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
 use crate::reconcile::{Membership, Pass};
-
-/// More than this many objects are not told one by one: an Event costs the API server a write, and a DaemonSet can open
-/// on thousands of nodes at once.
-const MOST: usize = 100;
 
 /// What one cloud had open when it was last looked at. Losing it (a restart) loses announcements of closings only.
 #[derive(Debug, Default)]
 pub struct Known(BTreeMap<(GroupKey, InstanceId), Membership>);
 
 impl Known {
-    /// What a pass has opened and closed; at most so many that telling them does no harm.
+    /// What a pass has opened and closed.
     pub fn announcements(&mut self, pass: &Pass) -> Vec<Notice> {
         let opened = pass.memberships.iter().filter(|membership| membership.opened);
-        let opened = opened.flat_map(|membership| told("Opened", "open", membership));
+        let opened = opened.flat_map(|membership| told(Verdict::Opened, "open", membership));
         // What has failed, or was withheld, has not been closed although nobody asks for it any more.
         let settled = |membership: &Membership| membership.resources.is_disjoint(&pass.unsettled);
         let gone =
             self.0.iter().filter(|(key, membership)| !pass.standing.contains(key) && settled(membership));
         let gone: Vec<(GroupKey, InstanceId)> = gone.map(|(key, _)| key.clone()).collect();
         let closed: Vec<Membership> = gone.iter().filter_map(|key| self.0.remove(key)).collect();
-        let closed = closed.iter().flat_map(|membership| told("Closed", "closed", membership));
-        let announcements = opened.chain(closed).take(MOST).collect();
+        let closed = closed.iter().flat_map(|membership| told(Verdict::Closed, "closed", membership));
+        let announcements = opened.chain(closed).collect();
         for membership in pass.memberships.iter().filter(|membership| membership.open.is_ok()) {
             self.0.insert((membership.group.clone(), membership.instance.clone()), membership.clone());
         }
@@ -37,15 +33,24 @@ impl Known {
     }
 }
 
-fn told(reason: &str, now: &str, membership: &Membership) -> Vec<Notice> {
-    let Membership { group, node, pods, intents, resources, .. } = membership;
+fn told(verdict: Verdict, now: &str, membership: &Membership) -> Vec<Notice> {
+    let Membership { group, node, binders, intents, resources, .. } = membership;
     let by = resources.iter().cloned().collect::<Vec<_>>().join(", ");
-    let message = format!("{} {now} on node {} ({by})", listed(&group.ports), node.name);
-    let objects: BTreeSet<&ObjectRef> = pods.union(intents).collect();
-    objects
-        .into_iter()
-        .map(|object| Notice { object: object.clone(), reason: reason.to_owned(), message: message.clone() })
-        .collect()
+    let asking: Vec<String> = intents.iter().map(ToString::to_string).collect();
+    let message = format!(
+        "{} {now} on node {} ({by}), as {} asks",
+        listed(&group.ports),
+        node.name,
+        asking.join(" and ")
+    );
+    let objects: BTreeSet<&ObjectRef> = binders.union(intents).collect();
+    let told = |object: &ObjectRef| Notice {
+        object: object.clone(),
+        verdict,
+        reason: verdict.to_string(),
+        message: message.clone(),
+    };
+    objects.into_iter().map(told).collect()
 }
 
 #[cfg(test)]
@@ -69,7 +74,7 @@ mod tests {
             instance: InstanceId::new("i-a"),
             intents: BTreeSet::from([object("HostPortExposure", "web")]),
             node: object("Node", "a"),
-            pods: BTreeSet::from([object("Pod", "web-1")]),
+            binders: BTreeSet::from([object("Pod", "web-1")]),
             resources: BTreeSet::from(["rule".to_owned()]),
             open: Ok(()),
             opened,
@@ -89,7 +94,7 @@ mod tests {
             standing: standing.then_some(key).into_iter().collect(),
             asked: BTreeSet::new(),
         };
-        let text = |notice: Notice| format!("{} {}", notice.reason, notice.object.kind);
+        let text = |notice: Notice| format!("{} {}", notice.verdict, notice.object.kind);
         known.announcements(&pass).into_iter().map(text).collect()
     }
 
@@ -108,11 +113,5 @@ mod tests {
     #[test]
     fn what_was_open_before_a_restart_is_not_told_again() {
         assert_eq!(said(&mut Known::default(), vec![membership(false)], true, false), [""; 0]);
-    }
-
-    #[test]
-    fn thousands_of_openings_are_not_told_one_by_one() {
-        let many = vec![membership(true); 2000];
-        assert_eq!(said(&mut Known::default(), many, true, false).len(), MOST);
     }
 }

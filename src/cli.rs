@@ -3,14 +3,17 @@
 mod cloud;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use firewall_model::{Limits, PortRange};
 use ipnet::IpNet;
 use k8s_openapi::jiff::SignedDuration;
+use tokio::sync::watch;
 
 use crate::exposures::Settings;
+use crate::guardrails::{self, Guardrails, GuardrailsError, Ports};
 use crate::manifests::Manifests;
 use crate::providers::ProvidersConfig;
 use crate::reconcile::Options;
@@ -63,6 +66,9 @@ const RUN_EXAMPLES: &str = "Examples:
   hostport-firewall run --cluster-name prod --providers aws,gce --aws-region eu-central-1 \
     --gce-project nodes-1234 --gce-network-project network-1234
 
+  # Within an administrator's limits, which are read again when the file changes
+  hostport-firewall run --cluster-name prod --guardrails /etc/hostport-firewall/guardrails.yaml
+
   # Without a cluster: follow the files in a folder
   hostport-firewall run --cluster-name demo --manifests ./manifests";
 
@@ -71,7 +77,7 @@ const PLAN_EXAMPLES: &str = "Examples:
   hostport-firewall plan --cluster-name prod
 
   # The same from saved objects, for machines
-  kubectl get pods,nodes,ingresses -A -o json | hostport-firewall plan --cluster-name prod --manifests - -o json";
+  kubectl get pods,nodes,namespaces,services,endpointslices,ingresses -A -o json | hostport-firewall plan --cluster-name prod --manifests - -o json";
 
 const CRD_EXAMPLES: &str = "Examples:
   hostport-firewall crd | kubectl apply --server-side -f -";
@@ -86,7 +92,7 @@ const CLEANUP_EXAMPLES: &str = "Examples:
 /// Where cluster state comes from.
 #[derive(Args, Debug)]
 pub struct SourceArgs {
-    /// Read pods, nodes and Ingresses from a YAML or JSON file, a folder of them, or `-` for standard input,
+    /// Read pods, nodes, Services and what asks for ports from a YAML or JSON file, a folder of them, or `-` for standard input,
     /// instead of a cluster
     #[arg(long, value_name = "FILE|DIR|-")]
     pub manifests: Option<Manifests>,
@@ -101,6 +107,12 @@ pub struct IntentArgs {
     /// Ports that may be exposed although they are denied by default (22, 2379-2380, 6443, 10248-10259)
     #[arg(long, value_name = "PORTS,…", value_delimiter = ',')]
     pub allow_ports: Vec<PortRange>,
+    /// YAML file of what no intent can exceed: ports, namespaces, source ranges; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub guardrails: Option<PathBuf>,
+    /// Namespace where k3s runs the pods of its `ServiceLB`
+    #[arg(long, value_name = "NAMESPACE", default_value = "kube-system")]
+    pub service_lb_namespace: String,
     /// What may be changed at all
     #[arg(long, value_enum, default_value_t = Policy::Sync)]
     pub policy: Policy,
@@ -204,12 +216,26 @@ pub enum Output {
 }
 
 impl IntentArgs {
-    pub(crate) fn options(&self) -> Options {
+    /// The settings, with the guardrails as the file has them now.
+    ///
+    /// # Errors
+    /// If the file cannot be read or understood.
+    pub(crate) fn settings(&self) -> Result<Settings, GuardrailsError> {
+        let mut guardrails = match &self.guardrails {
+            Some(path) => guardrails::read(path)?,
+            None => Guardrails::default(),
+        };
+        guardrails.allowed_ports.extend(self.allow_ports.iter().copied().map(Ports::from));
+        Ok(Settings {
+            default_source_ranges: self.default_source_ranges.clone(),
+            guardrails,
+            service_lb_namespace: self.service_lb_namespace.clone(),
+        })
+    }
+
+    fn options(&self, settings: watch::Receiver<Settings>) -> Options {
         Options {
-            settings: Settings {
-                default_source_ranges: self.default_source_ranges.clone(),
-                allow_ports: self.allow_ports.clone(),
-            },
+            settings,
             policy: match self.policy {
                 Policy::Sync => firewall_model::Policy::Sync,
                 Policy::OpenOnly => firewall_model::Policy::OpenOnly,
@@ -235,9 +261,11 @@ impl PlanArgs {
     }
 
     /// What the administrator decided.
-    #[must_use]
-    pub fn options(&self) -> Options {
-        self.intent.options()
+    ///
+    /// # Errors
+    /// If the guardrails cannot be read.
+    pub fn options(&self) -> Result<Options, GuardrailsError> {
+        Ok(self.intent.options(watch::channel(self.intent.settings()?).1))
     }
 
     /// Which clouds, and how.
@@ -262,8 +290,9 @@ impl RunArgs {
         self.cloud.providers()
     }
 
-    pub(crate) fn options(&self) -> Options {
-        Options { mass_close_hold: self.mass_close_hold, linger: self.linger, ..self.intent.options() }
+    pub(crate) fn options(&self, settings: watch::Receiver<Settings>) -> Options {
+        let options = self.intent.options(settings);
+        Options { mass_close_hold: self.mass_close_hold, linger: self.linger, ..options }
     }
 }
 

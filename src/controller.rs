@@ -1,6 +1,7 @@
 //! The controller: watches, waits for quiet, reconciles, and stops cleanly.
 
 mod passes;
+mod settings;
 mod statuses;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArgs;
+use crate::guardrails::GuardrailsError;
 use crate::index::Index;
 use crate::lease::{Election, GRACE};
 use crate::manifests::{self, ManifestError, Manifests};
@@ -18,6 +20,7 @@ use crate::notice::Notices;
 use crate::providers::{Providers, Reconcilers};
 use crate::watch::{self, SharedIndex};
 use passes::{Telling, reconcile};
+use settings::Following;
 use statuses::Statuses;
 
 /// Why the controller cannot start.
@@ -26,6 +29,9 @@ pub enum StartError {
     /// The manifests cannot be read.
     #[error(transparent)]
     Manifests(#[from] ManifestError),
+    /// The guardrails cannot be read.
+    #[error(transparent)]
+    Guardrails(#[from] GuardrailsError),
     /// There is no usable kubeconfig or service account.
     #[error("cannot connect to Kubernetes: {0}; set KUBECONFIG, run in a pod, or use --manifests")]
     Kubernetes(String),
@@ -66,19 +72,35 @@ pub async fn read_once(source: Option<&Manifests>) -> Result<SharedIndex, StartE
 /// # Errors
 /// If it cannot start. Once it runs, everything that goes wrong is reported and tried again.
 pub async fn run(args: &RunArgs, providers: Providers, stop: CancellationToken) -> Result<(), StartError> {
-    let reconcilers = providers.reconcilers(&args.options());
-    let identity = args.identity.clone().unwrap_or_else(host_name);
+    let settings = Following::new(&args.intent)?;
+    let reconcilers = providers.reconcilers(&args.options(settings.current()));
     if let Some(manifests) = &args.source.manifests {
         let index = SharedIndex::new(manifests::read(manifests)?);
-        let following = manifests::follow(manifests, index.clone());
         let telling = Telling { notices: Notices::to_log(), statuses: Statuses::new(None) };
         tokio::select! {
-            failed = following => return Ok(failed?),
-            () = reconcile(reconcilers, &index, telling, args.resync, &stop) => return Ok(()),
+            failed = manifests::follow(manifests, index.clone()) => Ok(failed?),
+            () = settings.follow(&index) => Ok(()),
+            () = reconcile(reconcilers, &index, telling, args.resync, &stop) => Ok(()),
         }
+    } else {
+        let client = connect().await?;
+        let index = SharedIndex::new(Index::expecting(watch::expected()));
+        tokio::select! {
+            () = settings.follow(&index) => {}
+            () = run_in_cluster(args, client, reconcilers, &index, &stop) => {}
+        }
+        Ok(())
     }
-    let client = connect().await?;
-    let index = SharedIndex::new(Index::expecting(watch::expected()));
+}
+
+async fn run_in_cluster(
+    args: &RunArgs,
+    client: Client,
+    reconcilers: Reconcilers,
+    index: &SharedIndex,
+    stop: &CancellationToken,
+) {
+    let identity = args.identity.clone().unwrap_or_else(host_name);
     // A replica that waits for the lease watches already, so that it can act at once when it leads.
     let watching = tokio::spawn(watch::cluster(client.clone(), index.clone()));
     let telling = Telling {
@@ -86,14 +108,13 @@ pub async fn run(args: &RunArgs, providers: Providers, stop: CancellationToken) 
         statuses: Statuses::new(Some(client.clone())),
     };
     if args.no_leader_election {
-        reconcile(reconcilers, &index, telling, args.resync, &stop).await;
+        reconcile(reconcilers, index, telling, args.resync, stop).await;
     } else {
         let namespace = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let mut election = Election::new(client, &namespace, &args.lease_name, &identity);
-        lead(&mut election, reconcilers, &index, telling, args.resync, &stop).await;
+        lead(&mut election, reconcilers, index, telling, args.resync, stop).await;
     }
     watching.abort();
-    Ok(())
 }
 
 /// Reconciles while this replica leads. A lost lease ends the process: what starts again begins as a follower,

@@ -1,14 +1,18 @@
-//! Exposures: which host ports of which pods may be reached, from where, and because of which intent.
+//! Exposures: which ports of which nodes may be reached, from where, and because of which intent.
 //!
 //! Pure: the index goes in, exposures and notices come out. Everything in the index is untrusted. What cannot be
-//! understood opens nothing, for that pod or intent alone, and is said on the object it concerns.
+//! understood opens nothing, for that pod or intent alone, and is said on the objects it concerns.
 
 mod annotation;
-mod guardrail;
+mod binder;
 mod host_port;
+mod hostname;
 mod list;
+mod node_port;
 mod rules;
 mod selected;
+mod service_lb;
+mod service_ports;
 mod source_ranges;
 mod voyager;
 mod workload;
@@ -18,86 +22,103 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_model::{PortRange, Protocol, RuleSet, Workload};
 use ipnet::IpNet;
 
+use crate::guardrails::{Guardrails, Opening};
 use crate::index::Index;
-use crate::notice::Notice;
-use crate::objects::{Node, ObjectRef, Pod};
+use crate::notice::{Notice, Verdict};
+use crate::objects::{Node, ObjectRef, Pod, Service};
 
+pub use binder::binding;
+pub(crate) use binder::pod_reference;
+use binder::{binding_on, node_reference, service_reference};
 use host_port::HostPort;
+pub(crate) use hostname::hostname;
 use rules::Sources;
+pub use rules::listed;
+pub(crate) use rules::port_ranges;
+pub(crate) use source_ranges::source_range;
 
 /// Defaults and guardrails, which only the administrator sets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The sources of an intent that names none
     pub default_source_ranges: Vec<IpNet>,
-    /// Ports that may be exposed although they are denied by default
-    pub allow_ports: Vec<PortRange>,
+    /// What no intent can exceed
+    pub guardrails: Guardrails,
+    /// Where k3s runs the pods of `ServiceLB`
+    pub service_lb_namespace: String,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let anywhere = ["0.0.0.0/0", "::/0"].map(|cidr| cidr.parse().expect("a constant CIDR"));
-        Self { default_source_ranges: anywhere.to_vec(), allow_ports: Vec::new() }
+        Self {
+            default_source_ranges: anywhere.to_vec(),
+            guardrails: Guardrails::default(),
+            service_lb_namespace: "kube-system".to_owned(),
+        }
     }
 }
 
-/// One pod's host ports × source ranges on one node, with the intent that asked for it.
+/// Ports × source ranges on one node, with what binds them and what asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exposure {
-    /// The pod
-    pub pod: ObjectRef,
-    /// The node it runs on
+    /// What binds the ports on the node: a pod, or a Service whose node ports every node serves
+    pub binder: ObjectRef,
+    /// The node
     pub node: ObjectRef,
     /// The machine behind the node, by the cloud's id
     pub provider_id: String,
-    /// What asked for it: the pod itself, or an Ingress
+    /// What asked for it: the pod itself, a Service, an Ingress, or a `HostPortExposure`
     pub intent: ObjectRef,
-    /// Whose pod it is
+    /// Whose ports they are
     pub workload: Workload,
-    /// The exposed host ports
+    /// The exposed ports
     pub ports: BTreeSet<(Protocol, u16)>,
     /// What is let in
     pub rules: RuleSet,
-    /// What sets this pod's group apart from others of the workload with the same ports
+    /// What sets this group apart from others of the workload with the same ports
     pub variant: String,
+    /// The hostname by which clients are to find it
+    pub hostname: Option<String>,
 }
 
 impl Exposure {
-    /// The exposed host ports as the fewest ranges.
+    /// The exposed ports as the fewest ranges.
     #[must_use]
     pub fn port_ranges(&self) -> BTreeSet<(Protocol, PortRange)> {
-        rules::port_ranges(&self.ports)
+        port_ranges(&self.ports)
     }
 }
 
 /// What the index asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// In order of namespace and name
+    /// Those of pods, and then those of Services, in order of namespace and name
     pub exposures: Vec<Exposure>,
     /// What is wrong, and with what
     pub problems: BTreeSet<Notice>,
 }
 
-/// The ports as a message or a table names them.
-#[must_use]
-pub fn listed(ports: &BTreeSet<(Protocol, PortRange)>) -> String {
-    rules::listed(ports)
-}
-
 /// Something is wrong; `object` is told.
 type Refusal = Box<Notice>;
 
+/// What is asked for is not understood, or not allowed.
 fn refusal(object: &ObjectRef, reason: &str, message: String) -> Refusal {
-    Box::new(Notice { object: object.clone(), reason: reason.to_owned(), message })
+    Box::new(Notice { object: object.clone(), verdict: Verdict::Refused, reason: reason.to_owned(), message })
 }
 
-/// What an intent asks of one pod: these host ports, each from these sources.
+/// What is asked for is fine, and the node stands against it.
+fn failure(object: &ObjectRef, reason: &str, message: String) -> Refusal {
+    Box::new(Notice { verdict: Verdict::Failed, ..*refusal(object, reason, message) })
+}
+
+/// What an intent asks for: these ports, each from these sources.
 struct Ask<'a> {
     intent: ObjectRef,
     workload: Workload,
     ports: Vec<(&'a HostPort, Sources)>,
     varies: Varies,
+    hostname: Option<String>,
 }
 
 /// What sets apart the rules of pods of one workload that bind the same ports; see [`crate::grouping`].
@@ -111,121 +132,178 @@ enum Varies {
 /// Finds everything that is asked for.
 #[must_use]
 pub fn exposures(index: &Index, settings: &Settings) -> Found {
-    let mut found = Found::default();
+    let mut search = Search { index, settings, found: Found::default() };
     for pod in index.pods() {
-        if let Err(refusal) = found.pod(index, settings, pod) {
-            found.problems.insert(*refusal);
-        }
+        search.pod(pod);
     }
-    found
+    for service in index.services() {
+        search.service(service);
+    }
+    search.found
 }
 
-/// All pods that bind host ports now, whether or not anything exposes them.
-#[must_use]
-pub fn binding(index: &Index) -> BTreeSet<ObjectRef> {
-    index.pods().filter(|pod| binding_on(pod).is_some()).map(pod_reference).collect()
+struct Search<'a> {
+    index: &'a Index,
+    settings: &'a Settings,
+    found: Found,
 }
 
-impl Found {
-    /// Adds what is asked of one pod: by itself or its Ingress, and by any number of objects that select it. What is
-    /// wrong with one of them does not concern the others.
-    fn pod(&mut self, index: &Index, settings: &Settings, pod: &Pod) -> Result<(), Refusal> {
-        let Some(node_name) = binding_on(pod) else { return Ok(()) };
-        let concerned = annotation::concerns(pod) || voyager::is_haproxy(pod);
+impl Search<'_> {
+    /// Adds what is asked of one pod: by itself, its Ingress or its Service, and by any number of objects that select
+    /// it. What is wrong with one of them does not concern the others.
+    fn pod(&mut self, pod: &Pod) {
+        let index = self.index;
+        let Some(node_name) = binding_on(pod) else { return };
+        let concerned =
+            annotation::concerns(pod) || voyager::is_haproxy(pod) || service_lb::is_service_lb(pod);
         let selecting = selected::selecting(index, pod, index.node(node_name));
         if !concerned && selecting.is_empty() {
-            return Ok(());
+            return;
         }
         let reference = pod_reference(pod);
-        let host_ports =
-            host_port::host_ports(pod).map_err(|error| refusal(&reference, "InvalidPort", error))?;
+        let host_ports = match host_port::host_ports(pod) {
+            Ok(host_ports) => host_ports,
+            Err(error) => return self.tell(&refusal(&reference, "InvalidPort", error), []),
+        };
         let mut asks = Vec::new();
         if concerned {
-            match ask(index, pod, &reference, &host_ports, &mut self.problems) {
-                Ok(ask) => asks.extend(ask),
-                Err(refusal) => _ = self.problems.insert(*refusal),
-            }
+            asks.push(self.own_ask(pod, &reference, &host_ports));
         }
         for selecting in selecting {
-            match selecting.and_then(|exposure| selected::ask(exposure, &reference, &host_ports)) {
-                Ok(ask) => asks.push(ask),
-                Err(refusal) => _ = self.problems.insert(*refusal),
-            }
+            let ask = selecting.and_then(|exposure| selected::ask(exposure, &reference, &host_ports));
+            asks.push(ask.map(Some));
         }
         for ask in asks {
-            match exposure(index, settings, &reference, node_name, ask, &mut self.problems) {
-                Ok(exposure) => self.exposures.extend(exposure),
-                Err(refusal) => _ = self.problems.insert(*refusal),
+            match ask {
+                Ok(ask) => ask.iter().for_each(|ask| self.open(&reference, node_name, ask)),
+                Err(refusal) => self.tell(&refusal, [&reference]),
             }
+        }
+    }
+
+    /// What the pod's own annotations ask for, or else the Ingress or the Service behind it.
+    fn own_ask<'a>(
+        &mut self,
+        pod: &Pod,
+        reference: &ObjectRef,
+        host_ports: &'a BTreeSet<HostPort>,
+    ) -> Result<Option<Ask<'a>>, Refusal> {
+        let known = [annotation::EXPOSE, annotation::SOURCE_RANGES, hostname::HOSTNAME];
+        annotation::all_known(&pod.metadata, &known, reference)?;
+        if annotation::exposes(pod) {
+            annotation::ask(pod, reference, host_ports)
+        } else if voyager::is_haproxy(pod) {
+            voyager::ask(self.index, pod, reference, host_ports, &mut self.found.problems)
+        } else if service_lb::is_service_lb(pod) {
+            service_lb::ask(self.index, self.settings, pod, reference, host_ports)
+        } else {
+            annotation::ask(pod, reference, host_ports)
+        }
+    }
+
+    /// Adds what a Service asks for on the nodes that serve its node ports.
+    fn service(&mut self, service: &Service) {
+        let reference = service_reference(service);
+        if let Err(refusal) = self.node_ports(service, &reference) {
+            self.tell(&refusal, [&reference]);
+        }
+    }
+
+    fn node_ports(&mut self, service: &Service, reference: &ObjectRef) -> Result<(), Refusal> {
+        let index = self.index;
+        node_port::understood(service, reference)?;
+        if !node_port::concerns(service) && !voyager::is_offshoot(service) {
+            return Ok(());
+        }
+        let node_ports =
+            node_port::node_ports(service).map_err(|error| refusal(reference, "InvalidPort", error))?;
+        let ask = if node_port::concerns(service) {
+            Some(node_port::ask(service, reference, &node_ports)?)
+        } else {
+            voyager::ask_node_ports(index, service, reference, &node_ports, &mut self.found.problems)?
+        };
+        let Some(ask) = ask else { return Ok(()) };
+        for (binder, node_name) in node_port::serving(index, service, reference) {
+            self.open(&binder, node_name, &ask);
         }
         Ok(())
     }
-}
 
-/// What one ask lets in, if a guardrail, the clouds' limits or the node do not stand against it.
-fn exposure(
-    index: &Index,
-    settings: &Settings,
-    pod: &ObjectRef,
-    node_name: &str,
-    ask: Ask<'_>,
-    problems: &mut BTreeSet<Notice>,
-) -> Result<Option<Exposure>, Refusal> {
-    let ports = ask.ports.iter().map(|(port, _)| (port.protocol, port.port)).collect();
-    guardrail::ports(&ports, &settings.allow_ports)
-        .map_err(|error| refusal(&ask.intent, "PortDenied", error))?;
-    let node = index.node(node_name).ok_or_else(|| {
-        let message = format!("node {node_name} is not known (yet); nothing is opened on it");
-        refusal(pod, "UnknownNode", message)
-    })?;
-    let families = source_ranges::families(node);
-    let defaults = source_ranges::of_families(&settings.default_source_ranges, &families);
-    let rules =
-        rules::rules(&ask.ports, &defaults).map_err(|error| refusal(&ask.intent, "TooManyRules", error))?;
-    problems.extend(unreachable(pod, &ports, &rules));
-    if rules.is_empty() {
-        return Ok(None);
+    /// Adds what an ask lets in on a node.
+    fn open(&mut self, binder: &ObjectRef, node_name: &str, ask: &Ask<'_>) {
+        match self.exposure(binder, node_name, ask) {
+            Ok(exposure) => self.found.exposures.extend(exposure),
+            Err(refusal) => self.tell(&refusal, [binder, &ask.intent]),
+        }
     }
-    let variant = match ask.varies {
-        Varies::PodByPod => rules.to_string(),
-        Varies::NodeByNode => rules::families_apart(&families, &ask.ports),
-    };
-    let (node, provider_id) = machine(node)?;
-    let Ask { intent, workload, .. } = ask;
-    Ok(Some(Exposure { pod: pod.clone(), node, provider_id, intent, workload, ports, rules, variant }))
-}
 
-/// The node on which the pod binds its ports. One that is being deleted binds them until it is gone.
-fn binding_on(pod: &Pod) -> Option<&str> {
-    let finished = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    pod.spec.node_name.as_deref().filter(|name| !name.is_empty() && !finished)
-}
+    /// What an ask lets in, if no guardrail, no limit of the clouds and not the node stands against it.
+    fn exposure(
+        &mut self,
+        binder: &ObjectRef,
+        node_name: &str,
+        ask: &Ask<'_>,
+    ) -> Result<Option<Exposure>, Refusal> {
+        let Self { index, settings, .. } = *self;
+        let node = index.node(node_name).ok_or_else(|| {
+            let message = format!("node {node_name} is not known (yet); nothing is opened on it");
+            failure(binder, "UnknownNode", message)
+        })?;
+        let families = source_ranges::families(node);
+        let defaults = source_ranges::of_families(&settings.default_source_ranges, &families);
+        let rules = rules::rules(&ask.ports, &defaults)
+            .map_err(|error| refusal(&ask.intent, "TooManyRules", error))?;
+        let ports = ask.ports.iter().map(|(port, _)| (port.protocol, port.port)).collect();
+        let opening = Opening {
+            namespace: &ask.intent.namespace,
+            known: index.namespace(&ask.intent.namespace),
+            ports: &ports,
+            rules: &rules,
+            hostname: ask.hostname.as_deref(),
+        };
+        settings.guardrails.check(&opening).map_err(|breach| {
+            refusal(&ask.intent, breach.reason, format!("{}; nothing of this is opened", breach.message))
+        })?;
+        if let Some(unreachable) = unreachable(binder, &ports, &rules) {
+            self.tell(&unreachable, [&ask.intent]);
+        }
+        if rules.is_empty() {
+            return Ok(None);
+        }
+        let variant = match ask.varies {
+            Varies::PodByPod => rules.to_string(),
+            Varies::NodeByNode => rules::families_apart(&families, &ask.ports),
+        };
+        let (node, provider_id) = machine(node)?;
+        Ok(Some(Exposure {
+            binder: binder.clone(),
+            node,
+            provider_id,
+            intent: ask.intent.clone(),
+            workload: ask.workload.clone(),
+            ports,
+            rules,
+            variant,
+            hostname: ask.hostname.clone(),
+        }))
+    }
 
-/// What the pod's own annotations ask for, or else the Ingress behind it.
-fn ask<'a>(
-    index: &Index,
-    pod: &Pod,
-    reference: &ObjectRef,
-    host_ports: &'a BTreeSet<HostPort>,
-    problems: &mut BTreeSet<Notice>,
-) -> Result<Option<Ask<'a>>, Refusal> {
-    let known = [annotation::EXPOSE, annotation::SOURCE_RANGES];
-    annotation::all_known(&pod.metadata, &known, reference)?;
-    if voyager::is_haproxy(pod) && !annotation::exposes(pod) {
-        voyager::ask(index, pod, reference, host_ports, problems)
-    } else {
-        annotation::ask(pod, reference, host_ports)
+    /// Tells the object that something is wrong with, and the others that it concerns.
+    fn tell<const N: usize>(&mut self, refusal: &Refusal, others: [&ObjectRef; N]) {
+        let others = others.into_iter().filter(|other| **other != refusal.object);
+        self.found.problems.extend(others.map(|other| refusal.to(other)));
+        self.found.problems.insert((**refusal).clone());
     }
 }
 
-fn unreachable(pod: &ObjectRef, ports: &BTreeSet<(Protocol, u16)>, rules: &RuleSet) -> Option<Notice> {
+fn unreachable(binder: &ObjectRef, ports: &BTreeSet<(Protocol, u16)>, rules: &RuleSet) -> Option<Refusal> {
     let ports = rules::unreachable(ports, rules);
     let message = format!(
-        "{} is not opened: its source ranges are all of another address family than the node, or than the hostIP of \
-         the port",
-        rules::listed(&ports)
+        "{} is not opened: its source ranges are all of another address family than the node, or than the address \
+         that the port is bound to",
+        listed(&ports)
     );
-    (!ports.is_empty()).then(|| *refusal(pod, "NoSources", message))
+    (!ports.is_empty()).then(|| failure(binder, "NoSources", message))
 }
 
 /// The node, and the cloud's id of the machine behind it.
@@ -236,32 +314,8 @@ fn machine(node: &Node) -> Result<(ObjectRef, String), Refusal> {
         _ => {
             let message = "has no spec.providerID, so its machine is not known; run the cloud controller manager, or \
                            set --provider-id on the kubelet";
-            Err(refusal(&reference, "NoProviderId", message.to_owned()))
+            Err(failure(&reference, "NoProviderId", message.to_owned()))
         }
-    }
-}
-
-/// The pod, as messages and Events name it.
-pub(crate) fn pod_reference(pod: &Pod) -> ObjectRef {
-    let metadata = &pod.metadata;
-    ObjectRef {
-        api_version: "v1".into(),
-        kind: "Pod".into(),
-        namespace: metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
-        name: metadata.name.clone().unwrap_or_default(),
-        uid: metadata.uid.clone().unwrap_or_default(),
-    }
-}
-
-fn node_reference(node: &Node) -> ObjectRef {
-    let name = node.metadata.name.clone().unwrap_or_default();
-    // The kubelet gives its Events the node's name as UID, and `kubectl describe node` looks for that.
-    ObjectRef {
-        api_version: "v1".into(),
-        kind: "Node".into(),
-        namespace: String::new(),
-        uid: name.clone(),
-        name,
     }
 }
 

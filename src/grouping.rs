@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_model::{Completeness, Desired, FirewallGroup, GroupKey, InstanceId, RuleSet};
 
 use crate::exposures::Exposure;
-use crate::notice::Notice;
+use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
 
 /// Groups, and the Kubernetes objects behind them.
@@ -18,10 +18,10 @@ use crate::objects::ObjectRef;
 pub struct Grouped {
     /// What the provider compiles
     pub desired: Desired,
-    /// The intents and pods behind each group
+    /// The intents and binders behind each group
     pub objects: BTreeMap<GroupKey, BTreeSet<ObjectRef>>,
-    /// The pods behind each membership
-    pub pods: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
+    /// What binds the ports behind each membership
+    pub binders: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
     /// The node of each member
     pub nodes: BTreeMap<InstanceId, ObjectRef>,
     /// Nodes whose machine is not known
@@ -29,7 +29,7 @@ pub struct Grouped {
 }
 
 impl Grouped {
-    /// The intents and pods behind groups, by the text that names a group in the cloud.
+    /// The intents and binders behind groups, by the text that names a group in the cloud.
     #[must_use]
     pub fn objects_by_label(&self) -> BTreeMap<String, &BTreeSet<ObjectRef>> {
         self.objects.iter().map(|(key, objects)| (key.to_string(), objects)).collect()
@@ -48,8 +48,9 @@ pub fn grouped(
     completeness: Completeness,
 ) -> Grouped {
     let desired = Desired { groups: BTreeMap::new(), completeness };
-    let (objects, pods) = (BTreeMap::new(), BTreeMap::new());
-    let mut grouped = Grouped { desired, objects, pods, nodes: BTreeMap::new(), problems: BTreeSet::new() };
+    let (objects, binders) = (BTreeMap::new(), BTreeMap::new());
+    let mut grouped =
+        Grouped { desired, objects, binders, nodes: BTreeMap::new(), problems: BTreeSet::new() };
     for exposure in exposures {
         match instance(&exposure.provider_id) {
             Some(Ok(instance)) => grouped.add(exposure, instance),
@@ -72,9 +73,9 @@ impl Grouped {
             variant: exposure.variant.clone(),
         };
         let objects = self.objects.entry(key.clone()).or_default();
-        objects.extend([exposure.intent.clone(), exposure.pod.clone()]);
+        objects.extend([exposure.intent.clone(), exposure.binder.clone()]);
         self.nodes.insert(instance.clone(), exposure.node.clone());
-        self.pods.entry((key.clone(), instance.clone())).or_default().insert(exposure.pod.clone());
+        self.binders.entry((key.clone(), instance.clone())).or_default().insert(exposure.binder.clone());
         let group = self.desired.groups.entry(key);
         let group =
             group.or_insert_with(|| FirewallGroup { rules: RuleSet::default(), members: BTreeSet::new() });
@@ -82,9 +83,12 @@ impl Grouped {
         group.members.insert(instance);
     }
 
+    /// Tells the node, and whatever wanted a port opened on it.
     fn tell(&mut self, exposure: &Exposure, message: String) {
         let (object, reason) = (exposure.node.clone(), "UnsupportedNode".to_owned());
-        self.problems.insert(Notice { object, reason, message });
+        let notice = Notice { object, verdict: Verdict::Failed, reason, message };
+        self.problems.extend([&exposure.binder, &exposure.intent].map(|other| notice.to(other)));
+        self.problems.insert(notice);
     }
 }
 
@@ -107,7 +111,7 @@ mod tests {
             uid: String::new(),
         };
         Exposure {
-            pod: object("Pod", &format!("{workload}-{node}")),
+            binder: object("Pod", &format!("{workload}-{node}")),
             node: object("Node", node),
             provider_id: format!("memory://{node}"),
             intent: object("Pod", workload),
@@ -119,6 +123,7 @@ mod tests {
             ports: BTreeSet::from([(Protocol::Tcp, port)]),
             rules: RuleSet::from_iter([rule(&format!("tcp/{port} {source}"))]),
             variant: variant.to_owned(),
+            hostname: None,
         }
     }
 
@@ -146,8 +151,11 @@ mod tests {
         exposure.provider_id = "openstack:///x".to_owned();
         let unclaimed = grouped(&[exposure.clone()], known, |id| Some(id.to_owned()), Completeness::Complete);
         assert!(unclaimed.desired.groups.is_empty());
-        let problem = unclaimed.problems.first().expect("a problem");
-        assert!(problem.message.contains("openstack") && problem.object.kind == "Node", "{problem:?}");
+        let told = |kind: &str| {
+            let mut told = unclaimed.problems.iter();
+            told.any(|notice| notice.object.kind == kind && notice.message.contains("openstack"))
+        };
+        assert!(told("Node") && told("Pod"), "{:?}", unclaimed.problems);
         let claimed = grouped(&[exposure], known, |_| None, Completeness::Complete);
         assert!(claimed.desired.groups.is_empty() && claimed.problems.is_empty());
     }

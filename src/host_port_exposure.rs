@@ -54,6 +54,14 @@ pub struct HostPortExposureSpec {
     /// Only on nodes with these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<LabelSelector>,
+    /// The hostname by which clients are to find the pods: external-dns publishes the addresses of the nodes where the
+    /// ports are open and a pod is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 253),
+        regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$")
+    )]
+    pub hostname: Option<String>,
 }
 
 impl HostPortExposure {
@@ -225,6 +233,6 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crd.yaml");
         let deployed = std::fs::read_to_string(path).expect("deploy/crd.yaml");
         let defined = super::definition().expect("YAML");
-        assert_eq!(deployed, defined, "write it anew with `hostport-firewall crd > deploy/crd.yaml`");
+        assert!(deployed == defined, "write it anew with `hostport-firewall crd > deploy/crd.yaml`");
     }
 }

@@ -1,16 +1,17 @@
 //! The index: what is known of the cluster, fed by `apply`, `delete` and `reset` per watched kind, and whether
 //! it is complete.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use firewall_model::Completeness;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::host_port_exposure::HostPortExposure;
-use crate::objects::{DOMAIN, Ingress, Node, Pod};
+use crate::objects::{DOMAIN, EndpointSlice, Ingress, Namespace, Node, Pod, Service};
 use crate::readiness;
 
-/// Namespace and name of an object; the namespace is empty for nodes.
+/// Namespace and name of an object; the namespace is empty for what has none.
 pub type Name = (String, String);
 
 /// An object of a watched kind.
@@ -20,6 +21,12 @@ pub enum Object {
     Pod(Pod),
     /// A node
     Node(Node),
+    /// A namespace
+    Namespace(Namespace),
+    /// A Service
+    Service(Service),
+    /// A part of the endpoints of a Service
+    EndpointSlice(EndpointSlice),
     /// An Ingress, with its `api_version` filled in
     Ingress(Ingress),
     /// A `HostPortExposure`
@@ -33,10 +40,22 @@ pub enum Watch {
     Pods,
     /// All nodes
     Nodes,
+    /// All namespaces
+    Namespaces,
+    /// All Services
+    Services,
+    /// All `EndpointSlice`s
+    EndpointSlices,
     /// Ingresses of one API group
     Ingresses(String),
     /// All `HostPortExposure`s
     HostPortExposures,
+}
+
+impl Watch {
+    /// What every cluster serves.
+    pub const ALWAYS: [Self; 5] =
+        [Self::Pods, Self::Nodes, Self::Namespaces, Self::Services, Self::EndpointSlices];
 }
 
 impl std::fmt::Display for Watch {
@@ -44,6 +63,9 @@ impl std::fmt::Display for Watch {
         match self {
             Self::Pods => f.write_str("pods"),
             Self::Nodes => f.write_str("nodes"),
+            Self::Namespaces => f.write_str("namespaces"),
+            Self::Services => f.write_str("services"),
+            Self::EndpointSlices => f.write_str("endpointslices.discovery.k8s.io"),
             Self::Ingresses(group) => write!(f, "ingresses.{group}"),
             Self::HostPortExposures => f.write_str("hostportexposures.hostport-firewall.dev"),
         }
@@ -53,11 +75,8 @@ impl std::fmt::Display for Watch {
 /// What is known of the cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Index {
-    pods: BTreeMap<Name, Pod>,
-    nodes: BTreeMap<String, Node>,
-    /// By API group: `networking.k8s.io` and `voyager.appscode.com` can hold Ingresses of the same name.
-    ingresses: BTreeMap<String, BTreeMap<Name, Ingress>>,
-    host_port_exposures: BTreeMap<Name, HostPortExposure>,
+    /// By watch, because `networking.k8s.io` and `voyager.appscode.com` can hold Ingresses of the same name.
+    objects: BTreeMap<Watch, BTreeMap<Name, Object>>,
     /// Per expected watch: `None` once it has been listed since its last break, else what is missing.
     gaps: BTreeMap<Watch, Option<String>>,
 }
@@ -82,74 +101,46 @@ impl Index {
     /// A kind is no longer served: its objects are gone. Returns whether anything changed.
     pub fn forget(&mut self, watch: &Watch) -> bool {
         let known = self.gaps.remove(watch).is_some();
-        self.clear(watch) || known
+        self.objects.remove(watch).is_some_and(|objects| !objects.is_empty()) || known
     }
 
     /// Replaces everything of a kind by a complete list. Returns whether anything changed.
     pub fn reset(&mut self, watch: Watch, objects: Vec<Object>) -> bool {
         let was_complete = self.gaps.get(&watch) == Some(&None);
-        let mut fresh = Self::default();
-        for object in objects {
-            fresh.apply(&watch, object);
-        }
-        let same = self.same(&watch, &fresh);
-        if !same {
-            self.clear(&watch);
-            self.take(&watch, fresh);
-        }
-        let changed = !same || !was_complete;
+        let objects = objects.into_iter().filter(Object::matters).map(Object::without_noise);
+        let fresh: BTreeMap<Name, Object> = objects.map(|object| (object.name(), object)).collect();
+        let same = self.objects.get(&watch).map_or(fresh.is_empty(), |known| *known == fresh);
+        self.objects.insert(watch.clone(), fresh);
         self.gaps.insert(watch, None);
-        changed
+        !same || !was_complete
     }
 
     /// Adds or changes one object. Returns whether anything that matters changed.
     pub fn apply(&mut self, watch: &Watch, object: Object) -> bool {
-        match (watch, object) {
-            (Watch::Pods, Object::Pod(pod)) if !matters(&pod) => {
-                self.pods.remove(&name(&pod.metadata)).is_some()
-            }
-            (Watch::Pods, Object::Pod(mut pod)) => {
-                // It changes with every status update; keeping it would make each of them look like a change.
-                pod.metadata.resource_version = None;
-                put(&mut self.pods, name(&pod.metadata), pod)
-            }
-            (Watch::Nodes, Object::Node(mut node)) => {
-                node.metadata.resource_version = None;
-                put(&mut self.nodes, name(&node.metadata).1, node)
-            }
-            (Watch::Ingresses(group), Object::Ingress(mut ingress)) => {
-                ingress.metadata.resource_version = None;
-                let ingresses = self.ingresses.entry(group.clone()).or_default();
-                put(ingresses, name(&ingress.metadata), ingress)
-            }
-            (Watch::HostPortExposures, Object::HostPortExposure(mut exposure)) => {
-                exposure.metadata.resource_version = None;
-                exposure.metadata.managed_fields = None;
-                // A status is ours: its coming back is no news.
-                let asks =
-                    |exposure: &HostPortExposure| HostPortExposure { status: None, ..exposure.clone() };
-                let asked = asks(&exposure);
-                let old = self.host_port_exposures.insert(name(&exposure.metadata), *exposure);
-                old.is_none_or(|old| asks(&old) != asked)
-            }
-            _ => false,
+        if !object.matters() {
+            return self.delete(watch, &object);
         }
+        let object = object.without_noise();
+        let concerns = self.concerns(&object);
+        let objects = self.objects.entry(watch.clone()).or_default();
+        let name = object.name();
+        let news = objects.get(&name).is_none_or(|known| known.asks() != object.asks());
+        objects.insert(name, object);
+        news && concerns
     }
 
     /// Removes one object. Returns whether it was there.
     pub fn delete(&mut self, watch: &Watch, object: &Object) -> bool {
-        match (watch, object) {
-            (Watch::Pods, Object::Pod(pod)) => self.pods.remove(&name(&pod.metadata)).is_some(),
-            (Watch::Nodes, Object::Node(node)) => self.nodes.remove(&name(&node.metadata).1).is_some(),
-            (Watch::Ingresses(group), Object::Ingress(ingress)) => self
-                .ingresses
-                .get_mut(group)
-                .is_some_and(|ingresses| ingresses.remove(&name(&ingress.metadata)).is_some()),
-            (Watch::HostPortExposures, Object::HostPortExposure(exposure)) => {
-                self.host_port_exposures.remove(&name(&exposure.metadata)).is_some()
-            }
-            _ => false,
-        }
+        let removed = self.objects.get_mut(watch).and_then(|objects| objects.remove(&object.name()));
+        removed.is_some_and(|object| self.concerns(&object))
+    }
+
+    /// Endpoints come and go with every pod of the cluster; those of most Services decide about nothing here.
+    fn concerns(&self, object: &Object) -> bool {
+        let Object::EndpointSlice(slice) = object else { return true };
+        let (namespace, _) = object.name();
+        let service = slice.service().and_then(|name| self.service(&namespace, name));
+        service.is_some_and(Service::is_local)
     }
 
     /// A watch broke: what it brought stays, but is no longer known to be all. Returns whether that is new.
@@ -183,105 +174,182 @@ impl Index {
 
     /// The pods that matter, by namespace and name.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
-        self.pods.values()
+        self.all(&Watch::Pods)
+            .filter_map(|object| if let Object::Pod(pod) = object { Some(pod) } else { None })
     }
 
     /// A pod by namespace and name.
     #[must_use]
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
-        self.pods.get(&(namespace.to_owned(), name.to_owned()))
+        match self.object(&Watch::Pods, namespace, name)? {
+            Object::Pod(pod) => Some(pod),
+            _ => None,
+        }
     }
 
-    /// All `HostPortExposure`s.
-    pub fn all_host_port_exposures(&self) -> impl Iterator<Item = &HostPortExposure> {
-        self.host_port_exposures.values()
+    /// All nodes, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.all(&Watch::Nodes)
+            .filter_map(|object| if let Object::Node(node) = object { Some(node) } else { None })
     }
 
     /// A node by name.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.get(name)
+        match self.object(&Watch::Nodes, "", name)? {
+            Object::Node(node) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// A namespace by name.
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Option<&Namespace> {
+        match self.object(&Watch::Namespaces, "", name)? {
+            Object::Namespace(namespace) => Some(namespace),
+            _ => None,
+        }
+    }
+
+    /// The Services that matter, by namespace and name.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.all(&Watch::Services)
+            .filter_map(|object| if let Object::Service(service) = object { Some(service) } else { None })
+    }
+
+    /// A Service by namespace and name.
+    #[must_use]
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
+        match self.object(&Watch::Services, namespace, name)? {
+            Object::Service(service) => Some(service),
+            _ => None,
+        }
+    }
+
+    /// The parts of the endpoints of a Service.
+    pub fn endpoint_slices(&self, namespace: &str, service: &str) -> impl Iterator<Item = &EndpointSlice> {
+        self.of_namespace(&Watch::EndpointSlices, namespace).filter_map(move |object| match object {
+            Object::EndpointSlice(slice) if slice.service() == Some(service) => Some(slice),
+            _ => None,
+        })
     }
 
     /// The Ingresses of that namespace and name, with their API groups.
     pub fn ingresses(&self, namespace: &str, name: &str) -> impl Iterator<Item = (&str, &Ingress)> {
         let name = (namespace.to_owned(), name.to_owned());
-        self.ingresses.iter().filter_map(move |(group, all)| Some((group.as_str(), all.get(&name)?)))
+        self.objects.iter().filter_map(move |(watch, objects)| match (watch, objects.get(&name)) {
+            (Watch::Ingresses(group), Some(Object::Ingress(ingress))) => Some((group.as_str(), ingress)),
+            _ => None,
+        })
+    }
+
+    /// All `HostPortExposure`s.
+    pub fn all_host_port_exposures(&self) -> impl Iterator<Item = &HostPortExposure> {
+        self.all(&Watch::HostPortExposures).filter_map(Object::as_host_port_exposure)
     }
 
     /// The `HostPortExposure`s of a namespace.
     pub fn host_port_exposures(&self, namespace: &str) -> impl Iterator<Item = &HostPortExposure> {
-        let all = self.host_port_exposures.range((namespace.to_owned(), String::new())..);
-        all.take_while(move |((own, _), _)| own == namespace).map(|(_, exposure)| exposure)
+        self.of_namespace(&Watch::HostPortExposures, namespace).filter_map(Object::as_host_port_exposure)
     }
 
-    fn clear(&mut self, watch: &Watch) -> bool {
-        let count = self.count(watch);
-        match watch {
-            Watch::Pods => self.pods.clear(),
-            Watch::Nodes => self.nodes.clear(),
-            Watch::Ingresses(group) => _ = self.ingresses.remove(group),
-            Watch::HostPortExposures => self.host_port_exposures.clear(),
+    fn all(&self, watch: &Watch) -> impl Iterator<Item = &Object> {
+        self.objects.get(watch).into_iter().flat_map(BTreeMap::values)
+    }
+
+    fn of_namespace(&self, watch: &Watch, namespace: &str) -> impl Iterator<Item = &Object> {
+        let all = self.objects.get(watch).into_iter();
+        let from = all.flat_map(move |objects| objects.range((namespace.to_owned(), String::new())..));
+        from.take_while(move |((own, _), _)| own == namespace).map(|(_, object)| object)
+    }
+
+    fn object(&self, watch: &Watch, namespace: &str, name: &str) -> Option<&Object> {
+        self.objects.get(watch)?.get(&(namespace.to_owned(), name.to_owned()))
+    }
+}
+
+impl Object {
+    fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Pod(pod) => &pod.metadata,
+            Self::Node(node) => &node.metadata,
+            Self::Namespace(namespace) => &namespace.metadata,
+            Self::Service(service) => &service.metadata,
+            Self::EndpointSlice(slice) => &slice.metadata,
+            Self::Ingress(ingress) => &ingress.metadata,
+            Self::HostPortExposure(exposure) => &exposure.metadata,
         }
-        count > 0
     }
 
-    fn count(&self, watch: &Watch) -> usize {
-        match watch {
-            Watch::Pods => self.pods.len(),
-            Watch::Nodes => self.nodes.len(),
-            Watch::Ingresses(group) => self.ingresses.get(group).map_or(0, BTreeMap::len),
-            Watch::HostPortExposures => self.host_port_exposures.len(),
-        }
+    fn name(&self) -> Name {
+        let metadata = self.metadata();
+        let namespace = match self {
+            Self::Node(_) | Self::Namespace(_) => String::new(),
+            // The API server sets a namespace on everything that has one; a manifest may leave it out.
+            _ => metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+        };
+        (namespace, metadata.name.clone().unwrap_or_default())
     }
 
-    fn same(&self, watch: &Watch, other: &Self) -> bool {
-        match watch {
-            Watch::Pods => self.pods == other.pods,
-            Watch::Nodes => self.nodes == other.nodes,
-            Watch::Ingresses(group) => {
-                let empty = BTreeMap::new();
-                self.ingresses.get(group).unwrap_or(&empty) == other.ingresses.get(group).unwrap_or(&empty)
+    /// Without what changes with every status update: keeping it would make each of them look like a change.
+    fn without_noise(mut self) -> Self {
+        match &mut self {
+            Self::Pod(pod) => pod.metadata.resource_version = None,
+            Self::Node(node) => node.metadata.resource_version = None,
+            Self::Namespace(namespace) => namespace.metadata.resource_version = None,
+            Self::Service(service) => service.metadata.resource_version = None,
+            Self::EndpointSlice(slice) => slice.metadata.resource_version = None,
+            Self::Ingress(ingress) => ingress.metadata.resource_version = None,
+            Self::HostPortExposure(exposure) => {
+                exposure.metadata.resource_version = None;
+                exposure.metadata.managed_fields = None;
             }
-            Watch::HostPortExposures => self.host_port_exposures == other.host_port_exposures,
+        }
+        self
+    }
+
+    /// The object without what we write ourselves: its coming back is no news.
+    fn asks(&self) -> Cow<'_, Self> {
+        match self {
+            Self::HostPortExposure(exposure) => {
+                let asked = HostPortExposure { status: None, ..(**exposure).clone() };
+                Cow::Owned(Self::HostPortExposure(Box::new(asked)))
+            }
+            other => Cow::Borrowed(other),
         }
     }
 
-    fn take(&mut self, watch: &Watch, mut other: Self) {
-        match watch {
-            Watch::Pods => self.pods = other.pods,
-            Watch::Nodes => self.nodes = other.nodes,
-            Watch::Ingresses(group) => {
-                self.ingresses.insert(group.clone(), other.ingresses.remove(group).unwrap_or_default());
-            }
-            Watch::HostPortExposures => self.host_port_exposures = other.host_port_exposures,
+    /// Whether it can ever decide about anything. What cannot is dropped at the door: most pods of a cluster have no
+    /// host port, and most Services no node port.
+    fn matters(&self) -> bool {
+        match self {
+            Self::Pod(pod) => pod_matters(pod),
+            Self::Service(service) => service.has_node_ports() || asks(&service.metadata),
+            _ => true,
+        }
+    }
+
+    fn as_host_port_exposure(&self) -> Option<&HostPortExposure> {
+        match self {
+            Self::HostPortExposure(exposure) => Some(exposure),
+            _ => None,
         }
     }
 }
 
-/// Whether a pod can ever be exposed, or says that it wants to be. All others are dropped here: most pods of a
-/// cluster have no host port.
-fn matters(pod: &Pod) -> bool {
+/// Whether a pod can ever be exposed, or says that it wants to be.
+fn pod_matters(pod: &Pod) -> bool {
     let containers = || pod.spec.containers.iter().chain(&pod.spec.init_containers);
     let ports = || containers().flat_map(|container| &container.ports);
-    let asks =
-        |annotations: &BTreeMap<String, String>| annotations.keys().any(|name| name.starts_with(DOMAIN));
     ports().any(|port| port.host_port.is_some_and(|port| port != 0))
         || pod.spec.host_network && ports().next().is_some()
-        || pod.metadata.annotations.as_ref().is_some_and(asks)
+        || asks(&pod.metadata)
         || readiness::declares(pod)
 }
 
-fn name(metadata: &ObjectMeta) -> Name {
-    // The API server sets a namespace on everything that has one; a manifest may leave it out.
-    let namespace = metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    (namespace, metadata.name.clone().unwrap_or_default())
-}
-
-fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
-    let changed = map.get(&key) != Some(&value);
-    map.insert(key, value);
-    changed
+/// Whether it carries any of our annotations.
+fn asks(metadata: &ObjectMeta) -> bool {
+    metadata.annotations.iter().flatten().any(|(name, _)| name.starts_with(DOMAIN))
 }
 
 #[cfg(test)]

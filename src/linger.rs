@@ -9,8 +9,8 @@ use firewall_model::{Desired, FirewallGroup, GroupKey, InstanceId};
 
 use crate::objects::ObjectRef;
 
-/// The pods behind each membership.
-type Pods = BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>;
+/// What binds the ports behind each membership.
+type Binders = BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>;
 
 /// What was wanted a moment ago. Losing it (a restart) closes a little earlier, never later.
 #[derive(Debug)]
@@ -18,8 +18,8 @@ pub struct Linger {
     duration: Duration,
     /// Groups of the last call, with what lingered in them
     last: BTreeMap<GroupKey, FirewallGroup>,
-    /// The pods behind their memberships, when they were last there
-    pods: Pods,
+    /// What bound their ports, when it was last there
+    binders: Binders,
     /// When each membership that is gone has to go
     leaving: BTreeMap<(GroupKey, InstanceId), Duration>,
 }
@@ -28,7 +28,7 @@ impl Linger {
     /// Lets memberships linger for `duration`; zero lets none.
     #[must_use]
     pub const fn new(duration: Duration) -> Self {
-        Self { duration, last: BTreeMap::new(), pods: Pods::new(), leaving: BTreeMap::new() }
+        Self { duration, last: BTreeMap::new(), binders: Binders::new(), leaving: BTreeMap::new() }
     }
 
     /// Adds to `desired` the memberships that have gone less than the duration ago. Also returns how long it is
@@ -38,12 +38,12 @@ impl Linger {
     /// partial nothing goes, however long ago it was last seen: nothing could be closed on it anyway, and what
     /// stays open must stay in what is planned with.
     ///
-    /// `pods` are those behind the desired memberships; `binding` are all that bind host ports now, whether or not
+    /// `binders` are those behind the desired memberships; `binding` is all that binds ports of nodes now, whether or not
     /// anything exposes them.
     pub fn extend(
         &mut self,
         mut desired: Desired,
-        pods: &Pods,
+        binders: &Binders,
         binding: &BTreeSet<ObjectRef>,
         now: Duration,
     ) -> (Desired, Option<Duration>) {
@@ -59,7 +59,7 @@ impl Linger {
                     continue;
                 }
                 let id = (key.clone(), member.clone());
-                if self.pods.get(&id).is_some_and(|pods| !pods.is_disjoint(binding)) {
+                if self.binders.get(&id).is_some_and(|binders| !binders.is_disjoint(binding)) {
                     continue;
                 }
                 let until = self.leaving.get(&id).copied().unwrap_or(now + self.duration);
@@ -77,8 +77,8 @@ impl Linger {
         let next =
             leaving.values().filter(|until| **until > now).min().map(|until| until.saturating_sub(now));
         self.last.clone_from(&desired.groups);
-        self.pods.retain(|id, _| leaving.contains_key(id));
-        self.pods.extend(pods.iter().map(|(id, pods)| (id.clone(), pods.clone())));
+        self.binders.retain(|id, _| leaving.contains_key(id));
+        self.binders.extend(binders.iter().map(|(id, binders)| (id.clone(), binders.clone())));
         self.leaving = leaving;
         (desired, next)
     }
@@ -99,7 +99,7 @@ mod tests {
 
     /// Extends where the pods behind what is gone are gone too.
     fn extend(linger: &mut Linger, desired: Desired, now: Duration) -> (Desired, Option<Duration>) {
-        linger.extend(desired, &Pods::new(), &BTreeSet::new(), now)
+        linger.extend(desired, &Binders::new(), &BTreeSet::new(), now)
     }
 
     #[test]
@@ -113,11 +113,11 @@ mod tests {
             name: "web".into(),
             uid: "1".into(),
         };
-        let pods = Pods::from([((key.clone(), id.clone()), BTreeSet::from([pod.clone()]))]);
+        let pods = Binders::from([((key.clone(), id.clone()), BTreeSet::from([pod.clone()]))]);
         for (binding, lingers) in [(BTreeSet::from([pod]), false), (BTreeSet::new(), true)] {
             let mut linger = Linger::new(LINGER);
             linger.extend(desired([(key.clone(), web.clone())]), &pods, &binding, at(0));
-            let (extended, _) = linger.extend(Desired::nothing(), &Pods::new(), &binding, at(1));
+            let (extended, _) = linger.extend(Desired::nothing(), &Binders::new(), &binding, at(1));
             assert_eq!(!extended.groups.is_empty(), lingers);
         }
     }

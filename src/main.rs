@@ -66,7 +66,7 @@ async fn plan(args: PlanArgs) -> Result<ExitCode, AnyError> {
     log_to_stderr("warn", LogFormat::Text);
     let index = controller::read_once(args.manifests()).await?;
     let providers = Providers::connect(args.providers()).await?;
-    print(&providers.plan(&index, &args.options()).await?, args.output)
+    print(&providers.plan(&index, &args.options()?).await?, args.output)
 }
 
 async fn clean(args: CleanupArgs) -> Result<ExitCode, AnyError> {

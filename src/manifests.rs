@@ -3,22 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher};
 use serde_json::Value;
 use thiserror::Error;
-use tokio::sync::mpsc;
 
+use crate::files::Changes;
 use crate::host_port_exposure::GROUP;
 use crate::index::{Index, Object, Watch};
 use crate::watch::SharedIndex;
 
 /// The groups whose Ingresses are read from manifests, always all of them: a file set is complete as it is.
 const INGRESS_GROUPS: [&str; 3] = ["networking.k8s.io", "voyager.appscode.com", "extensions"];
-
-/// How long files must have been quiet before they are read again: editors write in several steps.
-const QUIET: Duration = Duration::from_millis(200);
 
 /// Where manifests come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +77,8 @@ pub enum ManifestError {
 /// If anything cannot be read; see [`ManifestError`].
 pub fn read(manifests: &Manifests) -> Result<Index, ManifestError> {
     let mut objects: BTreeMap<Watch, Vec<Object>> = BTreeMap::new();
-    let watches = [Watch::Pods, Watch::Nodes, Watch::HostPortExposures];
-    let watches = watches.into_iter().chain(INGRESS_GROUPS.map(|group| Watch::Ingresses(group.to_owned())));
+    let watches = Watch::ALWAYS.into_iter().chain([Watch::HostPortExposures]);
+    let watches = watches.chain(INGRESS_GROUPS.map(|group| Watch::Ingresses(group.to_owned())));
     for watch in watches {
         objects.insert(watch, Vec::new());
     }
@@ -109,19 +104,9 @@ pub async fn follow(manifests: &Manifests, index: SharedIndex) -> Result<(), Man
         path: path.display().to_string(),
         message: error.to_string(),
     };
-    let (sender, mut changes) = mpsc::channel(1);
-    let mut watcher = notify::recommended_watcher(move |_| {
-        // A full channel already says that something changed.
-        _ = sender.try_send(());
-    })
-    .map_err(watch_error)?;
-    // An editor replaces a file by renaming: only the folder sees that.
-    let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(Path::new(".")) };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    watcher.watch(folder, RecursiveMode::NonRecursive).map_err(watch_error)?;
-    while changes.recv().await.is_some() {
-        tokio::time::sleep(QUIET).await;
-        while changes.try_recv().is_ok() {}
+    let mut changes = Changes::of(path).map_err(watch_error)?;
+    loop {
+        changes.next().await;
         match read(manifests) {
             Ok(fresh) => index.update(|index| index.replace(fresh)),
             Err(error) => {
@@ -130,7 +115,6 @@ pub async fn follow(manifests: &Manifests, index: SharedIndex) -> Result<(), Man
             }
         }
     }
-    Ok(())
 }
 
 fn texts(manifests: &Manifests) -> Result<Vec<(String, String)>, ManifestError> {
@@ -180,25 +164,29 @@ fn collect(
     let text = |field: &str| document.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (kind, api_version) = (text("kind"), text("apiVersion"));
     let group = api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
-    match kind.as_str() {
-        "Pod" if group.is_empty() => {
-            let pod = parse(path, &kind, document).map(Object::Pod)?;
-            objects.entry(Watch::Pods).or_default().push(pod);
+    // Ingresses of a group that Voyager does not read are none of ours.
+    let mut add = |watch: Watch, object: Object| {
+        if let Some(known) = objects.get_mut(&watch) {
+            known.push(object);
         }
-        "Node" if group.is_empty() => {
-            let node = parse(path, &kind, document).map(Object::Node)?;
-            objects.entry(Watch::Nodes).or_default().push(node);
+    };
+    match kind.as_str() {
+        "Pod" if group.is_empty() => add(Watch::Pods, parse(path, &kind, document).map(Object::Pod)?),
+        "Node" if group.is_empty() => add(Watch::Nodes, parse(path, &kind, document).map(Object::Node)?),
+        "Namespace" if group.is_empty() => {
+            add(Watch::Namespaces, parse(path, &kind, document).map(Object::Namespace)?);
+        }
+        "Service" if group.is_empty() => {
+            add(Watch::Services, parse(path, &kind, document).map(Object::Service)?);
+        }
+        "EndpointSlice" if group == "discovery.k8s.io" => {
+            add(Watch::EndpointSlices, parse(path, &kind, document).map(Object::EndpointSlice)?);
         }
         "HostPortExposure" if group == GROUP => {
-            let exposure = parse(path, &kind, document).map(Box::new).map(Object::HostPortExposure)?;
-            objects.entry(Watch::HostPortExposures).or_default().push(exposure);
+            let exposure = parse(path, &kind, document).map(Box::new);
+            add(Watch::HostPortExposures, exposure.map(Object::HostPortExposure)?);
         }
-        "Ingress" => {
-            let ingress = parse(path, &kind, document).map(Object::Ingress)?;
-            if let Some(known) = objects.get_mut(&Watch::Ingresses(group)) {
-                known.push(ingress);
-            }
-        }
+        "Ingress" => add(Watch::Ingresses(group), parse(path, &kind, document).map(Object::Ingress)?),
         _ if kind.ends_with("List") => {
             if let Value::Object(mut list) = document
                 && let Some(Value::Array(items)) = list.remove("items")

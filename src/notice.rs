@@ -1,6 +1,7 @@
 //! Notices: what somebody must know about an object, as a log line and a Kubernetes Event, said once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -14,18 +15,57 @@ use crate::objects::ObjectRef;
 /// Events carry at most 1,024 bytes of text; what is longer is refused by the API server.
 const LONGEST_NOTE: usize = 1024;
 
+/// More than this many Events are not written at once: each costs the API server a write, and a `DaemonSet` can open on
+/// thousands of nodes. The log has all.
+const MOST: usize = 100;
+
 /// How a text that is too long for an Event ends.
 const CUT: &str = "… (cut; in full in the controller's log)";
 
-/// Something wrong with one object.
+/// What somebody must know about one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Notice {
     /// The object it concerns
     pub object: ObjectRef,
-    /// One word in `CamelCase`
+    /// What has become of what is asked for
+    pub verdict: Verdict,
+    /// Why, as one word in `CamelCase`
     pub reason: String,
     /// What is wrong and what to do about it
     pub message: String,
+}
+
+/// What has become of something that is asked for: the reason of the Event that tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Verdict {
+    /// The cloud lets it in
+    Opened,
+    /// The cloud no longer lets it in
+    Closed,
+    /// It cannot be understood, or a guardrail stands against it
+    Refused,
+    /// It should be open, and the node or the cloud stands against it
+    Failed,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Opened => "Opened",
+            Self::Closed => "Closed",
+            Self::Refused => "Refused",
+            Self::Failed => "Failed",
+        })
+    }
+}
+
+impl Notice {
+    /// The same for another object that it concerns.
+    #[must_use]
+    pub fn to(&self, other: &ObjectRef) -> Self {
+        let message = format!("{}: {}", self.object, self.message);
+        Self { object: other.clone(), message, reason: self.reason.clone(), verdict: self.verdict }
+    }
 }
 
 /// Says each notice once, and again only after it had gone. Clones speak with one voice.
@@ -61,12 +101,15 @@ impl Notices {
     pub async fn say(&self, source: &'static str, now: BTreeSet<Notice>) {
         // Held while Events are written, so that no two say the same at once.
         let mut said = self.0.lock().await;
-        for notice in &now {
-            if said.by_source.values().any(|said| said.contains(notice)) {
-                continue;
-            }
-            tracing::warn!(object = %notice.object, reason = notice.reason, "{}", notice.message);
-            if let Some(recorder) = &said.recorder {
+        let known = |notice: &&Notice| said.by_source.values().any(|said| said.contains(*notice));
+        let mut new: Vec<&Notice> = now.iter().filter(|notice| !known(notice)).collect();
+        // What asks comes before its pods, of which there can be thousands.
+        new.sort_by_key(|notice| notice.object.kind == "Pod");
+        for notice in &new {
+            tracing::warn!(object = %notice.object, reason = notice.reason, "{}: {}", notice.verdict, notice.message);
+        }
+        if let Some(recorder) = &said.recorder {
+            for notice in new.iter().take(MOST) {
                 publish(recorder, notice, EventType::Warning).await;
             }
         }
@@ -77,7 +120,7 @@ impl Notices {
     pub async fn announce(&self, happened: Vec<Notice>) {
         let said = self.0.lock().await;
         let Some(recorder) = &said.recorder else { return };
-        for notice in &happened {
+        for notice in happened.iter().take(MOST) {
             publish(recorder, notice, EventType::Normal).await;
         }
     }
@@ -86,14 +129,17 @@ impl Notices {
 /// An Event that cannot be written is logged and forgotten: it is a courtesy, not a duty.
 async fn publish(recorder: &Recorder, notice: &Notice, kind: EventType) {
     let object = &notice.object;
-    let mut note = notice.message.clone();
+    let mut note = match notice.verdict {
+        Verdict::Opened | Verdict::Closed => notice.message.clone(),
+        Verdict::Refused | Verdict::Failed => format!("{}: {}", notice.reason, notice.message),
+    };
     if note.len() > LONGEST_NOTE {
         note.truncate(note.floor_char_boundary(LONGEST_NOTE - CUT.len()));
         note += CUT;
     }
     let event = Event {
         type_: kind,
-        reason: notice.reason.clone(),
+        reason: notice.verdict.to_string(),
         note: Some(note),
         action: "Reconcile".to_owned(),
         secondary: None,

@@ -6,6 +6,8 @@
 //! An object whose fields have other types than the API's fails alone: the watcher skips and names it, so that one
 //! bad custom resource cannot hide all others.
 
+mod service;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -13,6 +15,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::ApiResource;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use service::{
+    Endpoint, EndpointConditions, EndpointSlice, EndpointTarget, Namespace, Service, ServicePort, ServiceSpec,
+};
 
 /// Prefix of the project's own annotations, labels and tags.
 pub const DOMAIN: &str = "hostport-firewall.dev/";
@@ -283,11 +289,14 @@ fn slim_metadata<'de, D: Deserializer<'de>>(source: D) -> Result<ObjectMeta, D::
 }
 
 /// Annotations that are kept; `kubectl.kubernetes.io/last-applied-configuration` alone doubles an object.
-const READ_PREFIXES: [&str; 2] = [DOMAIN, "ingress.appscode.com/"];
+const READ_PREFIXES: [&str; 3] = [DOMAIN, "ingress.appscode.com/", LOAD_BALANCER_SOURCES];
+
+/// Says on a Service who may connect to its load balancer, as `spec.loadBalancerSourceRanges` does.
+pub const LOAD_BALANCER_SOURCES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
 /// Implements what kube's watcher asks of a type, for one whose API is known when compiling.
-macro_rules! core_resource {
-    ($kind:ident, $plural:literal, $scope:ty) => {
+macro_rules! known_resource {
+    ($kind:ident, $group:literal, $plural:literal, $scope:ty) => {
         impl kube::Resource for $kind {
             type DynamicType = ();
             type Scope = $scope;
@@ -295,7 +304,7 @@ macro_rules! core_resource {
                 stringify!($kind).into()
             }
             fn group((): &()) -> Cow<'_, str> {
-                "".into()
+                $group.into()
             }
             fn version((): &()) -> Cow<'_, str> {
                 "v1".into()
@@ -313,8 +322,11 @@ macro_rules! core_resource {
     };
 }
 
-core_resource!(Pod, "pods", kube::core::NamespaceResourceScope);
-core_resource!(Node, "nodes", kube::core::ClusterResourceScope);
+known_resource!(Pod, "", "pods", kube::core::NamespaceResourceScope);
+known_resource!(Node, "", "nodes", kube::core::ClusterResourceScope);
+known_resource!(Namespace, "", "namespaces", kube::core::ClusterResourceScope);
+known_resource!(Service, "", "services", kube::core::NamespaceResourceScope);
+known_resource!(EndpointSlice, "discovery.k8s.io", "endpointslices", kube::core::NamespaceResourceScope);
 
 /// The API is found by discovery: a cluster may serve any of three groups.
 impl kube::Resource for Ingress {

@@ -38,7 +38,7 @@ pub fn declares(pod: &Pod) -> bool {
 fn changed(pod: &Pod, outcomes: &Outcomes) -> Option<Gate> {
     let reference = pod_reference(pod);
     let memberships = outcomes.memberships.iter();
-    let mut own = memberships.filter(|membership| membership.pods.contains(&reference)).peekable();
+    let mut own = memberships.filter(|membership| membership.binders.contains(&reference)).peekable();
     let none = own.peek().is_none();
     let closed = own.find_map(|membership| membership.open.as_ref().err());
     let (open, reason, message) = match closed {
@@ -97,7 +97,7 @@ mod tests {
             intents: BTreeSet::new(),
             opened: false,
             node: object("Node", "a", "", ""),
-            pods: BTreeSet::from([object("Pod", "web", "shop", uid)]),
+            binders: BTreeSet::from([object("Pod", "web", "shop", uid)]),
             resources: BTreeSet::new(),
             open,
         }

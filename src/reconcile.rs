@@ -9,6 +9,7 @@ use firewall_model::{
     Compiled, Desired, FirewallProvider, GroupKey, InstanceId, Limits, Plan, PlanInput, Policy,
     ProviderError, Rejection, Resource, Step, Workload, World, check, plan,
 };
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +18,7 @@ use crate::execute::{Outcome, execute};
 use crate::exposures::{Settings, binding, exposures};
 use crate::grouping::{Grouped, grouped};
 use crate::linger::Linger;
-use crate::notice::Notice;
+use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
 use crate::providers::{self, Provider};
 use crate::watch::SharedIndex;
@@ -30,8 +31,8 @@ const LONG: Duration = Duration::from_secs(10);
 /// What the administrator decides about reconciling.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Defaults and guardrails for intents
-    pub settings: Settings,
+    /// Defaults and guardrails for intents, as they are now
+    pub settings: watch::Receiver<Settings>,
     /// What may be changed at all
     pub policy: Policy,
     /// How much may close at once
@@ -96,7 +97,7 @@ pub struct Pass {
     pub asked: BTreeSet<(Workload, ObjectRef)>,
 }
 
-/// The pods of a workload on one node.
+/// The ports of a workload on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
     /// Whose pods, and which of their host ports
@@ -107,8 +108,8 @@ pub struct Membership {
     pub intents: BTreeSet<ObjectRef>,
     /// The node
     pub node: ObjectRef,
-    /// The pods
-    pub pods: BTreeSet<ObjectRef>,
+    /// What binds the ports: pods, or a Service
+    pub binders: BTreeSet<ObjectRef>,
     /// The cloud's objects that open the ports
     pub resources: BTreeSet<String>,
     /// Whether the cloud has confirmed it; if not, why, as reason and message
@@ -137,13 +138,13 @@ impl<P: FirewallProvider> Reconciler<P> {
     /// If the cloud cannot be observed; then nothing is known well enough to change anything.
     pub async fn look(&mut self, index: &SharedIndex) -> Result<Prospect<P>, ProviderError> {
         let (found, binding, completeness) = {
-            let index = index.read();
-            (exposures(&index, &self.options.settings), binding(&index), index.completeness())
+            let (index, settings) = (index.read(), self.options.settings.borrow());
+            (exposures(&index, &settings), binding(&index), index.completeness())
         };
         let unclaimed = |id: &str| providers::unclaimed(id, &self.options.active);
         let mut grouped = grouped(&found.exposures, |id| self.provider.instance(id), unclaimed, completeness);
         let (desired, linger_ends) =
-            self.linger.extend(grouped.desired, &grouped.pods, &binding, self.started.elapsed());
+            self.linger.extend(grouped.desired, &grouped.binders, &binding, self.started.elapsed());
         grouped.desired = desired;
         let observed = self.provider.observe(&grouped.desired.members()).await?;
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
@@ -239,7 +240,7 @@ impl<P: FirewallProvider> Reconciler<P> {
         Ok(Pass { notices, again, applied, undone, memberships, unsettled, standing, asked })
     }
 
-    /// What the cloud has confirmed, membership by membership. What lingers has no pods and is left out.
+    /// What the cloud has confirmed, membership by membership. What lingers is bound by nothing and is left out.
     fn memberships(&self, prospect: &Prospect<P>, outcomes: &[Outcome]) -> Vec<Membership> {
         let mut world = prospect.observed.clone();
         for (step, _) in prospect
@@ -268,7 +269,7 @@ impl<P: FirewallProvider> Reconciler<P> {
             },
         };
         let grouped = &prospect.grouped;
-        let membership = |(membership, pods): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
+        let membership = |(membership, binders): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
             let (group, instance) = membership;
             let takes = || compiled.memberships.get(membership).into_iter().flatten();
             let open = open(membership);
@@ -278,17 +279,17 @@ impl<P: FirewallProvider> Reconciler<P> {
                 instance: instance.clone(),
                 // A pod that asks for itself asks for no other of its group.
                 intents: intents
-                    .filter(|object| object.kind != "Pod" || pods.contains(*object))
+                    .filter(|object| object.kind != "Pod" || binders.contains(*object))
                     .cloned()
                     .collect(),
                 node: grouped.nodes.get(instance)?.clone(),
-                pods: pods.clone(),
+                binders: binders.clone(),
                 resources: takes().map(ToString::to_string).collect(),
                 opened: open.is_ok() && !takes().all(|key| as_wanted(&prospect.observed, key)),
                 open,
             })
         };
-        grouped.pods.iter().filter_map(membership).collect()
+        grouped.binders.iter().filter_map(membership).collect()
     }
 
     /// Forgets failures of resources that are neither wanted nor there any more.
@@ -359,6 +360,7 @@ fn rejected(rejection: &Rejection, grouped: &Grouped) -> Vec<Notice> {
     objects
         .map(|object| Notice {
             object: object.clone(),
+            verdict: Verdict::Failed,
             reason: rejection.reason.to_owned(),
             message: format!("{}: {}", rejection.group, rejection.message),
         })
@@ -367,8 +369,12 @@ fn rejected(rejection: &Rejection, grouped: &Grouped) -> Vec<Notice> {
 
 /// What failed, and the command that somebody else can run instead, if there is one: apart, so that it can be copied.
 fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Notice> {
-    let notice =
-        |reason: &str, message| Notice { object: object.clone(), reason: reason.to_owned(), message };
+    let notice = |reason: &str, message| Notice {
+        object: object.clone(),
+        verdict: Verdict::Failed,
+        reason: reason.to_owned(),
+        message,
+    };
     let mut notices = vec![notice(error.reason(), error.to_string())];
     if let ProviderError::Denied { instead: Some(command), .. } = error {
         notices

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::exposures::listed;
 use crate::host_port_exposure::{HostPortExposure, HostPortExposureStatus, OpenAddress, OpenNode};
 use crate::index::Index;
-use crate::notice::Notice;
+use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
 use crate::reconcile::Membership;
 
@@ -54,15 +54,14 @@ fn status(
         nodes.entry(&membership.node.name).or_default().extend(&membership.resources);
     }
     let ports = open().flat_map(|membership| membership.group.ports.iter().copied()).collect();
-    let verdicts = [
-        ("Accepted", accepted(outcomes, &exposure.reference())),
-        ("Programmed", programmed(outcomes, own, &exposure.workload())),
-    ];
+    let accepted = accepted(outcomes, &exposure.reference());
+    let programmed = programmed(outcomes, own, &exposure.workload(), &accepted);
+    let findings = [("Accepted", accepted), ("Programmed", programmed)];
     let before = exposure.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let condition =
-        |(kind, verdict): (&str, Verdict)| verdict.condition(kind, exposure.metadata.generation, before, now);
+        |(kind, finding): (&str, Finding)| finding.condition(kind, exposure.metadata.generation, before, now);
     HostPortExposureStatus {
-        conditions: verdicts.map(condition).into(),
+        conditions: findings.map(condition).into(),
         ports: listed(&ports),
         node_count: i32::try_from(nodes.len()).unwrap_or(i32::MAX),
         addresses: addresses(index, own),
@@ -77,13 +76,13 @@ fn status(
 }
 
 /// A condition's status, reason and message.
-struct Verdict {
+struct Finding {
     holds: bool,
     reason: String,
     message: String,
 }
 
-impl Verdict {
+impl Finding {
     fn new(holds: bool, reason: &str, message: &str) -> Self {
         Self { holds, reason: reason.to_owned(), message: message.to_owned() }
     }
@@ -103,35 +102,36 @@ impl Verdict {
     }
 }
 
-fn accepted(outcomes: &Outcomes, exposure: &ObjectRef) -> Verdict {
+fn accepted(outcomes: &Outcomes, exposure: &ObjectRef) -> Finding {
     let name = |object: &ObjectRef| (object.kind.clone(), object.namespace.clone(), object.name.clone());
     let concerns = |notice: &&Notice| name(&notice.object) == name(exposure);
     // What the cloud refuses is told on the object too, but is no fault of what it asks for.
-    let fault = |notice: &&Notice| {
-        ["InvalidExposure", "InvalidSelector", "PortDenied", "TooManyRules"].contains(&notice.reason.as_str())
-    };
-    match outcomes.problems.iter().filter(concerns).find(fault) {
-        Some(problem) => Verdict::new(false, &problem.reason, &problem.message),
-        None => Verdict::new(true, "Accepted", "it can be understood, and no guardrail stands against it"),
+    let refused = |notice: &&Notice| notice.verdict == Verdict::Refused;
+    match outcomes.problems.iter().filter(concerns).find(refused) {
+        Some(problem) => Finding::new(false, &problem.reason, &problem.message),
+        None => Finding::new(true, "Accepted", "it can be understood, and no guardrail stands against it"),
     }
 }
 
-fn programmed(outcomes: &Outcomes, own: &[&Membership], workload: &Workload) -> Verdict {
+fn programmed(outcomes: &Outcomes, own: &[&Membership], workload: &Workload, accepted: &Finding) -> Finding {
     let failed = own.iter().find_map(|membership| Some((membership, membership.open.as_ref().err()?)));
     if let Some((membership, (reason, message))) = failed {
-        return Verdict::new(false, reason, &format!("on node {}: {message}", membership.node.name));
+        return Finding::new(false, reason, &format!("on node {}: {message}", membership.node.name));
     }
     let known: BTreeSet<&str> = own.iter().map(|membership| membership.node.name.as_str()).collect();
     let mut asked = outcomes.asked.iter().filter(|(other, _)| other == workload);
     match asked.find(|(_, node)| !known.contains(node.name.as_str())) {
         Some((_, node)) => {
             let message = format!("no cloud has confirmed node {}; its Events say more", node.name);
-            Verdict::new(false, "NotConfirmed", &message)
+            Finding::new(false, "NotConfirmed", &message)
+        }
+        None if own.is_empty() && !accepted.holds => {
+            Finding::new(false, "Invalid", "it is not accepted, so nothing of it is opened")
         }
         None if own.is_empty() => {
-            Verdict::new(false, "NoPods", "no pod that it selects binds a port that it names")
+            Finding::new(false, "NoPods", "no pod that it selects binds a port that it names")
         }
-        None => Verdict::new(true, "Programmed", "the cloud has confirmed everything that it asks for"),
+        None => Finding::new(true, "Programmed", "the cloud has confirmed everything that it asks for"),
     }
 }
 
@@ -140,7 +140,7 @@ fn addresses(index: &Index, own: &[&Membership]) -> Vec<OpenAddress> {
     let ready =
         |pod: &ObjectRef| index.pod(&pod.namespace, &pod.name).is_some_and(|pod| pod.status.is_ready());
     let serving =
-        own.iter().filter(|membership| membership.open.is_ok() && membership.pods.iter().any(ready));
+        own.iter().filter(|membership| membership.open.is_ok() && membership.binders.iter().any(ready));
     let nodes: BTreeSet<&str> = serving.map(|membership| membership.node.name.as_str()).collect();
     let addresses = nodes.into_iter().flat_map(|name| {
         let addresses = index.node(name).into_iter().flat_map(|node| &node.status.addresses);

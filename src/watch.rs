@@ -96,18 +96,24 @@ impl SharedIndex {
 /// What has to be listed before anything is complete: what a cluster may not serve too, until discovery has said that
 /// it does not.
 pub fn expected() -> impl Iterator<Item = Watch> {
-    [Watch::Pods, Watch::Nodes].into_iter().chain(OPTIONAL.iter().map(OptionalApi::watch))
+    Watch::ALWAYS.into_iter().chain(OPTIONAL.iter().map(OptionalApi::watch))
 }
 
-/// Watches pods, nodes and whichever of the other kinds the cluster serves, for ever.
+/// Watches what every cluster serves and whichever of the other kinds this one does, for ever.
 pub async fn cluster(client: Client, index: SharedIndex) {
-    let pods = watcher::Config::default()
-        // A pod without a node binds nothing, a finished one nothing any more.
-        .fields("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed");
-    let follow_pods = follow(Api::all(client.clone()), pods, Watch::Pods, Object::Pod, &index);
-    let nodes = Api::all(client.clone());
-    let follow_nodes = follow(nodes, watcher::Config::default(), Watch::Nodes, Object::Node, &index);
-    tokio::join!(follow_pods, follow_nodes, optional(client, &index));
+    let all = watcher::Config::default;
+    // A pod without a node binds nothing, a finished one nothing any more.
+    let pods = all().fields("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed");
+    // A headless Service has no ports on nodes.
+    let slices = all().labels("kubernetes.io/service-name,!service.kubernetes.io/headless");
+    tokio::join!(
+        follow(Api::all(client.clone()), pods, Watch::Pods, Object::Pod, &index),
+        follow(Api::all(client.clone()), all(), Watch::Nodes, Object::Node, &index),
+        follow(Api::all(client.clone()), all(), Watch::Namespaces, Object::Namespace, &index),
+        follow(Api::all(client.clone()), all(), Watch::Services, Object::Service, &index),
+        follow(Api::all(client.clone()), slices, Watch::EndpointSlices, Object::EndpointSlice, &index),
+        optional(client.clone(), &index),
+    );
 }
 
 /// Keeps one watch per kind that is served.

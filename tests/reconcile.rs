@@ -10,6 +10,7 @@ use hostport_firewall::index::{Index, Object, Watch};
 use hostport_firewall::reconcile::{Options, Pass, Reconciler};
 use hostport_firewall::watch::SharedIndex;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 struct World {
@@ -26,7 +27,7 @@ impl World {
     fn new(nodes: usize) -> Self {
         let cloud = MemoryCloud::new((0..nodes).map(|node| InstanceId::new(format!("i-{node}"))));
         let options = Options {
-            settings: Settings::default(),
+            settings: watch::channel(Settings::default()).1,
             policy: Policy::Sync,
             limits: Limits::default(),
             mass_close_hold: HOLD,

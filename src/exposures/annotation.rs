@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use kube::api::ObjectMeta;
 
 use super::host_port::HostPort;
+use super::hostname::{self, HOSTNAME};
 use super::rules::Sources;
 use super::{Ask, Refusal, Varies, annotations, list, refusal, source_ranges, workload};
 use crate::objects::{DOMAIN, ObjectRef, Pod};
@@ -63,9 +64,12 @@ pub(super) fn ask<'a>(
         refusal(reference, "InvalidAnnotation", message)
     };
     let Some(expose) = annotations(&pod.metadata).get(EXPOSE) else {
-        let stray = naming_sources(&pod.metadata).next();
-        return stray
-            .map_or(Ok(None), |(name, _)| Err(refuse(name, format!("no ports are named by {EXPOSE}"))));
+        let mut stray = naming_sources(&pod.metadata).map(|(name, _)| name.as_str());
+        let hostname = annotations(&pod.metadata).contains_key(HOSTNAME).then_some(HOSTNAME);
+        return match stray.next().or(hostname) {
+            Some(name) => Err(refuse(name, format!("no ports are named by {EXPOSE}"))),
+            None => Ok(None),
+        };
     };
     if host_ports.is_empty() {
         let message = "the pod has no host port that can be reached from outside; set hostPort on a container port, \
@@ -73,13 +77,20 @@ pub(super) fn ask<'a>(
         return Err(refuse(EXPOSE, message.to_owned()));
     }
     let ports = selected(expose, host_ports).map_err(|message| refuse(EXPOSE, message))?;
-    let ports = with_sources(&pod.metadata, ports).map_err(|(name, message)| refuse(name, message))?;
+    let ports =
+        with_sources(&pod.metadata, EXPOSE, ports).map_err(|(name, message)| refuse(name, message))?;
+    let hostname = hostname::annotated(&pod.metadata).map_err(|error| {
+        refusal(reference, "InvalidAnnotation", format!("{error}; nothing of this pod is opened"))
+    })?;
     let workload = workload::workload(pod, &reference.namespace);
-    Ok(Some(Ask { intent: reference.clone(), workload, ports, varies: Varies::PodByPod }))
+    Ok(Some(Ask { intent: reference.clone(), workload, ports, varies: Varies::PodByPod, hostname }))
 }
 
 /// The host ports that the list names.
-fn selected<'a>(list: &str, host_ports: &'a BTreeSet<HostPort>) -> Result<BTreeSet<&'a HostPort>, String> {
+pub(super) fn selected<'a>(
+    list: &str,
+    host_ports: &'a BTreeSet<HostPort>,
+) -> Result<BTreeSet<&'a HostPort>, String> {
     let entries = list::by_commas(list)
         .map_err(|error| format!("{error}; name ports, as in \"http, 3478/udp, 30000-30100/udp\""))?;
     let mut selected = BTreeSet::new();
@@ -146,8 +157,11 @@ pub(super) fn listed(host_ports: &BTreeSet<HostPort>) -> String {
 }
 
 /// The ports with the sources that the annotations name for each. An error comes with the annotation's name.
-fn with_sources<'a, 'b>(
+///
+/// `listing` is the annotation that lists the ports.
+pub(super) fn with_sources<'a, 'b>(
     metadata: &'b ObjectMeta,
+    listing: &str,
     ports: BTreeSet<&'a HostPort>,
 ) -> Result<Vec<(&'a HostPort, Sources)>, (&'b str, String)> {
     let mut general: Sources = None;
@@ -165,7 +179,7 @@ fn with_sources<'a, 'b>(
         let mut concerned = ports.iter().filter(|port| is_called(port, called)).peekable();
         if concerned.peek().is_none() {
             // A notice alone could leave open to all what a misspelt name was meant to narrow.
-            return Err(refuse(format!("{called:?} is not among the ports that {EXPOSE} lists")));
+            return Err(refuse(format!("{called:?} is not among the ports that {listing} lists")));
         }
         for port in concerned {
             if per_port.insert(port, Rc::clone(&ranges)).is_some() {

@@ -71,7 +71,7 @@ pub(super) fn families_apart(families: &BTreeSet<Family>, ports: &[(&HostPort, S
 }
 
 /// The ports as the fewest ranges.
-pub(super) fn port_ranges(ports: &BTreeSet<(Protocol, u16)>) -> BTreeSet<(Protocol, PortRange)> {
+pub(crate) fn port_ranges(ports: &BTreeSet<(Protocol, u16)>) -> BTreeSet<(Protocol, PortRange)> {
     let mut ranges: Vec<(Protocol, u16, u16)> = Vec::new();
     for &(protocol, port) in ports {
         match ranges.last_mut() {
@@ -84,7 +84,8 @@ pub(super) fn port_ranges(ports: &BTreeSet<(Protocol, u16)>) -> BTreeSet<(Protoc
 }
 
 /// The ports as a message names them; a long list is cut, because an Event holds about a thousand bytes.
-pub(super) fn listed(ports: &BTreeSet<(Protocol, PortRange)>) -> String {
+#[must_use]
+pub fn listed(ports: &BTreeSet<(Protocol, PortRange)>) -> String {
     let shown: Vec<String> =
         ports.iter().take(10).map(|(protocol, ports)| format!("{protocol}/{ports}")).collect();
     shown.join(", ") + if ports.len() > shown.len() { ", …" } else { "" }

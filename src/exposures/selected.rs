@@ -10,7 +10,7 @@ use kube::core::{Selector, SelectorExt};
 
 use super::host_port::HostPort;
 use super::rules::Sources;
-use super::{Ask, Refusal, Varies, annotation, refusal, source_ranges};
+use super::{Ask, Refusal, Varies, annotation, hostname, refusal, source_ranges};
 use crate::host_port_exposure::{ExposedPort, HostPortExposure, PortProtocol};
 use crate::index::Index;
 use crate::objects::{Node, ObjectRef, Pod};
@@ -84,7 +84,10 @@ pub(super) fn ask<'a>(
         return Err(invalid(format!("ports: none of them is a host port of {pod}, which has {has}")));
     }
     let workload = exposure.workload();
-    Ok(Ask { intent: reference, workload, ports: ports.into_iter().collect(), varies: Varies::NodeByNode })
+    let hostname = exposure.spec.hostname.as_deref().map(hostname).transpose();
+    let hostname = hostname.map_err(|error| invalid(format!("hostname: {error}")))?;
+    let ports = ports.into_iter().collect();
+    Ok(Ask { intent: reference, workload, ports, varies: Varies::NodeByNode, hostname })
 }
 
 /// The port as an annotation would write it: `http`, `30000-30100/udp`.

@@ -14,11 +14,14 @@ use crate::objects::Node;
 /// # Errors
 /// If it is empty, too long, or an entry is not a CIDR without host bits; the text says which, and what to write.
 pub(super) fn strict(text: &str) -> Result<Vec<IpNet>, String> {
-    list::by_commas(text)?.into_iter().map(cidr).collect()
+    list::by_commas(text)?.into_iter().map(source_range).collect()
 }
 
-/// A CIDR without host bits.
-fn cidr(entry: &str) -> Result<IpNet, String> {
+/// Reads one CIDR.
+///
+/// # Errors
+/// If it is none, or has host bits; the text says what to write.
+pub(crate) fn source_range(entry: &str) -> Result<IpNet, String> {
     let range = parsed(entry).ok_or_else(|| match entry.parse::<IpAddr>() {
         Ok(address) => format!("{entry:?} is an address; write {} for that one alone", IpNet::from(address)),
         Err(_) => format!("{entry:?} is not a CIDR such as 198.51.100.0/24 or 2001:db8::/32"),

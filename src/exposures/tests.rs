@@ -4,12 +4,17 @@ mod annotation;
 mod malformed;
 mod properties;
 mod selected;
+mod service;
 mod voyager;
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use super::{Exposure, Found, Settings, exposures};
+use crate::guardrails::Guardrails;
 use crate::index::{Index, Object, Watch};
+use crate::notice::Notice;
 
 /// A pod of this name and with these annotations on `node-a`, whose one container has these ports.
 fn pod(name: &str, annotations: &Value, ports: &Value) -> Value {
@@ -67,9 +72,10 @@ fn refused(found: &Found) -> String {
     told(found)
 }
 
-/// The only problem, as `reason object: message`.
+/// The only problem, as `reason object: message`. Other objects that it concerns are told the same.
 fn told(found: &Found) -> String {
-    let problems: Vec<_> = found.problems.iter().collect();
+    let own = |notice: &&Notice| !found.problems.iter().any(|other| other.to(&notice.object) == **notice);
+    let problems: Vec<_> = found.problems.iter().filter(own).collect();
     let [problem] = problems[..] else { panic!("one problem: {found:?}") };
     format!("{} {}: {}", problem.reason, problem.object, problem.message)
 }
@@ -117,10 +123,10 @@ fn a_host_port_that_nobody_asked_for_is_not_opened() {
 fn an_exposure_names_its_pod_its_node_and_its_machine() {
     let found = found([web()]);
     let [exposure] = &found.exposures[..] else { panic!("one exposure") };
-    assert_eq!(exposure.pod.to_string(), "Pod shop/web");
+    assert_eq!(exposure.binder.to_string(), "Pod shop/web");
     assert_eq!(exposure.node.to_string(), "Node node-a");
     assert_eq!(exposure.provider_id, "aws:///z/i-a");
-    assert_eq!(exposure.intent, exposure.pod);
+    assert_eq!(exposure.intent, exposure.binder);
     assert_eq!(exposure.workload.to_string(), "Pod shop/web");
 }
 
@@ -181,11 +187,9 @@ fn what_a_guardrail_denies_is_refused_whole() {
     let ports = json!([{ "containerPort": 80, "hostPort": 80 }, { "containerPort": 2222, "hostPort": 22 }]);
     let ssh = || pod("ssh", &expose, &ports);
     let message = refused(&found([ssh()]));
-    assert!(
-        message.starts_with("PortDenied Pod shop/ssh") && message.contains("--allow-ports 22"),
-        "{message}"
-    );
-    let allowed = Settings { allow_ports: vec!["22".parse().unwrap()], ..Settings::default() };
+    assert!(message.starts_with("PortDenied Pod shop/ssh") && message.contains("--allow-ports"), "{message}");
+    let guardrails = Guardrails { allowed_ports: vec!["22".parse().unwrap()], ..Guardrails::default() };
+    let allowed = Settings { guardrails, ..Settings::default() };
     assert_eq!(opened(&exposures(&cluster([ssh()]), &allowed)).len(), 4);
     let expose = json!({ "hostport-firewall.dev/expose": "9890" });
     let elsewhere = pod("ssh", &expose, &json!([{ "containerPort": 22, "hostPort": 9890 }]));

@@ -1,4 +1,5 @@
-//! The Voyager intent: an Ingress of type `HostPort`, and the `HAProxy` pods that its operator runs for it.
+//! The Voyager intent: an Ingress of type `HostPort` or `NodePort`, and the `HAProxy` pods and the Service that its
+//! operator makes for it.
 //!
 //! Voyager's pods use the host's network, so that every declared port becomes a host port, the stats page and the
 //! metrics exporter too. Only what the Ingress asks for may be opened.
@@ -8,15 +9,18 @@ use std::rc::Rc;
 
 use firewall_model::{Protocol, Workload};
 use ipnet::IpNet;
+use kube::api::ObjectMeta;
 use serde_json::Value;
 
 use super::annotation::{self, SOURCE_RANGES};
 use super::host_port::HostPort;
+use super::hostname::{self, HOSTNAME};
+use super::node_port::NodePorts;
 use super::rules::Sources;
 use super::{Ask, Refusal, Varies, annotations, refusal, source_ranges};
 use crate::index::Index;
 use crate::notice::Notice;
-use crate::objects::{Ingress, IntOrText, ObjectRef, Pod};
+use crate::objects::{Ingress, IntOrText, LOAD_BALANCER_SOURCES, ObjectRef, Pod, Service};
 
 const TYPE: &str = "ingress.appscode.com/type";
 const STATS: &str = "ingress.appscode.com/stats";
@@ -24,7 +28,6 @@ const STATS_PORT: &str = "ingress.appscode.com/stats-port";
 const WHITELIST: &str = "ingress.appscode.com/whitelist-source-range";
 /// Annotations for the Service, as JSON
 const SERVICE_ANNOTATIONS: &str = "ingress.appscode.com/annotations-service";
-const LOAD_BALANCER_SOURCES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
 /// Where Voyager's stats page listens unless the Ingress says otherwise.
 const DEFAULT_STATS_PORT: u16 = 56789;
@@ -44,11 +47,22 @@ const KUBERNETES_BEFORE: &str = "extensions";
 
 /// Whether Voyager's operator made the pod.
 pub(super) fn is_haproxy(pod: &Pod) -> bool {
-    label(pod, "origin") == Some("voyager") && label(pod, "origin-name").is_some()
+    is_made(&pod.metadata)
 }
 
-fn label<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
-    pod.metadata.labels.as_ref()?.get(name).map(String::as_str)
+/// Whether Voyager's operator made the Service for an Ingress. That of the stats page has another name.
+pub(super) fn is_offshoot(service: &Service) -> bool {
+    let metadata = &service.metadata;
+    let ingress = metadata.name.as_deref().and_then(|name| name.strip_prefix("voyager-"));
+    is_made(metadata) && ingress == label(metadata, "origin-name")
+}
+
+fn is_made(metadata: &ObjectMeta) -> bool {
+    label(metadata, "origin") == Some("voyager") && label(metadata, "origin-name").is_some()
+}
+
+fn label<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
 
 /// What the Ingress behind the pod asks for; nothing if there is none, or it is of another type.
@@ -59,63 +73,105 @@ pub(super) fn ask<'a>(
     host_ports: &'a BTreeSet<HostPort>,
     problems: &mut BTreeSet<Notice>,
 ) -> Result<Option<Ask<'a>>, Refusal> {
-    let Some((group, ingress)) = ingress(index, pod, pod_reference)? else { return Ok(None) };
-    let reference = reference(ingress, group);
-    annotation::all_known(&ingress.metadata, &[SOURCE_RANGES], &reference)?;
-    let (asked, not_ports) = asked_ports(ingress);
-    problems.extend(not_ports.into_iter().map(|message| *refusal(&reference, "InvalidPort", message)));
-    let stats = stats_port(ingress).map_err(|error| refusal(&reference, "InvalidStatsPort", error))?;
-    let ports: Vec<&HostPort> = host_ports
-        .iter()
-        .filter(|port| is_frontend(port) && asked.contains(&port.port) && stats != Some(port.port))
-        .collect();
-    if ports.is_empty() {
-        return Ok(None);
-    }
-    let sources = sources(ingress).map_err(|error| {
-        let message = format!("{error}; nothing of this Ingress is opened");
-        refusal(&reference, "InvalidSourceRanges", message)
-    })?;
-    narrowed_by_ingress_alone(pod, pod_reference, ingress)?;
-    let (namespace, name) = (reference.namespace.clone(), reference.name.clone());
-    let workload = Workload { kind: format!("Ingress.{group}"), namespace, name };
-    let ports = ports.into_iter().map(|port| (port, sources.clone())).collect();
-    Ok(Some(Ask { intent: reference, workload, ports, varies: Varies::NodeByNode }))
+    let Some(origin) = origin(index, &pod.metadata, pod_reference, is_host_port)? else { return Ok(None) };
+    let frontends = host_ports.iter().filter(|port| is_frontend(port)).map(|port| (port.port, port));
+    origin.ask(&pod.metadata, pod_reference, frontends, problems)
 }
 
-/// The Ingress of type `HostPort` that the pod's labels name. Older pods do not name its group; then the one that
-/// has the name is meant.
-fn ingress<'a>(
+/// What the Ingress behind a Service with node ports asks for, as for a pod.
+pub(super) fn ask_node_ports<'a>(
+    index: &Index,
+    service: &Service,
+    reference: &ObjectRef,
+    node_ports: &'a NodePorts,
+    problems: &mut BTreeSet<Notice>,
+) -> Result<Option<Ask<'a>>, Refusal> {
+    let Some(origin) = origin(index, &service.metadata, reference, is_node_port)? else { return Ok(None) };
+    let tcp = node_ports
+        .iter()
+        .filter(|(port, _)| port.protocol == Protocol::Tcp && port.name.as_deref() != Some(STATS_PORT_NAME));
+    origin.ask(&service.metadata, reference, tcp.map(|(port, on_node)| (port.port, on_node)), problems)
+}
+
+/// The Ingress for which Voyager's operator made something, and its API group.
+struct Origin<'a> {
+    group: &'a str,
+    ingress: &'a Ingress,
+}
+
+impl Origin<'_> {
+    /// What the Ingress asks for of these frontends: listening ports, with those to open for them.
+    fn ask<'a>(
+        &self,
+        made: &ObjectMeta,
+        made_reference: &ObjectRef,
+        frontends: impl Iterator<Item = (u16, &'a HostPort)>,
+        problems: &mut BTreeSet<Notice>,
+    ) -> Result<Option<Ask<'a>>, Refusal> {
+        let Self { group, ingress } = *self;
+        let reference = reference(ingress, group);
+        annotation::all_known(&ingress.metadata, &[SOURCE_RANGES, HOSTNAME], &reference)?;
+        let (asked, not_ports) = asked_ports(ingress);
+        problems.extend(not_ports.into_iter().map(|message| *refusal(&reference, "InvalidPort", message)));
+        let stats = stats_port(ingress).map_err(|error| refusal(&reference, "InvalidStatsPort", error))?;
+        let wanted = frontends.filter(|(listens, _)| asked.contains(listens) && stats != Some(*listens));
+        let ports: Vec<&HostPort> = wanted.map(|(_, port)| port).collect();
+        if ports.is_empty() {
+            return Ok(None);
+        }
+        let sources = sources(ingress).map_err(|error| {
+            let message = format!("{error}; nothing of this Ingress is opened");
+            refusal(&reference, "InvalidSourceRanges", message)
+        })?;
+        narrowed_by_ingress_alone(made, made_reference, ingress)?;
+        let hostname = hostname::annotated(&ingress.metadata)
+            .map_err(|error| refusal(&reference, "InvalidAnnotation", error))?;
+        let (namespace, name) = (reference.namespace.clone(), reference.name.clone());
+        let workload = Workload { kind: format!("Ingress.{group}"), namespace, name };
+        let ports = ports.into_iter().map(|port| (port, sources.clone())).collect();
+        Ok(Some(Ask { intent: reference, workload, ports, varies: Varies::NodeByNode, hostname }))
+    }
+}
+
+/// The Ingress of the wanted type that the labels of a pod or Service name. Older ones do not name its group; then the
+/// one that has the name is meant.
+fn origin<'a>(
     index: &'a Index,
-    pod: &Pod,
-    pod_reference: &ObjectRef,
-) -> Result<Option<(&'a str, &'a Ingress)>, Refusal> {
-    let Some(name) = label(pod, "origin-name") else { return Ok(None) };
-    let mut named: BTreeMap<&str, &Ingress> = index.ingresses(&pod_reference.namespace, name).collect();
+    made: &ObjectMeta,
+    made_reference: &ObjectRef,
+    is_wanted: impl Fn(&Ingress) -> bool,
+) -> Result<Option<Origin<'a>>, Refusal> {
+    let Some(name) = label(made, "origin-name") else { return Ok(None) };
+    let mut named: BTreeMap<&str, &Ingress> = index.ingresses(&made_reference.namespace, name).collect();
     // The API server serves what was made as `extensions` under its newer name as well: the same object twice.
     if let Some(former) = named.remove(KUBERNETES_BEFORE) {
         named.entry(KUBERNETES).or_insert(former);
     }
-    named.retain(|_, ingress| is_host_port(ingress));
-    if let Some(origin) = label(pod, "origin-api-group") {
-        let origin = if origin == KUBERNETES_BEFORE { KUBERNETES } else { origin };
-        return Ok(named.get_key_value(origin).map(|(group, ingress)| (*group, *ingress)));
+    named.retain(|_, ingress| is_wanted(ingress));
+    if let Some(of_group) = label(made, "origin-api-group") {
+        let of_group = if of_group == KUBERNETES_BEFORE { KUBERNETES } else { of_group };
+        return Ok(named.get_key_value(of_group).map(|(group, ingress)| Origin { group, ingress }));
     }
     if named.len() > 1 {
         let groups: Vec<&str> = named.into_keys().collect();
         let message = format!(
-            "its labels name Ingress {name} but not its API group, and there is one in {}; nothing of this pod is \
+            "its labels name Ingress {name} but not its API group, and there is one in {}; nothing of this {} is \
              opened until it has the label origin-api-group",
-            groups.join(" and in ")
+            groups.join(" and in "),
+            made_reference.kind,
         );
-        return Err(refusal(pod_reference, "AmbiguousIngress", message));
+        return Err(refusal(made_reference, "AmbiguousIngress", message));
     }
-    Ok(named.pop_first())
+    Ok(named.pop_first().map(|(group, ingress)| Origin { group, ingress }))
 }
 
 /// `Daemon` is what `HostPort` was called until 2017.
 fn is_host_port(ingress: &Ingress) -> bool {
     matches!(annotations(&ingress.metadata).get(TYPE).map(String::as_str), Some("HostPort" | "Daemon"))
+}
+
+fn is_node_port(ingress: &Ingress) -> bool {
+    annotations(&ingress.metadata).get(TYPE).is_some_and(|kind| kind == "NodePort")
 }
 
 fn reference(ingress: &Ingress, group: &str) -> ObjectRef {
@@ -217,17 +273,21 @@ fn service_sources(annotations: &BTreeMap<String, String>) -> Result<Option<Stri
     }
 }
 
-/// Refuses sources that stand on the pod and not on the Ingress: whoever wrote them expects them to narrow what is
-/// opened. The same ones on both are fine, in case the operator copies annotations.
-fn narrowed_by_ingress_alone(pod: &Pod, reference: &ObjectRef, ingress: &Ingress) -> Result<(), Refusal> {
+/// Refuses sources that stand on what the operator made and not on the Ingress: whoever wrote them expects them to
+/// narrow what is opened. The same ones on both are fine, in case the operator copies annotations.
+fn narrowed_by_ingress_alone(
+    made: &ObjectMeta,
+    reference: &ObjectRef,
+    ingress: &Ingress,
+) -> Result<(), Refusal> {
     let on_ingress = annotations(&ingress.metadata);
-    let stray =
-        annotation::naming_sources(&pod.metadata).find(|(name, text)| on_ingress.get(*name) != Some(*text));
+    let stray = annotation::naming_sources(made).find(|(name, text)| on_ingress.get(*name) != Some(*text));
     stray.map_or(Ok(()), |(name, _)| {
         let name_of_ingress = ingress.metadata.name.as_deref().unwrap_or_default();
+        let kind = reference.kind.to_lowercase();
         let message = format!(
-            "{name}: does nothing on a pod of Voyager's; put it on Ingress {name_of_ingress}. Nothing of this pod is \
-             opened"
+            "{name}: does nothing on a {kind} of Voyager's; put it on Ingress {name_of_ingress}. Nothing of this {kind} \
+             is opened"
         );
         Err(refusal(reference, "InvalidAnnotation", message))
     })

@@ -64,7 +64,7 @@ fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
         intents: BTreeSet::new(),
         opened: false,
         node: object("Node", name),
-        pods: BTreeSet::from([object("Pod", name)]),
+        binders: BTreeSet::from([object("Pod", name)]),
         resources: BTreeSet::from([format!("firewall rule of {name}")]),
         open: if failed.contains(name) { Err(("QuotaReached".into(), "it is full".into())) } else { Ok(()) },
     };
@@ -124,20 +124,22 @@ fn what_keeps_it_from_being_programmed_is_said() {
 #[test]
 fn what_cannot_be_understood_is_not_accepted() {
     let mut wrong = outcomes(&[], &[]);
-    let notice = |reason: &str| Notice {
+    let notice = |verdict: Verdict, reason: &str| Notice {
         object: object(KIND, "web"),
+        verdict,
         reason: reason.to_owned(),
         message: "no such port".to_owned(),
     };
-    wrong.problems.insert(notice("QuotaReached"));
+    wrong.problems.insert(notice(Verdict::Failed, "QuotaReached"));
     let index = index(&[], &[], &Value::Null);
     assert_eq!(
         conditions(&the_status(&index, &wrong, 7))[0],
         "Accepted=True Accepted",
         "no fault of its own"
     );
-    wrong.problems.insert(notice("InvalidExposure"));
+    wrong.problems.insert(notice(Verdict::Refused, "InvalidExposure"));
     assert_eq!(conditions(&the_status(&index, &wrong, 7))[0], "Accepted=False InvalidExposure");
+    assert_eq!(conditions(&the_status(&index, &wrong, 7))[1], "Programmed=False Invalid");
 }
 
 #[test]

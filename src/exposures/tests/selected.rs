@@ -61,7 +61,7 @@ fn only_the_pods_and_nodes_that_it_selects_are_opened() {
     let mut elsewhere = web("elsewhere", "node-a");
     elsewhere["metadata"]["namespace"] = json!("blog");
     let found = with([web("web", "node-a"), other, elsewhere], [exposure("x", &spec(&http))]);
-    let pods: Vec<&str> = found.exposures.iter().map(|exposure| exposure.pod.name.as_str()).collect();
+    let pods: Vec<&str> = found.exposures.iter().map(|exposure| exposure.binder.name.as_str()).collect();
     assert_eq!(pods, ["web"]);
 
     let mut on_edge = spec(&http);

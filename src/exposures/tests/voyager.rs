@@ -309,3 +309,66 @@ fn naming_sources_does_not_change_what_tells_groups_apart() {
         "one port is bound to one address"
     );
 }
+
+/// The Service that Voyager's operator makes for an Ingress of type `NodePort`.
+fn node_port_service(name: &str) -> Value {
+    let port =
+        |port: u16| json!({ "name": format!("tcp-{port}"), "port": port, "nodePort": 30000 + port / 10 });
+    json!({
+        "metadata": { "name": name, "namespace": "shop", "labels": {
+            "origin": "voyager", "origin-name": "shop", "origin-api-group": VOYAGER,
+        } },
+        "spec": { "type": "NodePort", "ports": [port(80), port(8080), port(9000), port(7000), port(56789)] },
+    })
+}
+
+/// What the Ingress of type `NodePort` opens on a node by this Service.
+fn by_node_ports(annotations: &Value, service: Value) -> Found {
+    let mut ingress = annotated(annotations);
+    ingress["metadata"]["annotations"]["ingress.appscode.com/type"] = json!("NodePort");
+    let mut index = cluster([]);
+    let ingress = Object::Ingress(serde_json::from_value(ingress).unwrap());
+    index.apply(&Watch::Ingresses(VOYAGER.to_owned()), ingress);
+    index.apply(&Watch::Services, Object::Service(serde_json::from_value(service).unwrap()));
+    exposures(&index, &Settings::default())
+}
+
+#[test]
+fn an_ingress_of_type_node_port_opens_the_node_ports_of_what_it_asks_for_on_every_node() {
+    let whitelist = json!({ "ingress.appscode.com/whitelist-source-range": "192.0.2.0/24" });
+    let found = by_node_ports(&whitelist, node_port_service("voyager-shop"));
+    assert!(found.problems.is_empty(), "{:?}", found.problems);
+    let nodes: Vec<&str> = found.exposures.iter().map(|exposure| exposure.node.name.as_str()).collect();
+    assert_eq!(nodes, ["node-a", "node-b", "node-v4"]);
+    for exposure in &found.exposures {
+        assert_eq!(
+            rules(exposure),
+            ["tcp/30008 from 192.0.2.0/24", "tcp/30808 from 192.0.2.0/24", "tcp/30900 from 192.0.2.0/24"]
+        );
+        assert_eq!(exposure.intent.to_string(), "Ingress shop/shop");
+    }
+}
+
+#[test]
+fn node_ports_of_the_stats_page_and_of_other_types_stay_closed() {
+    let stats = json!({ "ingress.appscode.com/stats": "true" });
+    let mut asks_for_stats = by_node_ports(&stats, node_port_service("voyager-shop"));
+    asks_for_stats.exposures.retain(|exposure| exposure.ports.iter().any(|(_, port)| *port == 35678));
+    assert_eq!(asks_for_stats.exposures, []);
+    let stats_service = by_node_ports(&json!({}), node_port_service("voyager-shop-stats"));
+    assert_eq!(stats_service, Found::default());
+    let mut index = cluster([]);
+    let host_port = Object::Ingress(serde_json::from_value(ingress()).unwrap());
+    index.apply(&Watch::Ingresses(VOYAGER.to_owned()), host_port);
+    let service = Object::Service(serde_json::from_value(node_port_service("voyager-shop")).unwrap());
+    index.apply(&Watch::Services, service);
+    assert_eq!(exposures(&index, &Settings::default()), Found::default());
+}
+
+#[test]
+fn a_service_whose_ingress_is_gone_opens_nothing() {
+    let mut index = cluster([]);
+    let service = Object::Service(serde_json::from_value(node_port_service("voyager-shop")).unwrap());
+    index.apply(&Watch::Services, service);
+    assert_eq!(exposures(&index, &Settings::default()), Found::default());
+}

@@ -1,0 +1,75 @@
+//! Binders: what binds ports on nodes, and until when.
+
+use std::collections::BTreeSet;
+
+use crate::index::Index;
+use crate::objects::{EndpointTarget, Node, ObjectRef, Pod, Service};
+
+use super::node_port;
+
+/// Everything that binds ports of nodes now, whether or not anything exposes them.
+#[must_use]
+pub fn binding(index: &Index) -> BTreeSet<ObjectRef> {
+    let pods = index.pods().filter(|pod| binding_on(pod).is_some()).map(pod_reference);
+    let services = index.services().filter(|service| service.has_node_ports());
+    let serving = services.flat_map(|service| {
+        let reference = service_reference(service);
+        if !service.is_local() {
+            return vec![reference];
+        }
+        let serving = node_port::serving(index, service, &reference);
+        serving.into_iter().map(|(binder, _)| binder).collect()
+    });
+    pods.chain(serving).collect()
+}
+
+/// The node on which the pod binds its ports. One that is being deleted binds them until it is gone.
+pub(super) fn binding_on(pod: &Pod) -> Option<&str> {
+    let finished = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    pod.spec.node_name.as_deref().filter(|name| !name.is_empty() && !finished)
+}
+
+/// The pod, as messages and Events name it.
+pub(crate) fn pod_reference(pod: &Pod) -> ObjectRef {
+    reference("Pod", &pod.metadata)
+}
+
+/// The Service, as messages and Events name it.
+pub(super) fn service_reference(service: &Service) -> ObjectRef {
+    reference("Service", &service.metadata)
+}
+
+/// The pod behind an endpoint of a Service in this namespace.
+pub(super) fn target_reference(target: &EndpointTarget, namespace: &str) -> Option<ObjectRef> {
+    let EndpointTarget { kind, namespace: own, name, uid } = target;
+    (kind == "Pod").then(|| ObjectRef {
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        namespace: own.clone().unwrap_or_else(|| namespace.to_owned()),
+        name: name.clone(),
+        uid: uid.clone(),
+    })
+}
+
+fn reference(kind: &'static str, metadata: &kube::api::ObjectMeta) -> ObjectRef {
+    ObjectRef {
+        api_version: "v1".into(),
+        kind: kind.into(),
+        namespace: metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+        name: metadata.name.clone().unwrap_or_default(),
+        uid: metadata.uid.clone().unwrap_or_default(),
+    }
+}
+
+/// The node, as messages and Events name it.
+pub(super) fn node_reference(node: &Node) -> ObjectRef {
+    let name = node.metadata.name.clone().unwrap_or_default();
+    // The kubelet gives its Events the node's name as UID, and `kubectl describe node` looks for that.
+    ObjectRef {
+        api_version: "v1".into(),
+        kind: "Node".into(),
+        namespace: String::new(),
+        uid: name.clone(),
+        name,
+    }
+}

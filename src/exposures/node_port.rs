@@ -1,0 +1,126 @@
+//! The node port intent: a Service that says which of its node ports may be reached.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firewall_model::Workload;
+
+use super::annotation::{self, EXPOSE, SOURCE_RANGES};
+use super::binder::target_reference;
+use super::host_port::HostPort;
+use super::hostname::{self, HOSTNAME};
+use super::{Ask, Refusal, Varies, annotations, refusal, service_ports};
+use crate::index::Index;
+use crate::objects::{ObjectRef, Service};
+
+/// Lists the Service's ports whose node ports are opened.
+pub(super) const EXPOSE_NODE_PORTS: &str = "hostport-firewall.dev/expose-node-ports";
+
+/// Whether the Service asks for its node ports.
+pub(super) fn concerns(service: &Service) -> bool {
+    annotations(&service.metadata).contains_key(EXPOSE_NODE_PORTS)
+}
+
+/// The Service's ports as its annotations name them, with the ports on the nodes.
+pub(super) type NodePorts = BTreeMap<HostPort, HostPort>;
+
+/// The ports of the Service that have one on every node.
+///
+/// # Errors
+/// If a number or a protocol is none.
+pub(super) fn node_ports(service: &Service) -> Result<NodePorts, String> {
+    let mut ports = NodePorts::new();
+    for port in &service.spec.ports {
+        let Some(number) = port.node_port.filter(|number| *number != 0) else { continue };
+        let on_node = service_ports::as_host_port(service, port, number)?;
+        ports.insert(service_ports::as_host_port(service, port, port.port)?, on_node);
+    }
+    Ok(ports)
+}
+
+/// Refuses annotations that mean nothing on the Service, or nothing together.
+pub(super) fn understood(service: &Service, reference: &ObjectRef) -> Result<(), Refusal> {
+    let annotations = annotations(&service.metadata);
+    annotation::all_known(
+        &service.metadata,
+        &[EXPOSE, EXPOSE_NODE_PORTS, SOURCE_RANGES, HOSTNAME],
+        reference,
+    )?;
+    let invalid = |message: String| Err(refusal(reference, "InvalidAnnotation", message));
+    if annotations.contains_key(EXPOSE) && !service.is_load_balancer() {
+        return invalid(format!(
+            "{EXPOSE}: is for a Service of type LoadBalancer that k3s' ServiceLB serves; {EXPOSE_NODE_PORTS} opens node \
+             ports"
+        ));
+    }
+    if annotations.contains_key(EXPOSE) || annotations.contains_key(EXPOSE_NODE_PORTS) {
+        return Ok(());
+    }
+    let stray = annotation::naming_sources(&service.metadata).map(|(name, _)| name.as_str()).next();
+    let stray = stray.or_else(|| annotations.contains_key(HOSTNAME).then_some(HOSTNAME));
+    // An operator may have copied what stands on its Ingress.
+    match stray {
+        Some(name) if !super::voyager::is_offshoot(service) => invalid(format!(
+            "{name}: no ports are named by {EXPOSE_NODE_PORTS} or {EXPOSE}; nothing of this Service is opened"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the Service asks for. Refused whole if any entry cannot be understood.
+pub(super) fn ask<'a>(
+    service: &Service,
+    reference: &ObjectRef,
+    node_ports: &'a NodePorts,
+) -> Result<Ask<'a>, Refusal> {
+    let invalid = |name: &str, message: &str| {
+        let message = format!("{name}: {message}; nothing of this Service is opened");
+        refusal(reference, "InvalidAnnotation", message)
+    };
+    if node_ports.is_empty() {
+        let message = "the Service has no node ports; those of type NodePort have, and those of type LoadBalancer unless \
+                       allocateLoadBalancerNodePorts is false";
+        return Err(invalid(EXPOSE_NODE_PORTS, message));
+    }
+    let named: BTreeSet<HostPort> = node_ports.keys().cloned().collect();
+    let listed = service_ports::listed_by(service, EXPOSE_NODE_PORTS, &named)
+        .map_err(|(name, error)| invalid(&name, &error))?;
+    let ports = listed.into_iter().filter_map(|(port, sources)| Some((node_ports.get(port)?, sources)));
+    let hostname = hostname::annotated(&service.metadata)
+        .map_err(|error| refusal(reference, "InvalidAnnotation", error))?;
+    Ok(Ask {
+        intent: reference.clone(),
+        workload: workload(reference),
+        ports: ports.collect(),
+        varies: Varies::NodeByNode,
+        hostname,
+    })
+}
+
+/// What a Service's ports form together.
+pub(super) fn workload(service: &ObjectRef) -> Workload {
+    let ObjectRef { kind, namespace, name, .. } = service.clone();
+    Workload { kind: kind.into_owned(), namespace, name }
+}
+
+/// The nodes that serve the Service's node ports, each with what binds them there: with `externalTrafficPolicy: Local`
+/// the ready pods, else the Service on every node.
+pub(super) fn serving<'a>(
+    index: &'a Index,
+    service: &Service,
+    reference: &ObjectRef,
+) -> Vec<(ObjectRef, &'a str)> {
+    if !service.is_local() {
+        let names = index.nodes().filter_map(|node| node.metadata.name.as_deref());
+        return names.map(|name| (reference.clone(), name)).collect();
+    }
+    let slices = index.endpoint_slices(&reference.namespace, &reference.name);
+    let ready = slices.flat_map(|slice| &slice.endpoints).filter(|endpoint| endpoint.is_ready());
+    let on_node = ready.filter_map(|endpoint| {
+        let target = endpoint.target_ref.as_ref();
+        let pod = target.and_then(|target| target_reference(target, &reference.namespace));
+        Some((pod.unwrap_or_else(|| reference.clone()), endpoint.node_name.as_deref()?))
+    });
+    // An endpoint of a Service for both families is in a slice of each.
+    let distinct: BTreeSet<(ObjectRef, &str)> = on_node.collect();
+    distinct.into_iter().collect()
+}

@@ -1,0 +1,82 @@
+//! The ports of a Service, and who may connect to them, as its annotations and its spec name them.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use firewall_model::Protocol;
+
+use super::annotation::{self, SOURCE_RANGES};
+use super::host_port::{Family, HostPort};
+use super::rules::Sources;
+use super::{annotations, source_ranges};
+use crate::objects::{LOAD_BALANCER_SOURCES, Service, ServicePort};
+
+/// The ports by the numbers that the Service gives them.
+///
+/// # Errors
+/// If a port or a protocol is none.
+pub(super) fn service_ports(service: &Service) -> Result<BTreeSet<HostPort>, String> {
+    service.spec.ports.iter().map(|port| as_host_port(service, port, port.port)).collect()
+}
+
+/// The port of a Service under one of its numbers. It is served over the families of the Service.
+pub(super) fn as_host_port(service: &Service, port: &ServicePort, number: i64) -> Result<HostPort, String> {
+    let not_a_port = || format!("{number} is not a port; use 1 to 65535");
+    let bound = u16::try_from(number).ok().filter(|bound| *bound != 0).ok_or_else(not_a_port)?;
+    let protocol = port.protocol.as_deref().filter(|protocol| !protocol.is_empty()).unwrap_or("TCP");
+    let protocol: Protocol = protocol.parse().map_err(|error| format!("port {number}: {error}"))?;
+    let family = match &service.spec.ip_families[..] {
+        [only] if only == "IPv4" => Some(Family::V4),
+        [only] if only == "IPv6" => Some(Family::V6),
+        _ => None,
+    };
+    Ok(HostPort { protocol, port: bound, name: port.name.clone(), container: String::new(), family })
+}
+
+/// The ports that one of the Service's annotations lists, each with its sources. An error comes with the annotation's
+/// name, or the field's.
+pub(super) fn listed_by<'a>(
+    service: &Service,
+    annotation: &'static str,
+    ports: &'a BTreeSet<HostPort>,
+) -> Result<Vec<(&'a HostPort, Sources)>, (String, String)> {
+    let list = annotations(&service.metadata).get(annotation).map_or("", String::as_str);
+    let selected = annotation::selected(list, ports).map_err(|error| (annotation.to_owned(), error))?;
+    with_sources(service, annotation, selected)
+}
+
+/// The ports, each with the sources that the Service names for it.
+pub(super) fn with_sources<'a>(
+    service: &Service,
+    listing: &str,
+    ports: BTreeSet<&'a HostPort>,
+) -> Result<Vec<(&'a HostPort, Sources)>, (String, String)> {
+    let general = sources(service)?;
+    let ports = annotation::with_sources(&service.metadata, listing, ports)
+        .map_err(|(name, error)| (name.to_owned(), error))?;
+    Ok(ports.into_iter().map(|(port, own)| (port, own.or_else(|| general.clone()))).collect())
+}
+
+/// Who may connect to the Service's load balancer: what is meant for a balancer is meant for nodes in its stead.
+///
+/// # Errors
+/// If it cannot be understood: the default might be wider.
+fn sources(service: &Service) -> Result<Sources, (String, String)> {
+    let annotations = annotations(&service.metadata);
+    if annotations.contains_key(SOURCE_RANGES) {
+        return Ok(None);
+    }
+    let (name, text) = match annotations.get(LOAD_BALANCER_SOURCES) {
+        Some(text) => (LOAD_BALANCER_SOURCES, text.clone()),
+        None if service.spec.load_balancer_source_ranges.is_empty() => return Ok(None),
+        None => ("spec.loadBalancerSourceRanges", service.spec.load_balancer_source_ranges.join(",")),
+    };
+    let ranges = source_ranges::strict(&text).map_err(|error| (name.to_owned(), error))?;
+    Ok(Some(Rc::from(ranges)))
+}
+
+/// Whether the Service says who may connect to its load balancer.
+pub(super) fn names_balancer_sources(service: &Service) -> bool {
+    annotations(&service.metadata).contains_key(LOAD_BALANCER_SOURCES)
+        || !service.spec.load_balancer_source_ranges.is_empty()
+}

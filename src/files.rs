@@ -1,0 +1,43 @@
+//! Files that are read again when they change.
+
+use std::path::Path;
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+/// How long files must have been quiet before they are read again: editors write in several steps.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Tells of changes of a file, or of the files in a folder.
+pub(crate) struct Changes {
+    _watcher: RecommendedWatcher,
+    changes: mpsc::Receiver<()>,
+}
+
+impl Changes {
+    /// Tells of changes from now on.
+    ///
+    /// # Errors
+    /// If the operating system cannot.
+    pub(crate) fn of(path: &Path) -> Result<Self, notify::Error> {
+        let (sender, changes) = mpsc::channel(1);
+        let mut watcher = notify::recommended_watcher(move |_| {
+            // A full channel already says that something changed.
+            _ = sender.try_send(());
+        })?;
+        // An editor replaces a file by renaming, and the kubelet a ConfigMap by a link: only the folder sees that.
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(Self { _watcher: watcher, changes })
+    }
+
+    /// Waits for a change, and until it is over.
+    pub(crate) async fn next(&mut self) {
+        // It fails only once the watcher is gone, and `self` holds it.
+        _ = self.changes.recv().await;
+        tokio::time::sleep(QUIET).await;
+        while self.changes.try_recv().is_ok() {}
+    }
+}

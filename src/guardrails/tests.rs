@@ -1,0 +1,207 @@
+//! Tests of what each guardrail refuses, and of how the file is read.
+
+use Protocol::{Tcp, Udp};
+use firewall_model::conformance::rule;
+use serde_json::json;
+
+use super::file::parse;
+use super::*;
+
+fn namespace(labels: &serde_json::Value) -> Namespace {
+    serde_json::from_value(json!({ "metadata": { "name": "shop", "labels": labels } })).expect("a namespace")
+}
+
+/// The reason of what stands against the opening, with `reasons` of the text for a failing assertion.
+fn breach(yaml: &str, opening: &Opening<'_>) -> Option<Breach> {
+    parse(yaml).expect("guardrails").check(opening).err()
+}
+
+fn reason(breach: Option<Breach>) -> &'static str {
+    breach.map_or("", |breach| breach.reason)
+}
+
+/// What stands against opening these ports from `namespace shop` to one source.
+fn on_ports(yaml: &str, ports: &[(Protocol, u16)]) -> Option<Breach> {
+    let (ports, rules) = (ports.iter().copied().collect(), RuleSet::default());
+    breach(yaml, &Opening { namespace: "shop", known: None, ports: &ports, rules: &rules, hostname: None })
+}
+
+#[test]
+fn ports_of_the_node_itself_are_denied_unless_an_administrator_names_them() {
+    let cases = [
+        (vec![(Tcp, 22)], "", "PortDenied"),
+        (vec![(Tcp, 22)], "allowedPorts: [22]", ""),
+        (vec![(Tcp, 22)], "allowedPorts: [20-30/tcp]", ""),
+        (vec![(Tcp, 22)], "allowedPorts: [22/udp]", "PortDenied"),
+        (vec![(Tcp, 22)], "allowedPorts: [6443]", "PortDenied"),
+        (vec![(Tcp, 80), (Tcp, 22)], "", "PortDenied"),
+        (vec![(Tcp, 2378), (Tcp, 2381), (Tcp, 10247), (Tcp, 10260)], "", ""),
+        (vec![(Tcp, 2379)], "", "PortDenied"),
+        (vec![(Tcp, 6443)], "", "PortDenied"),
+        (vec![(Tcp, 10248)], "", "PortDenied"),
+        (vec![(Tcp, 10259)], "", "PortDenied"),
+        (vec![(Udp, 22)], "", ""),
+    ];
+    for (asked, yaml, expected) in cases {
+        assert_eq!(reason(on_ports(yaml, &asked)), expected, "{asked:?} {yaml}");
+    }
+    let message = on_ports("", &[(Tcp, 22), (Tcp, 80), (Tcp, 6443)]).expect("it is denied").message;
+    assert!(message.contains("tcp/22, tcp/6443") && message.contains("--allow-ports"), "{message}");
+}
+
+#[test]
+fn ports_that_the_file_denies_stay_denied_whatever_allows_them() {
+    let cases = [
+        ("deniedPorts: [25]", (Tcp, 25), "PortDenied"),
+        ("deniedPorts: [25]", (Udp, 25), "PortDenied"),
+        ("deniedPorts: [25/udp]", (Tcp, 25), ""),
+        ("deniedPorts: [\"20-30\"]", (Tcp, 25), "PortDenied"),
+        ("{deniedPorts: [22], allowedPorts: [22]}", (Tcp, 22), "PortDenied"),
+        ("{deniedPorts: [25], namespaces: [{names: [shop], ports: [25]}]}", (Tcp, 25), "PortDenied"),
+    ];
+    for (yaml, port, expected) in cases {
+        assert_eq!(reason(on_ports(yaml, &[port])), expected, "{yaml} {port:?}");
+    }
+}
+
+#[test]
+fn only_the_namespaces_listed_open_anything_and_only_their_ports() {
+    let games = namespace(&json!({ "team": "games" }));
+    let cases = [
+        ("namespaces: [{names: [shop]}]", None, ""),
+        ("namespaces: [{names: [other]}]", None, "NamespaceNotAllowed"),
+        ("namespaces: []", None, "NamespaceNotAllowed"),
+        ("namespaces: [{selector: {matchLabels: {team: games}}}]", Some(&games), ""),
+        ("namespaces: [{selector: {matchLabels: {team: web}}}]", Some(&games), "NamespaceNotAllowed"),
+        ("namespaces: [{selector: {matchLabels: {team: games}}}]", None, "NamespaceNotAllowed"),
+        ("namespaces: [{selector: {matchExpressions: [{key: team, operator: Exists}]}}]", Some(&games), ""),
+        ("namespaces: [{names: [shop], ports: [80, 443]}]", None, "PortNotAllowed"),
+        ("namespaces: [{names: [shop], ports: [8000-9000/tcp]}]", None, ""),
+        ("namespaces: [{names: [shop], ports: [8000-9000/udp]}]", None, "PortNotAllowed"),
+        ("namespaces: [{names: [shop], ports: [80]}, {selector: {}, ports: [8080]}]", Some(&games), ""),
+        ("namespaces: [{names: [shop], ports: []}]", None, "PortNotAllowed"),
+    ];
+    let (ports, rules) = (BTreeSet::from([(Tcp, 8080)]), RuleSet::default());
+    for (yaml, known, expected) in cases {
+        let opening = Opening { namespace: "shop", known, ports: &ports, rules: &rules, hostname: None };
+        assert_eq!(reason(breach(yaml, &opening)), expected, "{yaml} {known:?}");
+    }
+}
+
+/// What stands against these rules.
+fn on_rules(yaml: &str, rules: &[&str]) -> &'static str {
+    let rules: RuleSet = rules.iter().map(|text| rule(text)).collect();
+    let ports = BTreeSet::from([(Tcp, 80)]);
+    reason(breach(
+        yaml,
+        &Opening { namespace: "shop", known: None, ports: &ports, rules: &rules, hostname: None },
+    ))
+}
+
+#[test]
+fn sources_lie_within_what_is_allowed_and_are_no_wider() {
+    let cases = [
+        ("allowedSourceRanges: [10.0.0.0/8]", "tcp/80 10.1.0.0/16", ""),
+        ("allowedSourceRanges: [10.0.0.0/8]", "tcp/80 10.0.0.0/8", ""),
+        ("allowedSourceRanges: [10.0.0.0/8]", "tcp/80 0.0.0.0/0", "SourceNotAllowed"),
+        ("allowedSourceRanges: [10.0.0.0/8]", "tcp/80 ::/0", "SourceNotAllowed"),
+        ("allowedSourceRanges: []", "tcp/80 10.0.0.0/8", "SourceNotAllowed"),
+        ("allowedSourceRanges: [10.0.0.0/9, 10.128.0.0/9]", "tcp/80 10.0.0.0/8", ""),
+        ("widestSourceRanges: {ipv4: 8}", "tcp/80 10.0.0.0/8", ""),
+        ("widestSourceRanges: {ipv4: 8}", "tcp/80 10.0.0.0/7", "SourceTooWide"),
+        ("widestSourceRanges: {ipv4: 8}", "tcp/80 ::/0", ""),
+        ("widestSourceRanges: {ipv6: 32}", "tcp/80 2001::/16", "SourceTooWide"),
+    ];
+    for (yaml, rule, expected) in cases {
+        assert_eq!(on_rules(yaml, &[rule]), expected, "{yaml} {rule}");
+    }
+    let halves = ["tcp/80 0.0.0.0/1", "tcp/80 128.0.0.0/1"];
+    assert_eq!(
+        on_rules("widestSourceRanges: {ipv4: 1}", &halves),
+        "SourceTooWide",
+        "two halves are one whole"
+    );
+}
+
+#[test]
+fn a_group_has_no_more_rules_than_allowed() {
+    let two = ["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24"];
+    assert_eq!(on_rules("mostRules: 2", &two), "");
+    assert_eq!(on_rules("mostRules: 1", &two), "TooManyRules");
+}
+
+#[test]
+fn hostnames_are_of_the_domains_allowed() {
+    let (ports, rules) = (BTreeSet::from([(Tcp, 80)]), RuleSet::default());
+    let on = |yaml: &str, hostname: &str| {
+        let hostname = Some(hostname);
+        reason(breach(
+            yaml,
+            &Opening { namespace: "shop", known: None, ports: &ports, rules: &rules, hostname },
+        ))
+    };
+    let cases = [
+        ("{}", "www.bank.example", ""),
+        ("allowedHostnames: [games.example]", "games.example", ""),
+        ("allowedHostnames: [games.example]", "eu.games.example", ""),
+        ("allowedHostnames: [games.example]", "badgames.example", "HostnameNotAllowed"),
+        ("allowedHostnames: [games.example]", "www.bank.example", "HostnameNotAllowed"),
+        ("allowedHostnames: []", "www.bank.example", "HostnameNotAllowed"),
+    ];
+    for (yaml, hostname, expected) in cases {
+        assert_eq!(on(yaml, hostname), expected, "{yaml} {hostname}");
+    }
+}
+
+#[test]
+fn a_file_that_says_nothing_sets_nothing() {
+    for nothing in ["", "# nothing yet\n", "{}", "deniedPorts: []\n"] {
+        assert_eq!(parse(nothing), Ok(Guardrails::default()), "{nothing:?}");
+    }
+}
+
+#[test]
+fn what_is_no_guardrail_is_an_error_with_its_line() {
+    let cases = [
+        ("deniedPorts: [25]\ndeniedPort: [26]\n", "line 2", "deniedPort"),
+        ("deniedPorts:\n  - 25\n  - 70000\n", "line 3", "70000"),
+        ("deniedPorts: [25]\nmostRules: many\n", "line 2", ""),
+        ("allowedSourceRanges:\n- 10.0.0.0/8\n- 10.0.0.1/8\n", "line 3", "write 10.0.0.0/8"),
+        ("widestSourceRanges:\n  ipv4: 33\n", "line 2", "32"),
+        ("widestSourceRanges:\n  ipv5: 8\n", "line 2", "ipv5"),
+        ("namespaces:\n- names: [shop]\n  port: [80]\n", "line 3", "port"),
+        ("namespaces:\n- selector:\n    matchLabel: {a: b}\n", "line 3", "matchLabel"),
+        (
+            "namespaces:\n- selector:\n    matchExpressions:\n    - {key: a, operator: In, value: [b]}\n",
+            "line 4",
+            "value",
+        ),
+        ("namespaces:\n- names: [shop]\n  selector: {}\n", "", "either names or a selector"),
+        ("namespaces:\n- ports: [80]\n", "", "either names or a selector"),
+        ("allowedHostnames:\n- Example.COM\n", "line 2", "lower case"),
+        ("deniedPorts: [25\n", "line", ""),
+        ("- 25\n", "", ""),
+        ("mostRules: 1\nmostRules: 2\n", "line 2", "mostRules"),
+    ];
+    for (yaml, line, part) in cases {
+        let error = parse(yaml).expect_err(yaml);
+        assert!(error.contains(line) && error.contains(part), "{yaml}: {error}");
+    }
+}
+
+#[test]
+fn the_file_in_the_documentation_is_one() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guardrails.md");
+    let text = std::fs::read_to_string(path).expect("docs/guardrails.md");
+    let (_, example) = text.split_once("```yaml\n").expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    let guardrails = parse(example).expect("guardrails");
+    let all = Guardrails::default();
+    assert_ne!(guardrails.denied_ports, all.denied_ports);
+    assert_ne!(guardrails.allowed_ports, all.allowed_ports);
+    assert_ne!(guardrails.allowed_source_ranges, all.allowed_source_ranges);
+    assert_ne!((guardrails.widest_ipv4, guardrails.widest_ipv6), (all.widest_ipv4, all.widest_ipv6));
+    assert_ne!(guardrails.most_rules, all.most_rules);
+    assert_ne!(guardrails.allowed_hostnames, all.allowed_hostnames);
+    assert_ne!(guardrails.namespaces, all.namespaces);
+}
