@@ -3,6 +3,7 @@
 mod cloud;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -165,6 +166,9 @@ pub struct RunArgs {
     /// Name of this replica in the Lease and in Events; by default the host's name
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pub identity: Option<String>,
+    /// Serve metrics for Prometheus there, at /metrics
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_address: Option<SocketAddr>,
     /// Form of the log on standard error; `RUST_LOG` sets its level
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

@@ -16,6 +16,7 @@ use crate::guardrails::GuardrailsError;
 use crate::index::Index;
 use crate::lease::{Election, GRACE};
 use crate::manifests::{self, ManifestError, Manifests};
+use crate::metrics::{self, Metrics, MetricsError};
 use crate::notice::Notices;
 use crate::providers::{Providers, Reconcilers};
 use crate::watch::{self, SharedIndex};
@@ -32,6 +33,9 @@ pub enum StartError {
     /// The guardrails cannot be read.
     #[error(transparent)]
     Guardrails(#[from] GuardrailsError),
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// There is no usable kubeconfig or service account.
     #[error("cannot connect to Kubernetes: {0}; set KUBECONFIG, run in a pod, or use --manifests")]
     Kubernetes(String),
@@ -73,13 +77,16 @@ pub async fn read_once(source: Option<&Manifests>) -> Result<SharedIndex, StartE
 /// If it cannot start. Once it runs, everything that goes wrong is reported and tried again.
 pub async fn run(args: &RunArgs, providers: Providers, stop: CancellationToken) -> Result<(), StartError> {
     let settings = Following::new(&args.intent)?;
+    let metrics = Metrics::default();
+    let serving = metrics::serve(args.metrics_address, metrics.clone()).await?;
     let reconcilers = providers.reconcilers(&args.options(settings.current()));
     if let Some(manifests) = &args.source.manifests {
         let index = SharedIndex::new(manifests::read(manifests)?);
-        let telling = Telling { notices: Notices::to_log(), statuses: Statuses::new(None) };
+        let telling = Telling { notices: Notices::to_log(metrics), statuses: Statuses::new(None) };
         tokio::select! {
             failed = manifests::follow(manifests, index.clone()) => Ok(failed?),
             () = settings.follow(&index) => Ok(()),
+            () = serving => Ok(()),
             () = reconcile(reconcilers, &index, telling, args.resync, &stop) => Ok(()),
         }
     } else {
@@ -87,7 +94,8 @@ pub async fn run(args: &RunArgs, providers: Providers, stop: CancellationToken) 
         let index = SharedIndex::new(Index::expecting(watch::expected()));
         tokio::select! {
             () = settings.follow(&index) => {}
-            () = run_in_cluster(args, client, reconcilers, &index, &stop) => {}
+            () = serving => {}
+            () = run_in_cluster(args, client, reconcilers, &index, metrics, &stop) => {}
         }
         Ok(())
     }
@@ -98,13 +106,14 @@ async fn run_in_cluster(
     client: Client,
     reconcilers: Reconcilers,
     index: &SharedIndex,
+    metrics: Metrics,
     stop: &CancellationToken,
 ) {
     let identity = args.identity.clone().unwrap_or_else(host_name);
     // A replica that waits for the lease watches already, so that it can act at once when it leads.
     let watching = tokio::spawn(watch::cluster(client.clone(), index.clone()));
     let telling = Telling {
-        notices: Notices::to_cluster(client.clone(), &identity),
+        notices: Notices::to_cluster(client.clone(), &identity, metrics),
         statuses: Statuses::new(Some(client.clone())),
     };
     if args.no_leader_election {

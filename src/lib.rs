@@ -22,6 +22,7 @@ pub mod index;
 pub mod lease;
 pub mod linger;
 pub mod manifests;
+pub mod metrics;
 pub mod notice;
 pub mod objects;
 pub mod providers;

@@ -10,6 +10,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use crate::metrics::Metrics;
 use crate::objects::ObjectRef;
 
 /// Events carry at most 1,024 bytes of text; what is longer is refused by the API server.
@@ -74,6 +75,7 @@ pub struct Notices(Arc<Mutex<Said>>);
 
 struct Said {
     recorder: Option<Recorder>,
+    metrics: Metrics,
     /// What holds, by who found it: two clouds can find the same
     by_source: BTreeMap<&'static str, BTreeSet<Notice>>,
 }
@@ -81,20 +83,20 @@ struct Said {
 impl Notices {
     /// Notices that go to the log only.
     #[must_use]
-    pub fn to_log() -> Self {
-        Self::new(None)
+    pub fn to_log(metrics: Metrics) -> Self {
+        Self::new(None, metrics)
     }
 
     /// Notices that also become Events on their objects, reported by `instance` (the pod's name).
     #[must_use]
-    pub fn to_cluster(client: Client, instance: &str) -> Self {
+    pub fn to_cluster(client: Client, instance: &str, metrics: Metrics) -> Self {
         let reporter =
             Reporter { controller: "hostport-firewall".to_owned(), instance: Some(instance.to_owned()) };
-        Self::new(Some(Recorder::new(client, reporter)))
+        Self::new(Some(Recorder::new(client, reporter)), metrics)
     }
 
-    fn new(recorder: Option<Recorder>) -> Self {
-        Self(Arc::new(Mutex::new(Said { recorder, by_source: BTreeMap::new() })))
+    fn new(recorder: Option<Recorder>, metrics: Metrics) -> Self {
+        Self(Arc::new(Mutex::new(Said { recorder, metrics, by_source: BTreeMap::new() })))
     }
 
     /// Says what is new among all that `source` finds to hold now.
@@ -114,6 +116,8 @@ impl Notices {
             }
         }
         said.by_source.insert(source, now);
+        let all: BTreeSet<&Notice> = said.by_source.values().flatten().collect();
+        said.metrics.problems(&all);
     }
 
     /// Says what has just happened: each time it does.

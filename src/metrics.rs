@@ -1,0 +1,155 @@
+//! Metrics: what somebody who watches many clusters has to know, for Prometheus.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use crate::notice::Notice;
+
+/// Why metrics cannot be served.
+#[derive(Debug, Error)]
+#[error("cannot serve metrics at {address}: {source}; name another --metrics-address")]
+pub struct MetricsError {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+/// All metrics. Clones count together.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    problems: Family<Problem, Gauge>,
+    /// What `problems` holds: an object that is fine again counts as 0, instead of vanishing from graphs
+    known: Arc<std::sync::Mutex<BTreeSet<Problem>>>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct Problem {
+    verdict: String,
+    reason: String,
+    kind: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("hostport_firewall");
+        let problems = Family::default();
+        let help =
+            "Objects with something wrong, by verdict, reason and kind; their Events and the log say what";
+        registry.register("problems", help, problems.clone());
+        Self { registry: Arc::new(registry), problems, known: Arc::default() }
+    }
+}
+
+impl Metrics {
+    /// These, and no others, are wrong now.
+    pub fn problems(&self, notices: &BTreeSet<&Notice>) {
+        let mut objects: BTreeMap<Problem, BTreeSet<_>> = BTreeMap::new();
+        for notice in notices {
+            let problem = Problem {
+                verdict: notice.verdict.to_string(),
+                reason: notice.reason.clone(),
+                kind: notice.object.kind.to_string(),
+            };
+            objects.entry(problem).or_default().insert(&notice.object);
+        }
+        // A panic while it was held has left a set that is no less true than before.
+        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        known.extend(objects.keys().cloned());
+        for problem in known.iter() {
+            let count = objects.get(problem).map_or(0, BTreeSet::len);
+            self.problems.get_or_create(problem).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// All metrics as Prometheus reads them.
+    fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// Serves metrics for as long as the returned future is polled; for ever and to nobody without an address.
+///
+/// # Errors
+/// If the address cannot be listened on.
+pub async fn serve(
+    address: Option<SocketAddr>,
+    metrics: Metrics,
+) -> Result<impl Future<Output = ()>, MetricsError> {
+    let listener = match address {
+        None => None,
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.map_err(|source| MetricsError { address, source })?)
+        }
+    };
+    Ok(async move {
+        let Some(listener) = listener else { return std::future::pending().await };
+        let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        let page = get(move || std::future::ready(([(CONTENT_TYPE, format)], metrics.text())));
+        // It ends only with the future: what a connection does wrong ends that connection.
+        _ = axum::serve(listener, Router::new().route("/metrics", page)).await;
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notice::Verdict;
+    use crate::objects::ObjectRef;
+
+    fn notice(name: &str, message: &str) -> Notice {
+        let object = ObjectRef {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+            uid: String::new(),
+        };
+        let reason = "PortDenied".to_owned();
+        Notice { object, verdict: Verdict::Refused, reason, message: message.to_owned() }
+    }
+
+    #[test]
+    fn objects_with_a_problem_are_counted_once_and_until_they_are_fine() {
+        let metrics = Metrics::default();
+        let count = || {
+            let text = metrics.text();
+            let line = text.lines().find(|line| line.starts_with("hostport_firewall_problems{"));
+            line.and_then(|line| line.rsplit_once(' '))
+                .map(|(labels, count)| (labels.to_owned(), count.to_owned()))
+        };
+        assert_eq!(count(), None);
+        let notices = [notice("a", "tcp/22"), notice("a", "tcp/6443"), notice("b", "tcp/22")];
+        metrics.problems(&notices.iter().collect());
+        let (labels, two) = count().expect("a series");
+        assert_eq!(two, "2");
+        for label in ["verdict=\"Refused\"", "reason=\"PortDenied\"", "kind=\"Pod\""] {
+            assert!(labels.contains(label), "{labels}");
+        }
+        metrics.problems(&BTreeSet::new());
+        assert_eq!(count(), Some((labels, "0".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_told() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = taken.local_addr().expect("its address");
+        let error = serve(Some(address), Metrics::default()).await.err().expect("it is taken").to_string();
+        assert!(error.contains(&address.to_string()) && error.contains("--metrics-address"), "{error}");
+    }
+}
