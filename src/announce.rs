@@ -77,6 +77,7 @@ mod tests {
             binders: BTreeSet::from([object("Pod", "web-1")]),
             resources: BTreeSet::from(["rule".to_owned()]),
             open: Ok(()),
+            stands: true,
             opened,
         }
     }
@@ -92,7 +93,7 @@ mod tests {
             memberships,
             unsettled: unsettled.then(|| "rule".to_owned()).into_iter().collect(),
             standing: standing.then_some(key).into_iter().collect(),
-            asked: BTreeSet::new(),
+            asked: [].into(),
         };
         let text = |notice: Notice| format!("{} {}", notice.verdict, notice.object.kind);
         known.announcements(&pass).into_iter().map(text).collect()

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use k8s_openapi::jiff::SignedDuration;
 use tokio::sync::watch;
 
+use crate::dns::Zone;
 use crate::exposures::Settings;
 use crate::guardrails::{self, Guardrails, GuardrailsError, Ports};
 use crate::manifests::Manifests;
@@ -114,6 +115,9 @@ pub struct IntentArgs {
     /// Namespace where k3s runs the pods of its `ServiceLB`
     #[arg(long, value_name = "NAMESPACE", default_value = "kube-system")]
     pub service_lb_namespace: String,
+    /// Publish the hostnames that intents name, as external-dns' kind `DNSEndpoint`
+    #[arg(long)]
+    pub external_dns: bool,
     /// What may be changed at all
     #[arg(long, value_enum, default_value_t = Policy::Sync)]
     pub policy: Policy,
@@ -166,6 +170,9 @@ pub struct RunArgs {
     /// Name of this replica in the Lease and in Events; by default the host's name
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pub identity: Option<String>,
+    /// How long resolvers may keep the addresses of a hostname
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub dns_ttl: Duration,
     /// Serve metrics for Prometheus there, at /metrics
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_address: Option<SocketAddr>,
@@ -234,6 +241,7 @@ impl IntentArgs {
             default_source_ranges: self.default_source_ranges.clone(),
             guardrails,
             service_lb_namespace: self.service_lb_namespace.clone(),
+            external_dns: self.external_dns,
         })
     }
 
@@ -288,6 +296,11 @@ impl CleanupArgs {
 }
 
 impl RunArgs {
+    /// Where hostnames are published; nowhere if `None`.
+    pub(crate) fn zone(&self) -> Option<Zone> {
+        self.intent.external_dns.then(|| Zone::new(&self.cloud.cluster_name, self.dns_ttl))
+    }
+
     /// Which clouds, and how.
     #[must_use]
     pub fn providers(&self) -> ProvidersConfig {

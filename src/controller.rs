@@ -1,5 +1,6 @@
 //! The controller: watches, waits for quiet, reconciles, and stops cleanly.
 
+mod dns_endpoints;
 mod passes;
 mod settings;
 mod statuses;
@@ -61,8 +62,8 @@ pub async fn read_once(source: Option<&Manifests>) -> Result<SharedIndex, StartE
     if let Some(manifests) = source {
         return Ok(SharedIndex::new(manifests::read(manifests)?));
     }
-    let index = SharedIndex::new(Index::expecting(watch::expected()));
-    let watching = tokio::spawn(watch::cluster(connect().await?, index.clone()));
+    let index = SharedIndex::new(Index::expecting(watch::expected(None)));
+    let watching = tokio::spawn(watch::cluster(connect().await?, index.clone(), None));
     let synced = timeout(LONGEST, watch::synced(&index)).await;
     watching.abort();
     match synced {
@@ -82,7 +83,7 @@ pub async fn run(args: &RunArgs, providers: Providers, stop: CancellationToken) 
     let reconcilers = providers.reconcilers(&args.options(settings.current()));
     if let Some(manifests) = &args.source.manifests {
         let index = SharedIndex::new(manifests::read(manifests)?);
-        let telling = Telling { notices: Notices::to_log(metrics), statuses: Statuses::new(None) };
+        let telling = Telling { notices: Notices::to_log(metrics), statuses: Statuses::new(None, None, 0) };
         tokio::select! {
             failed = manifests::follow(manifests, index.clone()) => Ok(failed?),
             () = settings.follow(&index) => Ok(()),
@@ -91,7 +92,7 @@ pub async fn run(args: &RunArgs, providers: Providers, stop: CancellationToken) 
         }
     } else {
         let client = connect().await?;
-        let index = SharedIndex::new(Index::expecting(watch::expected()));
+        let index = SharedIndex::new(Index::expecting(watch::expected(args.zone().as_ref())));
         tokio::select! {
             () = settings.follow(&index) => {}
             () = serving => {}
@@ -111,10 +112,10 @@ async fn run_in_cluster(
 ) {
     let identity = args.identity.clone().unwrap_or_else(host_name);
     // A replica that waits for the lease watches already, so that it can act at once when it leads.
-    let watching = tokio::spawn(watch::cluster(client.clone(), index.clone()));
+    let watching = tokio::spawn(watch::cluster(client.clone(), index.clone(), args.zone()));
     let telling = Telling {
         notices: Notices::to_cluster(client.clone(), &identity, metrics),
-        statuses: Statuses::new(Some(client.clone())),
+        statuses: Statuses::new(Some(client.clone()), args.zone(), reconcilers.count()),
     };
     if args.no_leader_election {
         reconcile(reconcilers, index, telling, args.resync, stop).await;

@@ -19,7 +19,7 @@ mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{PortRange, Protocol, RuleSet, Workload};
+use firewall_model::{GroupKey, PortRange, Protocol, RuleSet, Workload};
 use ipnet::IpNet;
 
 use crate::guardrails::{Guardrails, Opening};
@@ -46,6 +46,8 @@ pub struct Settings {
     pub guardrails: Guardrails,
     /// Where k3s runs the pods of `ServiceLB`
     pub service_lb_namespace: String,
+    /// Whether hostnames are published
+    pub external_dns: bool,
 }
 
 impl Default for Settings {
@@ -55,6 +57,7 @@ impl Default for Settings {
             default_source_ranges: anywhere.to_vec(),
             guardrails: Guardrails::default(),
             service_lb_namespace: "kube-system".to_owned(),
+            external_dns: false,
         }
     }
 }
@@ -87,6 +90,12 @@ impl Exposure {
     #[must_use]
     pub fn port_ranges(&self) -> BTreeSet<(Protocol, PortRange)> {
         port_ranges(&self.ports)
+    }
+
+    /// The firewall group that it is part of.
+    #[must_use]
+    pub fn group(&self) -> GroupKey {
+        GroupKey { workload: self.workload.clone(), ports: self.port_ranges(), variant: self.variant.clone() }
     }
 }
 
@@ -275,6 +284,12 @@ impl Search<'_> {
             Varies::NodeByNode => rules::families_apart(&families, &ask.ports),
         };
         let (node, provider_id) = machine(node)?;
+        if let Some(hostname) = &ask.hostname
+            && !settings.external_dns
+        {
+            let message = format!("{hostname} is not published: the controller runs without --external-dns");
+            self.tell(&failure(&ask.intent, "NotPublished", message), []);
+        }
         Ok(Some(Exposure {
             binder: binder.clone(),
             node,

@@ -67,11 +67,7 @@ pub fn grouped(
 
 impl Grouped {
     fn add(&mut self, exposure: &Exposure, instance: InstanceId) {
-        let key = GroupKey {
-            workload: exposure.workload.clone(),
-            ports: exposure.port_ranges(),
-            variant: exposure.variant.clone(),
-        };
+        let key = exposure.group();
         let objects = self.objects.entry(key.clone()).or_default();
         objects.extend([exposure.intent.clone(), exposure.binder.clone()]);
         self.nodes.insert(instance.clone(), exposure.node.clone());

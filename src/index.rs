@@ -8,7 +8,7 @@ use firewall_model::Completeness;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::host_port_exposure::HostPortExposure;
-use crate::objects::{DOMAIN, EndpointSlice, Ingress, Namespace, Node, Pod, Service};
+use crate::objects::{DNSEndpoint, DOMAIN, EndpointSlice, Ingress, Namespace, Node, Pod, Service};
 use crate::readiness;
 
 /// Namespace and name of an object; the namespace is empty for what has none.
@@ -31,6 +31,8 @@ pub enum Object {
     Ingress(Ingress),
     /// A `HostPortExposure`
     HostPortExposure(Box<HostPortExposure>),
+    /// Records that we have asked external-dns for
+    DNSEndpoint(DNSEndpoint),
 }
 
 /// One watch: what is listed and followed together, and breaks together.
@@ -50,6 +52,8 @@ pub enum Watch {
     Ingresses(String),
     /// All `HostPortExposure`s
     HostPortExposures,
+    /// Our own `DNSEndpoint`s
+    DNSEndpoints,
 }
 
 impl Watch {
@@ -68,6 +72,7 @@ impl std::fmt::Display for Watch {
             Self::EndpointSlices => f.write_str("endpointslices.discovery.k8s.io"),
             Self::Ingresses(group) => write!(f, "ingresses.{group}"),
             Self::HostPortExposures => f.write_str("hostportexposures.hostport-firewall.dev"),
+            Self::DNSEndpoints => f.write_str("dnsendpoints.externaldns.k8s.io"),
         }
     }
 }
@@ -135,12 +140,18 @@ impl Index {
         removed.is_some_and(|object| self.concerns(&object))
     }
 
-    /// Endpoints come and go with every pod of the cluster; those of most Services decide about nothing here.
+    /// Endpoints come and go with every pod of the cluster; those of most Services decide about nothing here. And what
+    /// we write ourselves is no news.
     fn concerns(&self, object: &Object) -> bool {
-        let Object::EndpointSlice(slice) = object else { return true };
-        let (namespace, _) = object.name();
-        let service = slice.service().and_then(|name| self.service(&namespace, name));
-        service.is_some_and(Service::is_local)
+        match object {
+            Object::DNSEndpoint(_) => false,
+            Object::EndpointSlice(slice) => {
+                let (namespace, _) = object.name();
+                let service = slice.service().and_then(|name| self.service(&namespace, name));
+                service.is_some_and(Service::is_local)
+            }
+            _ => true,
+        }
     }
 
     /// A watch broke: what it brought stays, but is no longer known to be all. Returns whether that is new.
@@ -253,6 +264,13 @@ impl Index {
         self.of_namespace(&Watch::HostPortExposures, namespace).filter_map(Object::as_host_port_exposure)
     }
 
+    /// Our own `DNSEndpoint`s.
+    pub fn dns_endpoints(&self) -> impl Iterator<Item = &DNSEndpoint> {
+        self.all(&Watch::DNSEndpoints).filter_map(|object| {
+            if let Object::DNSEndpoint(endpoint) = object { Some(endpoint) } else { None }
+        })
+    }
+
     fn all(&self, watch: &Watch) -> impl Iterator<Item = &Object> {
         self.objects.get(watch).into_iter().flat_map(BTreeMap::values)
     }
@@ -278,6 +296,7 @@ impl Object {
             Self::EndpointSlice(slice) => &slice.metadata,
             Self::Ingress(ingress) => &ingress.metadata,
             Self::HostPortExposure(exposure) => &exposure.metadata,
+            Self::DNSEndpoint(endpoint) => &endpoint.metadata,
         }
     }
 
@@ -300,6 +319,7 @@ impl Object {
             Self::Service(service) => service.metadata.resource_version = None,
             Self::EndpointSlice(slice) => slice.metadata.resource_version = None,
             Self::Ingress(ingress) => ingress.metadata.resource_version = None,
+            Self::DNSEndpoint(endpoint) => endpoint.metadata.resource_version = None,
             Self::HostPortExposure(exposure) => {
                 exposure.metadata.resource_version = None;
                 exposure.metadata.managed_fields = None;

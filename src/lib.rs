@@ -7,11 +7,13 @@
 // The futures of the clouds' SDKs nest deeper than the default allows.
 #![recursion_limit = "256"]
 
+pub mod addresses;
 pub mod announce;
 pub mod backoff;
 pub mod cleanup;
 pub mod cli;
 pub mod controller;
+pub mod dns;
 pub mod execute;
 pub mod exposures;
 mod files;

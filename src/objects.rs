@@ -6,16 +6,18 @@
 //! An object whose fields have other types than the API's fails alone: the watcher skips and names it, so that one
 //! bad custom resource cannot hide all others.
 
+mod dns_endpoint;
 mod service;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::api::ApiResource;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use dns_endpoint::{DNSEndpoint, DNSEndpointSpec, DnsRecord};
 pub use service::{
     Endpoint, EndpointConditions, EndpointSlice, EndpointTarget, Namespace, Service, ServicePort, ServiceSpec,
 };
@@ -117,11 +119,12 @@ pub struct PodCondition {
     pub status: String,
 }
 
-impl PodStatus {
-    /// Whether the pod can serve.
+impl Pod {
+    /// Whether the pod can serve, and goes on to: one that is being deleted still may, but not for long.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
+        let says = |condition: &PodCondition| condition.kind == "Ready" && condition.status == "True";
+        self.metadata.deletion_timestamp.is_none() && self.status.conditions.iter().any(says)
     }
 }
 
@@ -266,6 +269,7 @@ fn slim_metadata<'de, D: Deserializer<'de>>(source: D) -> Result<ObjectMeta, D::
         namespace: Option<String>,
         uid: Option<String>,
         resource_version: Option<String>,
+        deletion_timestamp: Option<Time>,
         labels: Option<BTreeMap<String, String>>,
         annotations: Option<BTreeMap<String, String>>,
         owner_references: Option<Vec<OwnerReference>>,
@@ -281,6 +285,7 @@ fn slim_metadata<'de, D: Deserializer<'de>>(source: D) -> Result<ObjectMeta, D::
         namespace: slim.namespace,
         uid: slim.uid,
         resource_version: slim.resource_version,
+        deletion_timestamp: slim.deletion_timestamp,
         labels: slim.labels,
         annotations,
         owner_references: slim.owner_references,
@@ -296,7 +301,7 @@ pub const LOAD_BALANCER_SOURCES: &str = "service.beta.kubernetes.io/load-balance
 
 /// Implements what kube's watcher asks of a type, for one whose API is known when compiling.
 macro_rules! known_resource {
-    ($kind:ident, $group:literal, $plural:literal, $scope:ty) => {
+    ($kind:ident, $group:literal, $version:literal, $plural:literal, $scope:ty) => {
         impl kube::Resource for $kind {
             type DynamicType = ();
             type Scope = $scope;
@@ -307,7 +312,7 @@ macro_rules! known_resource {
                 $group.into()
             }
             fn version((): &()) -> Cow<'_, str> {
-                "v1".into()
+                $version.into()
             }
             fn plural((): &()) -> Cow<'_, str> {
                 $plural.into()
@@ -322,11 +327,24 @@ macro_rules! known_resource {
     };
 }
 
-known_resource!(Pod, "", "pods", kube::core::NamespaceResourceScope);
-known_resource!(Node, "", "nodes", kube::core::ClusterResourceScope);
-known_resource!(Namespace, "", "namespaces", kube::core::ClusterResourceScope);
-known_resource!(Service, "", "services", kube::core::NamespaceResourceScope);
-known_resource!(EndpointSlice, "discovery.k8s.io", "endpointslices", kube::core::NamespaceResourceScope);
+known_resource!(Pod, "", "v1", "pods", kube::core::NamespaceResourceScope);
+known_resource!(Node, "", "v1", "nodes", kube::core::ClusterResourceScope);
+known_resource!(Namespace, "", "v1", "namespaces", kube::core::ClusterResourceScope);
+known_resource!(Service, "", "v1", "services", kube::core::NamespaceResourceScope);
+known_resource!(
+    DNSEndpoint,
+    "externaldns.k8s.io",
+    "v1alpha1",
+    "dnsendpoints",
+    kube::core::NamespaceResourceScope
+);
+known_resource!(
+    EndpointSlice,
+    "discovery.k8s.io",
+    "v1",
+    "endpointslices",
+    kube::core::NamespaceResourceScope
+);
 
 /// The API is found by discovery: a cluster may serve any of three groups.
 impl kube::Resource for Ingress {

@@ -120,6 +120,13 @@ pub struct Reconcilers {
     pub(crate) gce: Option<Reconciler<Gce>>,
 }
 
+impl Reconcilers {
+    /// How many clouds there are.
+    pub(crate) fn count(&self) -> usize {
+        usize::from(self.aws.is_some()) + usize::from(self.gce.is_some())
+    }
+}
+
 impl Providers {
     /// Connects to the chosen clouds. No call is made to them but to the metadata server.
     ///

@@ -96,6 +96,7 @@ mod tests {
             instance: InstanceId::new("i-a"),
             intents: BTreeSet::new(),
             opened: false,
+            stands: false,
             node: object("Node", "a", "", ""),
             binders: BTreeSet::from([object("Pod", "web", "shop", uid)]),
             resources: BTreeSet::new(),

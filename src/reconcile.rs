@@ -3,11 +3,12 @@
 //! Everything that decides is called from here and is pure; what is left is moving data.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_model::{
     Compiled, Desired, FirewallProvider, GroupKey, InstanceId, Limits, Plan, PlanInput, Policy,
-    ProviderError, Rejection, Resource, Step, Workload, World, check, plan,
+    ProviderError, Rejection, Resource, Step, World, check, plan,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::execute::{Outcome, execute};
-use crate::exposures::{Settings, binding, exposures};
+use crate::exposures::{Exposure, Settings, binding, exposures};
 use crate::grouping::{Grouped, grouped};
 use crate::linger::Linger;
 use crate::notice::{Notice, Verdict};
@@ -71,8 +72,8 @@ pub struct Prospect<P: FirewallProvider> {
     pub refused: BTreeSet<usize>,
     /// What somebody must know
     pub notices: BTreeSet<Notice>,
-    /// The workloads and nodes of all that is asked for, on whichever cloud
-    pub asked: BTreeSet<(Workload, ObjectRef)>,
+    /// All that is asked for, on whichever cloud
+    pub asked: Arc<[Exposure]>,
     linger_ends: Option<Duration>,
 }
 
@@ -93,8 +94,8 @@ pub struct Pass {
     pub unsettled: BTreeSet<String>,
     /// All that stays open on this cloud, what lingers too
     pub standing: BTreeSet<(GroupKey, InstanceId)>,
-    /// The workloads and nodes of all that is asked for, on whichever cloud
-    pub asked: BTreeSet<(Workload, ObjectRef)>,
+    /// All that is asked for, on whichever cloud
+    pub asked: Arc<[Exposure]>,
 }
 
 /// The ports of a workload on one node.
@@ -114,6 +115,8 @@ pub struct Membership {
     pub resources: BTreeSet<String>,
     /// Whether the cloud has confirmed it; if not, why, as reason and message
     pub open: Result<(), (String, String)>,
+    /// Whether the cloud has all that it takes, as wanted or otherwise
+    pub stands: bool,
     /// Whether this pass has opened it
     pub opened: bool,
 }
@@ -149,9 +152,8 @@ impl<P: FirewallProvider> Reconciler<P> {
         let observed = self.provider.observe(&grouped.desired.members()).await?;
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
         let (plan, refused) = self.plan(&grouped.desired, &compiled.resources, &observed.resources);
-        let asked = found.exposures.iter();
-        let asked = asked.map(|exposure| (exposure.workload.clone(), exposure.node.clone())).collect();
-        let mut notices: BTreeSet<Notice> = found.problems.into_iter().collect();
+        let asked = found.exposures.into();
+        let mut notices = found.problems;
         notices.extend(grouped.problems.iter().cloned());
         for rejection in &compiled.rejections {
             notices.extend(rejected(rejection, &grouped));
@@ -196,16 +198,14 @@ impl<P: FirewallProvider> Reconciler<P> {
         (plan, violations.into_iter().map(|violation| violation.step).collect())
     }
 
-    /// Looks, and carries the plan out until `stop`.
-    ///
-    /// # Errors
-    /// As [`look`](Self::look); failures of single steps are notices, and tried again later.
-    pub async fn pass(
-        &mut self,
-        index: &SharedIndex,
-        stop: &CancellationToken,
-    ) -> Result<Pass, ProviderError> {
-        let prospect = self.look(index).await?;
+    /// What will be open in any case while the plan is carried out.
+    #[must_use]
+    pub fn outlook(&self, prospect: &Prospect<P>) -> Vec<Membership> {
+        self.memberships(prospect, &[])
+    }
+
+    /// Carries the plan out until `stop`. Failures of single steps are notices, and tried again later.
+    pub async fn carry_out(&mut self, prospect: Prospect<P>, stop: &CancellationToken) -> Pass {
         for withheld in &prospect.plan.withheld {
             tracing::info!(resource = %withheld.key, "stays as it is: {}", withheld.waiting);
         }
@@ -237,7 +237,7 @@ impl<P: FirewallProvider> Reconciler<P> {
             [prospect.linger_ends, self.memory.backoff.next(now), hold_ends].into_iter().flatten().min();
         let standing = prospect.compiled.memberships.into_keys().collect();
         let asked = prospect.asked;
-        Ok(Pass { notices, again, applied, undone, memberships, unsettled, standing, asked })
+        Pass { notices, again, applied, undone, memberships, unsettled, standing, asked }
     }
 
     /// What the cloud has confirmed, membership by membership. What lingers is bound by nothing and is left out.
@@ -285,6 +285,7 @@ impl<P: FirewallProvider> Reconciler<P> {
                 node: grouped.nodes.get(instance)?.clone(),
                 binders: binders.clone(),
                 resources: takes().map(ToString::to_string).collect(),
+                stands: takes().next().is_some() && takes().all(|key| world.contains_key(key)),
                 opened: open.is_ok() && !takes().all(|key| as_wanted(&prospect.observed, key)),
                 open,
             })

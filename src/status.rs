@@ -1,11 +1,13 @@
 //! Statuses: what has become of each `HostPortExposure`, in the words of the Gateway API. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use firewall_model::Workload;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::exposures::listed;
+use crate::addresses::{self, Servers, Serving};
+use crate::exposures::{Exposure, listed};
 use crate::host_port_exposure::{HostPortExposure, HostPortExposureStatus, OpenAddress, OpenNode};
 use crate::index::Index;
 use crate::notice::{Notice, Verdict};
@@ -20,33 +22,53 @@ pub struct Outcomes {
     /// Whether ports are open, on every node of an active cloud
     pub memberships: Vec<Membership>,
     /// All that is asked for
-    pub asked: BTreeSet<(Workload, ObjectRef)>,
+    pub asked: Arc<[Exposure]>,
+    /// Whether a cloud has not been observed yet
+    pub unknown: bool,
 }
+
+/// The statuses that were written last: the index may not show them yet.
+pub type Statuses = BTreeMap<ObjectRef, HostPortExposureStatus>;
 
 /// The status of every exposure.
 #[must_use]
 pub fn statuses<'a>(
     index: &'a Index,
     outcomes: &Outcomes,
+    written: &Statuses,
     now: &Time,
 ) -> Vec<(&'a HostPortExposure, HostPortExposureStatus)> {
+    let servers = Servers::new(index, outcomes);
+    let mut asked: BTreeMap<&Workload, Vec<&Exposure>> = BTreeMap::new();
+    for exposure in outcomes.asked.iter() {
+        asked.entry(&exposure.workload).or_default().push(exposure);
+    }
     let mut memberships: BTreeMap<&Workload, Vec<&Membership>> = BTreeMap::new();
     for membership in &outcomes.memberships {
         memberships.entry(&membership.group.workload).or_default().push(membership);
     }
     let status = |exposure: &'a HostPortExposure| {
-        let own = memberships.get(&exposure.workload()).map_or(&[][..], Vec::as_slice);
-        (exposure, status(index, outcomes, exposure, own, now))
+        let workload = exposure.workload();
+        let own = memberships.get(&workload).map_or(&[][..], Vec::as_slice);
+        let asked = asked.get(&workload).map_or(&[][..], Vec::as_slice);
+        let reference = exposure.reference();
+        let before = written.get(&reference).or(exposure.status.as_ref());
+        let addresses = addresses(index, &servers, asked, before);
+        let accepted = accepted(outcomes, &reference);
+        let programmed = programmed(own, asked, &accepted);
+        let conditions = [("Accepted", accepted), ("Programmed", programmed)].map(|(kind, finding)| {
+            let before = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
+            finding.condition(kind, exposure.metadata.generation, before, now)
+        });
+        (exposure, status(own, conditions.into(), addresses))
     };
     index.all_host_port_exposures().map(status).collect()
 }
 
 fn status(
-    index: &Index,
-    outcomes: &Outcomes,
-    exposure: &HostPortExposure,
     own: &[&Membership],
-    now: &Time,
+    conditions: Vec<Condition>,
+    addresses: Vec<OpenAddress>,
 ) -> HostPortExposureStatus {
     let open = || own.iter().filter(|membership| membership.open.is_ok());
     let mut nodes: BTreeMap<&str, BTreeSet<&String>> = BTreeMap::new();
@@ -54,17 +76,11 @@ fn status(
         nodes.entry(&membership.node.name).or_default().extend(&membership.resources);
     }
     let ports = open().flat_map(|membership| membership.group.ports.iter().copied()).collect();
-    let accepted = accepted(outcomes, &exposure.reference());
-    let programmed = programmed(outcomes, own, &exposure.workload(), &accepted);
-    let findings = [("Accepted", accepted), ("Programmed", programmed)];
-    let before = exposure.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let condition =
-        |(kind, finding): (&str, Finding)| finding.condition(kind, exposure.metadata.generation, before, now);
     HostPortExposureStatus {
-        conditions: findings.map(condition).into(),
+        conditions,
         ports: listed(&ports),
         node_count: i32::try_from(nodes.len()).unwrap_or(i32::MAX),
-        addresses: addresses(index, own),
+        addresses,
         nodes: nodes
             .into_iter()
             .map(|(name, resources)| OpenNode {
@@ -113,15 +129,14 @@ fn accepted(outcomes: &Outcomes, exposure: &ObjectRef) -> Finding {
     }
 }
 
-fn programmed(outcomes: &Outcomes, own: &[&Membership], workload: &Workload, accepted: &Finding) -> Finding {
+fn programmed(own: &[&Membership], asked: &[&Exposure], accepted: &Finding) -> Finding {
     let failed = own.iter().find_map(|membership| Some((membership, membership.open.as_ref().err()?)));
     if let Some((membership, (reason, message))) = failed {
         return Finding::new(false, reason, &format!("on node {}: {message}", membership.node.name));
     }
     let known: BTreeSet<&str> = own.iter().map(|membership| membership.node.name.as_str()).collect();
-    let mut asked = outcomes.asked.iter().filter(|(other, _)| other == workload);
-    match asked.find(|(_, node)| !known.contains(node.name.as_str())) {
-        Some((_, node)) => {
+    match asked.iter().find(|exposure| !known.contains(exposure.node.name.as_str())) {
+        Some(Exposure { node, .. }) => {
             let message = format!("no cloud has confirmed node {}; its Events say more", node.name);
             Finding::new(false, "NotConfirmed", &message)
         }
@@ -135,18 +150,23 @@ fn programmed(outcomes: &Outcomes, own: &[&Membership], workload: &Workload, acc
     }
 }
 
-/// The addresses of nodes where ports are open and a pod is ready.
-fn addresses(index: &Index, own: &[&Membership]) -> Vec<OpenAddress> {
-    let ready =
-        |pod: &ObjectRef| index.pod(&pod.namespace, &pod.name).is_some_and(|pod| pod.status.is_ready());
-    let serving =
-        own.iter().filter(|membership| membership.open.is_ok() && membership.binders.iter().any(ready));
-    let nodes: BTreeSet<&str> = serving.map(|membership| membership.node.name.as_str()).collect();
+/// The addresses of nodes where clients find a pod.
+fn addresses(
+    index: &Index,
+    servers: &Servers<'_>,
+    asked: &[&Exposure],
+    before: Option<&HostPortExposureStatus>,
+) -> Vec<OpenAddress> {
+    let known =
+        |node: &str| before.is_some_and(|before| before.addresses.iter().any(|address| address.node == node));
+    let served = asked.iter().filter(|exposure| match servers.serving(exposure) {
+        Serving::Yes => true,
+        Serving::No => false,
+        Serving::Unknown => known(&exposure.node.name),
+    });
+    let nodes: BTreeSet<&str> = served.map(|exposure| exposure.node.name.as_str()).collect();
     let addresses = nodes.into_iter().flat_map(|name| {
-        let addresses = index.node(name).into_iter().flat_map(|node| &node.status.addresses);
-        let reachable =
-            addresses.filter(|address| ["ExternalIP", "InternalIP"].contains(&address.kind.as_str()));
-        reachable.map(move |address| OpenAddress {
+        addresses::of_node(index, name).map(move |address| OpenAddress {
             kind: address.kind.clone(),
             address: address.address.clone(),
             node: name.to_owned(),
@@ -154,6 +174,22 @@ fn addresses(index: &Index, own: &[&Membership]) -> Vec<OpenAddress> {
     });
     let addresses: BTreeSet<OpenAddress> = addresses.collect();
     addresses.into_iter().collect()
+}
+
+/// What has to be written before anything closes: the statuses whose addresses lead to what is about to, without these.
+#[must_use]
+pub fn without_leaving(
+    statuses: &[(&HostPortExposure, HostPortExposureStatus)],
+    written: &Statuses,
+) -> Vec<(ObjectRef, HostPortExposureStatus)> {
+    let leaving = statuses.iter().filter_map(|(exposure, wanted)| {
+        let reference = exposure.reference();
+        let before = written.get(&reference).or(exposure.status.as_ref())?;
+        let mut kept = before.clone();
+        kept.addresses.retain(|address| wanted.addresses.contains(address));
+        (kept.addresses.len() < before.addresses.len()).then_some((reference, kept))
+    });
+    leaving.collect()
 }
 
 #[cfg(test)]

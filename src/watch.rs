@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::dns::Zone;
 use crate::host_port_exposure;
 use crate::index::{Index, Object, Watch};
 use crate::objects::Ingress;
@@ -27,8 +28,9 @@ struct OptionalApi {
     plural: &'static str,
 }
 
-/// The groups that can hold Voyager Ingresses, and our own kind.
-const OPTIONAL: [OptionalApi; 3] = [
+/// The groups that can hold Voyager Ingresses, our own kind, and external-dns', which comes last: it counts only where
+/// hostnames are published.
+const OPTIONAL: [OptionalApi; 4] = [
     OptionalApi { group: "networking.k8s.io", versions: &["v1"], plural: "ingresses" },
     OptionalApi { group: "voyager.appscode.com", versions: &["v1", "v1beta1"], plural: "ingresses" },
     OptionalApi {
@@ -36,16 +38,24 @@ const OPTIONAL: [OptionalApi; 3] = [
         versions: host_port_exposure::VERSIONS,
         plural: "hostportexposures",
     },
+    OptionalApi { group: EXTERNAL_DNS, versions: &["v1alpha1"], plural: "dnsendpoints" },
 ];
+
+const EXTERNAL_DNS: &str = "externaldns.k8s.io";
 
 impl OptionalApi {
     fn watch(&self) -> Watch {
-        if self.group == host_port_exposure::GROUP {
-            Watch::HostPortExposures
-        } else {
-            Watch::Ingresses(self.group.to_owned())
+        match self.group {
+            host_port_exposure::GROUP => Watch::HostPortExposures,
+            EXTERNAL_DNS => Watch::DNSEndpoints,
+            group => Watch::Ingresses(group.to_owned()),
         }
     }
+}
+
+/// What a cluster may serve or not, of which we read something.
+fn optional_apis(zone: Option<&Zone>) -> &'static [OptionalApi] {
+    if zone.is_some() { &OPTIONAL } else { &OPTIONAL[..OPTIONAL.len() - 1] }
 }
 
 /// How often the served APIs are looked up: a CRD installed later is found within this time.
@@ -95,12 +105,14 @@ impl SharedIndex {
 
 /// What has to be listed before anything is complete: what a cluster may not serve too, until discovery has said that
 /// it does not.
-pub fn expected() -> impl Iterator<Item = Watch> {
-    Watch::ALWAYS.into_iter().chain(OPTIONAL.iter().map(OptionalApi::watch))
+pub fn expected(zone: Option<&Zone>) -> impl Iterator<Item = Watch> {
+    Watch::ALWAYS.into_iter().chain(optional_apis(zone).iter().map(OptionalApi::watch))
 }
 
 /// Watches what every cluster serves and whichever of the other kinds this one does, for ever.
-pub async fn cluster(client: Client, index: SharedIndex) {
+///
+/// With a zone, our own `DNSEndpoint`s too.
+pub async fn cluster(client: Client, index: SharedIndex, zone: Option<Zone>) {
     let all = watcher::Config::default;
     // A pod without a node binds nothing, a finished one nothing any more.
     let pods = all().fields("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed");
@@ -112,22 +124,27 @@ pub async fn cluster(client: Client, index: SharedIndex) {
         follow(Api::all(client.clone()), all(), Watch::Namespaces, Object::Namespace, &index),
         follow(Api::all(client.clone()), all(), Watch::Services, Object::Service, &index),
         follow(Api::all(client.clone()), slices, Watch::EndpointSlices, Object::EndpointSlice, &index),
-        optional(client.clone(), &index),
+        optional(client.clone(), &index, zone),
     );
 }
 
 /// Keeps one watch per kind that is served.
-async fn optional(client: Client, index: &SharedIndex) {
+async fn optional(client: Client, index: &SharedIndex, zone: Option<Zone>) {
     let mut followed: BTreeMap<&str, (ApiResource, AbortOnDrop)> = BTreeMap::new();
     let mut misses: BTreeMap<&str, u32> = BTreeMap::new();
     loop {
-        for wanted in OPTIONAL {
+        for wanted in optional_apis(zone.as_ref()) {
             let group = wanted.group;
-            match served(&client, &wanted).await {
+            match served(&client, wanted).await {
                 Ok(Some(api)) => {
                     misses.remove(group);
                     if followed.get(group).is_none_or(|(current, _)| *current != api) {
-                        let task = tokio::spawn(follow_served(client.clone(), api.clone(), index.clone()));
+                        let task = tokio::spawn(follow_served(
+                            client.clone(),
+                            api.clone(),
+                            index.clone(),
+                            zone.clone(),
+                        ));
                         followed.insert(group, (api, AbortOnDrop(task.abort_handle())));
                     }
                 }
@@ -150,19 +167,25 @@ async fn optional(client: Client, index: &SharedIndex) {
         }
         let known =
             |group| followed.contains_key(group) || misses.get(group).is_some_and(|count| *count >= MISSES);
-        let settled = OPTIONAL.iter().all(|wanted| known(wanted.group));
+        let settled = optional_apis(zone.as_ref()).iter().all(|wanted| known(wanted.group));
         tokio::time::sleep(if settled { DISCOVERY_INTERVAL } else { UNSETTLED_INTERVAL }).await;
     }
 }
 
-async fn follow_served(client: Client, api: ApiResource, index: SharedIndex) {
-    if api.group == host_port_exposure::GROUP {
-        index.update(|index| index.expect(Watch::HostPortExposures));
-        let object = |exposure| Object::HostPortExposure(Box::new(exposure));
-        let all = Api::all(client);
-        follow(all, watcher::Config::default(), Watch::HostPortExposures, object, &index).await;
-    } else {
-        follow_ingresses(client, api, index).await;
+async fn follow_served(client: Client, api: ApiResource, index: SharedIndex, zone: Option<Zone>) {
+    let config = watcher::Config::default();
+    match (api.group.as_str(), zone) {
+        (host_port_exposure::GROUP, _) => {
+            index.update(|index| index.expect(Watch::HostPortExposures));
+            let object = |exposure| Object::HostPortExposure(Box::new(exposure));
+            follow(Api::all(client), config, Watch::HostPortExposures, object, &index).await;
+        }
+        (EXTERNAL_DNS, Some(zone)) => {
+            index.update(|index| index.expect(Watch::DNSEndpoints));
+            let own = config.labels(&zone.selector());
+            follow(Api::all(client), own, Watch::DNSEndpoints, Object::DNSEndpoint, &index).await;
+        }
+        _ => follow_ingresses(client, api, index).await,
     }
 }
 

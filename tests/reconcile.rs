@@ -42,7 +42,8 @@ impl World {
     }
 
     async fn pass(&mut self) -> Pass {
-        self.reconciler.pass(&self.index, &CancellationToken::new()).await.expect("the cloud answers")
+        let prospect = self.reconciler.look(&self.index).await.expect("the cloud answers");
+        self.reconciler.carry_out(prospect, &CancellationToken::new()).await
     }
 
     fn leave(&self, pods: std::ops::Range<usize>) {

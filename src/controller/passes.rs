@@ -1,5 +1,6 @@
 //! The loop: a pass whenever something changed, and now and then although nothing did.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_model::{FirewallProvider, ProviderError};
@@ -7,12 +8,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::gaps;
-use super::statuses::Statuses;
+use super::statuses::{Outcome, Statuses};
 use crate::announce::Known;
 use crate::notice::Notices;
 use crate::providers::Reconcilers;
 use crate::reconcile::{Pass, Reconciler};
-use crate::status::Outcomes;
 use crate::watch::{self, SharedIndex};
 
 /// A burst of changes is over when nothing has changed for this long…
@@ -26,6 +26,9 @@ const UNINTERRUPTED: Duration = Duration::from_secs(10);
 
 /// How long calls under way may take to end after a signal: the Deployment's grace period, 45 s, less a margin.
 const LAST_CALLS: Duration = Duration::from_secs(30);
+
+/// How long to wait after a status, a gate or a hostname could not be written.
+const UNTOLD: Duration = Duration::from_secs(10);
 
 /// How long to wait after the cloud could not be observed, first and at most.
 const UNOBSERVED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
@@ -83,12 +86,17 @@ impl Every {
                 (Ok(pass), changed) => {
                     unobserved = UNOBSERVED.0;
                     let again = pass.again.unwrap_or(self.resync).min(self.resync);
-                    self.tell(reconciler.name(), pass, &mut known).await;
-                    if changed { Duration::ZERO } else { again }
+                    let told = self.tell(reconciler.name(), pass, &mut known).await;
+                    match (changed, told) {
+                        (true, _) => Duration::ZERO,
+                        (false, true) => again,
+                        (false, false) => again.min(UNTOLD),
+                    }
                 }
                 (Err(error), _) => {
                     let (cloud, reason) = (reconciler.name(), error.reason());
                     tracing::warn!(cloud, reason, "cannot be observed, nothing is changed: {error}");
+                    self.telling.statuses.unobserved(cloud, &self.index).await;
                     let pause = unobserved;
                     unobserved = (unobserved * 2).min(UNOBSERVED.1);
                     pause
@@ -102,16 +110,18 @@ impl Every {
         }
     }
 
-    async fn tell(&self, cloud: &'static str, pass: Pass, known: &mut Known) {
+    /// Tells what a pass has come to. Returns whether all of it could be written.
+    async fn tell(&self, cloud: &'static str, pass: Pass, known: &mut Known) -> bool {
         if pass.applied + pass.undone > 0 {
             tracing::info!(cloud, applied = pass.applied, undone = pass.undone, "reconciled");
         }
         let announcements = known.announcements(&pass);
         let Pass { notices, memberships, asked, .. } = pass;
-        let outcomes = Outcomes { problems: notices.clone(), memberships, asked };
-        self.telling.statuses.say(cloud, outcomes, &self.index).await;
+        let outcome = Outcome { problems: notices.clone(), memberships, asked };
+        let told = self.telling.statuses.say(cloud, outcome, &self.index).await;
         self.telling.notices.say(cloud, notices).await;
         self.telling.notices.announce(announcements).await;
+        told
     }
 
     /// One pass. Where calls are scarce it can take many minutes: then a change of the cluster ends it early, so
@@ -121,7 +131,19 @@ impl Every {
         reconciler: &mut Reconciler<P>,
     ) -> (Result<Pass, ProviderError>, bool) {
         let (interrupt, index) = (self.stop.child_token(), self.index.clone());
-        let mut pass = std::pin::pin!(reconciler.pass(&index, &interrupt));
+        let statuses = self.telling.statuses.clone();
+        let pass = async {
+            let prospect = reconciler.look(&index).await?;
+            // Clients are sent elsewhere before anything closes.
+            let outlook = Outcome {
+                problems: prospect.notices.clone(),
+                memberships: reconciler.outlook(&prospect),
+                asked: Arc::clone(&prospect.asked),
+            };
+            statuses.withdraw(reconciler.name(), outlook, &index).await;
+            Ok(reconciler.carry_out(prospect, &interrupt).await)
+        };
+        let mut pass = std::pin::pin!(pass);
         let long = async {
             sleep(UNINTERRUPTED).await;
             burst(&mut self.index).await;

@@ -1,4 +1,4 @@
-use firewall_model::{GroupKey, InstanceId, PortRange, Protocol};
+use firewall_model::{GroupKey, InstanceId, PortRange, Protocol, RuleSet};
 use serde_json::{Value, json};
 
 use super::*;
@@ -63,6 +63,7 @@ fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
         instance: InstanceId::new(*name),
         intents: BTreeSet::new(),
         opened: false,
+        stands: false,
         node: object("Node", name),
         binders: BTreeSet::from([object("Pod", name)]),
         resources: BTreeSet::from([format!("firewall rule of {name}")]),
@@ -71,12 +72,28 @@ fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
     Outcomes {
         problems: BTreeSet::new(),
         memberships: nodes.iter().map(membership).collect(),
-        asked: nodes.iter().map(|name| (workload(), object("Node", name))).collect(),
+        asked: nodes.iter().map(|name| exposure(name)).collect(),
+        unknown: false,
+    }
+}
+
+/// What is asked for on a node.
+fn exposure(node: &str) -> Exposure {
+    Exposure {
+        binder: object("Pod", node),
+        node: object("Node", node),
+        provider_id: String::new(),
+        intent: object(KIND, "web"),
+        workload: workload(),
+        ports: BTreeSet::from([(Protocol::Tcp, 80)]),
+        rules: RuleSet::default(),
+        variant: String::new(),
+        hostname: None,
     }
 }
 
 fn the_status(index: &Index, outcomes: &Outcomes, now: i64) -> HostPortExposureStatus {
-    statuses(index, outcomes, &time(now)).pop().expect("a status").1
+    statuses(index, outcomes, &Statuses::new(), &time(now)).pop().expect("a status").1
 }
 
 /// The conditions as `Type=Status Reason`.
@@ -115,8 +132,7 @@ fn what_keeps_it_from_being_programmed_is_said() {
     assert_eq!(failed.conditions[1].message, "on node bb: it is full");
     assert_eq!(failed.node_count, 1);
 
-    let mut elsewhere = outcomes(&["a"], &[]);
-    elsewhere.asked.insert((workload(), object("Node", "bb")));
+    let elsewhere = Outcomes { asked: [exposure("a"), exposure("bb")].into(), ..outcomes(&["a"], &[]) };
     assert_eq!(conditions(&the_status(&index, &elsewhere, 7))[1], "Programmed=False NotConfirmed");
     assert_eq!(conditions(&the_status(&index, &Outcomes::default(), 7))[1], "Programmed=False NoPods");
 }
@@ -156,4 +172,38 @@ fn the_time_of_a_transition_stays_until_the_next() {
     };
     assert_eq!(times(&the_status(&index, &outcomes(&["a"], &["a"]), 20)), [10, 10]);
     assert_eq!(times(&the_status(&index, &outcomes(&["a"], &[]), 20)), [10, 20]);
+}
+
+#[test]
+fn an_address_that_is_in_doubt_stays_and_does_not_enter() {
+    let addresses = |before: &[&str], pending: &[&str]| {
+        let before: Vec<Value> = before
+            .iter()
+            .map(|name| json!({ "type": "InternalIP", "address": format!("10.0.0.{}", name.len()), "node": name }))
+            .collect();
+        let index = index(&["a", "bb"], &["a", "bb"], &json!({ "addresses": before }));
+        let mut outcomes = outcomes(&["a", "bb"], pending);
+        for membership in &mut outcomes.memberships {
+            membership.stands = true;
+        }
+        the_status(&index, &outcomes, 7).addresses.len()
+    };
+    assert_eq!(addresses(&["a", "bb"], &[]), 2);
+    assert_eq!(addresses(&["a", "bb"], &["a"]), 2, "its rule is there, and about to change");
+    assert_eq!(addresses(&["bb"], &["a"]), 1);
+}
+
+#[test]
+fn addresses_leave_before_anything_closes_and_nothing_else_changes_then() {
+    let index = index(&["a", "bb"], &["a", "bb"], &Value::Null);
+    let before = the_status(&index, &outcomes(&["a", "bb"], &[]), 7);
+    let exposure = index.all_host_port_exposures().next().expect("the exposure").reference();
+    let written = Statuses::from([(exposure.clone(), before.clone())]);
+    let leaving = |outcomes: &Outcomes| {
+        let wanted = statuses(&index, outcomes, &written, &time(8));
+        without_leaving(&wanted, &written)
+    };
+    assert_eq!(leaving(&outcomes(&["a", "bb"], &[])), []);
+    let kept = HostPortExposureStatus { addresses: vec![before.addresses[1].clone()], ..before.clone() };
+    assert_eq!(leaving(&outcomes(&["bb"], &[])), [(exposure, kept)]);
 }

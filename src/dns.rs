@@ -1,0 +1,160 @@
+//! DNS: the addresses that hostnames should have, and the `DNSEndpoint`s that ask external-dns for them. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use firewall_model::digest;
+
+use crate::addresses::{Servers, Serving, public};
+use crate::index::Index;
+use crate::objects::{DNSEndpoint, DNSEndpointSpec, DOMAIN, DnsRecord};
+use crate::status::Outcomes;
+
+/// The label that tells our `DNSEndpoint`s from those of others.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "hostport-firewall");
+
+/// What is published, and for whom.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    /// Stands for the cluster name: two controllers in one cluster keep to their own
+    cluster: String,
+    /// How long resolvers may keep a record
+    ttl: Duration,
+}
+
+/// A hostname in a namespace.
+pub type Hostname = (String, String);
+
+/// The addresses of hostnames. A hostname without any is not published.
+pub type Targets = BTreeMap<Hostname, BTreeSet<IpAddr>>;
+
+impl Zone {
+    /// The zone of the cluster with this name in the cloud.
+    #[must_use]
+    pub fn new(cluster_name: &str, ttl: Duration) -> Self {
+        Self { cluster: digest([cluster_name]), ttl }
+    }
+
+    /// The label that tells the `DNSEndpoint`s of this cluster name from those of others.
+    #[must_use]
+    pub fn label(&self) -> (String, String) {
+        (format!("{DOMAIN}cluster"), self.cluster.clone())
+    }
+
+    /// What the API server finds our `DNSEndpoint`s by.
+    #[must_use]
+    pub fn selector(&self) -> String {
+        let (name, value) = self.label();
+        format!("{}={},{name}={value}", MANAGED_BY.0, MANAGED_BY.1)
+    }
+
+    /// The name of the `DNSEndpoint` for a hostname.
+    #[must_use]
+    pub fn name(&self, hostname: &str) -> String {
+        format!("hpf-{}", digest([self.cluster.as_str(), hostname]))
+    }
+
+    /// What the `DNSEndpoint` for a hostname says.
+    #[must_use]
+    pub fn spec(&self, hostname: &str, targets: &BTreeSet<IpAddr>) -> DNSEndpointSpec {
+        let record = |kind: &str, v4: bool| {
+            let targets = targets.iter().filter(|target| target.is_ipv4() == v4);
+            let targets: Vec<String> = targets.map(ToString::to_string).collect();
+            let (dns_name, record_type) = (hostname.to_owned(), kind.to_owned());
+            let record_ttl = u32::try_from(self.ttl.as_secs()).unwrap_or(u32::MAX);
+            (!targets.is_empty()).then_some(DnsRecord { dns_name, record_type, record_ttl, targets })
+        };
+        DNSEndpointSpec {
+            endpoints: [record("A", true), record("AAAA", false)].into_iter().flatten().collect(),
+        }
+    }
+}
+
+/// What is published, as the index has it.
+#[must_use]
+pub fn published(index: &Index) -> Targets {
+    let mut published = Targets::new();
+    for endpoint in index.dns_endpoints() {
+        let namespace = endpoint.metadata.namespace.clone().unwrap_or_default();
+        for record in &endpoint.spec.endpoints {
+            let addresses = published.entry((namespace.clone(), record.dns_name.clone())).or_default();
+            addresses.extend(record.targets.iter().filter_map(|target| target.parse::<IpAddr>().ok()));
+        }
+    }
+    published
+}
+
+/// What should be published; `before` is what has been.
+#[must_use]
+pub fn targets(index: &Index, outcomes: &Outcomes, before: &Targets) -> Targets {
+    let servers = Servers::new(index, outcomes);
+    let mut targets = Targets::new();
+    for exposure in outcomes.asked.iter() {
+        let Some(hostname) = &exposure.hostname else { continue };
+        let key = (exposure.intent.namespace.clone(), hostname.clone());
+        let mut addresses = public(index, exposure);
+        match servers.serving(exposure) {
+            Serving::Yes => {}
+            Serving::No => continue,
+            Serving::Unknown => {
+                let before = before.get(&key);
+                addresses.retain(|address| before.is_some_and(|before| before.contains(address)));
+            }
+        }
+        targets.entry(key).or_default().extend(addresses);
+    }
+    targets.retain(|_, addresses| !addresses.is_empty());
+    targets
+}
+
+/// What is left of `before` without what has to leave.
+#[must_use]
+pub fn without_leaving(before: &Targets, wanted: &Targets) -> Targets {
+    let kept = before.iter().filter_map(|(key, addresses)| {
+        let kept: BTreeSet<IpAddr> = addresses.intersection(wanted.get(key)?).copied().collect();
+        (!kept.is_empty()).then(|| (key.clone(), kept))
+    });
+    kept.collect()
+}
+
+/// A `DNSEndpoint` that has to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its namespace
+    pub namespace: String,
+    /// Its name
+    pub name: String,
+    /// What it should say; none if it should be gone
+    pub spec: Option<DNSEndpointSpec>,
+}
+
+/// What has to change so that `wanted` is published. `written` is what was written last: the index may not show it yet.
+#[must_use]
+pub fn changes(index: &Index, zone: &Zone, written: &Targets, wanted: &Targets) -> Vec<Change> {
+    let key = |(namespace, hostname): &Hostname| (namespace.clone(), zone.name(hostname));
+    let there: BTreeMap<(String, String), &DNSEndpointSpec> = index
+        .dns_endpoints()
+        .map(|DNSEndpoint { metadata, spec }| {
+            (
+                (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default()),
+                spec,
+            )
+        })
+        .collect();
+    let mut specs: BTreeMap<(String, String), Option<DNSEndpointSpec>> = BTreeMap::new();
+    specs.extend(there.keys().cloned().chain(written.keys().map(key)).map(|gone| (gone, None)));
+    for (hostname, addresses) in wanted {
+        let spec = zone.spec(&hostname.1, addresses);
+        let same = there.get(&key(hostname)) == Some(&&spec) && written.get(hostname) == Some(addresses);
+        if same {
+            specs.remove(&key(hostname));
+        } else {
+            specs.insert(key(hostname), Some(spec));
+        }
+    }
+    specs.into_iter().map(|((namespace, name), spec)| Change { namespace, name, spec }).collect()
+}
+
+#[cfg(test)]
+mod tests;
