@@ -1,0 +1,46 @@
+//! The guides in docs/guides: what each says that opens, opens, and nothing else.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use hostport_firewall::exposures::{Settings, exposures};
+use hostport_firewall::manifests::{Manifests, read};
+
+/// The text of the only fenced block that is marked so; none if there is none.
+fn block<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
+    let fence = format!("```{mark}\n");
+    let (_, from) = text.split_once(&fence)?;
+    assert!(!from.contains(&fence), "two blocks {mark}");
+    Some(from.split_once("```").expect("the end of a block").0)
+}
+
+/// What the manifests open, as the guides write it: node, protocol and ports, source.
+fn opened(manifests: &str) -> BTreeSet<String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("guide.yaml");
+    std::fs::write(&path, manifests).expect("the file can be written");
+    let index = read(&Manifests::Path(path)).expect("the manifests can be read");
+    let found = exposures(&index, &Settings { external_dns: true, ..Settings::default() });
+    assert!(found.problems.is_empty(), "{:#?}", found.problems);
+    let rules = found.exposures.iter().flat_map(|exposure| {
+        let node = exposure.node.name.clone();
+        exposure.rules.iter().map(move |rule| format!("{node} {}/{} {}", rule.protocol, rule.ports, rule.source))
+    });
+    rules.collect()
+}
+
+#[test]
+fn what_a_guide_says_that_opens_opens_and_nothing_else() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides");
+    let mut guides = 0;
+    for entry in std::fs::read_dir(folder).expect("docs/guides") {
+        let path = entry.expect("a file").path();
+        let text = std::fs::read_to_string(&path).expect("a guide");
+        let Some(manifests) = block(&text, "yaml plan") else { continue };
+        let opens = block(&text, "text opens").expect("what they open");
+        let expected: BTreeSet<String> = opens.lines().map(str::to_owned).collect();
+        assert_eq!(opened(manifests), expected, "{}", path.display());
+        guides += 1;
+    }
+    assert_eq!(guides, 6, "guides to a workload");
+}
