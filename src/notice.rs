@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use serde::Serialize;
-use tokio::sync::Mutex;
+use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 use crate::objects::ObjectRef;
@@ -16,9 +16,9 @@ use crate::objects::ObjectRef;
 /// Events carry at most 1,024 bytes of text; what is longer is refused by the API server.
 const LONGEST_NOTE: usize = 1024;
 
-/// More than this many Events are not written at once: each costs the API server a write, and a `DaemonSet` can open on
-/// thousands of nodes. The log has all.
-const MOST: usize = 100;
+/// How many Events can wait to be written: each costs the API server a write, and a `DaemonSet` can open on thousands of
+/// nodes at once. More are left out; the log has all that is wrong.
+const QUEUE: usize = 4096;
 
 /// How a text that is too long for an Event ends.
 const CUT: &str = "… (cut; in full in the controller's log)";
@@ -74,7 +74,8 @@ impl Notice {
 pub struct Notices(Arc<Mutex<Said>>);
 
 struct Said {
-    recorder: Option<Recorder>,
+    /// Where Events wait to be written; none where there is no cluster to write to
+    events: Option<mpsc::Sender<Notice>>,
     metrics: Metrics,
     /// What holds, by who found it: two clouds can find the same
     by_source: BTreeMap<&'static str, BTreeSet<Notice>>,
@@ -92,17 +93,24 @@ impl Notices {
     pub fn to_cluster(client: Client, instance: &str, metrics: Metrics) -> Self {
         let reporter =
             Reporter { controller: "hostport-firewall".to_owned(), instance: Some(instance.to_owned()) };
-        Self::new(Some(Recorder::new(client, reporter)), metrics)
+        let (events, mut waiting) = mpsc::channel(QUEUE);
+        let recorder = Recorder::new(client, reporter);
+        // Ports do not wait for Events.
+        tokio::spawn(async move {
+            while let Some(notice) = waiting.recv().await {
+                publish(&recorder, &notice).await;
+            }
+        });
+        Self::new(Some(events), metrics)
     }
 
-    fn new(recorder: Option<Recorder>, metrics: Metrics) -> Self {
-        Self(Arc::new(Mutex::new(Said { recorder, metrics, by_source: BTreeMap::new() })))
+    fn new(events: Option<mpsc::Sender<Notice>>, metrics: Metrics) -> Self {
+        Self(Arc::new(Mutex::new(Said { events, metrics, by_source: BTreeMap::new() })))
     }
 
     /// Says what is new among all that `source` finds to hold now.
-    pub async fn say(&self, source: &'static str, now: BTreeSet<Notice>) {
-        // Held while Events are written, so that no two say the same at once.
-        let mut said = self.0.lock().await;
+    pub fn say(&self, source: &'static str, now: BTreeSet<Notice>) {
+        let mut said = self.lock();
         let known = |notice: &&Notice| said.by_source.values().any(|said| said.contains(*notice));
         let mut new: Vec<&Notice> = now.iter().filter(|notice| !known(notice)).collect();
         // What asks comes before its pods, of which there can be thousands.
@@ -110,32 +118,41 @@ impl Notices {
         for notice in &new {
             tracing::warn!(object = %notice.object, reason = notice.reason, "{}: {}", notice.verdict, notice.message);
         }
-        if let Some(recorder) = &said.recorder {
-            for notice in new.iter().take(MOST) {
-                publish(recorder, notice, EventType::Warning).await;
-            }
-        }
+        said.publish(new.into_iter().cloned());
         said.by_source.insert(source, now);
         let all: BTreeSet<&Notice> = said.by_source.values().flatten().collect();
         said.metrics.problems(&all);
     }
 
     /// Says what has just happened: each time it does.
-    pub async fn announce(&self, happened: Vec<Notice>) {
-        let said = self.0.lock().await;
-        let Some(recorder) = &said.recorder else { return };
-        for notice in happened.iter().take(MOST) {
-            publish(recorder, notice, EventType::Normal).await;
+    pub fn announce(&self, happened: Vec<Notice>) {
+        self.lock().publish(happened.into_iter());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        // A panic while it was held has left what was said before.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Said {
+    fn publish(&self, notices: impl Iterator<Item = Notice>) {
+        let Some(events) = &self.events else { return };
+        let left_out = notices.filter(|notice| events.try_send(notice.clone()).is_err()).count();
+        if left_out > 0 {
+            tracing::warn!("{left_out} Events are left out, because {QUEUE} are still to be written");
         }
     }
 }
 
 /// An Event that cannot be written is logged and forgotten: it is a courtesy, not a duty.
-async fn publish(recorder: &Recorder, notice: &Notice, kind: EventType) {
+async fn publish(recorder: &Recorder, notice: &Notice) {
     let object = &notice.object;
-    let mut note = match notice.verdict {
-        Verdict::Opened | Verdict::Closed => notice.message.clone(),
-        Verdict::Refused | Verdict::Failed => format!("{}: {}", notice.reason, notice.message),
+    let (kind, mut note) = match notice.verdict {
+        Verdict::Opened | Verdict::Closed => (EventType::Normal, notice.message.clone()),
+        Verdict::Refused | Verdict::Failed => {
+            (EventType::Warning, format!("{}: {}", notice.reason, notice.message))
+        }
     };
     if note.len() > LONGEST_NOTE {
         note.truncate(note.floor_char_boundary(LONGEST_NOTE - CUT.len()));

@@ -24,7 +24,10 @@ fn opened(manifests: &str) -> BTreeSet<String> {
     assert!(found.problems.is_empty(), "{:#?}", found.problems);
     let rules = found.exposures.iter().flat_map(|exposure| {
         let node = exposure.node.name.clone();
-        exposure.rules.iter().map(move |rule| format!("{node} {}/{} {}", rule.protocol, rule.ports, rule.source))
+        exposure
+            .rules
+            .iter()
+            .map(move |rule| format!("{node} {}/{} {}", rule.protocol, rule.ports, rule.source))
     });
     rules.collect()
 }

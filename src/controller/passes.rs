@@ -119,8 +119,8 @@ impl Every {
         let Pass { notices, memberships, asked, .. } = pass;
         let outcome = Outcome { problems: notices.clone(), memberships, asked };
         let told = self.telling.statuses.say(cloud, outcome, &self.index).await;
-        self.telling.notices.say(cloud, notices).await;
-        self.telling.notices.announce(announcements).await;
+        self.telling.notices.say(cloud, notices);
+        self.telling.notices.announce(announcements);
         told
     }
 
