@@ -37,12 +37,8 @@ fn told(verdict: Verdict, now: &str, membership: &Membership) -> Vec<Notice> {
     let Membership { group, node, binders, intents, resources, .. } = membership;
     let by = resources.iter().cloned().collect::<Vec<_>>().join(", ");
     let asking: Vec<String> = intents.iter().map(ToString::to_string).collect();
-    let message = format!(
-        "{} {now} on node {} ({by}), as {} asks",
-        listed(&group.ports),
-        node.name,
-        asking.join(" and ")
-    );
+    let message =
+        format!("{} {now} on node {} ({by}), for {}", listed(&group.ports), node.name, asking.join(" and "));
     let objects: BTreeSet<&ObjectRef> = binders.union(intents).collect();
     let told = |object: &ObjectRef| Notice {
         object: object.clone(),

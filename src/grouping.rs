@@ -22,6 +22,8 @@ pub struct Grouped {
     pub objects: BTreeMap<GroupKey, BTreeSet<ObjectRef>>,
     /// What binds the ports behind each membership
     pub binders: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
+    /// What asks for each membership
+    pub intents: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
     /// The node of each member
     pub nodes: BTreeMap<InstanceId, ObjectRef>,
     /// Nodes whose machine is not known
@@ -48,9 +50,14 @@ pub fn grouped(
     completeness: Completeness,
 ) -> Grouped {
     let desired = Desired { groups: BTreeMap::new(), completeness };
-    let (objects, binders) = (BTreeMap::new(), BTreeMap::new());
-    let mut grouped =
-        Grouped { desired, objects, binders, nodes: BTreeMap::new(), problems: BTreeSet::new() };
+    let mut grouped = Grouped {
+        desired,
+        objects: BTreeMap::new(),
+        binders: BTreeMap::new(),
+        intents: BTreeMap::new(),
+        nodes: BTreeMap::new(),
+        problems: BTreeSet::new(),
+    };
     for exposure in exposures {
         match instance(&exposure.provider_id) {
             Some(Ok(instance)) => grouped.add(exposure, instance),
@@ -71,7 +78,9 @@ impl Grouped {
         let objects = self.objects.entry(key.clone()).or_default();
         objects.extend([exposure.intent.clone(), exposure.binder.clone()]);
         self.nodes.insert(instance.clone(), exposure.node.clone());
-        self.binders.entry((key.clone(), instance.clone())).or_default().insert(exposure.binder.clone());
+        let membership = (key.clone(), instance.clone());
+        self.intents.entry(membership.clone()).or_default().insert(exposure.intent.clone());
+        self.binders.entry(membership).or_default().insert(exposure.binder.clone());
         let group = self.desired.groups.entry(key);
         let group =
             group.or_insert_with(|| FirewallGroup { rules: RuleSet::default(), members: BTreeSet::new() });

@@ -93,12 +93,18 @@ impl Notices {
     pub fn to_cluster(client: Client, instance: &str, metrics: Metrics) -> Self {
         let reporter =
             Reporter { controller: "hostport-firewall".to_owned(), instance: Some(instance.to_owned()) };
-        let (events, mut waiting) = mpsc::channel(QUEUE);
-        let recorder = Recorder::new(client, reporter);
+        let (events, mut waiting) = mpsc::channel::<Notice>(QUEUE);
         // Ports do not wait for Events.
         tokio::spawn(async move {
+            // A recorder counts an Event up instead of writing another if object and reason are the same, whatever the
+            // text: so each notice has its own. Losing them costs a repetition.
+            let mut recorders: BTreeMap<Notice, Recorder> = BTreeMap::new();
             while let Some(notice) = waiting.recv().await {
-                publish(&recorder, &notice).await;
+                if recorders.len() >= QUEUE {
+                    recorders.clear();
+                }
+                let recorder = || Recorder::new(client.clone(), reporter.clone());
+                publish(recorders.entry(notice.clone()).or_insert_with(recorder), &notice).await;
             }
         });
         Self::new(Some(events), metrics)

@@ -1,8 +1,11 @@
 //! The readiness gate: a pod that declares it is ready only once the cloud has confirmed its ports open. Pure.
 
+use std::collections::BTreeMap;
+
 use crate::exposures::pod_reference;
 use crate::index::Index;
 use crate::objects::{ObjectRef, Pod};
+use crate::reconcile::Membership;
 use crate::status::Outcomes;
 
 /// The condition that a pod's `spec.readinessGates` name.
@@ -26,7 +29,19 @@ pub struct Gate {
 /// The gates that have to change. Pods that declare none are never touched.
 #[must_use]
 pub fn gates(index: &Index, outcomes: &Outcomes) -> Vec<Gate> {
-    index.pods().filter(|pod| declares(pod)).filter_map(|pod| changed(pod, outcomes)).collect()
+    let mut by_pod: BTreeMap<&ObjectRef, Vec<&Membership>> = BTreeMap::new();
+    for membership in &outcomes.memberships {
+        for binder in &membership.binders {
+            by_pod.entry(binder).or_default().push(membership);
+        }
+    }
+    let declaring = index.pods().filter(|pod| declares(pod));
+    let gate = |pod| {
+        let reference = pod_reference(pod);
+        let own = by_pod.get(&reference).map_or(&[][..], Vec::as_slice);
+        changed(pod, reference, own)
+    };
+    declaring.filter_map(gate).collect()
 }
 
 /// Whether the pod waits for the condition.
@@ -35,15 +50,11 @@ pub fn declares(pod: &Pod) -> bool {
     pod.spec.readiness_gates.iter().any(|gate| gate.condition_type == GATE)
 }
 
-fn changed(pod: &Pod, outcomes: &Outcomes) -> Option<Gate> {
-    let reference = pod_reference(pod);
-    let memberships = outcomes.memberships.iter();
-    let mut own = memberships.filter(|membership| membership.binders.contains(&reference)).peekable();
-    let none = own.peek().is_none();
-    let closed = own.find_map(|membership| membership.open.as_ref().err());
+fn changed(pod: &Pod, reference: ObjectRef, own: &[&Membership]) -> Option<Gate> {
+    let closed = own.iter().find_map(|membership| membership.open.as_ref().err());
     let (open, reason, message) = match closed {
         Some((reason, message)) => (false, reason.clone(), message.clone()),
-        None if none => {
+        None if own.is_empty() => {
             let message =
                 "nothing that an active cloud knows asks for any of its ports; its Events may say why";
             (false, "NotExposed".to_owned(), message.to_owned())
@@ -66,7 +77,6 @@ mod tests {
 
     use super::*;
     use crate::index::{Object, Watch};
-    use crate::reconcile::Membership;
 
     fn index(gates: &Value, conditions: &Value) -> Index {
         let pod = json!({

@@ -273,15 +273,10 @@ impl<P: FirewallProvider> Reconciler<P> {
             let (group, instance) = membership;
             let takes = || compiled.memberships.get(membership).into_iter().flatten();
             let open = open(membership);
-            let intents = grouped.objects.get(group).into_iter().flatten();
             Some(Membership {
                 group: group.clone(),
                 instance: instance.clone(),
-                // A pod that asks for itself asks for no other of its group.
-                intents: intents
-                    .filter(|object| object.kind != "Pod" || binders.contains(*object))
-                    .cloned()
-                    .collect(),
+                intents: grouped.intents.get(membership).cloned().unwrap_or_default(),
                 node: grouped.nodes.get(instance)?.clone(),
                 binders: binders.clone(),
                 resources: takes().map(ToString::to_string).collect(),

@@ -2,6 +2,7 @@
 
 mod annotation;
 mod malformed;
+mod mistakes;
 mod properties;
 mod selected;
 mod service;

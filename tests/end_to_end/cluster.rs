@@ -22,7 +22,7 @@ pub(crate) const NAMESPACE: &str = "hostport-firewall";
 
 /// A running control plane with the controller's permissions installed, and nothing else in it.
 pub(crate) struct Cluster {
-    _plane: ControlPlane,
+    plane: ControlPlane,
     pub(crate) client: Client,
     dir: TempDir,
 }
@@ -35,7 +35,7 @@ impl Cluster {
         let client = Client::try_from(config.expect("a usable kubeconfig")).expect("a client");
         let dir = TempDir::with_prefix("kubeconfig-").expect("a temporary folder");
         let admin = plane.kubeconfig();
-        let cluster = Self { _plane: plane, client, dir };
+        let cluster = Self { plane, client, dir };
         cluster.apply(&root().join("deploy/rbac.yaml")).await;
         cluster.write_kubeconfig(&admin).await;
         cluster
@@ -66,6 +66,21 @@ impl Cluster {
         for document in serde_saphyr::from_multiple::<Value>(&text).expect("valid YAML") {
             self.create(document).await;
         }
+    }
+
+    /// What kubectl prints for these arguments, as the administrator.
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> String {
+        let mut command = tokio::process::Command::new(kubectl());
+        command.arg("--kubeconfig").arg(self.plane.kubeconfig()).args(arguments);
+        let output = command.output().await.expect("kubectl runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {arguments:?}: {error}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Deletes an object of the namespace `default`.
+    pub(crate) async fn delete(&self, kind: &str, name: &str) {
+        self.kubectl(&["delete", kind, name]).await;
     }
 
     /// Creates or changes any object.
@@ -177,6 +192,13 @@ impl Cluster {
         }
         panic!("no Event on {kind} {name} says {text:?}; it has {found:#?}");
     }
+}
+
+/// The kubectl that belongs to the control plane.
+fn kubectl() -> PathBuf {
+    let ensured = std::process::Command::new(root().join("tests/control-plane/ensure")).output();
+    let folder = String::from_utf8(ensured.expect("it runs").stdout).expect("a path");
+    Path::new(folder.trim()).join("kubectl")
 }
 
 /// A pod with one container; `ports` are its container ports.

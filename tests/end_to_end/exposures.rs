@@ -82,7 +82,7 @@ async fn status(world: &World) -> Value {
 }
 
 /// Waits until a condition has this status and reason, and returns the whole status.
-async fn becomes(world: &World, kind: &str, value: &str, reason: &str) -> Value {
+pub(crate) async fn becomes(world: &World, kind: &str, value: &str, reason: &str) -> Value {
     let mut found = Value::Null;
     for _ in 0..120 {
         found = status(world).await;
@@ -117,6 +117,8 @@ async fn the_api_server_refuses_what_the_controller_would_refuse_later() {
     let selector = json!({ "matchLabels": { "app": "web" } });
     let port = |port: Value| json!({ "podSelector": selector, "ports": [{ "port": port }] });
     let sources = |range: &str| json!({ "podSelector": selector, "ports": [{ "port": "http" }], "sourceRanges": [range] });
+    let hostname =
+        |name: &str| json!({ "podSelector": selector, "ports": [{ "port": "http" }], "hostname": name });
     let own = |range: &str| json!({ "podSelector": selector, "ports": [{ "port": "http", "sourceRanges": [range] }] });
     let good = [
         port(json!(80)),
@@ -127,6 +129,7 @@ async fn the_api_server_refuses_what_the_controller_would_refuse_later() {
         sources("10.0.0.0/8"),
         sources("2001:db8::/32"),
         own("0.0.0.0/0"),
+        hostname("arena.games.example.com"),
         json!({ "podSelector": { "matchExpressions": [{ "key": "a", "operator": "Exists" }] }, "ports": [{ "port": 1 }] }),
     ];
     let bad = [
@@ -142,6 +145,9 @@ async fn the_api_server_refuses_what_the_controller_would_refuse_later() {
         (sources("10.0.0.1"), "not a CIDR"),
         (sources("10.0.0.1/8"), "behind its prefix"),
         (own("2001:db8::1/32"), "behind its prefix"),
+        (hostname("Arena.example.com"), "hostname"),
+        (hostname("localhost"), "hostname"),
+        (hostname("*.example.com"), "hostname"),
         (json!({ "podSelector": {}, "ports": [{ "port": 80 }] }), "every pod"),
         (json!({ "podSelector": { "matchLabels": {} }, "ports": [{ "port": 80 }] }), "every pod"),
         (json!({ "podSelector": selector, "ports": [] }), "at least 1"),

@@ -158,3 +158,30 @@ async fn an_ingress_of_voyagers_own_api_opens_its_ports() {
 async fn an_ingress_of_voyagers_older_api_opens_its_ports() {
     voyagers_own_ingress_opens_its_ports(&["v1beta1"]).await;
 }
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn several_ingresses_share_a_node_and_one_that_is_deleted_closes_under_its_pods() {
+    let world = World::start(Mode::Attach, 1).await;
+    let machine = &world.machines[0];
+    world.cluster.create(crd(&["v1"])).await;
+    let _controller = world.controller(&[]);
+    for (name, port, source) in [("shop", 8080, "192.0.2.0/24"), ("blog", 9090, "198.51.100.0/24")] {
+        let mut own = ingress(source);
+        own["apiVersion"] = json!("voyager.appscode.com/v1");
+        own["metadata"]["name"] = json!(name);
+        own["spec"]["rules"] = json!([{ "http": { "port": port, "paths": [] } }]);
+        world.cluster.create(own).await;
+        let mut pod = haproxy(&format!("voyager-{name}-1"), &machine.name);
+        pod["metadata"]["labels"]["origin-name"] = json!(name);
+        pod["metadata"]["labels"]["origin-api-group"] = json!("voyager.appscode.com");
+        pod["spec"]["containers"][0]["ports"] =
+            json!([{ "name": format!("tcp-{port}"), "containerPort": port }]);
+        world.cluster.run(pod).await;
+    }
+    world.opens(machine, &["tcp/8080 192.0.2.0/24", "tcp/9090 198.51.100.0/24"]).await;
+    world.cluster.delete("ingresses.voyager.appscode.com", "shop").await;
+    world.opens(machine, &["tcp/9090 198.51.100.0/24"]).await;
+    world.cluster.stop("voyager-blog-1").await;
+    world.opens(machine, &[]).await;
+}

@@ -100,10 +100,21 @@ fn made(row: &Row, name: &str, node: &str, address: &str) -> Value {
 
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
-async fn every_workload_opens_exactly_what_is_asked_for_by_annotation_and_by_object() {
+async fn every_workload_opens_exactly_what_is_asked_for_on_google() {
+    every_workload_opens_exactly_what_is_asked_for(Mode::Destination).await;
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn every_workload_opens_exactly_what_is_asked_for_on_amazon() {
+    every_workload_opens_exactly_what_is_asked_for(Mode::Attach).await;
+}
+
+/// By annotation and by object.
+async fn every_workload_opens_exactly_what_is_asked_for(mode: Mode) {
     let rows = rows();
     let count = u32::try_from(rows.len()).expect("a few rows");
-    let world = World::start(Mode::Destination, 2 * count).await;
+    let world = World::start(mode, 2 * count).await;
     world.cluster.apply(&crate::process::root().join("deploy/crd.yaml")).await;
     let _controller = world.controller(&[]);
     let (annotated, selected) = world.machines.split_at(rows.len());

@@ -129,7 +129,8 @@ impl World {
         }
     }
 
-    async fn open(&self, machine: &Machine) -> RuleSet {
+    /// What the machine lets in now.
+    pub(crate) async fn open(&self, machine: &Machine) -> RuleSet {
         if machine.is_google() { self.google().open(machine) } else { self.amazon().open(machine).await }
     }
 

@@ -1,0 +1,54 @@
+//! Malformed annotations on real pods: none opens anything, and each pod is told its mistake.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
+use serde_json::json;
+
+use crate::cluster::pod;
+use crate::mistakes::{mistakes, shows};
+use crate::world::{Mode, World};
+
+/// The texts of the Events `Refused`, by the pod that they are about.
+async fn refusals(world: &World) -> BTreeMap<String, String> {
+    let events: Api<Event> = Api::namespaced(world.cluster.client.clone(), "default");
+    let all = events.list(&ListParams::default()).await.expect("Events");
+    let refused = all.items.into_iter().filter(|event| event.reason.as_deref() == Some("Refused"));
+    refused.filter_map(|event| Some((event.regarding?.name?, event.note?))).collect()
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn no_malformed_annotation_opens_anything_and_each_pod_is_told_its_mistake() {
+    let world = World::start(Mode::Destination, 2).await;
+    let [bad, good] = &world.machines[..] else { panic!("two machines") };
+    let ports = json!([{ "name": "http", "containerPort": 80, "hostPort": 80 }]);
+    let kinds = mistakes();
+    for (number, (name, text, _)) in kinds.iter().enumerate() {
+        let mut annotations = json!({ "hostport-firewall.dev/expose": "http" });
+        annotations[name] = json!(text);
+        world.cluster.run(pod(&format!("bad-{number}"), &bad.name, annotations, ports.clone())).await;
+    }
+    let _controller = world.controller(&[]);
+    let annotations = json!({ "hostport-firewall.dev/expose": "http", "hostport-firewall.dev/source-ranges": "192.0.2.0/24" });
+    world.cluster.run(pod("good", &good.name, annotations, ports)).await;
+    world.opens(good, &["tcp/80 192.0.2.0/24"]).await;
+    let mut told = BTreeMap::new();
+    for _ in 0..120 {
+        told = refusals(&world).await;
+        if told.len() == kinds.len() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    for (number, (name, text, mistake)) in kinds.iter().enumerate() {
+        let note = told.get(&format!("bad-{number}")).unwrap_or_else(|| panic!("{text:?} is not told"));
+        assert!(note.contains(name) && shows(note, mistake), "{text:?}: {note}");
+    }
+    world.settled().await;
+    world.opens(bad, &[]).await;
+    world.opens(good, &["tcp/80 192.0.2.0/24"]).await;
+}
