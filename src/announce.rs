@@ -7,7 +7,7 @@ use firewall_model::{GroupKey, InstanceId};
 use crate::exposures::listed;
 use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
-use crate::reconcile::{Membership, Pass};
+use crate::reconcile::{Membership, Pass, with_ids};
 
 /// What one cloud had open when it was last looked at. Losing it (a restart) loses announcements of closings only.
 #[derive(Debug, Default)]
@@ -19,7 +19,8 @@ impl Known {
         let opened = pass.memberships.iter().filter(|membership| membership.opened);
         let opened = opened.flat_map(|membership| told(Verdict::Opened, "open", membership));
         // What has failed, or was withheld, has not been closed although nobody asks for it any more.
-        let settled = |membership: &Membership| membership.resources.is_disjoint(&pass.unsettled);
+        let settled =
+            |membership: &Membership| !membership.resources.keys().any(|key| pass.unsettled.contains(key));
         let gone =
             self.0.iter().filter(|(key, membership)| !pass.standing.contains(key) && settled(membership));
         let gone: Vec<(GroupKey, InstanceId)> = gone.map(|(key, _)| key.clone()).collect();
@@ -35,7 +36,7 @@ impl Known {
 
 fn told(verdict: Verdict, now: &str, membership: &Membership) -> Vec<Notice> {
     let Membership { group, node, binders, intents, resources, .. } = membership;
-    let by = resources.iter().cloned().collect::<Vec<_>>().join(", ");
+    let by = with_ids(resources).collect::<Vec<_>>().join(", ");
     let asking: Vec<String> = intents.iter().map(ToString::to_string).collect();
     let message =
         format!("{} {now} on node {} ({by}), for {}", listed(&group.ports), node.name, asking.join(" and "));
@@ -71,7 +72,7 @@ mod tests {
             intents: BTreeSet::from([object("HostPortExposure", "web")]),
             node: object("Node", "a"),
             binders: BTreeSet::from([object("Pod", "web-1")]),
-            resources: BTreeSet::from(["rule".to_owned()]),
+            resources: BTreeMap::from([("rule".to_owned(), None)]),
             open: Ok(()),
             stands: true,
             opened,

@@ -1,6 +1,6 @@
 //! The controller: watches, waits for quiet, reconciles, and stops cleanly.
 
-mod dns_endpoints;
+mod hostnames;
 mod passes;
 mod settings;
 mod statuses;

@@ -8,7 +8,8 @@ use firewall_model::digest;
 
 use crate::addresses::{Servers, Serving, public};
 use crate::index::Index;
-use crate::objects::{DNSEndpoint, DNSEndpointSpec, DOMAIN, DnsRecord};
+use crate::notice::{Notice, Verdict};
+use crate::objects::{DNSEndpoint, DNSEndpointSpec, DOMAIN, DnsRecord, ObjectRef};
 use crate::status::Outcomes;
 
 /// The label that tells our `DNSEndpoint`s from those of others.
@@ -71,18 +72,18 @@ impl Zone {
     }
 }
 
-/// What is published, as the index has it.
+/// What is published, as the index has it; none while that is not known.
 #[must_use]
-pub fn published(index: &Index) -> Targets {
+pub fn published(index: &Index) -> Option<Targets> {
     let mut published = Targets::new();
-    for endpoint in index.dns_endpoints() {
+    for endpoint in index.dns_endpoints()? {
         let namespace = endpoint.metadata.namespace.clone().unwrap_or_default();
         for record in &endpoint.spec.endpoints {
             let addresses = published.entry((namespace.clone(), record.dns_name.clone())).or_default();
             addresses.extend(record.targets.iter().filter_map(|target| target.parse::<IpAddr>().ok()));
         }
     }
-    published
+    Some(published)
 }
 
 /// What should be published; `before` is what has been.
@@ -108,6 +109,23 @@ pub fn targets(index: &Index, outcomes: &Outcomes, before: &Targets) -> Targets 
     targets
 }
 
+/// Tells everybody whose hostname cannot be published why.
+#[must_use]
+pub fn unpublished(outcomes: &Outcomes, which: impl Fn(&Hostname) -> bool, why: &str) -> BTreeSet<Notice> {
+    let named = outcomes.asked.iter().filter_map(|exposure| {
+        let hostname = exposure.hostname.clone()?;
+        Some((&exposure.intent, (exposure.intent.namespace.clone(), hostname)))
+    });
+    let named = named.filter(|(_, hostname)| which(hostname));
+    let notice = |(intent, (_, hostname)): (&ObjectRef, Hostname)| Notice {
+        object: intent.clone(),
+        verdict: Verdict::Failed,
+        reason: "NotPublished".to_owned(),
+        message: format!("{hostname} is not published: {why}"),
+    };
+    named.map(notice).collect()
+}
+
 /// What is left of `before` without what has to leave.
 #[must_use]
 pub fn without_leaving(before: &Targets, wanted: &Targets) -> Targets {
@@ -129,12 +147,30 @@ pub struct Change {
     pub spec: Option<DNSEndpointSpec>,
 }
 
+impl Change {
+    /// The hostname that is published; none if it should be gone.
+    #[must_use]
+    pub fn hostname(&self) -> Option<&str> {
+        self.spec.iter().flat_map(|spec| &spec.endpoints).map(|record| record.dns_name.as_str()).next()
+    }
+
+    /// What is published, for people.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let targets = self.spec.iter().flat_map(|spec| &spec.endpoints).flat_map(|record| &record.targets);
+        let targets: Vec<&str> = targets.map(String::as_str).collect();
+        if targets.is_empty() { "nothing any more".to_owned() } else { targets.join(", ") }
+    }
+}
+
 /// What has to change so that `wanted` is published. `written` is what was written last: the index may not show it yet.
 #[must_use]
 pub fn changes(index: &Index, zone: &Zone, written: &Targets, wanted: &Targets) -> Vec<Change> {
     let key = |(namespace, hostname): &Hostname| (namespace.clone(), zone.name(hostname));
     let there: BTreeMap<(String, String), &DNSEndpointSpec> = index
         .dns_endpoints()
+        .into_iter()
+        .flatten()
         .map(|DNSEndpoint { metadata, spec }| {
             (
                 (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default()),

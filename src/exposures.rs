@@ -179,8 +179,11 @@ impl Search<'_> {
             asks.push(self.own_ask(pod, &reference, &host_ports));
         }
         for selecting in selecting {
-            let ask = selecting.and_then(|exposure| selected::ask(exposure, &reference, &host_ports));
-            asks.push(ask.map(Some));
+            match selecting {
+                Ok(exposure) => asks.push(selected::ask(exposure, &reference, &host_ports).map(Some)),
+                // Whether it means this pod is not known.
+                Err(refusal) => self.tell(&refusal, []),
+            }
         }
         for ask in asks {
             match ask {

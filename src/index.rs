@@ -172,7 +172,9 @@ impl Index {
     /// Whether everything expected has been listed since its last break; if not, what is missing.
     #[must_use]
     pub fn completeness(&self) -> Completeness {
-        let gaps = self.gaps.iter().filter_map(|(watch, gap)| Some(format!("{watch}: {}", gap.as_ref()?)));
+        // Ports do not depend on what is published.
+        let decide = self.gaps.iter().filter(|(watch, _)| **watch != Watch::DNSEndpoints);
+        let gaps = decide.filter_map(|(watch, gap)| Some(format!("{watch}: {}", gap.as_ref()?)));
         let gaps: Vec<String> = gaps.collect();
         if gaps.is_empty() { Completeness::Complete } else { Completeness::Partial(gaps) }
     }
@@ -186,63 +188,46 @@ impl Index {
     /// The pods that matter, by namespace and name.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.all(&Watch::Pods)
-            .filter_map(|object| if let Object::Pod(pod) = object { Some(pod) } else { None })
     }
 
     /// A pod by namespace and name.
     #[must_use]
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
-        match self.object(&Watch::Pods, namespace, name)? {
-            Object::Pod(pod) => Some(pod),
-            _ => None,
-        }
+        self.object(&Watch::Pods, namespace, name)
     }
 
     /// All nodes, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.all(&Watch::Nodes)
-            .filter_map(|object| if let Object::Node(node) = object { Some(node) } else { None })
     }
 
     /// A node by name.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Node> {
-        match self.object(&Watch::Nodes, "", name)? {
-            Object::Node(node) => Some(node),
-            _ => None,
-        }
+        self.object(&Watch::Nodes, "", name)
     }
 
     /// A namespace by name.
     #[must_use]
     pub fn namespace(&self, name: &str) -> Option<&Namespace> {
-        match self.object(&Watch::Namespaces, "", name)? {
-            Object::Namespace(namespace) => Some(namespace),
-            _ => None,
-        }
+        self.object(&Watch::Namespaces, "", name)
     }
 
     /// The Services that matter, by namespace and name.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.all(&Watch::Services)
-            .filter_map(|object| if let Object::Service(service) = object { Some(service) } else { None })
     }
 
     /// A Service by namespace and name.
     #[must_use]
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
-        match self.object(&Watch::Services, namespace, name)? {
-            Object::Service(service) => Some(service),
-            _ => None,
-        }
+        self.object(&Watch::Services, namespace, name)
     }
 
     /// The parts of the endpoints of a Service.
     pub fn endpoint_slices(&self, namespace: &str, service: &str) -> impl Iterator<Item = &EndpointSlice> {
-        self.of_namespace(&Watch::EndpointSlices, namespace).filter_map(move |object| match object {
-            Object::EndpointSlice(slice) if slice.service() == Some(service) => Some(slice),
-            _ => None,
-        })
+        let all = self.of_namespace(&Watch::EndpointSlices, namespace);
+        all.filter(move |slice: &&EndpointSlice| slice.service() == Some(service))
     }
 
     /// The Ingresses of that namespace and name, with their API groups.
@@ -256,35 +241,55 @@ impl Index {
 
     /// All `HostPortExposure`s.
     pub fn all_host_port_exposures(&self) -> impl Iterator<Item = &HostPortExposure> {
-        self.all(&Watch::HostPortExposures).filter_map(Object::as_host_port_exposure)
+        self.all(&Watch::HostPortExposures)
     }
 
     /// The `HostPortExposure`s of a namespace.
     pub fn host_port_exposures(&self, namespace: &str) -> impl Iterator<Item = &HostPortExposure> {
-        self.of_namespace(&Watch::HostPortExposures, namespace).filter_map(Object::as_host_port_exposure)
+        self.of_namespace(&Watch::HostPortExposures, namespace)
     }
 
-    /// Our own `DNSEndpoint`s.
-    pub fn dns_endpoints(&self) -> impl Iterator<Item = &DNSEndpoint> {
-        self.all(&Watch::DNSEndpoints).filter_map(|object| {
-            if let Object::DNSEndpoint(endpoint) = object { Some(endpoint) } else { None }
-        })
+    /// Our own `DNSEndpoint`s; none while they cannot be listed.
+    #[must_use]
+    pub fn dns_endpoints(&self) -> Option<impl Iterator<Item = &DNSEndpoint>> {
+        let listed = self.gaps.get(&Watch::DNSEndpoints) == Some(&None);
+        listed.then(|| self.all(&Watch::DNSEndpoints))
     }
 
-    fn all(&self, watch: &Watch) -> impl Iterator<Item = &Object> {
-        self.objects.get(watch).into_iter().flat_map(BTreeMap::values)
+    fn all<K: Kind>(&self, watch: &Watch) -> impl Iterator<Item = &K> {
+        self.objects.get(watch).into_iter().flat_map(BTreeMap::values).filter_map(K::of)
     }
 
-    fn of_namespace(&self, watch: &Watch, namespace: &str) -> impl Iterator<Item = &Object> {
+    fn of_namespace<K: Kind>(&self, watch: &Watch, namespace: &str) -> impl Iterator<Item = &K> {
         let all = self.objects.get(watch).into_iter();
         let from = all.flat_map(move |objects| objects.range((namespace.to_owned(), String::new())..));
-        from.take_while(move |((own, _), _)| own == namespace).map(|(_, object)| object)
+        from.take_while(move |((own, _), _)| own == namespace).filter_map(|(_, object)| K::of(object))
     }
 
-    fn object(&self, watch: &Watch, namespace: &str, name: &str) -> Option<&Object> {
-        self.objects.get(watch)?.get(&(namespace.to_owned(), name.to_owned()))
+    fn object<K: Kind>(&self, watch: &Watch, namespace: &str, name: &str) -> Option<&K> {
+        K::of(self.objects.get(watch)?.get(&(namespace.to_owned(), name.to_owned()))?)
     }
 }
+
+/// What an [`Object`] can be.
+trait Kind: Sized + 'static {
+    fn of(object: &Object) -> Option<&Self>;
+}
+
+macro_rules! kinds {
+    ($($kind:ident),*) => {$(
+        impl Kind for $kind {
+            fn of(object: &Object) -> Option<&Self> {
+                match object {
+                    Object::$kind(object) => Some(object),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+kinds!(Pod, Node, Namespace, Service, EndpointSlice, HostPortExposure, DNSEndpoint);
 
 impl Object {
     fn metadata(&self) -> &ObjectMeta {
@@ -346,13 +351,6 @@ impl Object {
             Self::Pod(pod) => pod_matters(pod),
             Self::Service(service) => service.has_node_ports() || asks(&service.metadata),
             _ => true,
-        }
-    }
-
-    fn as_host_port_exposure(&self) -> Option<&HostPortExposure> {
-        match self {
-            Self::HostPortExposure(exposure) => Some(exposure),
-            _ => None,
         }
     }
 }

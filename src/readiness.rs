@@ -109,7 +109,7 @@ mod tests {
             stands: false,
             node: object("Node", "a", "", ""),
             binders: BTreeSet::from([object("Pod", "web", "shop", uid)]),
-            resources: BTreeSet::new(),
+            resources: BTreeMap::new(),
             open,
         }
     }

@@ -111,14 +111,22 @@ pub struct Membership {
     pub node: ObjectRef,
     /// What binds the ports: pods, or a Service
     pub binders: BTreeSet<ObjectRef>,
-    /// The cloud's objects that open the ports
-    pub resources: BTreeSet<String>,
+    /// The cloud's objects that open the ports, each with the id that the cloud gave it if that is not its name
+    pub resources: BTreeMap<String, Option<String>>,
     /// Whether the cloud has confirmed it; if not, why, as reason and message
     pub open: Result<(), (String, String)>,
     /// Whether the cloud has all that it takes, as wanted or otherwise
     pub stands: bool,
     /// Whether this pass has opened it
     pub opened: bool,
+}
+
+/// The cloud's objects, as messages and statuses name them.
+pub fn with_ids(resources: &BTreeMap<String, Option<String>>) -> impl Iterator<Item = String> {
+    resources.iter().map(|(key, id)| match id {
+        Some(id) => format!("{key} ({id})"),
+        None => key.clone(),
+    })
 }
 
 impl<P: FirewallProvider> Reconciler<P> {
@@ -279,7 +287,7 @@ impl<P: FirewallProvider> Reconciler<P> {
                 intents: grouped.intents.get(membership).cloned().unwrap_or_default(),
                 node: grouped.nodes.get(instance)?.clone(),
                 binders: binders.clone(),
-                resources: takes().map(ToString::to_string).collect(),
+                resources: takes().map(|key| (key.to_string(), self.provider.id(key))).collect(),
                 stands: takes().next().is_some() && takes().all(|key| world.contains_key(key)),
                 opened: open.is_ok() && !takes().all(|key| as_wanted(&prospect.observed, key)),
                 open,

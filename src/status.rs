@@ -12,7 +12,7 @@ use crate::host_port_exposure::{HostPortExposure, HostPortExposureStatus, OpenAd
 use crate::index::Index;
 use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
-use crate::reconcile::Membership;
+use crate::reconcile::{Membership, with_ids};
 
 /// What the clouds have made of everything that is asked for.
 #[derive(Clone, Debug, Default)]
@@ -71,9 +71,9 @@ fn status(
     addresses: Vec<OpenAddress>,
 ) -> HostPortExposureStatus {
     let open = || own.iter().filter(|membership| membership.open.is_ok());
-    let mut nodes: BTreeMap<&str, BTreeSet<&String>> = BTreeMap::new();
+    let mut nodes: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for membership in open() {
-        nodes.entry(&membership.node.name).or_default().extend(&membership.resources);
+        nodes.entry(&membership.node.name).or_default().extend(with_ids(&membership.resources));
     }
     let ports = open().flat_map(|membership| membership.group.ports.iter().copied()).collect();
     HostPortExposureStatus {
@@ -85,7 +85,7 @@ fn status(
             .into_iter()
             .map(|(name, resources)| OpenNode {
                 name: name.to_owned(),
-                resources: resources.into_iter().cloned().collect(),
+                resources: resources.into_iter().collect(),
             })
             .collect(),
     }

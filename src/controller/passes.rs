@@ -118,10 +118,11 @@ impl Every {
         let announcements = known.announcements(&pass);
         let Pass { notices, memberships, asked, .. } = pass;
         let outcome = Outcome { problems: notices.clone(), memberships, asked };
-        let told = self.telling.statuses.say(cloud, outcome, &self.index).await;
+        let written = self.telling.statuses.say(cloud, outcome, &self.index).await;
         self.telling.notices.say(cloud, notices);
+        self.telling.notices.say("hostnames", written.unpublished);
         self.telling.notices.announce(announcements);
-        told
+        written.all
     }
 
     /// One pass. Where calls are scarce it can take many minutes: then a change of the cluster ends it early, so

@@ -13,11 +13,10 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use super::dns_endpoints::publish;
-use crate::dns::{self, Targets, Zone};
+use super::hostnames::Hostnames;
+use crate::dns::{self, Zone};
 use crate::exposures::Exposure;
 use crate::host_port_exposure::{HostPortExposure, HostPortExposureStatus};
-use crate::index::Index;
 use crate::notice::Notice;
 use crate::objects::ObjectRef;
 use crate::readiness::{GATE, Gate, gates};
@@ -46,8 +45,7 @@ pub(super) struct Statuses(Arc<Mutex<Known>>);
 struct Known {
     /// None where there is no cluster to write to
     client: Option<Client>,
-    /// None where hostnames are not published
-    zone: Option<Zone>,
+    hostnames: Hostnames,
     /// How many clouds there are
     clouds: usize,
     by_cloud: BTreeMap<&'static str, (BTreeSet<Notice>, Vec<Membership>)>,
@@ -55,21 +53,30 @@ struct Known {
     unobserved: BTreeSet<&'static str>,
     asked: Arc<[Exposure]>,
     statuses: status::Statuses,
-    /// What was published last; none before anything was
-    targets: Option<Targets>,
+}
+
+/// What has come of writing.
+pub(super) struct Written {
+    /// Whether nothing has to be tried again
+    pub(super) all: bool,
+    /// The hostnames that are not published, and why
+    pub(super) unpublished: BTreeSet<Notice>,
+}
+
+impl Written {
+    const NOTHING_TO_DO: Self = Self { all: true, unpublished: BTreeSet::new() };
 }
 
 impl Statuses {
     pub(super) fn new(client: Option<Client>, zone: Option<Zone>, clouds: usize) -> Self {
         Self(Arc::new(Mutex::new(Known {
             client,
-            zone,
+            hostnames: Hostnames::new(zone),
             clouds,
             by_cloud: BTreeMap::new(),
             unobserved: BTreeSet::new(),
             asked: [].into(),
             statuses: BTreeMap::new(),
-            targets: None,
         })))
     }
 
@@ -83,8 +90,8 @@ impl Statuses {
         }
     }
 
-    /// Writes what has changed, now that one cloud has come to this. Returns whether all of it could be written.
-    pub(super) async fn say(&self, cloud: &'static str, outcome: Outcome, index: &SharedIndex) -> bool {
+    /// Writes what has changed, now that one cloud has come to this.
+    pub(super) async fn say(&self, cloud: &'static str, outcome: Outcome, index: &SharedIndex) -> Written {
         let mut known = self.0.lock().await;
         known.learn(cloud, outcome);
         known.write(index).await
@@ -121,28 +128,28 @@ impl Known {
     async fn withdraw(&mut self, index: &SharedIndex) {
         let Some(client) = self.client.clone() else { return };
         let outcomes = self.outcomes();
-        let (leaving, dns) = {
+        let (leaving, records) = {
             let index = index.read();
             let statuses = statuses(&index, &outcomes, &self.statuses, &now());
-            (status::without_leaving(&statuses, &self.statuses), self.leaving_targets(&index, &outcomes))
+            (status::without_leaving(&statuses, &self.statuses), self.hostnames.leaving(&index, &outcomes))
         };
         for (exposure, status) in leaving {
             write(&client, &exposure, &status).await;
             self.statuses.insert(exposure, status);
         }
-        if let Some((changes, targets)) = dns {
-            self.publish(&client, changes, targets).await;
+        if let Some(records) = records {
+            self.hostnames.publish(&client, records).await;
         }
     }
 
-    async fn write(&mut self, index: &SharedIndex) -> bool {
-        let Some(client) = self.client.clone() else { return true };
+    async fn write(&mut self, index: &SharedIndex) -> Written {
+        let Some(client) = self.client.clone() else { return Written::NOTHING_TO_DO };
         let outcomes = self.outcomes();
         // What a cloud has that answers a little later would else look as if it were gone.
         if self.by_cloud.len() + self.unobserved.len() < self.clouds {
-            return true;
+            return Written::NOTHING_TO_DO;
         }
-        let (outdated, gates, dns) = {
+        let (outdated, gates, records) = {
             // Not held while anything is written.
             let index = index.read();
             let statuses = statuses(&index, &outcomes, &self.statuses, &now());
@@ -153,7 +160,7 @@ impl Known {
                 statuses.into_iter().filter(|(exposure, status)| exposure.status.as_ref() != Some(status));
             let outdated: Vec<_> =
                 outdated.map(|(exposure, status)| (exposure.reference(), status)).collect();
-            (outdated, gates(&index, &outcomes), self.wanted_targets(&index, &outcomes))
+            (outdated, gates(&index, &outcomes), self.hostnames.wanted(&index, &outcomes))
         };
         let mut all = true;
         for (exposure, status) in outdated {
@@ -163,36 +170,15 @@ impl Known {
         for gate in gates {
             all &= turn(&client, &gate).await;
         }
-        if let Some((changes, targets)) = dns {
-            all &= self.publish(&client, changes, targets).await;
-        }
-        all
-    }
-
-    /// The `DNSEndpoint`s without what has to leave.
-    fn leaving_targets(&self, index: &Index, outcomes: &Outcomes) -> Option<(Vec<dns::Change>, Targets)> {
-        let zone = self.zone.as_ref()?;
-        let before = self.targets.clone().unwrap_or_else(|| dns::published(index));
-        let kept = dns::without_leaving(&before, &dns::targets(index, outcomes, &before));
-        (kept != before).then(|| (dns::changes(index, zone, &before, &kept), kept))
-    }
-
-    /// The `DNSEndpoint`s as they should be.
-    fn wanted_targets(&self, index: &Index, outcomes: &Outcomes) -> Option<(Vec<dns::Change>, Targets)> {
-        let zone = self.zone.as_ref()?;
-        let before = self.targets.clone().unwrap_or_else(|| dns::published(index));
-        let wanted = dns::targets(index, outcomes, &before);
-        Some((dns::changes(index, zone, &before, &wanted), wanted))
-    }
-
-    async fn publish(&mut self, client: &Client, changes: Vec<dns::Change>, targets: Targets) -> bool {
-        let Some(zone) = &self.zone else { return true };
-        let mut all = true;
-        for change in changes {
-            all &= publish(client, zone, &change).await;
-        }
-        self.targets = Some(targets);
-        all
+        let unpublished = match records {
+            None => self.hostnames.none(&outcomes),
+            Some(records) => {
+                let failed = self.hostnames.publish(&client, records).await;
+                all &= failed.is_empty();
+                dns::unpublished(&outcomes, |hostname| failed.contains(hostname), "the log says why")
+            }
+        };
+        Written { all, unpublished }
     }
 }
 

@@ -40,7 +40,7 @@ fn membership(exposure: &Exposure, open: bool, stands: bool) -> Membership {
         intents: BTreeSet::new(),
         node: exposure.node.clone(),
         binders: BTreeSet::from([exposure.binder.clone()]),
-        resources: BTreeSet::new(),
+        resources: BTreeMap::new(),
         open: if open { Ok(()) } else { Err(("Pending".to_owned(), String::new())) },
         stands,
         opened: false,
@@ -180,10 +180,12 @@ fn a_hostname_has_one_record_for_each_family() {
 fn only_what_differs_is_written_and_what_nobody_wants_goes() {
     let wanted = targets(&index(), &both_open(), &Targets::new());
     let mut index = Index::default();
+    assert_eq!(published(&index), None, "it has not been listed");
+    index.reset(Watch::DNSEndpoints, vec![]);
     let first = changes(&index, &zone(), &Targets::new(), &wanted);
     assert_eq!(first.len(), 1);
     index.apply(&Watch::DNSEndpoints, written(&first[0]));
-    assert_eq!(published(&index), wanted);
+    assert_eq!(published(&index), Some(wanted.clone()));
     assert_eq!(changes(&index, &zone(), &wanted, &wanted), [], "it is there");
     let gone = changes(&index, &zone(), &wanted, &Targets::new());
     assert_eq!(gone, [Change { spec: None, ..first[0].clone() }]);

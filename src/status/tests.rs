@@ -66,7 +66,7 @@ fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
         stands: false,
         node: object("Node", name),
         binders: BTreeSet::from([object("Pod", name)]),
-        resources: BTreeSet::from([format!("firewall rule of {name}")]),
+        resources: BTreeMap::from([(format!("group of {name}"), Some("sg-1".to_owned()))]),
         open: if failed.contains(name) { Err(("QuotaReached".into(), "it is full".into())) } else { Ok(()) },
     };
     Outcomes {
@@ -108,7 +108,7 @@ fn what_the_cloud_has_confirmed_is_programmed() {
     let status = the_status(&index(&["a", "bb"], &["a"], &Value::Null), &outcomes(&["a", "bb"], &[]), 7);
     assert_eq!(conditions(&status), ["Accepted=True Accepted", "Programmed=True Programmed"]);
     assert_eq!((status.ports.as_str(), status.node_count), ("tcp/80", 2));
-    assert_eq!(status.nodes[0].resources, ["firewall rule of a"]);
+    assert_eq!(status.nodes[0].resources, ["group of a (sg-1)"]);
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
 }
 

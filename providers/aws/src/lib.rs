@@ -127,6 +127,14 @@ impl FirewallProvider for Aws {
         }
     }
 
+    /// EC2's API and console know groups by id above all. The others are named by an id as it is.
+    fn id(&self, key: &AwsKey) -> Option<String> {
+        match key {
+            AwsKey::SecurityGroup(name) => self.session.id(name),
+            AwsKey::Attachment(_) | AwsKey::SharedRules(_) => None,
+        }
+    }
+
     /// Attachments are what there are most of; they have an action's bucket to themselves.
     fn backlog(&self, changes: usize) -> Duration {
         let action = match self.session.dialect() {

@@ -105,6 +105,11 @@ impl FirewallProvider for Gce {
         observe::observe(&self.client, &self.config, members).await
     }
 
+    /// Names are what Google's own tools go by.
+    fn id(&self, _: &GceKey) -> Option<String> {
+        None
+    }
+
     fn backlog(&self, changes: usize) -> Duration {
         PER_CHANGE * u32::try_from(changes).unwrap_or(u32::MAX)
     }

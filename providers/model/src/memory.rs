@@ -290,6 +290,10 @@ impl FirewallProvider for Memory {
         Ok(Observed { resources, inventory: state.instances.clone() })
     }
 
+    fn id(&self, _: &MemoryKey) -> Option<String> {
+        None
+    }
+
     fn backlog(&self, _changes: usize) -> Duration {
         Duration::ZERO
     }

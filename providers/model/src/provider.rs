@@ -39,6 +39,9 @@ pub trait FirewallProvider: Send + Sync {
         members: &BTreeSet<InstanceId>,
     ) -> impl Future<Output = Result<Observed<Self::Resource, Self::Inventory>, ProviderError>> + Send;
 
+    /// The id that the cloud has given a resource, where people need it beside the resource's own name and it is known.
+    fn id(&self, key: &<Self::Resource as Resource>::Key) -> Option<String>;
+
     /// About how long so many changes take at the rate that the cloud allows, from a full allowance.
     fn backlog(&self, changes: usize) -> Duration;
 

@@ -1,0 +1,104 @@
+//! Publishes hostnames: writes the `DNSEndpoint`s that external-dns goes by.
+
+use std::collections::BTreeSet;
+
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client, Resource};
+use serde_json::json;
+
+use super::statuses::MANAGER;
+use crate::dns::{self, Change, Hostname, MANAGED_BY, Targets, Zone, changes, published, targets};
+use crate::index::Index;
+use crate::notice::Notice;
+use crate::objects::DNSEndpoint;
+use crate::status::Outcomes;
+
+/// What is published.
+pub(super) struct Hostnames {
+    /// None where hostnames are not published
+    zone: Option<Zone>,
+    /// What was written last; none before anything was
+    written: Option<Targets>,
+}
+
+/// What is to be published.
+pub(super) struct Records {
+    changes: Vec<Change>,
+    targets: Targets,
+}
+
+impl Hostnames {
+    pub(super) const fn new(zone: Option<Zone>) -> Self {
+        Self { zone, written: None }
+    }
+
+    /// What has to change before anything closes; none if nothing has to.
+    pub(super) fn leaving(&self, index: &Index, outcomes: &Outcomes) -> Option<Records> {
+        let zone = self.zone.as_ref()?;
+        let before = self.before(index)?;
+        let targets = dns::without_leaving(&before, &targets(index, outcomes, &before));
+        (targets != before).then(|| Records { changes: changes(index, zone, &before, &targets), targets })
+    }
+
+    /// What has to change; none if nothing is published, or what is cannot be known.
+    pub(super) fn wanted(&self, index: &Index, outcomes: &Outcomes) -> Option<Records> {
+        let zone = self.zone.as_ref()?;
+        let before = self.before(index)?;
+        let targets = targets(index, outcomes, &before);
+        Some(Records { changes: changes(index, zone, &before, &targets), targets })
+    }
+
+    fn before(&self, index: &Index) -> Option<Targets> {
+        let published = published(index)?;
+        Some(self.written.clone().unwrap_or(published))
+    }
+
+    /// Tells everybody who names a hostname that none can be published.
+    pub(super) fn none(&self, outcomes: &Outcomes) -> BTreeSet<Notice> {
+        let why = "DNSEndpoints are not served, or cannot be listed; install external-dns' definition of them, and \
+                   deploy/external-dns";
+        // Without a zone, that is told as it is.
+        self.zone.as_ref().map(|_| dns::unpublished(outcomes, |_| true, why)).unwrap_or_default()
+    }
+
+    /// Publishes, and returns the hostnames for which that failed.
+    pub(super) async fn publish(&mut self, client: &Client, records: Records) -> BTreeSet<Hostname> {
+        let Records { changes, targets } = records;
+        let mut failed = BTreeSet::new();
+        let Some(zone) = &self.zone else { return failed };
+        for change in changes {
+            let hostname = change.hostname().unwrap_or_default().to_owned();
+            let (namespace, name) = (change.namespace.as_str(), change.name.as_str());
+            match write(client, zone, &change).await {
+                Ok(()) => tracing::info!(namespace, name, hostname, "published: {}", change.shown()),
+                Err(error) => {
+                    tracing::warn!(namespace, name, hostname, "cannot write a DNSEndpoint: {error}");
+                    failed.insert((change.namespace, hostname));
+                }
+            }
+        }
+        self.written = Some(targets);
+        failed
+    }
+}
+
+/// Makes a `DNSEndpoint` say what it should.
+async fn write(client: &Client, zone: &Zone, change: &Change) -> Result<(), kube::Error> {
+    let Change { namespace, name, spec } = change;
+    let api: Api<DNSEndpoint> = Api::namespaced(client.clone(), namespace);
+    let Some(spec) = spec else {
+        return match api.delete(name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => other.map(|_| ()),
+        };
+    };
+    let (label, value) = zone.label();
+    let object = json!({
+        "apiVersion": DNSEndpoint::api_version(&()),
+        "kind": DNSEndpoint::kind(&()),
+        "metadata": { "name": name, "labels": { MANAGED_BY.0: MANAGED_BY.1, label: value } },
+        "spec": spec,
+    });
+    let parameters = PatchParams::apply(MANAGER).force();
+    api.patch(name, &parameters, &Patch::Apply(object)).await.map(|_| ())
+}
