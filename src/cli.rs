@@ -1,25 +1,23 @@
 //! The command line: what can be asked of the program, and what an administrator can decide.
 
 mod cloud;
+mod intent;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use firewall_model::{Limits, PortRange};
-use ipnet::IpNet;
 use k8s_openapi::jiff::SignedDuration;
 use tokio::sync::watch;
 
 use crate::dns::Zone;
 use crate::exposures::Settings;
-use crate::guardrails::{self, Guardrails, GuardrailsError, Ports};
+use crate::guardrails::GuardrailsError;
 use crate::manifests::Manifests;
 use crate::providers::ProvidersConfig;
 use crate::reconcile::Options;
 pub use cloud::{AwsMode, CloudArgs, GceMode, ProviderName};
+pub use intent::{IntentArgs, Policy};
 
 /// Keeps cloud firewalls true to the host ports that Kubernetes pods bind.
 ///
@@ -98,46 +96,6 @@ pub struct SourceArgs {
     /// instead of a cluster
     #[arg(long, value_name = "FILE|DIR|-")]
     pub manifests: Option<Manifests>,
-}
-
-/// What is exposed, and what may change.
-#[derive(Args, Debug)]
-pub struct IntentArgs {
-    /// Sources of an intent that names none; IPv6 only where the node has an IPv6 address
-    #[arg(long, value_name = "CIDR,…", value_delimiter = ',', default_value = "0.0.0.0/0,::/0")]
-    pub default_source_ranges: Vec<IpNet>,
-    /// Ports that may be exposed although they are denied by default (22, 2379-2380, 6443, 10248-10259)
-    #[arg(long, value_name = "PORTS,…", value_delimiter = ',')]
-    pub allow_ports: Vec<PortRange>,
-    /// YAML file of what no intent can exceed: ports, namespaces, source ranges; read again when it changes
-    #[arg(long, value_name = "FILE")]
-    pub guardrails: Option<PathBuf>,
-    /// Namespace where k3s runs the pods of its `ServiceLB`
-    #[arg(long, value_name = "NAMESPACE", default_value = "kube-system")]
-    pub service_lb_namespace: String,
-    /// Publish the hostnames that intents name, as external-dns' kind `DNSEndpoint`
-    #[arg(long)]
-    pub external_dns: bool,
-    /// What may be changed at all
-    #[arg(long, value_enum, default_value_t = Policy::Sync)]
-    pub policy: Policy,
-    /// Hold a plan that closes more than this share of the open memberships, in percent, and at least 10
-    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub mass_close_percent: u8,
-    /// Let a plan go ahead that would be held as a mass close
-    #[arg(long)]
-    pub release_mass_close: bool,
-}
-
-/// What may be changed at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Policy {
-    /// Open and close
-    Sync,
-    /// Open, never close
-    OpenOnly,
-    /// Change nothing, log what would change
-    Observe,
 }
 
 /// Arguments of `run`.
@@ -224,45 +182,6 @@ pub enum Output {
     Text,
     /// For machines
     Json,
-}
-
-impl IntentArgs {
-    /// The settings, with the guardrails as the file has them now.
-    ///
-    /// # Errors
-    /// If the file cannot be read or understood.
-    pub(crate) fn settings(&self) -> Result<Settings, GuardrailsError> {
-        let mut guardrails = match &self.guardrails {
-            Some(path) => guardrails::read(path)?,
-            None => Guardrails::default(),
-        };
-        guardrails.allowed_ports.extend(self.allow_ports.iter().copied().map(Ports::from));
-        Ok(Settings {
-            default_source_ranges: self.default_source_ranges.clone(),
-            guardrails,
-            service_lb_namespace: self.service_lb_namespace.clone(),
-            external_dns: self.external_dns,
-        })
-    }
-
-    fn options(&self, settings: watch::Receiver<Settings>) -> Options {
-        Options {
-            settings,
-            policy: match self.policy {
-                Policy::Sync => firewall_model::Policy::Sync,
-                Policy::OpenOnly => firewall_model::Policy::OpenOnly,
-                Policy::Observe => firewall_model::Policy::Observe,
-            },
-            limits: Limits {
-                mass_close_percent: self.mass_close_percent.into(),
-                mass_close_released: self.release_mass_close,
-                ..Limits::default()
-            },
-            mass_close_hold: Duration::MAX,
-            linger: Duration::ZERO,
-            active: BTreeSet::new(),
-        }
-    }
 }
 
 impl PlanArgs {

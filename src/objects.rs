@@ -7,126 +7,25 @@
 //! bad custom resource cannot hide all others.
 
 mod dns_endpoint;
+mod ingress;
+mod pod;
 mod service;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
-use kube::api::ApiResource;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use dns_endpoint::{DNSEndpoint, DNSEndpointSpec, DnsRecord};
+pub use ingress::{Ingress, IngressFrontend, IngressSpec, IngressSpecRule, IntOrText};
+pub use pod::{Container, ContainerPort, Pod, PodCondition, PodSpec, PodStatus, ReadinessGate};
 pub use service::{
     Endpoint, EndpointConditions, EndpointSlice, EndpointTarget, Namespace, Service, ServicePort, ServiceSpec,
 };
 
 /// Prefix of the project's own annotations, labels and tags.
 pub const DOMAIN: &str = "hostport-firewall.dev/";
-
-/// A pod: where it runs, which host ports it binds, who owns it, and what it asks for.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct Pod {
-    /// Slim metadata
-    #[serde(deserialize_with = "slim_metadata")]
-    pub metadata: ObjectMeta,
-    /// What is asked of the kubelet
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub spec: PodSpec,
-    /// What the kubelet says
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub status: PodStatus,
-}
-
-/// The part of a pod's spec that decides about host ports.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PodSpec {
-    /// The node it is bound to
-    pub node_name: Option<String>,
-    /// Whether it uses the node's network namespace
-    pub host_network: bool,
-    /// The containers
-    #[serde(deserialize_with = "null_is_default")]
-    pub containers: Vec<Container>,
-    /// The init containers, sidecars among them
-    #[serde(deserialize_with = "null_is_default")]
-    pub init_containers: Vec<Container>,
-    /// The conditions that it waits for before it is ready
-    #[serde(deserialize_with = "null_is_default")]
-    pub readiness_gates: Vec<ReadinessGate>,
-}
-
-/// A condition that a pod waits for.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ReadinessGate {
-    /// The condition's type
-    pub condition_type: String,
-}
-
-/// The part of a container that decides about host ports.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Container {
-    /// Its name
-    pub name: String,
-    /// Its ports
-    #[serde(deserialize_with = "null_is_default")]
-    pub ports: Vec<ContainerPort>,
-    /// `Always` makes an init container a sidecar
-    pub restart_policy: Option<String>,
-}
-
-/// A container port. Numbers are wider than a port, so that a manifest with 99999 gives a message about the
-/// port and not about JSON.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ContainerPort {
-    /// Its name
-    pub name: Option<String>,
-    /// The port in the pod
-    pub container_port: i64,
-    /// The port on the node; with `hostNetwork` the API server copies the container port here
-    pub host_port: Option<i64>,
-    /// The node address it binds
-    #[serde(rename = "hostIP")]
-    pub host_ip: Option<String>,
-    /// `TCP` if absent
-    pub protocol: Option<String>,
-}
-
-/// The part of a pod's status that decides whether it still binds its ports.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct PodStatus {
-    /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`
-    pub phase: Option<String>,
-    /// Whether it is ready, among others
-    #[serde(deserialize_with = "null_is_default")]
-    pub conditions: Vec<PodCondition>,
-}
-
-/// One condition of a pod, without its times: a change of them alone changes nothing here.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct PodCondition {
-    /// `Ready`, …
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// `True`, `False` or `Unknown`
-    pub status: String,
-}
-
-impl Pod {
-    /// Whether the pod can serve, and goes on to: one that is being deleted still may, but not for long.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        let says = |condition: &PodCondition| condition.kind == "Ready" && condition.status == "True";
-        self.metadata.deletion_timestamp.is_none() && self.status.conditions.iter().any(says)
-    }
-}
 
 /// A node: the machine behind it and its addresses.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -169,63 +68,6 @@ pub struct NodeAddress {
     /// `InternalIP`, `ExternalIP`, `Hostname`, …
     #[serde(rename = "type")]
     pub kind: String,
-}
-
-/// An Ingress of any group that Voyager reads.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct Ingress {
-    /// `networking.k8s.io/v1`, `voyager.appscode.com/v1`, …; absent from the items of a list
-    #[serde(default, rename = "apiVersion")]
-    pub api_version: Option<String>,
-    /// Slim metadata
-    #[serde(deserialize_with = "slim_metadata")]
-    pub metadata: ObjectMeta,
-    /// What it asks for
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub spec: IngressSpec,
-}
-
-/// The part of an Ingress that asks for ports and sources.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct IngressSpec {
-    /// Voyager's rules, each with a port of its own
-    #[serde(deserialize_with = "null_is_default")]
-    pub rules: Vec<IngressSpecRule>,
-    /// Rejected by Voyager on `HostPort` since 2018; honoured where it does appear
-    #[serde(deserialize_with = "null_is_default")]
-    pub load_balancer_source_ranges: Vec<String>,
-}
-
-/// A rule of an Ingress.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct IngressSpecRule {
-    /// An HTTP frontend
-    pub http: Option<IngressFrontend>,
-    /// A TCP frontend (Voyager only)
-    pub tcp: Option<IngressFrontend>,
-}
-
-/// A frontend of an Ingress rule.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct IngressFrontend {
-    /// Its listening port; a number, or in older objects a string
-    pub port: Option<IntOrText>,
-}
-
-/// A number, or a text that may hold one. Anything else must not make the whole Ingress unreadable: then nobody
-/// could be told what is wrong with it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(untagged)]
-pub enum IntOrText {
-    /// A number
-    Int(i64),
-    /// A text
-    Text(String),
-    /// Neither
-    Other(IgnoredAny),
 }
 
 /// Names a Kubernetes object in messages, and as the object of an Event.
@@ -345,30 +187,6 @@ known_resource!(
     "endpointslices",
     kube::core::NamespaceResourceScope
 );
-
-/// The API is found by discovery: a cluster may serve any of three groups.
-impl kube::Resource for Ingress {
-    type DynamicType = ApiResource;
-    type Scope = kube::core::DynamicResourceScope;
-    fn kind(api: &ApiResource) -> Cow<'_, str> {
-        api.kind.as_str().into()
-    }
-    fn group(api: &ApiResource) -> Cow<'_, str> {
-        api.group.as_str().into()
-    }
-    fn version(api: &ApiResource) -> Cow<'_, str> {
-        api.version.as_str().into()
-    }
-    fn plural(api: &ApiResource) -> Cow<'_, str> {
-        api.plural.as_str().into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
 
 #[cfg(test)]
 mod tests;

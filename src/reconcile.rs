@@ -2,7 +2,10 @@
 //!
 //! Everything that decides is called from here and is pure; what is left is moving data.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod failures;
+mod membership;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +17,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
 use crate::execute::{Outcome, execute};
 use crate::exposures::{Exposure, Settings, binding, exposures};
 use crate::grouping::{Grouped, grouped};
@@ -23,6 +25,8 @@ use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
 use crate::providers::{self, Provider};
 use crate::watch::SharedIndex;
+use failures::{Failures, failed};
+pub use membership::{Membership, with_ids};
 
 type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
 
@@ -52,7 +56,7 @@ pub struct Reconciler<P: FirewallProvider> {
     provider: P,
     options: Options,
     linger: Linger,
-    memory: Memory<Key<P>>,
+    failures: Failures<Key<P>>,
     /// The desired resources whose plan is held as a mass close, and since when.
     held: Option<(World<P::Resource>, Instant)>,
     started: Instant,
@@ -98,43 +102,11 @@ pub struct Pass {
     pub asked: Arc<[Exposure]>,
 }
 
-/// The ports of a workload on one node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Membership {
-    /// Whose pods, and which of their host ports
-    pub group: GroupKey,
-    /// The node's machine
-    pub instance: InstanceId,
-    /// What asks for it
-    pub intents: BTreeSet<ObjectRef>,
-    /// The node
-    pub node: ObjectRef,
-    /// What binds the ports: pods, or a Service
-    pub binders: BTreeSet<ObjectRef>,
-    /// The cloud's objects that open the ports, each with the id that the cloud gave it if that is not its name
-    pub resources: BTreeMap<String, Option<String>>,
-    /// Whether the cloud has confirmed it; if not, why, as reason and message
-    pub open: Result<(), (String, String)>,
-    /// Whether the cloud has all that it takes, as wanted or otherwise
-    pub stands: bool,
-    /// Whether this pass has opened it
-    pub opened: bool,
-}
-
-/// The cloud's objects, as messages and statuses name them.
-pub fn with_ids(resources: &BTreeMap<String, Option<String>>) -> impl Iterator<Item = String> {
-    resources.iter().map(|(key, id)| match id {
-        Some(id) => format!("{key} ({id})"),
-        None => key.clone(),
-    })
-}
-
 impl<P: FirewallProvider> Reconciler<P> {
     /// A reconciler without memory.
     pub fn new(provider: P, options: Options) -> Self {
         let linger = Linger::new(options.linger);
-        let memory = Memory { backoff: Backoff::default(), failures: BTreeMap::new() };
-        Self { provider, options, linger, memory, held: None, started: Instant::now() }
+        Self { provider, options, linger, failures: Failures::none(), held: None, started: Instant::now() }
     }
 
     /// The provider's name.
@@ -181,7 +153,7 @@ impl<P: FirewallProvider> Reconciler<P> {
         let mut limits = self.options.limits;
         let held_long = self.held.as_ref().filter(|(held, _)| held == wanted).map(|(_, since)| now - *since);
         limits.mass_close_released |= held_long.is_some_and(|held| held >= self.options.mass_close_hold);
-        let backoff = self.memory.backoff.waiting(now);
+        let backoff = self.failures.backoff.waiting(now);
         let input = PlanInput {
             desired: wanted,
             observed,
@@ -222,17 +194,19 @@ impl<P: FirewallProvider> Reconciler<P> {
             let (steps, seconds) = (prospect.plan.steps.len(), backlog.as_secs());
             tracing::info!(steps, "the cloud's call rate lets this take about {seconds} s");
         }
-        let (provider, memory) = (&self.provider, &mut self.memory);
-        let learn = |step: &Step<P::Resource>, outcome: &Outcome| memory.learn(step, outcome);
+        let (provider, failures) = (&self.provider, &mut self.failures);
+        let learn = |step: &Step<P::Resource>, outcome: &Outcome| failures.learn(step, outcome);
         let outcomes = execute(provider, &prospect.plan, &prospect.refused, stop, learn).await;
         let applied = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Applied(_))).count();
         let undone = outcomes.len() - applied;
-        self.forget(&prospect);
+        self.failures.retain(|key| {
+            prospect.compiled.resources.contains_key(key) || prospect.observed.contains_key(key)
+        });
         let memberships = self.memberships(&prospect, &outcomes);
         let unsettled = unsettled(&prospect.plan, &outcomes);
         let mut notices = prospect.notices;
         let by_label = prospect.grouped.objects_by_label();
-        for (key, error) in &self.memory.failures {
+        for (key, error) in &self.failures.errors {
             let labels = labels::<P>(key, &prospect.compiled.resources, &prospect.observed);
             let objects: BTreeSet<&ObjectRef> =
                 labels.iter().filter_map(|label| by_label.get(label).copied()).flatten().collect();
@@ -242,67 +216,10 @@ impl<P: FirewallProvider> Reconciler<P> {
         let hold_ends =
             self.held.as_ref().map(|(_, since)| self.options.mass_close_hold.saturating_sub(now - *since));
         let again =
-            [prospect.linger_ends, self.memory.backoff.next(now), hold_ends].into_iter().flatten().min();
+            [prospect.linger_ends, self.failures.backoff.next(now), hold_ends].into_iter().flatten().min();
         let standing = prospect.compiled.memberships.into_keys().collect();
         let asked = prospect.asked;
         Pass { notices, again, applied, undone, memberships, unsettled, standing, asked }
-    }
-
-    /// What the cloud has confirmed, membership by membership. What lingers is bound by nothing and is left out.
-    fn memberships(&self, prospect: &Prospect<P>, outcomes: &[Outcome]) -> Vec<Membership> {
-        let mut world = prospect.observed.clone();
-        for (step, _) in prospect
-            .plan
-            .steps
-            .iter()
-            .zip(outcomes)
-            .filter(|(_, outcome)| matches!(outcome, Outcome::Applied(_)))
-        {
-            step.action.enact(&mut world);
-        }
-        let compiled = &prospect.compiled;
-        let as_wanted =
-            |world: &World<P::Resource>, key: &Key<P>| match (world.get(key), compiled.resources.get(key)) {
-                (Some(now), Some(wanted)) => now.same_spec(wanted),
-                _ => false,
-            };
-        let open = |membership: &(GroupKey, InstanceId)| match compiled.memberships.get(membership) {
-            None => Err(rejected_as(&compiled.rejections, membership)),
-            Some(takes) => match takes.iter().find(|key| !as_wanted(&world, key)) {
-                None => Ok(()),
-                Some(key) => Err(self.memory.failures.get(key).map_or_else(
-                    || ("Pending".to_owned(), format!("{key} is not yet as it should be")),
-                    |error| (error.reason().to_owned(), error.to_string()),
-                )),
-            },
-        };
-        let grouped = &prospect.grouped;
-        let membership = |(membership, binders): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
-            let (group, instance) = membership;
-            let takes = || compiled.memberships.get(membership).into_iter().flatten();
-            let open = open(membership);
-            Some(Membership {
-                group: group.clone(),
-                instance: instance.clone(),
-                intents: grouped.intents.get(membership).cloned().unwrap_or_default(),
-                node: grouped.nodes.get(instance)?.clone(),
-                binders: binders.clone(),
-                resources: takes().map(|key| (key.to_string(), self.provider.id(key))).collect(),
-                stands: takes().next().is_some() && takes().all(|key| world.contains_key(key)),
-                opened: open.is_ok() && !takes().all(|key| as_wanted(&prospect.observed, key)),
-                open,
-            })
-        };
-        grouped.binders.iter().filter_map(membership).collect()
-    }
-
-    /// Forgets failures of resources that are neither wanted nor there any more.
-    fn forget(&mut self, prospect: &Prospect<P>) {
-        let known = |key: &Key<P>| {
-            prospect.compiled.resources.contains_key(key) || prospect.observed.contains_key(key)
-        };
-        self.memory.backoff.retain(known);
-        self.memory.failures.retain(|key, _| known(key));
     }
 }
 
@@ -311,50 +228,6 @@ fn unsettled<R: Resource>(plan: &Plan<R>, outcomes: &[Outcome]) -> BTreeSet<Stri
     let undone = steps.filter(|(_, outcome)| !matches!(outcome, Outcome::Applied(_)));
     let undone = undone.map(|(step, _)| step.action.key().to_string());
     undone.chain(plan.withheld.iter().map(|withheld| withheld.key.to_string())).collect()
-}
-
-/// Why a membership has been rejected: by itself, or with its whole group.
-fn rejected_as(rejections: &[Rejection], (group, instance): &(GroupKey, InstanceId)) -> (String, String) {
-    let concerns = |rejection: &&Rejection| {
-        rejection.group == *group && rejection.instance.as_ref().is_none_or(|other| other == instance)
-    };
-    rejections.iter().find(concerns).map_or_else(
-        || ("Pending".to_owned(), "the cloud has nothing for it yet".to_owned()),
-        |rejection| (rejection.reason.to_owned(), rejection.message.clone()),
-    )
-}
-
-/// What has failed, and how long it is left alone.
-struct Memory<K> {
-    backoff: Backoff<K>,
-    failures: BTreeMap<K, ProviderError>,
-}
-
-impl<K: Ord + Clone + std::fmt::Display> Memory<K> {
-    /// Logs what became of a step, and remembers what failed.
-    fn learn<R: Resource<Key = K>>(&mut self, step: &Step<R>, outcome: &Outcome) {
-        let (key, verb) = (step.action.key(), step.action.verb());
-        match outcome {
-            Outcome::Applied(applied) => {
-                self.backoff.worked(&key);
-                self.failures.remove(&key);
-                tracing::info!(resource = %key, ids = applied.ids.join(" "), "{verb}: {}", step.why);
-                for note in &applied.notes {
-                    tracing::warn!(resource = %key, "{note}");
-                }
-            }
-            Outcome::Failed(error) => {
-                tracing::warn!(resource = %key, reason = error.reason(), "{verb}: {error}");
-                // What nobody asks for any more has no object to put an Event on.
-                if let ProviderError::Denied { instead: Some(command), .. } = error {
-                    tracing::warn!(resource = %key, "somebody with the permission can run: {command}");
-                }
-                self.backoff.failed(key.clone(), error, Instant::now());
-                self.failures.insert(key, error.clone());
-            }
-            Outcome::LeftOut | Outcome::Stopped => {}
-        }
-    }
 }
 
 /// A rejection is told to the node if it is about one, and to whatever asked for the group.
@@ -369,22 +242,6 @@ fn rejected(rejection: &Rejection, grouped: &Grouped) -> Vec<Notice> {
             message: format!("{}: {}", rejection.group, rejection.message),
         })
         .collect()
-}
-
-/// What failed, and the command that somebody else can run instead, if there is one: apart, so that it can be copied.
-fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Notice> {
-    let notice = |reason: &str, message| Notice {
-        object: object.clone(),
-        verdict: Verdict::Failed,
-        reason: reason.to_owned(),
-        message,
-    };
-    let mut notices = vec![notice(error.reason(), error.to_string())];
-    if let ProviderError::Denied { instead: Some(command), .. } = error {
-        notices
-            .push(notice("ManualChangeRequired", format!("somebody with the permission can run: {command}")));
-    }
-    notices
 }
 
 /// The groups that a resource serves, by itself or through what it refers to.

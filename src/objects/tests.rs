@@ -1,5 +1,6 @@
 //! Tests of reading objects: a whole one, and odd ones.
 
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,0 +1,93 @@
+//! What an administrator decides about intents.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use firewall_model::{Limits, PortRange};
+use ipnet::IpNet;
+use tokio::sync::watch;
+
+use crate::exposures::Settings;
+use crate::guardrails::{self, Guardrails, GuardrailsError, Ports};
+use crate::reconcile::Options;
+
+/// What is exposed, and what may change.
+#[derive(Args, Debug)]
+pub struct IntentArgs {
+    /// Sources of an intent that names none; IPv6 only where the node has an IPv6 address
+    #[arg(long, value_name = "CIDR,…", value_delimiter = ',', default_value = "0.0.0.0/0,::/0")]
+    pub default_source_ranges: Vec<IpNet>,
+    /// Ports that may be exposed although they are denied by default (22, 2379-2380, 6443, 10248-10259)
+    #[arg(long, value_name = "PORTS,…", value_delimiter = ',')]
+    pub allow_ports: Vec<PortRange>,
+    /// YAML file of what no intent can exceed: ports, namespaces, source ranges; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub guardrails: Option<PathBuf>,
+    /// Namespace where k3s runs the pods of its `ServiceLB`
+    #[arg(long, value_name = "NAMESPACE", default_value = "kube-system")]
+    pub service_lb_namespace: String,
+    /// Publish the hostnames that intents name, as external-dns' kind `DNSEndpoint`
+    #[arg(long)]
+    pub external_dns: bool,
+    /// What may be changed at all
+    #[arg(long, value_enum, default_value_t = Policy::Sync)]
+    pub policy: Policy,
+    /// Hold a plan that closes more than this share of the open memberships, in percent, and at least 10
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub mass_close_percent: u8,
+    /// Let a plan go ahead that would be held as a mass close
+    #[arg(long)]
+    pub release_mass_close: bool,
+}
+
+/// What may be changed at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Policy {
+    /// Open and close
+    Sync,
+    /// Open, never close
+    OpenOnly,
+    /// Change nothing, log what would change
+    Observe,
+}
+
+impl IntentArgs {
+    /// The settings, with the guardrails as the file has them now.
+    ///
+    /// # Errors
+    /// If the file cannot be read or understood.
+    pub(crate) fn settings(&self) -> Result<Settings, GuardrailsError> {
+        let mut guardrails = match &self.guardrails {
+            Some(path) => guardrails::read(path)?,
+            None => Guardrails::default(),
+        };
+        guardrails.allowed_ports.extend(self.allow_ports.iter().copied().map(Ports::from));
+        Ok(Settings {
+            default_source_ranges: self.default_source_ranges.clone(),
+            guardrails,
+            service_lb_namespace: self.service_lb_namespace.clone(),
+            external_dns: self.external_dns,
+        })
+    }
+
+    pub(super) fn options(&self, settings: watch::Receiver<Settings>) -> Options {
+        Options {
+            settings,
+            policy: match self.policy {
+                Policy::Sync => firewall_model::Policy::Sync,
+                Policy::OpenOnly => firewall_model::Policy::OpenOnly,
+                Policy::Observe => firewall_model::Policy::Observe,
+            },
+            limits: Limits {
+                mass_close_percent: self.mass_close_percent.into(),
+                mass_close_released: self.release_mass_close,
+                ..Limits::default()
+            },
+            mass_close_hold: Duration::MAX,
+            linger: Duration::ZERO,
+            active: BTreeSet::new(),
+        }
+    }
+}
