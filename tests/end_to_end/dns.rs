@@ -131,3 +131,21 @@ async fn an_address_enters_when_open_and_ready_and_leaves_before_the_firewall_cl
     let left = api.list(&ListParams::default()).await.expect("DNSEndpoints").items;
     assert_eq!(left.len(), 1, "that of others: {left:?}");
 }
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn a_hostname_that_cannot_be_published_is_told_and_holds_no_port_up() {
+    let world = World::start(Mode::Destination, 1).await;
+    let [a] = &world.machines[..] else { panic!("one machine") };
+    let _controller = world.controller(&["--external-dns"]);
+    let annotations = json!({
+        "hostport-firewall.dev/expose": "80",
+        "hostport-firewall.dev/source-ranges": "192.0.2.0/24",
+        "hostport-firewall.dev/hostname": HOSTNAME,
+    });
+    let bound = json!([{ "containerPort": 80, "hostPort": 80 }]);
+    world.cluster.run(pod("web", &a.name, annotations, bound)).await;
+    world.opens(a, &["tcp/80 192.0.2.0/24"]).await;
+    let told = world.cluster.event("Pod", "web", HOSTNAME).await;
+    assert!(told.contains("not served"), "{told}");
+}

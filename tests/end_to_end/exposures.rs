@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, pod};
 use crate::process::root;
-use crate::world::{Mode, World};
+use crate::world::{CLUSTER, Mode, World};
 
 fn exposure(spec: &Value) -> Value {
     json!({
@@ -74,6 +74,26 @@ async fn an_object_opens_ports_of_the_pods_that_it_selects() {
     world.google().cloud().deny("*", "compute.firewalls.create");
     world.cluster.create(exposure(&sources(&["192.0.2.0/24"]))).await;
     becomes(&world, "Programmed", "False", "PermissionDenied").await;
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn a_security_group_is_named_with_the_id_that_ec2_gave_it() {
+    let world = World::start(Mode::Attach, 1).await;
+    let [a] = &world.machines[..] else { panic!("one machine") };
+    let _controller = world.controller(&[]);
+    world.cluster.apply(&root().join("deploy/crd.yaml")).await;
+    let selector = json!({ "matchLabels": { "app": "web" } });
+    world.cluster.create(exposure(&json!({ "podSelector": selector, "ports": [{ "port": "http" }] }))).await;
+    world.cluster.run(web("web", &a.name, "web")).await;
+    let status = becomes(&world, "Programmed", "True", "Programmed").await;
+    let [id] = &world.amazon().owned_groups(CLUSTER).await[..] else { panic!("one group") };
+    let resources = status["nodes"][0]["resources"].as_array().expect("what opens it");
+    assert!(resources.iter().any(|one| one.as_str().is_some_and(|one| one.ends_with(&format!("({id})")))));
+    for (kind, name) in [("Pod", "web"), ("HostPortExposure", "web")] {
+        let told = world.cluster.event(kind, name, &format!("tcp/80 open on node {}", a.name)).await;
+        assert!(told.contains(&format!("({id})")), "{told}");
+    }
 }
 
 async fn status(world: &World) -> Value {
