@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::exposures::{Exposure, binding};
 use crate::index::Index;
-use crate::objects::{NodeAddress, ObjectRef};
+use crate::objects::{Node, NodeAddress, ObjectRef};
 use crate::reconcile::Membership;
 use crate::status::Outcomes;
 
@@ -49,7 +49,7 @@ impl<'a> Servers<'a> {
     /// Whether clients can be sent to the exposure's node.
     #[must_use]
     pub fn serving(&self, exposure: &Exposure) -> Serving {
-        if !self.is_ready(&exposure.binder) {
+        if !self.is_ready(exposure) {
             return Serving::No;
         }
         match self.memberships.get(&(&exposure.group(), exposure.node.name.as_str())) {
@@ -60,13 +60,15 @@ impl<'a> Servers<'a> {
         }
     }
 
-    fn is_ready(&self, binder: &ObjectRef) -> bool {
+    fn is_ready(&self, exposure: &Exposure) -> bool {
+        let binder = &exposure.binder;
         let pod = (binder.kind == "Pod").then(|| self.index.pod(&binder.namespace, &binder.name)).flatten();
-        match pod {
-            Some(pod) => pod.is_ready() && pod.metadata.uid.as_deref().unwrap_or_default() == binder.uid,
-            // A Service, or a pod that is a ready endpoint of one.
-            None => self.binding.contains(binder),
+        if let Some(pod) = pod {
+            return pod.is_ready() && pod.metadata.uid.as_deref().unwrap_or_default() == binder.uid;
         }
+        // A pod that is a ready endpoint of a Service; or a Service, which every node serves that can.
+        let node = self.index.node(&exposure.node.name);
+        self.binding.contains(binder) && node.is_some_and(Node::is_ready)
     }
 }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use dns_endpoint::{DNSEndpoint, DNSEndpointSpec, DnsRecord};
 pub use ingress::{Ingress, IngressFrontend, IngressSpec, IngressSpecRule, IntOrText};
-pub use pod::{Container, ContainerPort, Pod, PodCondition, PodSpec, PodStatus, ReadinessGate};
+pub use pod::{Container, ContainerPort, Pod, PodSpec, PodStatus, ReadinessGate};
 pub use service::{
     Endpoint, EndpointConditions, EndpointSlice, EndpointTarget, Namespace, Service, ServicePort, ServiceSpec,
 };
@@ -50,13 +50,39 @@ pub struct NodeSpec {
     pub provider_id: Option<String>,
 }
 
-/// The part of a node's status that tells its address families.
+/// The part of a node's status that tells its addresses, and whether it serves.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct NodeStatus {
     /// All addresses and names
     #[serde(deserialize_with = "null_is_default")]
     pub addresses: Vec<NodeAddress>,
+    /// Whether it is ready, among others
+    #[serde(deserialize_with = "null_is_default")]
+    pub conditions: Vec<Condition>,
+}
+
+/// One condition of a pod or node, without its times: a change of them alone changes nothing here.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    /// `Ready`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`
+    pub status: String,
+}
+
+impl Node {
+    /// Whether the node serves, as far as it says: a manifest mostly says nothing.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self
+            .status
+            .conditions
+            .iter()
+            .any(|condition| condition.kind == "Ready" && condition.status != "True")
+    }
 }
 
 /// One address or name of a node.

@@ -104,6 +104,26 @@ fn a_hostname_has_the_addresses_of_nodes_where_it_is_open_and_a_pod_is_ready() {
 }
 
 #[test]
+fn node_ports_of_a_service_are_published_for_every_node_that_is_ready() {
+    let mut index = index();
+    let service = json!({ "metadata": { "name": "web", "namespace": "games" }, "spec": { "type": "NodePort", "ports": [
+        { "port": 7000, "nodePort": 30000, "protocol": "UDP" },
+    ] } });
+    index.reset(Watch::Services, vec![Object::Service(serde_json::from_value(service).expect("a Service"))]);
+    let on = |node: &str| Exposure { binder: object("Service", "web"), ..exposure(node, &["0.0.0.0/0"]) };
+    let outcomes = Outcomes { asked: [on("a"), on("b")].into(), ..both_open() };
+    let published = |index: &Index| addresses(&targets(index, &outcomes, &Targets::new()));
+    assert_eq!(published(&index), ["10.0.0.1", "192.0.2.2"]);
+    for (status, expected) in [("True", 2), ("False", 1), ("Unknown", 1)] {
+        let mut node = index.node("a").expect("the node").clone();
+        node.status.conditions =
+            serde_json::from_value(json!([{ "type": "Ready", "status": status }])).expect("one");
+        index.apply(&Watch::Nodes, Object::Node(node));
+        assert_eq!(published(&index).len(), expected, "{status}");
+    }
+}
+
+#[test]
 fn another_pod_of_the_same_name_is_not_the_one_that_was_asked_for() {
     let mut index = index();
     index.apply(&Watch::Pods, pod("a", &json!({ "uid": "another" })));

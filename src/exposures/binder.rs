@@ -3,24 +3,35 @@
 use std::collections::BTreeSet;
 
 use crate::index::Index;
-use crate::objects::{EndpointTarget, Node, ObjectRef, Pod, Service};
+use crate::objects::{Endpoint, EndpointTarget, Node, ObjectRef, Pod, Service};
 
-use super::node_port;
+use super::{node_port, voyager};
 
 /// Everything that binds ports of nodes now, whether or not anything exposes them.
 #[must_use]
 pub fn binding(index: &Index) -> BTreeSet<ObjectRef> {
-    let pods = index.pods().filter(|pod| binding_on(pod).is_some()).map(pod_reference);
-    let services = index.services().filter(|service| service.has_node_ports());
-    let serving = services.flat_map(|service| {
+    let mut binding: BTreeSet<ObjectRef> =
+        index.pods().filter(|pod| binding_on(pod).is_some()).map(pod_reference).collect();
+    for service in index.services().filter(|service| service.has_node_ports()) {
         let reference = service_reference(service);
         if !service.is_local() {
-            return vec![reference];
+            binding.insert(reference);
+            continue;
         }
-        let serving = node_port::serving(index, service, &reference);
-        serving.into_iter().map(|(binder, _)| binder).collect()
-    });
-    pods.chain(serving).collect()
+        let opens = node_port::concerns(service) || voyager::is_offshoot(service);
+        for endpoint in
+            index.endpoint_slices(&reference.namespace, &reference.name).flat_map(|slice| &slice.endpoints)
+        {
+            let binder = endpoint_reference(endpoint, &reference);
+            if endpoint.is_ready() {
+                binding.insert(binder);
+            } else if opens {
+                // It is there and serves no node port any more, whatever host ports it has: those linger.
+                binding.remove(&binder);
+            }
+        }
+    }
+    binding
 }
 
 /// The node on which the pod binds its ports. One that is being deleted binds them until it is gone.
@@ -39,16 +50,18 @@ pub(super) fn service_reference(service: &Service) -> ObjectRef {
     reference("Service", &service.metadata)
 }
 
-/// The pod behind an endpoint of a Service in this namespace.
-pub(super) fn target_reference(target: &EndpointTarget, namespace: &str) -> Option<ObjectRef> {
-    let EndpointTarget { kind, namespace: own, name, uid } = target;
-    (kind == "Pod").then(|| ObjectRef {
-        api_version: "v1".into(),
-        kind: "Pod".into(),
-        namespace: own.clone().unwrap_or_else(|| namespace.to_owned()),
-        name: name.clone(),
-        uid: uid.clone(),
-    })
+/// The pod behind an endpoint of a Service; the Service, if it is none.
+pub(super) fn endpoint_reference(endpoint: &Endpoint, service: &ObjectRef) -> ObjectRef {
+    match &endpoint.target_ref {
+        Some(EndpointTarget { kind, namespace, name, uid }) if kind == "Pod" => ObjectRef {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            namespace: namespace.clone().unwrap_or_else(|| service.namespace.clone()),
+            name: name.clone(),
+            uid: uid.clone(),
+        },
+        _ => service.clone(),
+    }
 }
 
 fn reference(kind: &'static str, metadata: &kube::api::ObjectMeta) -> ObjectRef {

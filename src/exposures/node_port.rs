@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_model::Workload;
 
 use super::annotation::{self, EXPOSE, SOURCE_RANGES};
-use super::binder::target_reference;
+use super::binder::endpoint_reference;
 use super::host_port::HostPort;
 use super::hostname::{self, HOSTNAME};
 use super::{Ask, Refusal, Varies, annotations, refusal, service_ports};
@@ -52,7 +52,8 @@ pub(super) fn understood(service: &Service, reference: &ObjectRef) -> Result<(),
              ports"
         ));
     }
-    if annotations.contains_key(EXPOSE) || annotations.contains_key(EXPOSE_NODE_PORTS) {
+    let listed = annotations.contains_key(EXPOSE) || annotations.contains_key(EXPOSE_NODE_PORTS);
+    if listed || service.is_load_balancer() && service_ports::names_balancer_sources(service) {
         return Ok(());
     }
     let stray = annotation::naming_sources(&service.metadata).map(|(name, _)| name.as_str()).next();
@@ -116,9 +117,7 @@ pub(super) fn serving<'a>(
     let slices = index.endpoint_slices(&reference.namespace, &reference.name);
     let ready = slices.flat_map(|slice| &slice.endpoints).filter(|endpoint| endpoint.is_ready());
     let on_node = ready.filter_map(|endpoint| {
-        let target = endpoint.target_ref.as_ref();
-        let pod = target.and_then(|target| target_reference(target, &reference.namespace));
-        Some((pod.unwrap_or_else(|| reference.clone()), endpoint.node_name.as_deref()?))
+        Some((endpoint_reference(endpoint, reference), endpoint.node_name.as_deref()?))
     });
     // An endpoint of a Service for both families is in a slice of each.
     let distinct: BTreeSet<(ObjectRef, &str)> = on_node.collect();

@@ -52,18 +52,18 @@ impl Search<'_> {
         };
         let mut asks = Vec::new();
         if concerned {
-            asks.push(self.own_ask(pod, &reference, &host_ports));
+            asks.extend(self.own_ask(pod, &reference, &host_ports).transpose());
         }
         for selecting in selecting {
             match selecting {
-                Ok(exposure) => asks.push(selected::ask(exposure, &reference, &host_ports).map(Some)),
+                Ok(exposure) => asks.push(selected::ask(exposure, &reference, &host_ports)),
                 // Whether it means this pod is not known.
                 Err(refusal) => self.tell(&refusal, []),
             }
         }
         for ask in asks {
-            match ask {
-                Ok(ask) => ask.iter().for_each(|ask| self.open(&reference, node_name, ask)),
+            match ask.and_then(|ask| voyager::only_frontends(pod, &ask).map(|()| ask)) {
+                Ok(ask) => self.open(&reference, node_name, &ask),
                 Err(refusal) => self.tell(&refusal, [&reference]),
             }
         }
@@ -150,7 +150,7 @@ impl Search<'_> {
             hostname: ask.hostname.as_deref(),
         };
         settings.guardrails.check(&opening).map_err(|breach| {
-            refusal(&ask.intent, breach.reason, format!("{}; nothing of this is opened", breach.message))
+            refusal(&ask.intent, breach.reason, format!("{}; it is refused as a whole", breach.message))
         })?;
         if let Some(unreachable) = unreachable(binder, &ports, &rules) {
             self.tell(&unreachable, [&ask.intent]);

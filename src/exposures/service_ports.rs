@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use firewall_model::Protocol;
 
-use super::annotation::{self, SOURCE_RANGES};
+use super::annotation::{self, EXPOSE, SOURCE_RANGES};
 use super::host_port::{Family, HostPort};
+use super::node_port::EXPOSE_NODE_PORTS;
 use super::rules::Sources;
 use super::{annotations, source_ranges};
 use crate::objects::{LOAD_BALANCER_SOURCES, Service, ServicePort};
@@ -40,9 +41,17 @@ pub(super) fn listed_by<'a>(
     annotation: &'static str,
     ports: &'a BTreeSet<HostPort>,
 ) -> Result<Vec<(&'a HostPort, Sources)>, (String, String)> {
-    let list = annotations(&service.metadata).get(annotation).map_or("", String::as_str);
-    let selected = annotation::selected(list, ports).map_err(|error| (annotation.to_owned(), error))?;
-    with_sources(service, annotation, selected)
+    let list = |name| annotations(&service.metadata).get(name).map(String::as_str);
+    let refuse = |error| (annotation.to_owned(), error);
+    let selected = annotation::selected(list(annotation).unwrap_or_default(), ports).map_err(refuse)?;
+    // What names the sources of one port can mean one of the other list. What is wrong with that is told there.
+    let all = service_ports(service).map_err(refuse)?;
+    let others = [EXPOSE, EXPOSE_NODE_PORTS].into_iter().filter_map(list);
+    let mut listed: BTreeSet<&HostPort> =
+        others.flat_map(|list| annotation::selected(list, &all).unwrap_or_default()).collect();
+    listed.extend(&selected);
+    let sourced = with_sources(service, annotation, listed)?;
+    Ok(sourced.into_iter().filter_map(|(port, sources)| Some((*selected.get(port)?, sources))).collect())
 }
 
 /// The ports, each with the sources that the Service names for it.
@@ -66,10 +75,12 @@ fn sources(service: &Service) -> Result<Sources, (String, String)> {
     if annotations.contains_key(SOURCE_RANGES) {
         return Ok(None);
     }
+    // The field before the annotation, as Kubernetes has it.
+    let ranges = &service.spec.load_balancer_source_ranges;
     let (name, text) = match annotations.get(LOAD_BALANCER_SOURCES) {
+        _ if !ranges.is_empty() => ("spec.loadBalancerSourceRanges", ranges.join(",")),
         Some(text) => (LOAD_BALANCER_SOURCES, text.clone()),
-        None if service.spec.load_balancer_source_ranges.is_empty() => return Ok(None),
-        None => ("spec.loadBalancerSourceRanges", service.spec.load_balancer_source_ranges.join(",")),
+        None => return Ok(None),
     };
     let ranges = source_ranges::strict(&text).map_err(|error| (name.to_owned(), error))?;
     Ok(Some(Rc::from(ranges)))

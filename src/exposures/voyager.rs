@@ -4,30 +4,26 @@
 //! Voyager's pods use the host's network, so that every declared port becomes a host port, the stats page and the
 //! metrics exporter too. Only what the Ingress asks for may be opened.
 
+mod sources;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
 use firewall_model::{Protocol, Workload};
-use ipnet::IpNet;
 use kube::api::ObjectMeta;
-use serde_json::Value;
 
 use super::annotation::{self, SOURCE_RANGES};
 use super::host_port::HostPort;
 use super::hostname::{self, HOSTNAME};
 use super::node_port::NodePorts;
-use super::rules::Sources;
-use super::{Ask, Refusal, Varies, annotations, refusal, source_ranges};
+use super::{Ask, Refusal, Varies, annotations, refusal};
 use crate::index::Index;
 use crate::notice::Notice;
-use crate::objects::{Ingress, IntOrText, LOAD_BALANCER_SOURCES, ObjectRef, Pod, Service};
+use crate::objects::{Ingress, IntOrText, ObjectRef, Pod, Service};
+use sources::{narrowed_by_ingress_alone, sources};
 
 const TYPE: &str = "ingress.appscode.com/type";
 const STATS: &str = "ingress.appscode.com/stats";
 const STATS_PORT: &str = "ingress.appscode.com/stats-port";
-const WHITELIST: &str = "ingress.appscode.com/whitelist-source-range";
-/// Annotations for the Service, as JSON
-const SERVICE_ANNOTATIONS: &str = "ingress.appscode.com/annotations-service";
 
 /// Where Voyager's stats page listens unless the Ingress says otherwise.
 const DEFAULT_STATS_PORT: u16 = 56789;
@@ -63,6 +59,21 @@ fn is_made(metadata: &ObjectMeta) -> bool {
 
 fn label<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     metadata.labels.as_ref()?.get(name).map(String::as_str)
+}
+
+/// Refuses what no intent opens of the pod: what is no frontend of `HAProxy`, such as the stats page and the exporter.
+pub(super) fn only_frontends(pod: &Pod, ask: &Ask<'_>) -> Result<(), Refusal> {
+    match ask.ports.iter().find(|(port, _)| is_haproxy(pod) && !is_frontend(port)) {
+        None => Ok(()),
+        Some((port, _)) => {
+            let message = format!(
+                "{}/{} is no frontend of Voyager's HAProxy, but its stats page, its exporter or the like, which are never \
+                 opened; nothing of this is opened",
+                port.port, port.protocol
+            );
+            Err(refusal(&ask.intent, "VoyagerInternalPort", message))
+        }
+    }
 }
 
 /// What the Ingress behind the pod asks for; nothing if there is none, or it is of another type.
@@ -223,72 +234,5 @@ fn stats_port(ingress: &Ingress) -> Result<Option<u16>, String> {
     let Some(text) = annotations.get(STATS_PORT) else { return Ok(Some(DEFAULT_STATS_PORT)) };
     text.parse().map(Some).map_err(|_| {
         format!("{STATS_PORT}: not a port, so the stats page cannot be told apart; nothing of this Ingress is opened")
-    })
-}
-
-/// The sources that the Ingress names, by the first of the ways it can. A way that is there and cannot be
-/// understood is an error: the next one might be wider.
-fn sources(ingress: &Ingress) -> Result<Sources, String> {
-    let annotations = annotations(&ingress.metadata);
-    let said = |name: &str, ranges: Result<Vec<IpNet>, String>| match ranges {
-        Ok(ranges) => Ok(Some(Rc::from(ranges))),
-        Err(error) => Err(format!("{name}: {error}")),
-    };
-    if let Some((name, _)) =
-        annotation::naming_sources(&ingress.metadata).find(|(name, _)| *name != SOURCE_RANGES)
-    {
-        return Err(format!("{name}: an Ingress names sources for all its ports, by {SOURCE_RANGES}"));
-    }
-    if let Some(text) = annotations.get(SOURCE_RANGES) {
-        return said(SOURCE_RANGES, source_ranges::strict(text));
-    }
-    if let Some(text) = service_sources(annotations)? {
-        return said(LOAD_BALANCER_SOURCES, source_ranges::strict(&text));
-    }
-    if let Some(text) = annotations.get(WHITELIST) {
-        return said(WHITELIST, source_ranges::lenient(text));
-    }
-    let ranges = &ingress.spec.load_balancer_source_ranges;
-    if ranges.is_empty() {
-        return Ok(None);
-    }
-    said("spec.loadBalancerSourceRanges", source_ranges::strict(&ranges.join(",")))
-}
-
-/// The sources among the annotations that the operator copies to the Service.
-fn service_sources(annotations: &BTreeMap<String, String>) -> Result<Option<String>, String> {
-    let Some(text) = annotations.get(SERVICE_ANNOTATIONS) else { return Ok(None) };
-    // Serde's own text can repeat the whole annotation, whatever its length.
-    let service: BTreeMap<String, Value> = serde_json::from_str(text).map_err(|error| {
-        format!(
-            "{SERVICE_ANNOTATIONS}: not a JSON object, at line {} column {}",
-            error.line(),
-            error.column()
-        )
-    })?;
-    match service.get(LOAD_BALANCER_SOURCES) {
-        None => Ok(None),
-        Some(Value::String(ranges)) => Ok(Some(ranges.clone())),
-        Some(_) => Err(format!("{SERVICE_ANNOTATIONS}: {LOAD_BALANCER_SOURCES} in it is not a text")),
-    }
-}
-
-/// Refuses sources that stand on what the operator made and not on the Ingress: whoever wrote them expects them to
-/// narrow what is opened. The same ones on both are fine, in case the operator copies annotations.
-fn narrowed_by_ingress_alone(
-    made: &ObjectMeta,
-    reference: &ObjectRef,
-    ingress: &Ingress,
-) -> Result<(), Refusal> {
-    let on_ingress = annotations(&ingress.metadata);
-    let stray = annotation::naming_sources(made).find(|(name, text)| on_ingress.get(*name) != Some(*text));
-    stray.map_or(Ok(()), |(name, _)| {
-        let name_of_ingress = ingress.metadata.name.as_deref().unwrap_or_default();
-        let kind = reference.kind.to_lowercase();
-        let message = format!(
-            "{name}: does nothing on a {kind} of Voyager's; put it on Ingress {name_of_ingress}. Nothing of this {kind} \
-             is opened"
-        );
-        Err(refusal(reference, "InvalidAnnotation", message))
     })
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
-use super::{null_is_default, slim_metadata};
+use super::{Condition, null_is_default, slim_metadata};
 
 /// A pod: where it runs, which host ports it binds, who owns it, and what it asks for.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -85,25 +85,14 @@ pub struct PodStatus {
     pub phase: Option<String>,
     /// Whether it is ready, among others
     #[serde(deserialize_with = "null_is_default")]
-    pub conditions: Vec<PodCondition>,
-}
-
-/// One condition of a pod, without its times: a change of them alone changes nothing here.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct PodCondition {
-    /// `Ready`, …
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// `True`, `False` or `Unknown`
-    pub status: String,
+    pub conditions: Vec<Condition>,
 }
 
 impl Pod {
     /// Whether the pod can serve, and goes on to: one that is being deleted still may, but not for long.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let says = |condition: &PodCondition| condition.kind == "Ready" && condition.status == "True";
+        let says = |condition: &Condition| condition.kind == "Ready" && condition.status == "True";
         self.metadata.deletion_timestamp.is_none() && self.status.conditions.iter().any(says)
     }
 }

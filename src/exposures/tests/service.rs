@@ -112,6 +112,13 @@ fn with_local_traffic_only_nodes_with_a_ready_endpoint_are_opened() {
     assert_eq!(found.exposures[0].binder.to_string(), "Pod shop/a-1");
     assert_eq!(crate::exposures::binding(&index), BTreeSet::from([found.exposures[0].binder.clone()]));
 
+    // Its host ports, if it has any, are not what its readiness decides about; a port that flaps with it is worse.
+    let mut bound = pod("a-1", &json!({}), &json!([{ "containerPort": 80, "hostPort": 80 }]));
+    bound["metadata"]["uid"] = json!("a-1");
+    let unready = vec![slice("web", &json!([endpoint("node-a", "a-1", json!(false))]))];
+    let index = with(vec![bound], local(), unready);
+    assert_eq!(crate::exposures::binding(&index), BTreeSet::new(), "what it served lingers");
+
     let unknown = slice("web", &json!([endpoint("node-b", "b-1", Value::Null)]));
     let found = exposures(&with(vec![], local(), vec![unknown]), &Settings::default());
     assert_eq!(by_node(&found).len(), 1, "an endpoint that does not say is ready");
@@ -127,7 +134,8 @@ fn sources_are_those_of_the_annotation_or_else_of_the_balancer() {
             json!(["172.16.0.0/12"]),
             "192.0.2.0/24",
         ),
-        (json!({ balancer: "10.0.0.0/8" }), json!(["172.16.0.0/12"]), "10.0.0.0/8"),
+        (json!({ balancer: "10.0.0.0/8" }), json!(["172.16.0.0/12"]), "172.16.0.0/12"),
+        (json!({ balancer: "10.0.0.0/8" }), json!([]), "10.0.0.0/8"),
         (json!({}), json!(["172.16.0.0/12"]), "172.16.0.0/12"),
         (json!({ format!("{SOURCES}.http"): "192.0.2.0/24" }), json!(["172.16.0.0/12"]), "192.0.2.0/24"),
         (json!({ format!("{SOURCES}.80"): "192.0.2.0/24" }), json!([]), "192.0.2.0/24"),
@@ -236,12 +244,31 @@ fn pods_of_service_lb_open_what_their_service_asks_for() {
             json!(["192.0.2.0/24"]),
             vec!["node-a tcp/80 from 10.0.0.0/8"],
         ),
+        (
+            json!({ SOURCES: "10.0.0.0/8", "hostport-firewall.dev/hostname": "web.example.com" }),
+            json!(["192.0.2.0/24"]),
+            vec!["node-a tcp/80 from 10.0.0.0/8", "node-a tcp/443 from 10.0.0.0/8"],
+        ),
+        (
+            json!({
+                EXPOSE: "http", EXPOSE_NODE_PORTS: "https",
+                format!("{SOURCES}.http"): "192.0.2.0/24", format!("{SOURCES}.https"): "10.0.0.0/8",
+            }),
+            json!([]),
+            vec![
+                "node-a tcp/80 from 192.0.2.0/24",
+                "node-a tcp/30443 from 10.0.0.0/8",
+                "node-b tcp/30443 from 10.0.0.0/8",
+                "node-v4 tcp/30443 from 10.0.0.0/8",
+            ],
+        ),
     ];
     for (annotations, ranges, expected) in table {
         let found = served(&annotations, &ranges, "kube-system");
         assert_eq!(by_node(&found), expected, "{annotations} {ranges}: {:?}", found.problems);
         for exposure in &found.exposures {
-            assert_eq!(exposure.binder.to_string(), "Pod kube-system/svclb-web-4f1c-x");
+            let pod = exposure.binder.to_string() == "Pod kube-system/svclb-web-4f1c-x";
+            assert_eq!(pod, exposure.ports.iter().all(|(_, port)| *port < 30000), "{:?}", exposure.binder);
             assert_eq!(exposure.intent.to_string(), "Service shop/web");
             assert_eq!(exposure.workload.to_string(), "Service shop/web");
         }

@@ -122,6 +122,37 @@ fn stats_and_exporter_ports_are_never_opened() {
 }
 
 #[test]
+fn no_other_intent_opens_stats_and_exporter_ports_either() {
+    let exposing = |kind: &str, ports: &str| {
+        let mut pod = haproxy();
+        let mut index = cluster([]);
+        if kind == "Pod" {
+            pod["metadata"]["annotations"] = json!({ "hostport-firewall.dev/expose": ports });
+        } else {
+            let exposure = json!({
+                "metadata": { "name": "web", "namespace": "shop" },
+                "spec": {
+                    "podSelector": { "matchLabels": { "origin": "voyager" } },
+                    "ports": [{ "port": ports }],
+                },
+            });
+            let exposure = Object::HostPortExposure(serde_json::from_value(exposure).unwrap());
+            index.apply(&Watch::HostPortExposures, exposure);
+        }
+        index.apply(&Watch::Pods, Object::Pod(serde_json::from_value(pod).unwrap()));
+        exposures(&index, &Settings::default())
+    };
+    for kind in ["Pod", "HostPortExposure"] {
+        assert_eq!(open_ports(&exposing(kind, "8080")), [8080]);
+        for ports in ["stats", "56790", "7070", "8080-57000"] {
+            let found = exposing(kind, ports);
+            assert_eq!(found.exposures, [], "{kind} {ports}");
+            assert!(told(&found).contains(&format!("VoyagerInternalPort {kind}")), "{}", told(&found));
+        }
+    }
+}
+
+#[test]
 fn only_an_ingress_of_type_host_port_opens_anything() {
     for (kind, count) in
         [("HostPort", 1), ("Daemon", 1), ("LoadBalancer", 0), ("NodePort", 0), ("hostport", 0)]
