@@ -76,8 +76,9 @@ const PLAN_EXAMPLES: &str = "Examples:
   # What would change for the cluster of the current kubeconfig context?
   hostport-firewall plan --cluster-name prod
 
-  # The same from saved objects, for machines
-  kubectl get pods,nodes,namespaces,services,endpointslices,ingresses -A -o json | hostport-firewall plan --cluster-name prod --manifests - -o json";
+  # The same from saved objects, for machines; leave out the kinds that the cluster does not serve
+  kubectl get pods,nodes,namespaces,services,endpointslices,ingresses.networking.k8s.io,ingresses.voyager.appscode.com,hostportexposures \
+    -A -o json | hostport-firewall plan --cluster-name prod --manifests - -o json";
 
 const CRD_EXAMPLES: &str = "Examples:
   hostport-firewall crd | kubectl apply --server-side -f -";
