@@ -55,6 +55,7 @@ mod tests {
     use firewall_model::Workload;
 
     use super::*;
+    use crate::reconcile::Asked;
 
     fn object(kind: &'static str, name: &str) -> ObjectRef {
         let (namespace, name, uid) = ("shop".to_owned(), name.to_owned(), String::new());
@@ -90,7 +91,7 @@ mod tests {
             memberships,
             unsettled: unsettled.then(|| "rule".to_owned()).into_iter().collect(),
             standing: standing.then_some(key).into_iter().collect(),
-            asked: [].into(),
+            asked: Asked::default(),
         };
         let text = |notice: Notice| format!("{} {}", notice.verdict, notice.object.kind);
         known.announcements(&pass).into_iter().map(text).collect()

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use firewall_model::{
-    Completeness, Desired, FirewallProvider, Limits, Plan, PlanInput, Policy, ProviderError, Step, check,
-    plan,
+    Completeness, Desired, FirewallProvider, Limits, Plan, PlanInput, Policy, ProviderError, Resource, Step,
+    check, plan,
 };
 use thiserror::Error;
 use tokio::time::sleep;
@@ -45,27 +45,37 @@ pub async fn show<P: FirewallProvider>(provider: &P, report: &mut Report) -> Res
 /// # Errors
 /// If something is left after a few tries; the text says what and why.
 pub async fn remove<P: FirewallProvider>(provider: &P) -> Result<(), CleanupError> {
-    let mut left = String::new();
-    for attempt in 0..TRIES {
-        if attempt > 0 {
-            sleep(PAUSE).await;
-        }
+    let mut error = None;
+    for _ in 0..TRIES {
         let (plan, refused) = removal(provider).await?;
-        if plan.steps.is_empty() && plan.withheld.is_empty() {
-            tracing::info!(cloud = provider.name(), "nothing of this cluster is left");
+        if is_done(&plan) {
             return Ok(());
         }
+        error = None;
         let mut tell = |step: &Step<P::Resource>, outcome: &Outcome| {
-            if let Outcome::Failed(error) = outcome {
-                tracing::warn!("{error}");
-                left = error.to_string();
+            if let Outcome::Failed(failure) = outcome {
+                tracing::warn!("{failure}");
+                error = Some(failure.to_string());
             } else {
                 tracing::info!("{} {}", step.action.verb(), step.action.key());
             }
         };
         execute(provider, &plan, &refused, &CancellationToken::new(), &mut tell).await;
+        sleep(PAUSE).await;
     }
-    Err(CleanupError::Left(left))
+    let (plan, _) = removal(provider).await?;
+    if is_done(&plan) { Ok(()) } else { Err(CleanupError::Left(error.unwrap_or_else(|| left(&plan)))) }
+}
+
+fn is_done<R: Resource>(plan: &Plan<R>) -> bool {
+    plan.steps.is_empty() && plan.withheld.is_empty()
+}
+
+/// What a plan is about, for people.
+fn left<R: Resource>(plan: &Plan<R>) -> String {
+    let steps = plan.steps.iter().map(|step| step.action.key());
+    let keys = steps.chain(plan.withheld.iter().map(|withheld| withheld.key.clone()));
+    keys.map(|key| key.to_string()).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
 }
 
 async fn removal<P: FirewallProvider>(
@@ -107,5 +117,24 @@ mod tests {
         cloud.inject([Fault::None, Fault::Before(error)]);
         remove(&cloud.provider("ours")).await.unwrap();
         assert_eq!(cloud.resources(), others);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_last_try_removes_is_removed_and_what_it_does_not_is_named() {
+        let id = InstanceId::new("i-0");
+        let wanted = desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+        let error = || ProviderError::InUse { call: "x".into(), object: "x".into(), message: "still".into() };
+        // Nothing else can be done in a try whose first step fails.
+        for (failing, succeeds) in [(TRIES as usize - 1, true), (TRIES as usize, false)] {
+            let cloud = MemoryCloud::new([id.clone()]);
+            converge(&cloud.provider("ours"), &wanted).await;
+            cloud.inject((0..failing).map(|_| Fault::Before(error())));
+            let removed = remove(&cloud.provider("ours")).await;
+            assert_eq!(removed.is_ok(), succeeds, "{removed:?}");
+            assert_eq!(cloud.resources().is_empty(), succeeds);
+            if let Err(error) = removed {
+                assert!(error.to_string().contains("still"), "{error}");
+            }
+        }
     }
 }

@@ -112,7 +112,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub linger: Duration,
     /// How often the cloud is compared with the cluster although nothing changed
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = pause)]
     pub resync: Duration,
     /// How long a held mass close must stay the same before it goes ahead by itself
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
@@ -239,6 +239,17 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| "a duration cannot be negative".to_owned())
 }
 
+/// Reads a duration that lies between two passes.
+fn pause(text: &str) -> Result<Duration, String> {
+    let pause = duration(text)?;
+    let least = Duration::from_secs(1);
+    if pause < least {
+        Err("the cloud cannot be compared more often than once a second".to_owned())
+    } else {
+        Ok(pause)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -257,5 +268,6 @@ mod tests {
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         assert!(duration("-1s").is_err());
         assert!(duration("soon").is_err());
+        assert!(pause("0s").is_err() && pause("1s").is_ok());
     }
 }

@@ -4,10 +4,11 @@ mod hostnames;
 mod passes;
 mod settings;
 mod statuses;
+mod writer;
 
 use std::time::Duration;
 
-use kube::Client;
+use kube::{Client, Config};
 use thiserror::Error;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use crate::watch::{self, SharedIndex};
 use passes::{Telling, reconcile};
 use settings::Following;
 use statuses::Statuses;
+use writer::Writer;
 
 /// Why the controller cannot start.
 #[derive(Debug, Error)]
@@ -50,7 +52,12 @@ pub enum StartError {
 /// # Errors
 /// If neither is there or usable.
 pub async fn connect() -> Result<Client, StartError> {
-    Client::try_default().await.map_err(|error| StartError::Kubernetes(error.to_string()))
+    /// Longer than a watch lasts (290 s), as kube asks for it. Without, a list that is never answered is waited for for ever.
+    const SILENCE: Duration = Duration::from_secs(295);
+    let cannot = |error: &dyn std::error::Error| StartError::Kubernetes(error.to_string());
+    let mut config = Config::infer().await.map_err(|error| cannot(&error))?;
+    config.read_timeout = Some(SILENCE);
+    Client::try_from(config).map_err(|error| cannot(&error))
 }
 
 /// An index that has been filled once, for commands that look once.
@@ -83,7 +90,8 @@ pub async fn run(args: &RunArgs, providers: Providers, stop: CancellationToken) 
     let reconcilers = providers.reconcilers(&args.options(settings.current()));
     if let Some(manifests) = &args.source.manifests {
         let index = SharedIndex::new(manifests::read(manifests)?);
-        let telling = Telling { notices: Notices::to_log(metrics), statuses: Statuses::new(None, None, 0) };
+        let (notices, statuses) = (Notices::to_log(metrics.clone()), Statuses::new(None, None, 0));
+        let telling = Telling { notices, statuses, metrics };
         tokio::select! {
             failed = manifests::follow(manifests, index.clone()) => Ok(failed?),
             () = settings.follow(&index) => Ok(()),
@@ -113,44 +121,51 @@ async fn run_in_cluster(
     let identity = args.identity.clone().unwrap_or_else(host_name);
     // A replica that waits for the lease watches already, so that it can act at once when it leads.
     let watching = tokio::spawn(watch::cluster(client.clone(), index.clone(), args.zone()));
+    let lost = CancellationToken::new();
+    let writer = Writer::new(client.clone(), lost.clone());
     let telling = Telling {
-        notices: Notices::to_cluster(client.clone(), &identity, metrics),
-        statuses: Statuses::new(Some(client.clone()), args.zone(), reconcilers.count()),
+        notices: Notices::to_cluster(client.clone(), &identity, metrics.clone()),
+        statuses: Statuses::new(Some(writer), args.zone(), reconcilers.count()),
+        metrics,
     };
     if args.no_leader_election {
         reconcile(reconcilers, index, telling, args.resync, stop).await;
     } else {
         let namespace = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let mut election = Election::new(client, &namespace, &args.lease_name, &identity);
-        lead(&mut election, reconcilers, index, telling, args.resync, stop).await;
+        let writing = stop.child_token();
+        let reconciling = reconcile(reconcilers, index, telling, args.resync, &writing);
+        lead(&mut election, reconciling, &writing, &lost).await;
     }
     watching.abort();
 }
 
 /// Reconciles while this replica leads. A lost lease ends the process: what starts again begins as a follower,
 /// without any belief from before.
+///
+/// `writing` ends what is written to the clouds, `lost` at once all that is written to the cluster.
 async fn lead(
     election: &mut Election,
-    reconcilers: Reconcilers,
-    index: &SharedIndex,
-    telling: Telling,
-    resync: Duration,
-    stop: &CancellationToken,
+    reconciling: impl Future<Output = ()>,
+    writing: &CancellationToken,
+    lost: &CancellationToken,
 ) {
     tokio::select! {
-        () = stop.cancelled() => return,
+        () = writing.cancelled() => return,
         () = election.acquire() => {}
     }
-    let writing = stop.child_token();
-    let mut reconciling = std::pin::pin!(reconcile(reconcilers, index, telling, resync, &writing));
+    let mut reconciling = std::pin::pin!(reconciling);
     tokio::select! {
-        // Calls under way when a signal comes are finished under the lease.
-        () = &mut reconciling => election.release().await,
+        // The lease first: after a stop of the whole process it may be lost, and nothing else knows.
+        biased;
         () = election.hold() => {
+            lost.cancel();
             writing.cancel();
             // Whatever has not ended by then is dropped: another replica may write from now on.
             _ = timeout(GRACE, reconciling).await;
         }
+        // Calls under way when a signal comes are finished under the lease.
+        () = &mut reconciling => election.release().await,
     }
 }
 

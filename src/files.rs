@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 /// How long files must have been quiet before they are read again: editors write in several steps.
@@ -22,9 +22,12 @@ impl Changes {
     /// If the operating system cannot.
     pub(crate) fn of(path: &Path) -> Result<Self, notify::Error> {
         let (sender, changes) = mpsc::channel(1);
-        let mut watcher = notify::recommended_watcher(move |_| {
-            // A full channel already says that something changed.
-            _ = sender.try_send(());
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // Reading the file is an event too: heeding it would read it again for ever.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                // A full channel already says that something changed.
+                _ = sender.try_send(());
+            }
         })?;
         // An editor replaces a file by renaming, and the kubelet a ConfigMap by a link: only the folder sees that.
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
@@ -39,5 +42,29 @@ impl Changes {
         _ = self.changes.recv().await;
         tokio::time::sleep(QUIET).await;
         while self.changes.try_recv().is_ok() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_is_told_and_reading_is_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file.yaml");
+        fs::write(&path, "a").expect("it is written");
+        let mut changes = Changes::of(&path).expect("it is followed");
+        for _ in 0..3 {
+            fs::read(&path).expect("it is read");
+        }
+        assert!(timeout(Duration::from_secs(1), changes.next()).await.is_err(), "nothing has changed");
+        fs::write(&path, "b").expect("it is written");
+        timeout(Duration::from_secs(30), changes.next()).await.expect("it has changed");
     }
 }

@@ -30,14 +30,6 @@ pub struct Grouped {
     pub problems: BTreeSet<Notice>,
 }
 
-impl Grouped {
-    /// The intents and binders behind groups, by the text that names a group in the cloud.
-    #[must_use]
-    pub fn objects_by_label(&self) -> BTreeMap<String, &BTreeSet<ObjectRef>> {
-        self.objects.iter().map(|(key, objects)| (key.to_string(), objects)).collect()
-    }
-}
-
 /// Groups the exposures whose instance the provider knows.
 ///
 /// `instance` is the provider's reading of a providerID; see

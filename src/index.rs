@@ -101,7 +101,7 @@ impl Index {
     /// Adds or changes one object. Returns whether anything that matters changed.
     pub fn apply(&mut self, watch: &Watch, object: Object) -> bool {
         if !object.matters() {
-            return self.delete(watch, &object);
+            return self.delete(watch, &object.name());
         }
         let object = object.without_noise();
         let concerns = self.concerns(&object);
@@ -113,8 +113,8 @@ impl Index {
     }
 
     /// Removes one object. Returns whether it was there.
-    pub fn delete(&mut self, watch: &Watch, object: &Object) -> bool {
-        let removed = self.objects.get_mut(watch).and_then(|objects| objects.remove(&object.name()));
+    pub fn delete(&mut self, watch: &Watch, name: &Name) -> bool {
+        let removed = self.objects.get_mut(watch).and_then(|objects| objects.remove(name));
         removed.is_some_and(|object| self.concerns(&object))
     }
 
@@ -227,11 +227,11 @@ impl Index {
         self.of_namespace(&Watch::HostPortExposures, namespace)
     }
 
-    /// Our own `DNSEndpoint`s; none while they cannot be listed.
+    /// Our own `DNSEndpoint`s, as they were when they were last heard of; none if they have never been listed, or are not
+    /// served any more.
     #[must_use]
     pub fn dns_endpoints(&self) -> Option<impl Iterator<Item = &DNSEndpoint>> {
-        let listed = self.gaps.get(&Watch::DNSEndpoints) == Some(&None);
-        listed.then(|| self.all(&Watch::DNSEndpoints))
+        self.objects.contains_key(&Watch::DNSEndpoints).then(|| self.all(&Watch::DNSEndpoints))
     }
 
     fn all<K: Kind>(&self, watch: &Watch) -> impl Iterator<Item = &K> {

@@ -30,8 +30,14 @@ pub struct MetricsError {
 pub struct Metrics {
     registry: Arc<Registry>,
     problems: Family<Problem, Gauge>,
+    unreadable: Family<Cloud, Gauge>,
     /// What `problems` holds: an object that is fine again counts as 0, instead of vanishing from graphs
     known: Arc<std::sync::Mutex<BTreeSet<Problem>>>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Cloud {
+    cloud: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -48,7 +54,10 @@ impl Default for Metrics {
         let help =
             "Objects with something wrong, by verdict, reason and kind; their Events and the log say what";
         registry.register("problems", help, problems.clone());
-        Self { registry: Arc::new(registry), problems, known: Arc::default() }
+        let unreadable = Family::default();
+        let help = "1 while a cloud cannot be read, so that nothing is changed there; the log says why";
+        registry.register("cloud_unreadable", help, unreadable.clone());
+        Self { registry: Arc::new(registry), problems, unreadable, known: Arc::default() }
     }
 }
 
@@ -71,6 +80,11 @@ impl Metrics {
             let count = objects.get(problem).map_or(0, BTreeSet::len);
             self.problems.get_or_create(problem).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+
+    /// Whether a cloud could be read just now.
+    pub fn readable(&self, cloud: &'static str, readable: bool) {
+        self.unreadable.get_or_create(&Cloud { cloud }).set(i64::from(!readable));
     }
 
     /// All metrics as Prometheus reads them.

@@ -18,6 +18,8 @@ pub struct Gate {
     pub namespace: String,
     /// The name of the pod
     pub name: String,
+    /// The UID of the pod: another of the same name may be elsewhere
+    pub uid: String,
     /// Whether everything that is asked for is open
     pub open: bool,
     /// One word in `CamelCase`
@@ -39,7 +41,8 @@ pub fn gates(index: &Index, outcomes: &Outcomes) -> Vec<Gate> {
     let gate = |pod| {
         let reference = pod_reference(pod);
         let own = by_pod.get(&reference).map_or(&[][..], Vec::as_slice);
-        changed(pod, reference, own)
+        // Whether anything is asked for is not known while there is a cloud that cannot be read.
+        if own.is_empty() && outcomes.unknown { None } else { changed(pod, reference, own) }
     };
     declaring.filter_map(gate).collect()
 }
@@ -64,8 +67,12 @@ fn changed(pod: &Pod, reference: ObjectRef, own: &[&Membership]) -> Option<Gate>
     let wanted = if open { "True" } else { "False" };
     let now = pod.status.conditions.iter().find(|condition| condition.kind == GATE);
     let same = now.is_some_and(|condition| condition.status == wanted);
-    let ObjectRef { namespace, name, .. } = reference;
-    (!same).then_some(Gate { namespace, name, open, reason, message })
+    // A change of sources that has failed halfway is no reason to take the pod away from all who reach it.
+    let stays = now.is_some_and(|condition| condition.status == "True")
+        && !own.is_empty()
+        && own.iter().all(|membership| membership.stands || membership.open.is_ok());
+    let ObjectRef { namespace, name, uid, .. } = reference;
+    (!same && !stays).then_some(Gate { namespace, name, uid, open, reason, message })
 }
 
 #[cfg(test)]
@@ -133,6 +140,26 @@ mod tests {
             let found = found.first().map(|gate| (gate.open, gate.reason.as_str()));
             assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn a_gate_that_is_open_stays_so_until_a_port_is_found_closed_to_all() {
+        let declared = json!([{ "conditionType": GATE }]);
+        let gate = |was: &str, memberships: Vec<Membership>, unknown: bool| {
+            let conditions = json!([{ "type": GATE, "status": was }]);
+            let outcomes = Outcomes { memberships, unknown, ..Outcomes::default() };
+            gates(&index(&declared, &conditions), &outcomes).first().map(|gate| gate.open)
+        };
+        let partly = || Membership { stands: true, ..membership("1", closed()) };
+        assert_eq!(gate("True", vec![membership("1", Ok(())), partly()], false), None);
+        assert_eq!(gate("True", vec![partly(), membership("1", closed())], false), Some(false));
+        assert_eq!(gate("True", vec![], false), Some(false));
+        assert_eq!(gate("True", vec![], true), None, "a cloud that cannot be read may have it");
+        let unopened = gates(
+            &index(&declared, &json!([])),
+            &Outcomes { memberships: vec![partly()], ..Outcomes::default() },
+        );
+        assert!(!unopened[0].open, "part of what is asked for is not enough to begin with");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 mod failures;
 mod membership;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
 use crate::providers::{self, Provider};
 use crate::watch::SharedIndex;
-use failures::{Failures, failed};
+use failures::Failures;
 pub use membership::{Membership, with_ids};
 
 type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
@@ -77,8 +77,17 @@ pub struct Prospect<P: FirewallProvider> {
     /// What somebody must know
     pub notices: BTreeSet<Notice>,
     /// All that is asked for, on whichever cloud
-    pub asked: Arc<[Exposure]>,
+    pub asked: Asked,
     linger_ends: Option<Duration>,
+}
+
+/// What the cluster asked for when it was looked at, on whichever cloud.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// Ports on nodes
+    pub exposures: Arc<[Exposure]>,
+    /// The generation of each `HostPortExposure`
+    pub generations: Arc<BTreeMap<ObjectRef, i64>>,
 }
 
 /// What a pass came to.
@@ -99,7 +108,7 @@ pub struct Pass {
     /// All that stays open on this cloud, what lingers too
     pub standing: BTreeSet<(GroupKey, InstanceId)>,
     /// All that is asked for, on whichever cloud
-    pub asked: Arc<[Exposure]>,
+    pub asked: Asked,
 }
 
 impl<P: FirewallProvider> Reconciler<P> {
@@ -120,9 +129,17 @@ impl<P: FirewallProvider> Reconciler<P> {
     /// # Errors
     /// If the cloud cannot be observed; then nothing is known well enough to change anything.
     pub async fn look(&mut self, index: &SharedIndex) -> Result<Prospect<P>, ProviderError> {
-        let (found, binding, completeness) = {
+        let (found, binding, completeness, generations) = {
             let (index, settings) = (index.read(), self.options.settings.borrow());
-            (exposures(&index, &settings), binding(&index), index.completeness())
+            let generations = index.all_host_port_exposures();
+            let generations = generations
+                .map(|exposure| (exposure.reference(), exposure.metadata.generation.unwrap_or_default()));
+            (
+                exposures(&index, &settings),
+                binding(&index),
+                index.completeness(),
+                generations.collect::<BTreeMap<_, _>>(),
+            )
         };
         let unclaimed = |id: &str| providers::unclaimed(id, &self.options.active);
         let mut grouped = grouped(&found.exposures, |id| self.provider.instance(id), unclaimed, completeness);
@@ -132,7 +149,7 @@ impl<P: FirewallProvider> Reconciler<P> {
         let observed = self.provider.observe(&grouped.desired.members()).await?;
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
         let (plan, refused) = self.plan(&grouped.desired, &compiled.resources, &observed.resources);
-        let asked = found.exposures.into();
+        let asked = Asked { exposures: found.exposures.into(), generations: generations.into() };
         let mut notices = found.problems;
         notices.extend(grouped.problems.iter().cloned());
         for rejection in &compiled.rejections {
@@ -204,14 +221,9 @@ impl<P: FirewallProvider> Reconciler<P> {
         });
         let memberships = self.memberships(&prospect, &outcomes);
         let unsettled = unsettled(&prospect.plan, &outcomes);
+        let told = self.failures.told(&prospect, &memberships);
         let mut notices = prospect.notices;
-        let by_label = prospect.grouped.objects_by_label();
-        for (key, error) in &self.failures.errors {
-            let labels = labels::<P>(key, &prospect.compiled.resources, &prospect.observed);
-            let objects: BTreeSet<&ObjectRef> =
-                labels.iter().filter_map(|label| by_label.get(label).copied()).flatten().collect();
-            notices.extend(objects.into_iter().flat_map(|object| failed(object, error)));
-        }
+        notices.extend(told);
         let now = Instant::now();
         let hold_ends =
             self.held.as_ref().map(|(_, since)| self.options.mass_close_hold.saturating_sub(now - *since));
@@ -242,16 +254,4 @@ fn rejected(rejection: &Rejection, grouped: &Grouped) -> Vec<Notice> {
             message: format!("{}: {}", rejection.group, rejection.message),
         })
         .collect()
-}
-
-/// The groups that a resource serves, by itself or through what it refers to.
-fn labels<P: FirewallProvider>(
-    key: &Key<P>,
-    wanted: &World<P::Resource>,
-    observed: &World<P::Resource>,
-) -> BTreeSet<String> {
-    let resources = || [wanted.get(key), observed.get(key)].into_iter().flatten();
-    let referred = resources().flat_map(Resource::refers_to).collect::<Vec<_>>();
-    let referred = referred.iter().flat_map(|key| [wanted.get(key), observed.get(key)]).flatten();
-    resources().chain(referred).flat_map(Resource::serves).collect()
 }

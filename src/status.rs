@@ -23,14 +23,16 @@ pub struct Outcomes {
     pub memberships: Vec<Membership>,
     /// All that is asked for
     pub asked: Arc<[Exposure]>,
-    /// Whether a cloud has not been observed yet
+    /// The generation of each `HostPortExposure` that this is about
+    pub generations: BTreeMap<ObjectRef, i64>,
+    /// Whether there is a cloud that cannot be observed
     pub unknown: bool,
 }
 
 /// The statuses that were written last: the index may not show them yet.
 pub type Statuses = BTreeMap<ObjectRef, HostPortExposureStatus>;
 
-/// The status of every exposure.
+/// The status of every exposure that has been looked at.
 #[must_use]
 pub fn statuses<'a>(
     index: &'a Index,
@@ -48,6 +50,7 @@ pub fn statuses<'a>(
         memberships.entry(&membership.group.workload).or_default().push(membership);
     }
     let status = |exposure: &'a HostPortExposure| {
+        let generation = outcomes.generations.get(&exposure.reference())?;
         let workload = exposure.workload();
         let own = memberships.get(&workload).map_or(&[][..], Vec::as_slice);
         let asked = asked.get(&workload).map_or(&[][..], Vec::as_slice);
@@ -55,14 +58,14 @@ pub fn statuses<'a>(
         let before = written.get(&reference).or(exposure.status.as_ref());
         let addresses = addresses(index, &servers, asked, before);
         let accepted = accepted(outcomes, &reference);
-        let programmed = programmed(own, asked, &accepted);
+        let programmed = programmed(own, asked, &accepted, outcomes.unknown);
         let conditions = [("Accepted", accepted), ("Programmed", programmed)].map(|(kind, finding)| {
             let before = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
-            finding.condition(kind, exposure.metadata.generation, before, now)
+            finding.condition(kind, *generation, before, now)
         });
-        (exposure, status(own, conditions.into(), addresses))
+        Some((exposure, status(own, conditions.into(), addresses)))
     };
-    index.all_host_port_exposures().map(status).collect()
+    index.all_host_port_exposures().filter_map(status).collect()
 }
 
 fn status(
@@ -93,26 +96,31 @@ fn status(
 
 /// A condition's status, reason and message.
 struct Finding {
-    holds: bool,
+    /// None if it cannot be known
+    holds: Option<bool>,
     reason: String,
     message: String,
 }
 
 impl Finding {
     fn new(holds: bool, reason: &str, message: &str) -> Self {
-        Self { holds, reason: reason.to_owned(), message: message.to_owned() }
+        Self { holds: Some(holds), reason: reason.to_owned(), message: message.to_owned() }
     }
 
     /// The time of the last transition changes only when the status does.
-    fn condition(self, kind: &str, generation: Option<i64>, before: &[Condition], now: &Time) -> Condition {
-        let status = if self.holds { "True" } else { "False" };
+    fn condition(self, kind: &str, generation: i64, before: &[Condition], now: &Time) -> Condition {
+        let status = match self.holds {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        };
         let same = before.iter().find(|condition| condition.type_ == kind && condition.status == status);
         Condition {
             type_: kind.to_owned(),
             status: status.to_owned(),
             reason: self.reason,
             message: self.message,
-            observed_generation: generation,
+            observed_generation: Some(generation),
             last_transition_time: same.map_or_else(|| now.clone(), |same| same.last_transition_time.clone()),
         }
     }
@@ -129,7 +137,7 @@ fn accepted(outcomes: &Outcomes, exposure: &ObjectRef) -> Finding {
     }
 }
 
-fn programmed(own: &[&Membership], asked: &[&Exposure], accepted: &Finding) -> Finding {
+fn programmed(own: &[&Membership], asked: &[&Exposure], accepted: &Finding, unknown: bool) -> Finding {
     let failed = own.iter().find_map(|membership| Some((membership, membership.open.as_ref().err()?)));
     if let Some((membership, (reason, message))) = failed {
         return Finding::new(false, reason, &format!("on node {}: {message}", membership.node.name));
@@ -138,9 +146,11 @@ fn programmed(own: &[&Membership], asked: &[&Exposure], accepted: &Finding) -> F
     match asked.iter().find(|exposure| !known.contains(exposure.node.name.as_str())) {
         Some(Exposure { node, .. }) => {
             let message = format!("no cloud has confirmed node {}; its Events say more", node.name);
-            Finding::new(false, "NotConfirmed", &message)
+            let finding = Finding::new(false, "NotConfirmed", &message);
+            // A cloud that cannot be read may have it, or not.
+            if unknown { Finding { holds: None, ..finding } } else { finding }
         }
-        None if own.is_empty() && !accepted.holds => {
+        None if own.is_empty() && accepted.holds == Some(false) => {
             Finding::new(false, "Invalid", "it is not accepted, so nothing of it is opened")
         }
         None if own.is_empty() => {

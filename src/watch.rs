@@ -119,9 +119,10 @@ async fn follow<K>(
                     }
                 }
                 Event::Delete(guard) => {
-                    if let Some(kind) = parsed(&watch, guard) {
-                        index.update(|index| index.delete(&watch, &object(kind)));
-                    }
+                    let metadata = guard.meta();
+                    let namespace = metadata.namespace.clone().unwrap_or_default();
+                    let name = (namespace, metadata.name.clone().unwrap_or_default());
+                    index.update(|index| index.delete(&watch, &name));
                 }
             }
         };

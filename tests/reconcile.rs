@@ -1,13 +1,14 @@
 //! The reconciler on virtual time, over the cloud in memory: what it remembers from pass to pass.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use firewall_model::memory::{Fault, Memory, MemoryCloud};
 use firewall_model::{InstanceId, Limits, Policy, ProviderError};
 use hostport_firewall::exposures::Settings;
 use hostport_firewall::index::{Index, Object, Watch};
-use hostport_firewall::reconcile::{Options, Pass, Reconciler};
+use hostport_firewall::objects::ObjectRef;
+use hostport_firewall::reconcile::{Membership, Options, Pass, Reconciler};
 use hostport_firewall::watch::SharedIndex;
 use serde_json::json;
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ struct World {
 }
 
 const LINGER: Duration = Duration::from_secs(30);
+const EXPOSE: &str = "hostport-firewall.dev/expose";
 const HOLD: Duration = Duration::from_mins(30);
 
 impl World {
@@ -103,9 +105,10 @@ async fn what_fails_is_told_on_the_pod_and_tried_again_when_its_time_has_come() 
     let pass = world.pass().await;
     assert_eq!((pass.applied, pass.undone), (0, 2), "what needs the failed step is left out");
     for (reason, text) in [("PermissionDenied", "memory:Create"), ("ManualChangeRequired", "create --now")] {
-        let told = pass.notices.iter().find(|notice| notice.reason == reason).expect("a notice");
-        assert_eq!((told.object.kind.as_ref(), told.object.name.as_str()), ("Pod", "web-0"));
-        assert!(told.message.contains(text), "{}", told.message);
+        let told = pass.notices.iter().filter(|notice| notice.reason == reason);
+        let told: Vec<(&str, bool)> =
+            told.map(|notice| (notice.object.name.as_str(), notice.message.contains(text))).collect();
+        assert_eq!(told, [("n-0", true), ("web-0", true)]);
     }
 
     let pass = world.pass().await;
@@ -114,6 +117,47 @@ async fn what_fails_is_told_on_the_pod_and_tried_again_when_its_time_has_come() 
     tokio::time::advance(pass.again.expect("a time to try again")).await;
     let pass = world.pass().await;
     assert_eq!((pass.applied, pass.notices.len()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_on_one_node_is_told_there_and_leaves_the_others_open() {
+    let mut world = World::new(3);
+    let (call, object, message) = ("memory:Attach".into(), "x".into(), "slow down".into());
+    let throttled = ProviderError::Throttled { call, object, message };
+    // The group, and then an attachment for each node
+    world.cloud.inject([Fault::None, Fault::None, Fault::Before(throttled)]);
+    let pass = world.pass().await;
+    let closed: Vec<&Membership> = pass.memberships.iter().filter(|one| one.open.is_err()).collect();
+    let [closed] = &closed[..] else { panic!("one is closed: {:?}", pass.memberships) };
+    let told: BTreeSet<&ObjectRef> = pass.notices.iter().map(|notice| &notice.object).collect();
+    assert_eq!(told, closed.binders.iter().chain([&closed.node]).collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_for_one_workload_closes_nothing_of_another_on_the_node() {
+    let mut world = World::new(1);
+    world.pass().await;
+    let mut other = pod(0);
+    if let Object::Pod(pod) = &mut other {
+        pod.metadata.name = Some("other".to_owned());
+        pod.metadata.uid = Some("other".to_owned());
+        pod.metadata.owner_references = None;
+        pod.spec.containers[0].ports[0].host_port = Some(81);
+        pod.metadata.annotations.get_or_insert_default().insert(EXPOSE.to_owned(), "81".to_owned());
+    }
+    world.index.update(|index| index.apply(&Watch::Pods, other));
+    let full =
+        ProviderError::Quota { call: "memory:Create".into(), object: "x".into(), message: "full".into() };
+    world.cloud.inject([Fault::Before(full)]);
+    let pass = world.pass().await;
+    let open: BTreeMap<&str, bool> = pass
+        .memberships
+        .iter()
+        .flat_map(|one| one.binders.iter().map(|binder| (binder.name.as_str(), one.open.is_ok())))
+        .collect();
+    assert_eq!(open, BTreeMap::from([("web-0", true), ("other", false)]));
+    assert!(pass.notices.iter().all(|notice| notice.object.name != "web-0"), "{:?}", pass.notices);
+    assert!(pass.memberships.iter().all(|one| !one.opened), "nothing has opened in this pass");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,16 +1,11 @@
-//! Publishes hostnames: writes the `DNSEndpoint`s that external-dns goes by.
+//! Publishes hostnames, by the `DNSEndpoint`s that external-dns goes by.
 
 use std::collections::BTreeSet;
 
-use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::{Api, Client, Resource};
-use serde_json::json;
-
-use super::statuses::MANAGER;
-use crate::dns::{self, Change, Hostname, MANAGED_BY, Targets, Zone, changes, published, targets};
+use super::writer::Writer;
+use crate::dns::{self, Change, Hostname, Targets, Zone, changes, published, targets};
 use crate::index::Index;
 use crate::notice::Notice;
-use crate::objects::DNSEndpoint;
 use crate::status::Outcomes;
 
 /// What is published.
@@ -62,43 +57,17 @@ impl Hostnames {
     }
 
     /// Publishes, and returns the hostnames for which that failed.
-    pub(super) async fn publish(&mut self, client: &Client, records: Records) -> BTreeSet<Hostname> {
+    pub(super) async fn publish(&mut self, writer: &Writer, records: Records) -> BTreeSet<Hostname> {
         let Records { changes, targets } = records;
         let mut failed = BTreeSet::new();
         let Some(zone) = &self.zone else { return failed };
         for change in changes {
-            let hostname = change.hostname().unwrap_or_default().to_owned();
-            let (namespace, name) = (change.namespace.as_str(), change.name.as_str());
-            match write(client, zone, &change).await {
-                Ok(()) => tracing::info!(namespace, name, hostname, "published: {}", change.shown()),
-                Err(error) => {
-                    tracing::warn!(namespace, name, hostname, "cannot write a DNSEndpoint: {error}");
-                    failed.insert((change.namespace, hostname));
-                }
+            if !writer.record(zone, &change).await {
+                let hostname = change.hostname().unwrap_or_default().to_owned();
+                failed.insert((change.namespace, hostname));
             }
         }
         self.written = Some(targets);
         failed
     }
-}
-
-/// Makes a `DNSEndpoint` say what it should.
-async fn write(client: &Client, zone: &Zone, change: &Change) -> Result<(), kube::Error> {
-    let Change { namespace, name, spec } = change;
-    let api: Api<DNSEndpoint> = Api::namespaced(client.clone(), namespace);
-    let Some(spec) = spec else {
-        return match api.delete(name, &DeleteParams::default()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            other => other.map(|_| ()),
-        };
-    };
-    let (label, value) = zone.label();
-    let object = json!({
-        "apiVersion": DNSEndpoint::api_version(&()),
-        "kind": DNSEndpoint::kind(&()),
-        "metadata": { "name": name, "labels": { MANAGED_BY.0: MANAGED_BY.1, label: value } },
-        "spec": spec,
-    });
-    let parameters = PatchParams::apply(MANAGER).force();
-    api.patch(name, &parameters, &Patch::Apply(object)).await.map(|_| ())
 }

@@ -1,6 +1,5 @@
 //! The loop: a pass whenever something changed, and now and then although nothing did.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_model::{FirewallProvider, ProviderError};
@@ -10,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::gaps;
 use super::statuses::{Outcome, Statuses};
 use crate::announce::Known;
+use crate::metrics::Metrics;
 use crate::notice::Notices;
 use crate::providers::Reconcilers;
 use crate::reconcile::{Pass, Reconciler};
@@ -27,8 +27,8 @@ const UNINTERRUPTED: Duration = Duration::from_secs(10);
 /// How long calls under way may take to end after a signal: the Deployment's grace period, 45 s, less a margin.
 const LAST_CALLS: Duration = Duration::from_secs(30);
 
-/// How long to wait after a status, a gate or a hostname could not be written.
-const UNTOLD: Duration = Duration::from_secs(10);
+/// How long to wait after a status, a gate or a hostname could not be written, first and at most.
+const UNTOLD: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
 
 /// How long to wait after the cloud could not be observed, first and at most.
 const UNOBSERVED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
@@ -62,6 +62,7 @@ pub(super) async fn reconcile(
 pub(super) struct Telling {
     pub(super) notices: Notices,
     pub(super) statuses: Statuses,
+    pub(super) metrics: Metrics,
 }
 
 /// What the passes of every cloud go by.
@@ -80,22 +81,27 @@ impl Every {
             () = self.stop.cancelled() => return,
             () = first_sync(&self.index) => {}
         }
-        let (mut unobserved, mut known) = (UNOBSERVED.0, Known::default());
+        let (mut unobserved, mut untold, mut known) = (UNOBSERVED.0, UNTOLD.0, Known::default());
         while !self.stop.is_cancelled() {
             let pause = match self.interruptible(&mut reconciler).await {
                 (Ok(pass), changed) => {
                     unobserved = UNOBSERVED.0;
                     let again = pass.again.unwrap_or(self.resync).min(self.resync);
-                    let told = self.tell(reconciler.name(), pass, &mut known).await;
-                    match (changed, told) {
-                        (true, _) => Duration::ZERO,
-                        (false, true) => again,
-                        (false, false) => again.min(UNTOLD),
-                    }
+                    self.telling.metrics.readable(reconciler.name(), true);
+                    let pause = if self.tell(reconciler.name(), pass, &mut known).await {
+                        untold = UNTOLD.0;
+                        again
+                    } else {
+                        let pause = again.min(untold);
+                        untold = (untold * 2).min(UNTOLD.1);
+                        pause
+                    };
+                    if changed { Duration::ZERO } else { pause }
                 }
                 (Err(error), _) => {
                     let (cloud, reason) = (reconciler.name(), error.reason());
                     tracing::warn!(cloud, reason, "cannot be observed, nothing is changed: {error}");
+                    self.telling.metrics.readable(cloud, false);
                     self.telling.statuses.unobserved(cloud, &self.index).await;
                     let pause = unobserved;
                     unobserved = (unobserved * 2).min(UNOBSERVED.1);
@@ -128,7 +134,7 @@ impl Every {
     /// One pass. Where calls are scarce it can take many minutes: then a change of the cluster ends it early, so
     /// that what is new is planned together with what is left. Also returns whether that happened.
     async fn interruptible<P: FirewallProvider>(
-        &mut self,
+        &self,
         reconciler: &mut Reconciler<P>,
     ) -> (Result<Pass, ProviderError>, bool) {
         let (interrupt, index) = (self.stop.child_token(), self.index.clone());
@@ -139,15 +145,17 @@ impl Every {
             let outlook = Outcome {
                 problems: prospect.notices.clone(),
                 memberships: reconciler.outlook(&prospect),
-                asked: Arc::clone(&prospect.asked),
+                asked: prospect.asked.clone(),
             };
             statuses.withdraw(reconciler.name(), outlook, &index).await;
             Ok(reconciler.carry_out(prospect, &interrupt).await)
         };
         let mut pass = std::pin::pin!(pass);
+        // What changes meanwhile is still news to `self` if the pass ends before this has noticed.
+        let mut changes = self.index.clone();
         let long = async {
             sleep(UNINTERRUPTED).await;
-            burst(&mut self.index).await;
+            burst(&mut changes).await;
         };
         tokio::select! {
             result = &mut pass => (result, false),

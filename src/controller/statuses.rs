@@ -5,37 +5,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
-use serde_json::json;
+use futures::StreamExt;
+use futures::stream::iter;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use super::hostnames::Hostnames;
+use super::writer::{Writer, now};
 use crate::dns::{self, Zone};
-use crate::exposures::Exposure;
-use crate::host_port_exposure::{HostPortExposure, HostPortExposureStatus};
+use crate::host_port_exposure::HostPortExposure;
 use crate::notice::Notice;
-use crate::objects::ObjectRef;
-use crate::readiness::{GATE, Gate, gates};
-use crate::reconcile::Membership;
+use crate::readiness::gates;
+use crate::reconcile::{Asked, Membership};
 use crate::status::{self, Outcomes, statuses};
 use crate::watch::SharedIndex;
-
-/// Who owns the fields that are written, as server-side apply has it.
-pub(super) const MANAGER: &str = "hostport-firewall";
 
 /// How long what has to be written before anything closes may take: a port must not stay open because the API server
 /// does not answer.
 const WITHDRAWING: Duration = Duration::from_secs(10);
 
+/// How many gates are written at once: a rollout can turn thousands.
+const AT_ONCE: usize = 16;
+
 /// What one cloud has come to.
 pub(super) struct Outcome {
     pub(super) problems: BTreeSet<Notice>,
     pub(super) memberships: Vec<Membership>,
-    pub(super) asked: Arc<[Exposure]>,
+    pub(super) asked: Asked,
 }
 
 /// The statuses, put together from what each cloud has come to. Clones write as one.
@@ -44,14 +40,15 @@ pub(super) struct Statuses(Arc<Mutex<Known>>);
 
 struct Known {
     /// None where there is no cluster to write to
-    client: Option<Client>,
+    writer: Option<Writer>,
     hostnames: Hostnames,
     /// How many clouds there are
     clouds: usize,
-    by_cloud: BTreeMap<&'static str, (BTreeSet<Notice>, Vec<Membership>)>,
-    /// Those that could not be observed, and have not been before
+    by_cloud: BTreeMap<&'static str, Outcome>,
+    /// Those that could not be observed when they were last asked
     unobserved: BTreeSet<&'static str>,
-    asked: Arc<[Exposure]>,
+    /// What was asked for when it was last looked
+    asked: Asked,
     statuses: status::Statuses,
 }
 
@@ -68,24 +65,27 @@ impl Written {
 }
 
 impl Statuses {
-    pub(super) fn new(client: Option<Client>, zone: Option<Zone>, clouds: usize) -> Self {
+    pub(super) fn new(writer: Option<Writer>, zone: Option<Zone>, clouds: usize) -> Self {
         Self(Arc::new(Mutex::new(Known {
-            client,
+            writer,
             hostnames: Hostnames::new(zone),
             clouds,
             by_cloud: BTreeMap::new(),
             unobserved: BTreeSet::new(),
-            asked: [].into(),
+            asked: Asked::default(),
             statuses: BTreeMap::new(),
         })))
     }
 
     /// Takes addresses back that lead to what one cloud is about to close.
     pub(super) async fn withdraw(&self, cloud: &'static str, outlook: Outcome, index: &SharedIndex) {
-        // Held while statuses are written, so that an older one never overwrites a newer.
-        let mut known = self.0.lock().await;
-        known.learn(cloud, outlook);
-        if tokio::time::timeout(WITHDRAWING, known.withdraw(index)).await.is_err() {
+        let withdrawn = async {
+            // Held while statuses are written, so that an older one never overwrites a newer.
+            let mut known = self.0.lock().await;
+            known.learn(cloud, outlook);
+            known.withdraw(index).await;
+        };
+        if timeout(WITHDRAWING, withdrawn).await.is_err() {
             tracing::warn!(cloud, "addresses could not be taken back in time; ports are closed nevertheless");
         }
     }
@@ -108,25 +108,34 @@ impl Statuses {
 impl Known {
     fn learn(&mut self, cloud: &'static str, outcome: Outcome) {
         self.unobserved.remove(cloud);
-        self.by_cloud.insert(cloud, (outcome.problems, outcome.memberships));
-        self.asked = outcome.asked;
+        self.asked = outcome.asked.clone();
+        self.by_cloud.insert(cloud, outcome);
     }
 
     fn outcomes(&self) -> Outcomes {
         let mut all = Outcomes {
-            asked: Arc::clone(&self.asked),
-            unknown: self.by_cloud.len() < self.clouds,
+            asked: Arc::clone(&self.asked.exposures),
+            unknown: self.by_cloud.len() < self.clouds || !self.unobserved.is_empty(),
             ..Outcomes::default()
         };
-        for (problems, memberships) in self.by_cloud.values() {
+        for Outcome { problems, memberships, .. } in self.by_cloud.values() {
             all.problems.extend(problems.iter().cloned());
             all.memberships.extend(memberships.iter().cloned());
+        }
+        // What holds for every cloud holds for the oldest version that one of them has looked at.
+        for (exposure, generation) in self.asked.generations.iter() {
+            let seen = self.by_cloud.values().map(|cloud| cloud.asked.generations.get(exposure));
+            if let Some(seen) = seen.collect::<Option<Vec<_>>>() {
+                let oldest = seen.into_iter().copied().min().unwrap_or(*generation);
+                all.generations.insert(exposure.clone(), oldest);
+            }
         }
         all
     }
 
     async fn withdraw(&mut self, index: &SharedIndex) {
-        let Some(client) = self.client.clone() else { return };
+        let Some(writer) = &self.writer else { return };
+        writer.begin();
         let outcomes = self.outcomes();
         let (leaving, records) = {
             let index = index.read();
@@ -134,27 +143,30 @@ impl Known {
             (status::without_leaving(&statuses, &self.statuses), self.hostnames.leaving(&index, &outcomes))
         };
         for (exposure, status) in leaving {
-            write(&client, &exposure, &status).await;
+            writer.status(&exposure, &status).await;
             self.statuses.insert(exposure, status);
         }
         if let Some(records) = records {
-            self.hostnames.publish(&client, records).await;
+            self.hostnames.publish(writer, records).await;
         }
     }
 
     async fn write(&mut self, index: &SharedIndex) -> Written {
-        let Some(client) = self.client.clone() else { return Written::NOTHING_TO_DO };
-        let outcomes = self.outcomes();
-        // What a cloud has that answers a little later would else look as if it were gone.
-        if self.by_cloud.len() + self.unobserved.len() < self.clouds {
+        let Some(writer) = &self.writer else { return Written::NOTHING_TO_DO };
+        // What a cloud has that answers a little later would else look as if it were gone; and while none has, nothing
+        // is known at all.
+        let tried = self.unobserved.iter().filter(|cloud| !self.by_cloud.contains_key(*cloud)).count();
+        if self.by_cloud.is_empty() || self.by_cloud.len() + tried < self.clouds {
             return Written::NOTHING_TO_DO;
         }
+        writer.begin();
+        let outcomes = self.outcomes();
         let (outdated, gates, records) = {
             // Not held while anything is written.
             let index = index.read();
             let statuses = statuses(&index, &outcomes, &self.statuses, &now());
-            let there: BTreeSet<ObjectRef> =
-                statuses.iter().map(|(exposure, _)| exposure.reference()).collect();
+            let there: BTreeSet<_> =
+                index.all_host_port_exposures().map(HostPortExposure::reference).collect();
             self.statuses.retain(|exposure, _| there.contains(exposure));
             let outdated =
                 statuses.into_iter().filter(|(exposure, status)| exposure.status.as_ref() != Some(status));
@@ -164,69 +176,21 @@ impl Known {
         };
         let mut all = true;
         for (exposure, status) in outdated {
-            all &= write(&client, &exposure, &status).await;
+            all &= writer.status(&exposure, &status).await;
             self.statuses.insert(exposure, status);
         }
-        for gate in gates {
-            all &= turn(&client, &gate).await;
+        let mut turned = iter(&gates).map(|gate| writer.gate(gate)).buffer_unordered(AT_ONCE);
+        while let Some(turned) = turned.next().await {
+            all &= turned;
         }
         let unpublished = match records {
             None => self.hostnames.none(&outcomes),
             Some(records) => {
-                let failed = self.hostnames.publish(&client, records).await;
+                let failed = self.hostnames.publish(writer, records).await;
                 all &= failed.is_empty();
                 dns::unpublished(&outcomes, |hostname| failed.contains(hostname), "the log says why")
             }
         };
         Written { all, unpublished }
-    }
-}
-
-/// Makes a gate say what it should. Conditions are merged by type: those of others stay. Returns whether it could.
-async fn turn(client: &Client, gate: &Gate) -> bool {
-    let Gate { namespace, name, open, reason, message } = gate;
-    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let condition = json!({
-        "type": GATE,
-        "status": if *open { "True" } else { "False" },
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": now(),
-    });
-    let patch = Patch::Strategic(json!({ "status": { "conditions": [condition] } }));
-    match api.patch_status(name, &PatchParams::default(), &patch).await {
-        // A pod that is gone waits for nothing.
-        Err(kube::Error::Api(status)) if status.code == 404 => true,
-        Err(error) => {
-            tracing::warn!(namespace, name, "cannot write the readiness gate of a pod: {error}");
-            false
-        }
-        Ok(_) => true,
-    }
-}
-
-/// Now, in whole seconds, as Kubernetes' own objects have their times.
-fn now() -> Time {
-    Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default())
-}
-
-/// Writes a status. Returns whether it could: ports do not depend on it.
-async fn write(client: &Client, exposure: &ObjectRef, status: &HostPortExposureStatus) -> bool {
-    let ObjectRef { api_version, kind, namespace, name, .. } = exposure;
-    let api: Api<HostPortExposure> = Api::namespaced(client.clone(), namespace);
-    let object = json!({
-        "apiVersion": api_version,
-        "kind": kind,
-        "metadata": { "name": name },
-        "status": status,
-    });
-    let parameters = PatchParams::apply(MANAGER).force();
-    match api.patch_status(name, &parameters, &Patch::Apply(object)).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => true,
-        Err(error) => {
-            tracing::warn!(namespace, name, "cannot write the status of a HostPortExposure: {error}");
-            false
-        }
-        Ok(_) => true,
     }
 }

@@ -99,7 +99,7 @@ fn a_hostname_has_the_addresses_of_nodes_where_it_is_open_and_a_pod_is_ready() {
     let mut unready = index();
     unready.apply(&Watch::Pods, pod("a", &json!({ "deletionTimestamp": "2026-05-04T10:00:00Z" })));
     assert_eq!(addresses(&targets(&unready, &both_open(), &all)), ["192.0.2.2"], "a pod that is ending");
-    unready.delete(&Watch::Pods, &pod("b", &json!({})));
+    unready.delete(&Watch::Pods, &("games".to_owned(), "b".to_owned()));
     assert_eq!(targets(&unready, &both_open(), &all), Targets::new(), "and one that is gone");
 }
 
@@ -205,7 +205,8 @@ fn only_what_differs_is_written_and_what_nobody_wants_goes() {
     let first = changes(&index, &zone(), &Targets::new(), &wanted);
     assert_eq!(first.len(), 1);
     index.apply(&Watch::DNSEndpoints, written(&first[0]));
-    assert_eq!(published(&index), Some(wanted.clone()));
+    index.broken(Watch::DNSEndpoints, "a break".to_owned());
+    assert_eq!(published(&index), Some(wanted.clone()), "what was heard last holds");
     assert_eq!(changes(&index, &zone(), &wanted, &wanted), [], "it is there");
     let gone = changes(&index, &zone(), &wanted, &Targets::new());
     assert_eq!(gone, [Change { spec: None, ..first[0].clone() }]);

@@ -52,8 +52,8 @@ fn only_what_matters_is_a_change() {
     let noise = json!({ "metadata": { "name": "a", "namespace": "default", "resourceVersion": "2" } });
     assert!(!index.apply(&Watch::Pods, pod("a", &noise)), "a status update");
     assert!(index.apply(&Watch::Pods, pod("a", &json!({ "status": { "phase": "Failed" } }))));
-    assert!(index.delete(&Watch::Pods, &pod("a", &json!({}))));
-    assert!(!index.delete(&Watch::Pods, &pod("a", &json!({}))));
+    assert!(index.delete(&Watch::Pods, &pod("a", &json!({})).name()));
+    assert!(!index.delete(&Watch::Pods, &pod("a", &json!({})).name()));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn ingresses_of_the_same_name_in_two_groups_are_kept_apart() {
         index.ingresses("shop", "shop").map(|(group, _)| group.to_owned()).collect()
     };
     assert_eq!(found(&index), groups);
-    assert!(index.delete(&watches[0], &ingress("shop", true)));
+    assert!(index.delete(&watches[0], &ingress("shop", true).name()));
     assert_eq!(found(&index), groups[1..]);
     assert_eq!(index.ingresses("other", "shop").count(), 0, "another namespace");
 }

@@ -1,12 +1,14 @@
 //! What the cloud refused: remembered, left alone for a while, and told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{ProviderError, Resource, Step};
+use firewall_model::{FirewallProvider, ProviderError, Resource, Step, World};
 use tokio::time::Instant;
 
+use super::{Membership, Prospect};
 use crate::backoff::Backoff;
 use crate::execute::Outcome;
+use crate::grouping::Grouped;
 use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
 
@@ -51,10 +53,70 @@ impl<K: Ord + Clone + std::fmt::Display> Failures<K> {
         self.backoff.retain(&known);
         self.errors.retain(|key, _| known(key));
     }
+
+    /// Tells what has failed those who wait for it: `memberships` say who does.
+    pub(super) fn told<P>(&self, prospect: &Prospect<P>, memberships: &[Membership]) -> BTreeSet<Notice>
+    where
+        P: FirewallProvider,
+        P::Resource: Resource<Key = K>,
+    {
+        let Prospect { compiled, observed, grouped, .. } = prospect;
+        let mut taking: BTreeMap<&K, Vec<&Membership>> = BTreeMap::new();
+        // Nothing has failed in almost every pass.
+        for membership in memberships.iter().filter(|_| !self.errors.is_empty()) {
+            let id = (membership.group.clone(), membership.instance.clone());
+            for key in compiled.memberships.get(&id).into_iter().flat_map(|takes| &takes.resources) {
+                taking.entry(key).or_default().push(membership);
+            }
+        }
+        let mut notices = BTreeSet::new();
+        for (key, error) in &self.errors {
+            let concerned = match taking.get(key) {
+                Some(taking) => waiting(taking),
+                None => observed.get(key).map(|left| leaving(left, observed, grouped)).unwrap_or_default(),
+            };
+            notices.extend(concerned.into_iter().flat_map(|object| failed(object, error)));
+        }
+        notices
+    }
+}
+
+/// Who waits for a resource: what binds the ports that it keeps closed, and what asks for them. If it keeps none closed,
+/// something that should be closed is open: that is for what asks.
+fn waiting<'a>(taking: &[&'a Membership]) -> BTreeSet<&'a ObjectRef> {
+    let closed: Vec<&Membership> =
+        taking.iter().copied().filter(|membership| membership.open.is_err()).collect();
+    let mut concerned = BTreeSet::new();
+    for membership in &closed {
+        concerned.extend(membership.binders.iter().chain(&membership.intents));
+    }
+    if closed.is_empty() {
+        concerned.extend(taking.iter().flat_map(|membership| &membership.intents));
+    }
+    let nodes: BTreeSet<&ObjectRef> = taking.iter().map(|membership| &membership.node).collect();
+    // What serves many nodes is no fault of each.
+    if nodes.len() == 1 {
+        concerned.extend(nodes);
+    }
+    concerned
+}
+
+/// Who has to know of a resource that nobody takes any more: the node, if it is of one, or else what asks for another part
+/// of the same group.
+fn leaving<'a, R: Resource>(left: &R, observed: &World<R>, grouped: &'a Grouped) -> BTreeSet<&'a ObjectRef> {
+    let mut concerned: BTreeSet<&ObjectRef> =
+        match left.instances(observed).into_iter().collect::<Vec<_>>().as_slice() {
+            [only] => grouped.nodes.get(only).into_iter().collect(),
+            _ => BTreeSet::new(),
+        };
+    let serves = left.serves();
+    let groups = grouped.objects.iter().filter(|(group, _)| serves.contains(&group.to_string()));
+    concerned.extend(groups.flat_map(|(_, objects)| objects));
+    concerned
 }
 
 /// What failed, and the command that somebody else can run instead, if there is one: apart, so that it can be copied.
-pub(super) fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Notice> {
+fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Notice> {
     let notice = |reason: &str, message| Notice {
         object: object.clone(),
         verdict: Verdict::Failed,

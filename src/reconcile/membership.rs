@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{FirewallProvider, GroupKey, InstanceId, Rejection, Resource, World};
+use firewall_model::{
+    FirewallProvider, GroupKey, IngressRule, InstanceId, Rejection, Resource, RuleSet, Takes, World,
+};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Key, Prospect, Reconciler};
 use crate::execute::Outcome;
@@ -25,7 +28,7 @@ pub struct Membership {
     pub resources: BTreeMap<String, Option<String>>,
     /// Whether the cloud has confirmed it; if not, why, as reason and message
     pub open: Result<(), (String, String)>,
-    /// Whether the cloud has all that it takes, as wanted or otherwise
+    /// Whether each of the ports is open to somebody, if not to all who should be let in
     pub stands: bool,
     /// Whether this pass has opened it
     pub opened: bool,
@@ -43,50 +46,109 @@ impl<P: FirewallProvider> Reconciler<P> {
     /// What the cloud has confirmed, membership by membership. What lingers is bound by nothing and is left out.
     pub(super) fn memberships(&self, prospect: &Prospect<P>, outcomes: &[Outcome]) -> Vec<Membership> {
         let mut world = prospect.observed.clone();
-        for (step, _) in prospect
-            .plan
-            .steps
-            .iter()
-            .zip(outcomes)
-            .filter(|(_, outcome)| matches!(outcome, Outcome::Applied(_)))
-        {
+        let steps = prospect.plan.steps.iter().zip(outcomes);
+        for (step, _) in steps.filter(|(_, outcome)| matches!(outcome, Outcome::Applied(_))) {
             step.action.enact(&mut world);
         }
-        let compiled = &prospect.compiled;
-        let as_wanted =
-            |world: &World<P::Resource>, key: &Key<P>| match (world.get(key), compiled.resources.get(key)) {
-                (Some(now), Some(wanted)) => now.same_spec(wanted),
-                _ => false,
+        let Prospect { compiled, grouped, .. } = prospect;
+        let none = Takes { resources: BTreeSet::new(), at: BTreeSet::new() };
+        let membership = |(id, binders): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
+            let (group, instance) = id;
+            let takes = compiled.memberships.get(id).unwrap_or(&none);
+            let rules = &grouped.desired.groups.get(group)?.rules;
+            let reach = |world| reach(takes, rules, world, &compiled.resources);
+            let (before, now) = (reach(&prospect.observed), reach(&world));
+            let open = match now {
+                _ if !compiled.memberships.contains_key(id) => Err(rejected_as(&compiled.rejections, id)),
+                Reached::Whole => Ok(()),
+                Reached::Partly | Reached::Not => Err(self.missing(takes, &world, &compiled.resources)),
             };
-        let open = |membership: &(GroupKey, InstanceId)| match compiled.memberships.get(membership) {
-            None => Err(rejected_as(&compiled.rejections, membership)),
-            Some(takes) => match takes.iter().find(|key| !as_wanted(&world, key)) {
-                None => Ok(()),
-                Some(key) => Err(self.failures.errors.get(key).map_or_else(
-                    || ("Pending".to_owned(), format!("{key} is not yet as it should be")),
-                    |error| (error.reason().to_owned(), error.to_string()),
-                )),
-            },
-        };
-        let grouped = &prospect.grouped;
-        let membership = |(membership, binders): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
-            let (group, instance) = membership;
-            let takes = || compiled.memberships.get(membership).into_iter().flatten();
-            let open = open(membership);
             Some(Membership {
                 group: group.clone(),
                 instance: instance.clone(),
-                intents: grouped.intents.get(membership).cloned().unwrap_or_default(),
+                intents: grouped.intents.get(id).cloned().unwrap_or_default(),
                 node: grouped.nodes.get(instance)?.clone(),
                 binders: binders.clone(),
-                resources: takes().map(|key| (key.to_string(), self.provider.id(key))).collect(),
-                stands: takes().next().is_some() && takes().all(|key| world.contains_key(key)),
-                opened: open.is_ok() && !takes().all(|key| as_wanted(&prospect.observed, key)),
+                resources: takes
+                    .resources
+                    .iter()
+                    .map(|key| (key.to_string(), self.provider.id(key)))
+                    .collect(),
+                stands: open.is_ok() || compiled.memberships.contains_key(id) && now == Reached::Partly,
+                opened: open.is_ok() && before != Reached::Whole,
                 open,
             })
         };
         grouped.binders.iter().filter_map(membership).collect()
     }
+
+    /// What keeps a membership closed, as reason and message.
+    fn missing(
+        &self,
+        takes: &Takes<Key<P>>,
+        world: &World<P::Resource>,
+        wanted: &World<P::Resource>,
+    ) -> (String, String) {
+        let differing =
+            || takes.resources.iter().filter(|key| !is_as_wanted::<P::Resource>(key, world, wanted));
+        if let Some(error) = differing().find_map(|key| self.failures.errors.get(key)) {
+            return (error.reason().to_owned(), error.to_string());
+        }
+        let differing: Vec<String> = differing().map(ToString::to_string).collect();
+        ("Pending".to_owned(), format!("not yet as it should be: {}", differing.join(", ")))
+    }
+}
+
+/// How much of a membership is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reached {
+    Whole,
+    /// Each port for somebody, not for all who should
+    Partly,
+    Not,
+}
+
+/// How much of `rules` is open where the membership is reached. What its resources do elsewhere does not matter: they can
+/// serve thousands of instances, of which one is not as it should be.
+fn reach<R: Resource>(
+    takes: &Takes<R::Key>,
+    rules: &RuleSet,
+    world: &World<R>,
+    wanted: &World<R>,
+) -> Reached {
+    if takes.resources.iter().all(|key| is_as_wanted(key, world, wanted)) {
+        return Reached::Whole;
+    }
+    let own = takes.resources.iter().filter_map(|key| Some((key.clone(), wanted.get(key)?.clone())));
+    let own: World<R> = own.collect();
+    let mut reached = Reached::Whole;
+    for place in &takes.at {
+        let wanted = R::reach(&own, place).rules.intersection(rules);
+        let open = R::reach(world, place).rules;
+        if !anywhere(&open).covers(&anywhere(&wanted)) {
+            return Reached::Not;
+        }
+        if !open.covers(&wanted) {
+            reached = Reached::Partly;
+        }
+    }
+    reached
+}
+
+fn is_as_wanted<R: Resource>(key: &R::Key, world: &World<R>, wanted: &World<R>) -> bool {
+    matches!((world.get(key), wanted.get(key)), (Some(now), Some(wanted)) if now.same_spec(wanted))
+}
+
+/// The same ports, open to anybody.
+fn anywhere(rules: &RuleSet) -> RuleSet {
+    let widened = rules.iter().map(|rule| {
+        let source = match rule.source {
+            IpNet::V4(_) => IpNet::V4(Ipv4Net::default()),
+            IpNet::V6(_) => IpNet::V6(Ipv6Net::default()),
+        };
+        IngressRule { source, ..*rule }
+    });
+    widened.collect()
 }
 
 /// Why a membership has been rejected: by itself, or with its whole group.

@@ -48,6 +48,10 @@ fn index(nodes: &[&str], ready: &[&str], status: &Value) -> Index {
     index
 }
 
+fn reference() -> ObjectRef {
+    ObjectRef { api_version: "hostport-firewall.dev/v1alpha1".into(), ..object(KIND, "web") }
+}
+
 fn workload() -> Workload {
     Workload { kind: KIND.into(), namespace: "shop".into(), name: "web".into() }
 }
@@ -73,6 +77,7 @@ fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
         problems: BTreeSet::new(),
         memberships: nodes.iter().map(membership).collect(),
         asked: nodes.iter().map(|name| exposure(name)).collect(),
+        generations: BTreeMap::from([(reference(), 3)]),
         unknown: false,
     }
 }
@@ -134,7 +139,22 @@ fn what_keeps_it_from_being_programmed_is_said() {
 
     let elsewhere = Outcomes { asked: [exposure("a"), exposure("bb")].into(), ..outcomes(&["a"], &[]) };
     assert_eq!(conditions(&the_status(&index, &elsewhere, 7))[1], "Programmed=False NotConfirmed");
-    assert_eq!(conditions(&the_status(&index, &Outcomes::default(), 7))[1], "Programmed=False NoPods");
+    let unreadable = Outcomes { unknown: true, ..elsewhere };
+    assert_eq!(conditions(&the_status(&index, &unreadable, 7))[1], "Programmed=Unknown NotConfirmed");
+    assert_eq!(conditions(&the_status(&index, &outcomes(&[], &[]), 7))[1], "Programmed=False NoPods");
+}
+
+#[test]
+fn a_status_is_of_the_generation_that_was_looked_at_and_of_no_other_object() {
+    let index = index(&["a"], &[], &Value::Null);
+    let of = |generations| {
+        let outcomes = Outcomes { generations, ..outcomes(&["a"], &[]) };
+        let statuses = statuses(&index, &outcomes, &Statuses::new(), &time(7));
+        statuses.into_iter().map(|(_, status)| status.conditions[0].observed_generation).collect::<Vec<_>>()
+    };
+    assert_eq!(of(BTreeMap::from([(reference(), 2)])), [Some(2)], "it is at generation 3 by now");
+    let another = ObjectRef { uid: "another".to_owned(), ..reference() };
+    assert_eq!(of(BTreeMap::from([(another, 3)])), [], "one of the same name that is gone");
 }
 
 #[test]

@@ -62,6 +62,26 @@ const UNSETTLED_INTERVAL: Duration = Duration::from_secs(1);
 /// its own groups before those of CRDs: believing the first answer would close every Ingress's ports.
 const MISSES: u32 = 3;
 
+/// How many look-ups in a row have missed each group.
+#[derive(Default)]
+struct Absences(BTreeMap<&'static str, u32>);
+
+impl Absences {
+    fn again(&mut self, group: &'static str) {
+        let count = self.0.entry(group).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    fn end(&mut self, group: &str) {
+        self.0.remove(group);
+    }
+
+    /// Whether it counts as not served. A look-up that fails changes nothing about that.
+    fn believed(&self, group: &str) -> bool {
+        self.0.get(group).is_some_and(|count| *count >= MISSES)
+    }
+}
+
 /// The watches of what a cluster may serve or not.
 pub(super) fn watches(zone: Option<&Zone>) -> impl Iterator<Item = Watch> {
     optional_apis(zone).iter().map(OptionalApi::watch)
@@ -70,13 +90,13 @@ pub(super) fn watches(zone: Option<&Zone>) -> impl Iterator<Item = Watch> {
 /// Keeps one watch per kind that is served, for ever.
 pub(super) async fn cluster(client: Client, index: &SharedIndex, zone: Option<Zone>) {
     let mut followed: BTreeMap<&str, (ApiResource, AbortOnDrop)> = BTreeMap::new();
-    let mut misses: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut absences = Absences::default();
     loop {
         for wanted in optional_apis(zone.as_ref()) {
             let group = wanted.group;
             match served(&client, wanted).await {
                 Ok(Some(api)) => {
-                    misses.remove(group);
+                    absences.end(group);
                     if followed.get(group).is_none_or(|(current, _)| *current != api) {
                         let task = tokio::spawn(follow_served(
                             client.clone(),
@@ -88,9 +108,8 @@ pub(super) async fn cluster(client: Client, index: &SharedIndex, zone: Option<Zo
                     }
                 }
                 Ok(None) => {
-                    let count = misses.entry(group).or_default();
-                    *count += 1;
-                    if *count == MISSES {
+                    absences.again(group);
+                    if absences.believed(group) {
                         followed.remove(group);
                         index.update(|index| index.forget(&wanted.watch()));
                     }
@@ -98,14 +117,13 @@ pub(super) async fn cluster(client: Client, index: &SharedIndex, zone: Option<Zo
                 Err(error) => {
                     let gap = format!("looking up the served APIs failed: {error}");
                     tracing::warn!(api = group, "{gap}");
-                    if !followed.contains_key(group) {
+                    if !followed.contains_key(group) && !absences.believed(group) {
                         index.update(|index| index.broken(wanted.watch(), gap));
                     }
                 }
             }
         }
-        let known =
-            |group| followed.contains_key(group) || misses.get(group).is_some_and(|count| *count >= MISSES);
+        let known = |group| followed.contains_key(group) || absences.believed(group);
         let settled = optional_apis(zone.as_ref()).iter().all(|wanted| known(wanted.group));
         tokio::time::sleep(if settled { DISCOVERY_INTERVAL } else { UNSETTLED_INTERVAL }).await;
     }
@@ -166,5 +184,25 @@ struct AbortOnDrop(AbortHandle);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_counts_as_not_served_from_its_third_absence_in_a_row_on() {
+        let mut absences = Absences::default();
+        let seen: Vec<bool> = (0..5)
+            .map(|_| {
+                absences.again("a");
+                absences.believed("a")
+            })
+            .collect();
+        assert_eq!(seen, [false, false, true, true, true]);
+        absences.end("a");
+        absences.again("a");
+        assert!(!absences.believed("a") && !absences.believed("b"));
     }
 }

@@ -8,13 +8,15 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_model::{
-    Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Memberships, Owner, Rejection, Resource, World,
+    Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Memberships, Owner, Rejection, Resource, Takes,
+    World,
 };
 
 use crate::config::{GceConfig, Mode};
 use crate::inventory::{Interface, Inventory};
 use crate::mark;
 use crate::network::Network;
+use crate::place::Place;
 use crate::resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags, Product};
 
 /// Compiles for the configured mode.
@@ -134,8 +136,10 @@ impl<'a> Compiler<'a> {
             for (shard, destinations) in shard::assign(&addresses, now, self.config.ranges_per_rule) {
                 let rule = GceKey::Rule(mark::shard_name(&part.base, shard));
                 for (&instance, interface) in members {
-                    if !interface.addresses(part.ipv6).is_disjoint(&destinations) {
-                        self.takes(key, instance, [rule.clone()]);
+                    let own = &interface.addresses(part.ipv6) & &destinations;
+                    if !own.is_empty() {
+                        let place = |address| Place::Address(address, interface.network.clone()).id();
+                        self.takes(key, instance, [rule.clone()], own.into_iter().map(place));
                     }
                 }
                 self.insert(GceResource::Rule(FirewallRule { destinations, ..part.named(shard) }));
@@ -152,7 +156,8 @@ impl<'a> Compiler<'a> {
             match self.tagged(instance, &names) {
                 Ok(tags) => {
                     let rules = names.iter().cloned().map(GceKey::Rule);
-                    self.takes(key, instance, rules.chain([GceKey::Tags(instance.clone())]));
+                    let resources = rules.chain([GceKey::Tags(instance.clone())]);
+                    self.takes(key, instance, resources, [instance.clone()]);
                     used.extend(names);
                     self.insert(GceResource::Tags(tags));
                 }
@@ -184,9 +189,18 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The membership takes these resources.
-    fn takes(&mut self, key: &GroupKey, instance: &InstanceId, resources: impl IntoIterator<Item = GceKey>) {
-        self.memberships.entry((key.clone(), instance.clone())).or_default().extend(resources);
+    /// The membership takes these resources, and they open these places.
+    fn takes(
+        &mut self,
+        key: &GroupKey,
+        instance: &InstanceId,
+        resources: impl IntoIterator<Item = GceKey>,
+        at: impl IntoIterator<Item = InstanceId>,
+    ) {
+        let none = || Takes { resources: BTreeSet::new(), at: BTreeSet::new() };
+        let takes = self.memberships.entry((key.clone(), instance.clone())).or_insert_with(none);
+        takes.resources.extend(resources);
+        takes.at.extend(at);
     }
 
     fn insert(&mut self, resource: GceResource) {

@@ -9,7 +9,7 @@ use std::future::Future;
 
 use crate::{
     Completeness, Desired, FirewallGroup, FirewallProvider, GroupKey, IngressRule, InstanceId, Limits, Plan,
-    PlanInput, Policy, PortRange, Protocol, ProviderError, RuleSet, Workload, World, check, plan,
+    PlanInput, Policy, PortRange, Protocol, ProviderError, Resource, RuleSet, Workload, World, check, plan,
 };
 
 /// A cloud under test. One harness is one fresh, empty cloud with at least three instances.
@@ -166,11 +166,17 @@ async fn names_what_a_membership_takes<H: Harness>(harness: &H) {
     converge(&provider, &wanted).await;
     let resources = provider.observe(&wanted.members()).await.expect("observing works").resources;
     for (membership, takes) in &memberships {
-        let missing: Vec<_> = takes.iter().filter(|key| !resources.contains_key(key)).collect();
+        let missing: Vec<_> = takes.resources.iter().filter(|key| !resources.contains_key(key)).collect();
         assert!(
-            !takes.is_empty() && missing.is_empty(),
+            !takes.resources.is_empty() && missing.is_empty(),
             "{membership:?} takes {takes:?}, of which {missing:?}"
         );
+        let places = takes.at.iter().map(|place| {
+            <<H::Provider as FirewallProvider>::Resource as Resource>::reach(&resources, place).rules
+        });
+        let open: RuleSet = places.flat_map(|rules| rules.iter().copied().collect::<Vec<_>>()).collect();
+        let expected = &wanted.groups[&membership.0].rules;
+        assert!(open.intersection(expected) == open && !open.is_empty(), "{membership:?} has {open}");
     }
     clean(harness).await;
 }

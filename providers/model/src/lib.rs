@@ -26,6 +26,6 @@ pub use plan::{Action, Dependency, Effect, Limits, Plan, PlanInput, Policy, Step
 pub use planner::plan;
 pub use port::{PortError, PortRange, Protocol};
 pub use provider::{Applied, FirewallProvider, Observed, ProviderError, Retry};
-pub use resource::{Compiled, Memberships, Owner, Reach, Rejection, Resource, World};
+pub use resource::{Compiled, Memberships, Owner, Reach, Rejection, Resource, Takes, World};
 pub use rule::IngressRule;
 pub use ruleset::RuleSet;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::{
     Action, Applied, Compiled, Desired, FirewallProvider, IngressRule, InstanceId, Observed, Owner,
-    ProviderError, Reach, Rejection, Resource, World,
+    ProviderError, Reach, Rejection, Resource, Takes, World,
 };
 
 /// The cloud: instances, and the resources of all clusters. Clones share one state.
@@ -262,7 +262,10 @@ impl FirewallProvider for Memory {
             let name = self.group(key.digest());
             for instance in present {
                 let attachment = MemoryKey::Attachment(self.cluster.clone(), instance.clone());
-                let takes = BTreeSet::from([name.clone(), attachment.clone()]);
+                let takes = Takes {
+                    resources: BTreeSet::from([name.clone(), attachment.clone()]),
+                    at: BTreeSet::from([instance.clone()]),
+                };
                 compiled.memberships.insert((key.clone(), instance.clone()), takes);
                 let entry = compiled.resources.entry(attachment.clone()).or_insert_with(|| MemoryResource {
                     key: attachment,

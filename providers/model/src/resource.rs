@@ -92,8 +92,17 @@ impl Reach {
     }
 }
 
-/// For every membership, the resources that have to be as they should be for it to be open.
-pub type Memberships<R> = BTreeMap<(GroupKey, InstanceId), BTreeSet<<R as Resource>::Key>>;
+/// For every membership, what it takes to be open.
+pub type Memberships<R> = BTreeMap<(GroupKey, InstanceId), Takes<<R as Resource>::Key>>;
+
+/// What a membership takes to be open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Takes<K> {
+    /// The resources that open it; none where somebody else's do already
+    pub resources: BTreeSet<K>,
+    /// The ids by which [`Resource::reach`] knows where the instance is reached: mostly its own
+    pub at: BTreeSet<InstanceId>,
+}
 
 /// What the firewall groups compile to.
 #[derive(Clone, Debug)]

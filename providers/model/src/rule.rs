@@ -26,6 +26,23 @@ impl IngressRule {
         Self { protocol, ports, source: source.trunc() }
     }
 
+    /// What both rules let in, if anything.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        // Of two CIDRs, one contains the other, or they have nothing in common.
+        let source = if self.source.contains(&other.source) {
+            other.source
+        } else if other.source.contains(&self.source) {
+            self.source
+        } else {
+            return None;
+        };
+        let (first, last) =
+            (self.ports.first().max(other.ports.first()), self.ports.last().min(other.ports.last()));
+        let ports = PortRange::new(first, last).ok()?;
+        (self.protocol == other.protocol).then_some(Self { protocol: self.protocol, ports, source })
+    }
+
     /// Whether `other` lets nothing in that this rule does not.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {

@@ -57,6 +57,13 @@ impl RuleSet {
         self.0.iter().chain(&other.0).copied().collect()
     }
 
+    /// All that both sets let in.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        let pairs = self.0.iter().flat_map(|one| other.0.iter().map(move |other| (one, other)));
+        pairs.filter_map(|(one, other)| one.intersection(other)).collect()
+    }
+
     /// Whether `other` lets nothing in that this set does not.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {

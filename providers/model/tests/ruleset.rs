@@ -87,6 +87,8 @@ proptest! {
     ) {
         let (a, b): (RuleSet, RuleSet) = (left.iter().copied().collect(), right.iter().copied().collect());
         prop_assert_eq!(a.covers(&b), points(&left).is_superset(&points(&right)));
+        let both: Vec<IngressRule> = a.intersection(&b).iter().copied().collect();
+        prop_assert_eq!(points(&both), &points(&left) & &points(&right));
         let both: Vec<_> = a.union(&b).iter().copied().collect();
         prop_assert_eq!(points(&both), &points(&left) | &points(&right));
     }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_model::{
-    Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Rejection, Resource, RuleSet, World, digest,
+    Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Rejection, Resource, RuleSet, Takes, World,
+    digest,
 };
 
 use super::{not_found, rejection, too_many_rules};
@@ -83,7 +84,8 @@ impl Compiler<'_> {
         for &key in groups.keys() {
             let serving = attached.iter().filter(|group| group.serves.contains(&key.to_string()));
             let serving = serving.map(|group| AwsKey::SecurityGroup(group.name.clone()));
-            let takes = serving.chain([attachment.key()]).collect();
+            let resources = serving.chain([attachment.key()]).collect();
+            let takes = Takes { resources, at: BTreeSet::from([instance.clone()]) };
             self.memberships.insert((key.clone(), instance.clone()), takes);
         }
         let resources = attached.into_iter().map(AwsResource::SecurityGroup).chain([attachment]);

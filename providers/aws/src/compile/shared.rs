@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_model::{
-    Compiled, Desired, GroupKey, IngressRule, InstanceId, Rejection, Resource, RuleSet, World,
+    Compiled, Desired, GroupKey, IngressRule, InstanceId, Rejection, Resource, RuleSet, Takes, World,
 };
 
 use super::{not_found, rejection, too_many_rules};
@@ -31,8 +31,11 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         let (rules, serves) = target.fitting(desired, &groups);
         let rules = target.not_yet_open(desired, &serves, &rules, foreign);
         // What somebody else has opened already takes no rule of ours.
-        let takes: BTreeSet<AwsKey> =
-            (!rules.is_empty()).then(|| AwsKey::SharedRules(target_id.to_owned())).into_iter().collect();
+        let resource = (!rules.is_empty()).then(|| AwsKey::SharedRules(target_id.to_owned()));
+        let takes = Takes {
+            resources: resource.into_iter().collect(),
+            at: BTreeSet::from([InstanceId::new(target_id.to_owned())]),
+        };
         for &key in &serves {
             let members = desired.groups[key].members.iter();
             let here = members.filter(|instance| target_of(instance, inventory) == Some(target_id));

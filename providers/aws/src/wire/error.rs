@@ -48,8 +48,7 @@ impl CallError {
             SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => Cause::Network,
             _ => Cause::NotSent,
         };
-        let message =
-            error.message().map_or_else(|| DisplayErrorContext(error).to_string(), ToOwned::to_owned);
+        let message = error.message().map_or_else(|| DisplayErrorContext(error).to_string(), readable);
         Self { action, object: object.to_owned(), cause, message }
     }
 
@@ -215,6 +214,14 @@ fn denied_action(called: Ec2Action, message: &str) -> String {
     named.filter(|action| action.contains(':')).map_or_else(|| called.permission(), ToOwned::to_owned)
 }
 
+/// EC2's message without the encoded one that it ends with where a permission is missing: about a thousand characters that
+/// only a call of STS can read, and that may differ each time.
+///
+/// Source: "`DecodeAuthorizationMessage`", AWS Security Token Service API Reference.
+fn readable(message: &str) -> String {
+    message.split("Encoded authorization failure message:").next().unwrap_or_default().trim_end().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,6 +233,17 @@ mod tests {
             cause: Cause::Code(code.into()),
             message: message.into(),
         }
+    }
+
+    #[test]
+    fn what_only_a_machine_can_read_is_cut_from_a_message() {
+        let message = "You are not authorized to perform this operation. User: x is not authorized. Encoded authorization \
+                       failure message: 4GIOHlTkIaWHQD0Q0m6XSnuUMCm";
+        assert_eq!(
+            readable(message),
+            "You are not authorized to perform this operation. User: x is not authorized."
+        );
+        assert_eq!(readable("The group does not exist"), "The group does not exist");
     }
 
     #[test]
