@@ -9,9 +9,9 @@ use std::net::IpAddr;
 use firewall_model::GroupKey;
 use ipnet::IpNet;
 
-use crate::exposures::{Exposure, binding};
+use crate::exposures::{Binding, Exposure, binding};
 use crate::index::Index;
-use crate::objects::{Node, NodeAddress, ObjectRef};
+use crate::objects::{Node, NodeAddress};
 use crate::reconcile::Membership;
 use crate::status::Outcomes;
 
@@ -32,8 +32,7 @@ pub struct Servers<'a> {
     outcomes: &'a Outcomes,
     /// By group and node
     memberships: BTreeMap<(&'a GroupKey, &'a str), &'a Membership>,
-    /// What serves ports of nodes without being a pod with host ports
-    binding: BTreeSet<ObjectRef>,
+    binding: Binding,
 }
 
 impl<'a> Servers<'a> {
@@ -66,9 +65,9 @@ impl<'a> Servers<'a> {
         if let Some(pod) = pod {
             return pod.is_ready() && pod.metadata.uid.as_deref().unwrap_or_default() == binder.uid;
         }
-        // A pod that is a ready endpoint of a Service; or a Service, which every node serves that can.
+        // A Service, which every node serves that can, or the nodes of its ready endpoints.
         let node = self.index.node(&exposure.node.name);
-        self.binding.contains(binder) && node.is_some_and(Node::is_ready)
+        self.binding.binds(binder, &exposure.node.name) && node.is_some_and(Node::is_ready)
     }
 }
 

@@ -27,8 +27,8 @@ use crate::guardrails::Guardrails;
 use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
 
-pub use binder::binding;
 pub(crate) use binder::pod_reference;
+pub use binder::{Binding, binding};
 use host_port::HostPort;
 pub(crate) use hostname::hostname;
 use rules::Sources;
@@ -134,8 +134,9 @@ struct Ask<'a> {
 enum Varies {
     /// The pods name their sources themselves, and change one by one
     PodByPod,
-    /// The intent names the sources, for all its pods at once; only nodes differ
-    NodeByNode,
+    /// The intent names the sources, for all its pods at once; only nodes differ, and of an intent whose pods can bind one
+    /// number under several names, which of its sources that number has
+    NodeByNode(String),
 }
 
 fn annotations(metadata: &kube::api::ObjectMeta) -> &BTreeMap<String, String> {

@@ -202,10 +202,9 @@ impl Index {
         self.object(&Watch::Services, namespace, name)
     }
 
-    /// The parts of the endpoints of a Service.
-    pub fn endpoint_slices(&self, namespace: &str, service: &str) -> impl Iterator<Item = &EndpointSlice> {
-        let all = self.of_namespace(&Watch::EndpointSlices, namespace);
-        all.filter(move |slice: &&EndpointSlice| slice.service() == Some(service))
+    /// The parts of the endpoints of all Services.
+    pub fn endpoint_slices(&self) -> impl Iterator<Item = &EndpointSlice> {
+        self.all(&Watch::EndpointSlices)
     }
 
     /// The Ingresses of that namespace and name, with their API groups.
@@ -217,14 +216,20 @@ impl Index {
         })
     }
 
-    /// All `HostPortExposure`s.
-    pub fn all_host_port_exposures(&self) -> impl Iterator<Item = &HostPortExposure> {
-        self.all(&Watch::HostPortExposures)
+    /// All Ingresses.
+    pub fn all_ingresses(&self) -> impl Iterator<Item = (&str, &Ingress)> {
+        self.objects.iter().flat_map(|(watch, objects)| {
+            let group = if let Watch::Ingresses(group) = watch { group.as_str() } else { "" };
+            objects.values().filter_map(move |object| match object {
+                Object::Ingress(ingress) => Some((group, ingress)),
+                _ => None,
+            })
+        })
     }
 
-    /// The `HostPortExposure`s of a namespace.
-    pub fn host_port_exposures(&self, namespace: &str) -> impl Iterator<Item = &HostPortExposure> {
-        self.of_namespace(&Watch::HostPortExposures, namespace)
+    /// All `HostPortExposure`s.
+    pub fn host_port_exposures(&self) -> impl Iterator<Item = &HostPortExposure> {
+        self.all(&Watch::HostPortExposures)
     }
 
     /// Our own `DNSEndpoint`s, as they were when they were last heard of; none if they have never been listed, or are not
@@ -236,12 +241,6 @@ impl Index {
 
     fn all<K: Kind>(&self, watch: &Watch) -> impl Iterator<Item = &K> {
         self.objects.get(watch).into_iter().flat_map(BTreeMap::values).filter_map(K::of)
-    }
-
-    fn of_namespace<K: Kind>(&self, watch: &Watch, namespace: &str) -> impl Iterator<Item = &K> {
-        let all = self.objects.get(watch).into_iter();
-        let from = all.flat_map(move |objects| objects.range((namespace.to_owned(), String::new())..));
-        from.take_while(move |((own, _), _)| own == namespace).filter_map(|(_, object)| K::of(object))
     }
 
     fn object<K: Kind>(&self, watch: &Watch, namespace: &str, name: &str) -> Option<&K> {

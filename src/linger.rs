@@ -1,16 +1,16 @@
 //! Linger: a membership outlives its pod for a while, so that a restart in place does not flap.
 //!
-//! It outlives the pod, not the intent: where a pod is still there and asks for less, that is heeded at once.
+//! It outlives the pod, not the intent: where a pod is still there and asks for less, or the object that asked is gone,
+//! that is heeded at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use firewall_model::{Desired, FirewallGroup, GroupKey, InstanceId};
 
+use crate::exposures::Binding;
+use crate::grouping::Grouped;
 use crate::objects::ObjectRef;
-
-/// What binds the ports behind each membership.
-type Binders = BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>;
 
 /// What was wanted a moment ago. Losing it (a restart) closes a little earlier, never later.
 #[derive(Debug)]
@@ -18,35 +18,48 @@ pub struct Linger {
     duration: Duration,
     /// Groups of the last call, with what lingered in them
     last: BTreeMap<GroupKey, FirewallGroup>,
-    /// What bound their ports, when it was last there
-    binders: Binders,
+    /// What was behind each of their memberships, when it was last there
+    behind: BTreeMap<(GroupKey, InstanceId), Behind>,
     /// When each membership that is gone has to go
     leaving: BTreeMap<(GroupKey, InstanceId), Duration>,
+}
+
+/// What is behind a membership.
+#[derive(Debug)]
+struct Behind {
+    binders: BTreeSet<ObjectRef>,
+    intents: BTreeSet<ObjectRef>,
+    node: String,
+}
+
+impl Behind {
+    /// Whether what binds the ports has gone, and what asks for them has not.
+    fn lingers(&self, binding: &Binding) -> bool {
+        !self.binders.iter().any(|binder| binding.binds(binder, &self.node))
+            && self.intents.iter().any(|intent| binding.has_intent(intent))
+    }
 }
 
 impl Linger {
     /// Lets memberships linger for `duration`; zero lets none.
     #[must_use]
     pub const fn new(duration: Duration) -> Self {
-        Self { duration, last: BTreeMap::new(), binders: Binders::new(), leaving: BTreeMap::new() }
+        Self { duration, last: BTreeMap::new(), behind: BTreeMap::new(), leaving: BTreeMap::new() }
     }
 
-    /// Adds to `desired` the memberships that have gone less than the duration ago. Also returns how long it is
+    /// Adds to what is desired the memberships that have gone less than the duration ago. Also returns how long it is
     /// until the next of them has to go. `now` is a time on any clock that only moves forward.
     ///
     /// A group that still has members keeps its new rules; one that has none keeps its last. While knowledge is
     /// partial nothing goes, however long ago it was last seen: nothing could be closed on it anyway, and what
     /// stays open must stay in what is planned with.
-    ///
-    /// `binders` are those behind the desired memberships; `binding` is all that binds ports of nodes now, whether or not
-    /// anything exposes them.
     pub fn extend(
         &mut self,
-        mut desired: Desired,
-        binders: &Binders,
-        binding: &BTreeSet<ObjectRef>,
+        grouped: &Grouped,
+        binding: &Binding,
         now: Duration,
     ) -> (Desired, Option<Duration>) {
+        let mut desired = grouped.desired.clone();
         if self.duration.is_zero() {
             return (desired, None);
         }
@@ -59,7 +72,7 @@ impl Linger {
                     continue;
                 }
                 let id = (key.clone(), member.clone());
-                if self.binders.get(&id).is_some_and(|binders| !binders.is_disjoint(binding)) {
+                if !self.behind.get(&id).is_some_and(|behind| behind.lingers(binding)) {
                     continue;
                 }
                 let until = self.leaving.get(&id).copied().unwrap_or(now + self.duration);
@@ -77,8 +90,12 @@ impl Linger {
         let next =
             leaving.values().filter(|until| **until > now).min().map(|until| until.saturating_sub(now));
         self.last.clone_from(&desired.groups);
-        self.binders.retain(|id, _| leaving.contains_key(id));
-        self.binders.extend(binders.iter().map(|(id, binders)| (id.clone(), binders.clone())));
+        self.behind.retain(|id, _| leaving.contains_key(id));
+        self.behind.extend(grouped.binders.iter().filter_map(|(id, binders)| {
+            let intents = grouped.intents.get(id)?.clone();
+            let node = grouped.nodes.get(&id.1)?.name.clone();
+            Some((id.clone(), Behind { binders: binders.clone(), intents, node }))
+        }));
         self.leaving = leaving;
         (desired, next)
     }
@@ -89,7 +106,11 @@ mod tests {
     use firewall_model::Completeness;
     use firewall_model::conformance::{desired, group};
 
+    use serde_json::json;
+
     use super::*;
+    use crate::exposures::binding;
+    use crate::index::{Index, Object, Watch};
 
     const LINGER: Duration = Duration::from_secs(30);
 
@@ -97,28 +118,67 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// Extends where the pods behind what is gone are gone too.
+    fn object(kind: &'static str, name: &str) -> ObjectRef {
+        let (namespace, name, uid) = ("default".to_owned(), name.to_owned(), String::new());
+        ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
+    }
+
+    /// What is desired because of a pod `web` on the node, which asks itself or by another object.
+    fn because_of(desired: Desired, intent: &ObjectRef) -> Grouped {
+        let ids: Vec<_> = desired
+            .groups
+            .iter()
+            .flat_map(|(key, group)| group.members.iter().map(|member| (key.clone(), member.clone())))
+            .collect();
+        let each = |object: &ObjectRef| {
+            ids.iter().map(|id| (id.clone(), BTreeSet::from([object.clone()]))).collect::<BTreeMap<_, _>>()
+        };
+        Grouped {
+            objects: BTreeMap::new(),
+            binders: each(&object("Pod", "web")),
+            intents: each(intent),
+            nodes: ids.iter().map(|(_, member)| (member.clone(), object("Node", "a"))).collect(),
+            problems: BTreeSet::new(),
+            desired,
+        }
+    }
+
+    /// Extends where the pod behind what is gone is gone too.
     fn extend(linger: &mut Linger, desired: Desired, now: Duration) -> (Desired, Option<Duration>) {
-        linger.extend(desired, &Binders::new(), &BTreeSet::new(), now)
+        linger.extend(&because_of(desired, &object("Pod", "web")), &Binding::default(), now)
     }
 
     #[test]
-    fn a_pod_that_is_there_and_asks_no_more_is_heeded_at_once() {
+    fn what_is_there_and_asks_no_more_is_heeded_at_once() {
         let id = InstanceId::new("i-0");
-        let (key, web) = group("web", &["tcp/80 0.0.0.0/0"], &[&id]);
-        let pod = ObjectRef {
-            api_version: "v1".into(),
-            kind: "Pod".into(),
-            namespace: "default".into(),
-            name: "web".into(),
-            uid: "1".into(),
+        let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+        let cluster = |pod: bool, ingress: bool| {
+            let mut index = Index::default();
+            let pod_on_a = json!({
+                "metadata": { "name": "web" },
+                "spec": { "nodeName": "a", "containers": [{ "name": "x", "ports": [{ "hostPort": 80 }] }] },
+            });
+            let named = json!({ "apiVersion": "v1", "metadata": { "name": "web" } });
+            let pod_on_a = Object::Pod(serde_json::from_value(pod_on_a).expect("a pod"));
+            let named = Object::Ingress(serde_json::from_value(named).expect("an Ingress"));
+            index.reset(Watch::Pods, pod.then_some(pod_on_a).into_iter().collect());
+            index.reset(Watch::Ingresses("x".into()), ingress.then_some(named).into_iter().collect());
+            binding(&index)
         };
-        let pods = Binders::from([((key.clone(), id.clone()), BTreeSet::from([pod.clone()]))]);
-        for (binding, lingers) in [(BTreeSet::from([pod]), false), (BTreeSet::new(), true)] {
+        let table = [
+            ("Pod", (true, false), false),
+            ("Pod", (false, false), true),
+            ("Ingress", (true, true), false),
+            ("Ingress", (false, true), true),
+            ("Ingress", (false, false), false),
+        ];
+        for (intent, (pod, ingress), lingers) in table {
             let mut linger = Linger::new(LINGER);
-            linger.extend(desired([(key.clone(), web.clone())]), &pods, &binding, at(0));
-            let (extended, _) = linger.extend(Desired::nothing(), &Binders::new(), &binding, at(1));
-            assert_eq!(!extended.groups.is_empty(), lingers);
+            let intent = object(intent, "web");
+            linger.extend(&because_of(web(), &intent), &cluster(true, true), at(0));
+            let gone = because_of(Desired::nothing(), &intent);
+            let (extended, _) = linger.extend(&gone, &cluster(pod, ingress), at(1));
+            assert_eq!(!extended.groups.is_empty(), lingers, "{intent} {pod} {ingress}");
         }
     }
 

@@ -21,7 +21,7 @@ pub use dns_endpoint::{DNSEndpoint, DNSEndpointSpec, DnsRecord};
 pub use ingress::{Ingress, IngressFrontend, IngressSpec, IngressSpecRule, IntOrText};
 pub use pod::{Container, ContainerPort, Pod, PodSpec, PodStatus, ReadinessGate};
 pub use service::{
-    Endpoint, EndpointConditions, EndpointSlice, EndpointTarget, Namespace, Service, ServicePort, ServiceSpec,
+    Endpoint, EndpointConditions, EndpointSlice, Namespace, Service, ServicePort, ServiceSpec,
 };
 
 /// Prefix of the project's own annotations, labels and tags.

@@ -131,7 +131,7 @@ impl<P: FirewallProvider> Reconciler<P> {
     pub async fn look(&mut self, index: &SharedIndex) -> Result<Prospect<P>, ProviderError> {
         let (found, binding, completeness, generations) = {
             let (index, settings) = (index.read(), self.options.settings.borrow());
-            let generations = index.all_host_port_exposures();
+            let generations = index.host_port_exposures();
             let generations = generations
                 .map(|exposure| (exposure.reference(), exposure.metadata.generation.unwrap_or_default()));
             (
@@ -143,8 +143,7 @@ impl<P: FirewallProvider> Reconciler<P> {
         };
         let unclaimed = |id: &str| providers::unclaimed(id, &self.options.active);
         let mut grouped = grouped(&found.exposures, |id| self.provider.instance(id), unclaimed, completeness);
-        let (desired, linger_ends) =
-            self.linger.extend(grouped.desired, &grouped.binders, &binding, self.started.elapsed());
+        let (desired, linger_ends) = self.linger.extend(&grouped, &binding, self.started.elapsed());
         grouped.desired = desired;
         let observed = self.provider.observe(&grouped.desired.members()).await?;
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);

@@ -58,14 +58,17 @@ pub fn statuses<'a>(
         let before = written.get(&reference).or(exposure.status.as_ref());
         let addresses = addresses(index, &servers, asked, before);
         let accepted = accepted(outcomes, &reference);
-        let programmed = programmed(own, asked, &accepted, outcomes.unknown);
+        let unplaced = outcomes.problems.iter().find(|notice| {
+            same_object(&notice.object, &reference) && UNPLACED.contains(&notice.reason.as_str())
+        });
+        let programmed = programmed(own, asked, &accepted, unplaced, outcomes.unknown);
         let conditions = [("Accepted", accepted), ("Programmed", programmed)].map(|(kind, finding)| {
             let before = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
             finding.condition(kind, *generation, before, now)
         });
         Some((exposure, status(own, conditions.into(), addresses)))
     };
-    index.all_host_port_exposures().filter_map(status).collect()
+    index.host_port_exposures().filter_map(status).collect()
 }
 
 fn status(
@@ -126,9 +129,13 @@ impl Finding {
     }
 }
 
+/// Whether both are the same, in whichever version of their API.
+fn same_object(one: &ObjectRef, other: &ObjectRef) -> bool {
+    (&one.kind, &one.namespace, &one.name) == (&other.kind, &other.namespace, &other.name)
+}
+
 fn accepted(outcomes: &Outcomes, exposure: &ObjectRef) -> Finding {
-    let name = |object: &ObjectRef| (object.kind.clone(), object.namespace.clone(), object.name.clone());
-    let concerns = |notice: &&Notice| name(&notice.object) == name(exposure);
+    let concerns = |notice: &&Notice| same_object(&notice.object, exposure);
     // What the cloud refuses is told on the object too, but is no fault of what it asks for.
     let refused = |notice: &&Notice| notice.verdict == Verdict::Refused;
     match outcomes.problems.iter().filter(concerns).find(refused) {
@@ -137,10 +144,22 @@ fn accepted(outcomes: &Outcomes, exposure: &ObjectRef) -> Finding {
     }
 }
 
-fn programmed(own: &[&Membership], asked: &[&Exposure], accepted: &Finding, unknown: bool) -> Finding {
+/// The reasons for which something that is asked for has no place where a cloud could open it.
+const UNPLACED: [&str; 4] = ["UnknownNode", "NoProviderId", "UnsupportedNode", "NoSources"];
+
+fn programmed(
+    own: &[&Membership],
+    asked: &[&Exposure],
+    accepted: &Finding,
+    unplaced: Option<&Notice>,
+    unknown: bool,
+) -> Finding {
     let failed = own.iter().find_map(|membership| Some((membership, membership.open.as_ref().err()?)));
     if let Some((membership, (reason, message))) = failed {
         return Finding::new(false, reason, &format!("on node {}: {message}", membership.node.name));
+    }
+    if let Some(problem) = unplaced {
+        return Finding::new(false, &problem.reason, &problem.message);
     }
     let known: BTreeSet<&str> = own.iter().map(|membership| membership.node.name.as_str()).collect();
     match asked.iter().find(|exposure| !known.contains(exposure.node.name.as_str())) {

@@ -165,8 +165,7 @@ impl Known {
             // Not held while anything is written.
             let index = index.read();
             let statuses = statuses(&index, &outcomes, &self.statuses, &now());
-            let there: BTreeSet<_> =
-                index.all_host_port_exposures().map(HostPortExposure::reference).collect();
+            let there: BTreeSet<_> = index.host_port_exposures().map(HostPortExposure::reference).collect();
             self.statuses.retain(|exposure, _| there.contains(exposure));
             let outdated =
                 statuses.into_iter().filter(|(exposure, status)| exposure.status.as_ref() != Some(status));

@@ -1,36 +1,69 @@
-//! Binders: what binds ports on nodes, and until when.
+//! Binders: what binds ports on nodes.
 
 use std::collections::BTreeSet;
 
 use crate::index::Index;
-use crate::objects::{Endpoint, EndpointTarget, Node, ObjectRef, Pod, Service};
+use crate::objects::{Node, ObjectRef, Pod, Service};
 
 use super::{node_port, voyager};
 
-/// Everything that binds ports of nodes now, whether or not anything exposes them.
+/// What binds ports of nodes now, and what can ask for them, whether or not it does.
+#[derive(Clone, Debug, Default)]
+pub struct Binding {
+    /// Pods, and Services that only nodes with a ready endpoint serve; each with the node
+    on_nodes: BTreeSet<(ObjectRef, String)>,
+    /// Services that every node serves
+    everywhere: BTreeSet<ObjectRef>,
+    intents: BTreeSet<Intent>,
+}
+
+/// An intent without its API version, which can change while it stays.
+type Intent = (String, String, String, String);
+
+impl Binding {
+    /// Whether it binds ports on the node.
+    #[must_use]
+    pub fn binds(&self, binder: &ObjectRef, node: &str) -> bool {
+        self.everywhere.contains(binder) || self.on_nodes.contains(&(binder.clone(), node.to_owned()))
+    }
+
+    /// Whether the intent is still there. That of a pod is the pod itself.
+    #[must_use]
+    pub fn has_intent(&self, object: &ObjectRef) -> bool {
+        object.kind == "Pod" || self.intents.contains(&intent(object))
+    }
+}
+
+fn intent(object: &ObjectRef) -> Intent {
+    let ObjectRef { kind, namespace, name, uid, .. } = object.clone();
+    (kind.into_owned(), namespace, name, uid)
+}
+
+/// Everything that binds ports of nodes now.
 #[must_use]
-pub fn binding(index: &Index) -> BTreeSet<ObjectRef> {
-    let mut binding: BTreeSet<ObjectRef> =
-        index.pods().filter(|pod| binding_on(pod).is_some()).map(pod_reference).collect();
-    for service in index.services().filter(|service| service.has_node_ports()) {
+pub fn binding(index: &Index) -> Binding {
+    let on_node = |pod| Some((pod_reference(pod), binding_on(pod)?.to_owned()));
+    let mut binding = Binding { on_nodes: index.pods().filter_map(on_node).collect(), ..Binding::default() };
+    for service in index.services() {
         let reference = service_reference(service);
-        if !service.is_local() {
-            binding.insert(reference);
-            continue;
-        }
-        let opens = node_port::concerns(service) || voyager::is_offshoot(service);
-        for endpoint in
-            index.endpoint_slices(&reference.namespace, &reference.name).flat_map(|slice| &slice.endpoints)
-        {
-            let binder = endpoint_reference(endpoint, &reference);
-            if endpoint.is_ready() {
-                binding.insert(binder);
-            } else if opens {
-                // It is there and serves no node port any more, whatever host ports it has: those linger.
-                binding.remove(&binder);
-            }
+        binding.intents.insert(intent(&reference));
+        if service.has_node_ports() && !service.is_local() {
+            binding.everywhere.insert(reference);
         }
     }
+    for slice in index.endpoint_slices() {
+        let namespace = slice.metadata.namespace.as_deref().unwrap_or("default");
+        let service = slice.service().and_then(|name| index.service(namespace, name));
+        let Some(service) = service.filter(|service| service.has_node_ports() && service.is_local()) else {
+            continue;
+        };
+        let nodes = node_port::nodes_of(slice).map(|node| (service_reference(service), node.to_owned()));
+        binding.on_nodes.extend(nodes);
+    }
+    binding
+        .intents
+        .extend(index.all_ingresses().map(|(group, ingress)| intent(&voyager::reference(ingress, group))));
+    binding.intents.extend(index.host_port_exposures().map(|exposure| intent(&exposure.reference())));
     binding
 }
 
@@ -48,20 +81,6 @@ pub(crate) fn pod_reference(pod: &Pod) -> ObjectRef {
 /// The Service, as messages and Events name it.
 pub(super) fn service_reference(service: &Service) -> ObjectRef {
     reference("Service", &service.metadata)
-}
-
-/// The pod behind an endpoint of a Service; the Service, if it is none.
-pub(super) fn endpoint_reference(endpoint: &Endpoint, service: &ObjectRef) -> ObjectRef {
-    match &endpoint.target_ref {
-        Some(EndpointTarget { kind, namespace, name, uid }) if kind == "Pod" => ObjectRef {
-            api_version: "v1".into(),
-            kind: "Pod".into(),
-            namespace: namespace.clone().unwrap_or_else(|| service.namespace.clone()),
-            name: name.clone(),
-            uid: uid.clone(),
-        },
-        _ => service.clone(),
-    }
 }
 
 fn reference(kind: &'static str, metadata: &kube::api::ObjectMeta) -> ObjectRef {

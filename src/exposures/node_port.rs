@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_model::Workload;
 
 use super::annotation::{self, EXPOSE, SOURCE_RANGES};
-use super::binder::endpoint_reference;
 use super::host_port::HostPort;
 use super::hostname::{self, HOSTNAME};
 use super::{Ask, Refusal, Varies, annotations, refusal, service_ports};
 use crate::index::Index;
-use crate::objects::{ObjectRef, Service};
+use crate::objects::{EndpointSlice, ObjectRef, Service};
 
 /// Lists the Service's ports whose node ports are opened.
 pub(super) const EXPOSE_NODE_PORTS: &str = "hostport-firewall.dev/expose-node-ports";
@@ -92,7 +91,7 @@ pub(super) fn ask<'a>(
         intent: reference.clone(),
         workload: workload(reference),
         ports: ports.collect(),
-        varies: Varies::NodeByNode,
+        varies: Varies::NodeByNode(String::new()),
         hostname,
     })
 }
@@ -103,23 +102,38 @@ pub(super) fn workload(service: &ObjectRef) -> Workload {
     Workload { kind: kind.into_owned(), namespace, name }
 }
 
-/// The nodes that serve the Service's node ports, each with what binds them there: with `externalTrafficPolicy: Local`
-/// the ready pods, else the Service on every node.
+/// `EndpointSlice`s by the namespace and name of their Service.
+pub(super) type Slices<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>;
+
+/// All of them, by Service.
+pub(super) fn slices(index: &Index) -> Slices<'_> {
+    let mut slices = Slices::new();
+    for slice in index.endpoint_slices() {
+        let namespace = slice.metadata.namespace.as_deref().unwrap_or("default");
+        if let Some(service) = slice.service() {
+            slices.entry((namespace, service)).or_default().push(slice);
+        }
+    }
+    slices
+}
+
+/// The nodes with an endpoint that takes traffic.
+pub(super) fn nodes_of(slice: &EndpointSlice) -> impl Iterator<Item = &str> {
+    let ready = slice.endpoints.iter().filter(|endpoint| endpoint.is_ready());
+    ready.filter_map(|endpoint| endpoint.node_name.as_deref())
+}
+
+/// The nodes that serve the Service's node ports: with `externalTrafficPolicy: Local` those with a ready endpoint, else
+/// all.
 pub(super) fn serving<'a>(
     index: &'a Index,
+    slices: &Slices<'a>,
     service: &Service,
     reference: &ObjectRef,
-) -> Vec<(ObjectRef, &'a str)> {
+) -> BTreeSet<&'a str> {
     if !service.is_local() {
-        let names = index.nodes().filter_map(|node| node.metadata.name.as_deref());
-        return names.map(|name| (reference.clone(), name)).collect();
+        return index.nodes().filter_map(|node| node.metadata.name.as_deref()).collect();
     }
-    let slices = index.endpoint_slices(&reference.namespace, &reference.name);
-    let ready = slices.flat_map(|slice| &slice.endpoints).filter(|endpoint| endpoint.is_ready());
-    let on_node = ready.filter_map(|endpoint| {
-        Some((endpoint_reference(endpoint, reference), endpoint.node_name.as_deref()?))
-    });
-    // An endpoint of a Service for both families is in a slice of each.
-    let distinct: BTreeSet<(ObjectRef, &str)> = on_node.collect();
-    distinct.into_iter().collect()
+    let own = slices.get(&(reference.namespace.as_str(), reference.name.as_str()));
+    own.into_iter().flatten().flat_map(|slice| nodes_of(slice)).collect()
 }

@@ -44,6 +44,12 @@ pub(super) fn rules(ports: &[(&HostPort, Sources)], defaults: &[IpNet]) -> Resul
     Ok(rules.into_iter().collect())
 }
 
+/// The rules that let in sources of these families.
+pub(super) fn of_families(rules: &RuleSet, families: &BTreeSet<Family>) -> RuleSet {
+    let held = |rule: &&IngressRule| families.iter().any(|family| family.holds(&rule.source));
+    rules.iter().filter(held).copied().collect()
+}
+
 /// The ports that no source can reach: those named are of another family than the address the port is bound to,
 /// or than the node's.
 pub(super) fn unreachable(

@@ -1,23 +1,31 @@
 //! Goes through pods and Services, asks each who wants their ports open, and adds what nothing stands against.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use firewall_model::{Protocol, RuleSet};
 
 use super::binder::{binding_on, node_reference, pod_reference, service_reference};
 use super::host_port::{self, HostPort};
+use super::node_port::Slices;
+use super::selected::Selection;
 use super::{
     Ask, Exposure, Found, Refusal, Settings, Varies, annotation, failure, hostname, listed, node_port,
-    refusal, rules, selected, service_lb, source_ranges, voyager,
+    refusal, rules, service_lb, source_ranges, voyager,
 };
 use crate::guardrails::Opening;
+use crate::host_port_exposure::HostPortExposure;
 use crate::index::Index;
 use crate::objects::{Node, ObjectRef, Pod, Service};
 
 /// Finds everything that is asked for.
 #[must_use]
 pub fn exposures(index: &Index, settings: &Settings) -> Found {
-    let mut search = Search { index, settings, found: Found::default() };
+    let slices = node_port::slices(index);
+    let mut search = Search { index, settings, slices, selections: BTreeMap::new(), found: Found::default() };
+    for exposure in index.host_port_exposures() {
+        search.selection(exposure);
+    }
     for pod in index.pods() {
         search.pod(pod);
     }
@@ -30,10 +38,25 @@ pub fn exposures(index: &Index, settings: &Settings) -> Found {
 struct Search<'a> {
     index: &'a Index,
     settings: &'a Settings,
+    slices: Slices<'a>,
+    /// By namespace, what `HostPortExposure`s select there
+    selections: BTreeMap<String, Rc<Vec<Selection<'a>>>>,
     found: Found,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    /// Reads a `HostPortExposure`, once for all pods.
+    fn selection(&mut self, exposure: &'a HostPortExposure) {
+        match Selection::of(exposure) {
+            Ok(selection) => {
+                let own = self.selections.entry(exposure.reference().namespace).or_default();
+                // Nobody else holds it yet.
+                Rc::make_mut(own).push(selection);
+            }
+            Err(refusal) => self.tell(&refusal, []),
+        }
+    }
+
     /// Adds what is asked of one pod: by itself, its Ingress or its Service, and by any number of objects that select
     /// it. What is wrong with one of them does not concern the others.
     fn pod(&mut self, pod: &Pod) {
@@ -41,7 +64,10 @@ impl Search<'_> {
         let Some(node_name) = binding_on(pod) else { return };
         let concerned =
             annotation::concerns(pod) || voyager::is_haproxy(pod) || service_lb::is_service_lb(pod);
-        let selecting = selected::selecting(index, pod, index.node(node_name));
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        let selections = self.selections.get(namespace).cloned().unwrap_or_default();
+        let node = index.node(node_name);
+        let selecting: Vec<_> = selections.iter().filter(|selection| selection.selects(pod, node)).collect();
         if !concerned && selecting.is_empty() {
             return;
         }
@@ -54,13 +80,7 @@ impl Search<'_> {
         if concerned {
             asks.extend(self.own_ask(pod, &reference, &host_ports).transpose());
         }
-        for selecting in selecting {
-            match selecting {
-                Ok(exposure) => asks.push(selected::ask(exposure, &reference, &host_ports)),
-                // Whether it means this pod is not known.
-                Err(refusal) => self.tell(&refusal, []),
-            }
-        }
+        asks.extend(selecting.into_iter().map(|selection| selection.ask(&reference, &host_ports)));
         for ask in asks {
             match ask.and_then(|ask| voyager::only_frontends(pod, &ask).map(|()| ask)) {
                 Ok(ask) => self.open(&reference, node_name, &ask),
@@ -70,12 +90,12 @@ impl Search<'_> {
     }
 
     /// What the pod's own annotations ask for, or else the Ingress or the Service behind it.
-    fn own_ask<'a>(
+    fn own_ask<'p>(
         &mut self,
         pod: &Pod,
         reference: &ObjectRef,
-        host_ports: &'a BTreeSet<HostPort>,
-    ) -> Result<Option<Ask<'a>>, Refusal> {
+        host_ports: &'p BTreeSet<HostPort>,
+    ) -> Result<Option<Ask<'p>>, Refusal> {
         let known = [annotation::EXPOSE, annotation::SOURCE_RANGES, hostname::HOSTNAME];
         annotation::all_known(&pod.metadata, &known, reference)?;
         if annotation::exposes(pod) {
@@ -111,8 +131,8 @@ impl Search<'_> {
             voyager::ask_node_ports(index, service, reference, &node_ports, &mut self.found.problems)?
         };
         let Some(ask) = ask else { return Ok(()) };
-        for (binder, node_name) in node_port::serving(index, service, reference) {
-            self.open(&binder, node_name, &ask);
+        for node_name in node_port::serving(index, &self.slices, service, reference) {
+            self.open(reference, node_name, &ask);
         }
         Ok(())
     }
@@ -152,15 +172,16 @@ impl Search<'_> {
         settings.guardrails.check(&opening).map_err(|breach| {
             refusal(&ask.intent, breach.reason, format!("{}; it is refused as a whole", breach.message))
         })?;
-        if let Some(unreachable) = unreachable(binder, &ports, &rules) {
+        let reachable = rules::of_families(&rules, &families);
+        if let Some(unreachable) = unreachable(binder, &ports, &reachable) {
             self.tell(&unreachable, [&ask.intent]);
         }
-        if rules.is_empty() {
+        if reachable.is_empty() {
             return Ok(None);
         }
-        let variant = match ask.varies {
+        let variant = match &ask.varies {
             Varies::PodByPod => rules.to_string(),
-            Varies::NodeByNode => rules::families_apart(&families, &ask.ports),
+            Varies::NodeByNode(sources) => rules::families_apart(&families, &ask.ports) + sources,
         };
         let (node, provider_id) = machine(node)?;
         if let Some(hostname) = &ask.hostname

@@ -1,6 +1,7 @@
 //! The `HostPortExposure` intent: an object that selects pods, and names which of their host ports may be reached.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::rc::Rc;
 
 use ipnet::IpNet;
@@ -12,82 +13,115 @@ use super::host_port::HostPort;
 use super::rules::Sources;
 use super::{Ask, Refusal, Varies, annotation, hostname, refusal, source_ranges};
 use crate::host_port_exposure::{ExposedPort, HostPortExposure, PortProtocol};
-use crate::index::Index;
 use crate::objects::{Node, ObjectRef, Pod};
 
-/// The exposures that select the pod, on the node it runs on.
-///
-/// # Errors
-/// For each that cannot be read; it selects nothing then.
-pub(super) fn selecting<'a>(
-    index: &'a Index,
-    pod: &Pod,
-    node: Option<&Node>,
-) -> Vec<Result<&'a HostPortExposure, Refusal>> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-    let mut selecting = Vec::new();
-    for exposure in index.host_port_exposures(namespace) {
-        match selects(exposure, pod, node) {
-            Ok(true) => selecting.push(Ok(exposure)),
-            Ok(false) => {}
-            Err(message) => selecting.push(Err(refusal(&exposure.reference(), "InvalidSelector", message))),
-        }
-    }
-    selecting
+/// A `HostPortExposure`, read.
+#[derive(Clone)]
+pub(super) struct Selection<'a> {
+    exposure: &'a HostPortExposure,
+    pods: Selector,
+    nodes: Option<Selector>,
+    ports: Vec<Wanted>,
+    hostname: Option<String>,
 }
 
-fn selects(exposure: &HostPortExposure, pod: &Pod, node: Option<&Node>) -> Result<bool, String> {
-    let pods = selector("podSelector", &exposure.spec.pod_selector)?;
-    if pods.selects_all() {
-        return Err("podSelector: an empty selector would select every pod; name labels".to_owned());
+/// An entry of its ports.
+#[derive(Clone)]
+struct Wanted {
+    /// As an annotation would write it
+    entry: String,
+    sources: Sources,
+    /// Whether it names these sources itself
+    own: bool,
+}
+
+impl<'a> Selection<'a> {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If any of it cannot be understood: then it opens nothing.
+    pub(super) fn of(exposure: &'a HostPortExposure) -> Result<Self, Refusal> {
+        let refuse = |reason| {
+            move |message| {
+                let message = format!("{message}; nothing of this is opened");
+                refusal(&exposure.reference(), reason, message)
+            }
+        };
+        let selects = refuse("InvalidSelector");
+        let pods = selector("podSelector", &exposure.spec.pod_selector).map_err(&selects)?;
+        if pods.selects_all() {
+            let message = "podSelector: an empty selector would select every pod; name labels";
+            return Err(selects(message.to_owned()));
+        }
+        let nodes = exposure.spec.node_selector.as_ref().map(|nodes| selector("nodeSelector", nodes));
+        let nodes = nodes.transpose().map_err(&selects)?;
+        let invalid = refuse("InvalidExposure");
+        let general = sources("sourceRanges", exposure.spec.source_ranges.as_deref()).map_err(&invalid)?;
+        let mut ports = Vec::new();
+        for (position, port) in exposure.spec.ports.iter().enumerate() {
+            let own = sources(&format!("ports[{position}].sourceRanges"), port.source_ranges.as_deref());
+            let own = own.map_err(&invalid)?;
+            let entry = entry(port);
+            annotation::named(&entry, &BTreeSet::new()).map_err(&invalid)?;
+            ports.push(Wanted { entry, own: own.is_some(), sources: own.or_else(|| general.clone()) });
+        }
+        let hostname = exposure.spec.hostname.as_deref().map(hostname).transpose();
+        let hostname = hostname.map_err(|error| invalid(format!("hostname: {error}")))?;
+        Ok(Self { exposure, pods, nodes, ports, hostname })
     }
-    let no_labels = BTreeMap::new();
-    if !pods.matches(pod.metadata.labels.as_ref().unwrap_or(&no_labels)) {
-        return Ok(false);
+
+    /// Whether it selects the pod on the node.
+    pub(super) fn selects(&self, pod: &Pod, node: Option<&Node>) -> bool {
+        let nothing = BTreeMap::new();
+        let own = pod.metadata.labels.as_ref().unwrap_or(&nothing);
+        let around = node.and_then(|node| node.metadata.labels.as_ref()).unwrap_or(&nothing);
+        self.pods.matches(own) && self.nodes.as_ref().is_none_or(|nodes| nodes.matches(around))
     }
-    let Some(on) = &exposure.spec.node_selector else { return Ok(true) };
-    let labels = node.and_then(|node| node.metadata.labels.as_ref()).unwrap_or(&no_labels);
-    Ok(selector("nodeSelector", on)?.matches(labels))
+
+    /// What it asks of the pod: those of its ports that the pod binds, because while a rollout is under way its pods bind
+    /// different ones. Refused whole if the pod binds none of it, or one under two names with different sources.
+    pub(super) fn ask<'p>(
+        &self,
+        pod: &ObjectRef,
+        host_ports: &'p BTreeSet<HostPort>,
+    ) -> Result<Ask<'p>, Refusal> {
+        let reference = self.exposure.reference();
+        let invalid = |message: String| {
+            let message = format!("{message}; nothing is opened for {pod}");
+            refusal(&reference, "InvalidExposure", message)
+        };
+        let mut ports: BTreeMap<&HostPort, Sources> = BTreeMap::new();
+        let mut apart = String::new();
+        for (position, wanted) in self.ports.iter().enumerate() {
+            for port in annotation::named(&wanted.entry, host_ports).map_err(invalid)? {
+                let HostPort { protocol, port: number, .. } = port;
+                if ports.insert(port, wanted.sources.clone()).is_some_and(|other| other != wanted.sources) {
+                    let message =
+                        format!("ports: {protocol}/{number} is named twice, with different sources");
+                    return Err(invalid(message));
+                }
+                // Another pod may bind the same number under a name that has other sources.
+                if wanted.own {
+                    _ = write!(apart, " {protocol}/{number} ports[{position}]");
+                }
+            }
+        }
+        if ports.is_empty() {
+            let has = if host_ports.is_empty() { "none".to_owned() } else { annotation::listed(host_ports) };
+            return Err(invalid(format!("ports: none of them is a host port of {pod}, which has {has}")));
+        }
+        Ok(Ask {
+            workload: self.exposure.workload(),
+            intent: reference,
+            ports: ports.into_iter().collect(),
+            varies: Varies::NodeByNode(apart),
+            hostname: self.hostname.clone(),
+        })
+    }
 }
 
 fn selector(field: &str, selector: &LabelSelector) -> Result<Selector, String> {
     Selector::try_from(selector.clone()).map_err(|error| format!("{field}: {error}"))
-}
-
-/// What the exposure asks of the pod: those of its ports that the pod binds, because while a rollout is under way its
-/// pods bind different ones. Refused whole if any of it cannot be understood, or the pod binds none of it.
-pub(super) fn ask<'a>(
-    exposure: &HostPortExposure,
-    pod: &ObjectRef,
-    host_ports: &'a BTreeSet<HostPort>,
-) -> Result<Ask<'a>, Refusal> {
-    let reference = exposure.reference();
-    let invalid = |message: String| {
-        let message = format!("{message}; nothing is opened for {pod}");
-        refusal(&reference, "InvalidExposure", message)
-    };
-    let general = sources("sourceRanges", exposure.spec.source_ranges.as_deref()).map_err(invalid)?;
-    let mut ports: BTreeMap<&HostPort, Sources> = BTreeMap::new();
-    for (position, wanted) in exposure.spec.ports.iter().enumerate() {
-        let own = sources(&format!("ports[{position}].sourceRanges"), wanted.source_ranges.as_deref());
-        let own = own.map_err(invalid)?.or_else(|| general.clone());
-        for port in annotation::named(&entry(wanted), host_ports).map_err(invalid)? {
-            if ports.insert(port, own.clone()).is_some_and(|other| other != own) {
-                let message =
-                    format!("ports: {}/{} is named twice, with different sources", port.protocol, port.port);
-                return Err(invalid(message));
-            }
-        }
-    }
-    if ports.is_empty() {
-        let has = if host_ports.is_empty() { "none".to_owned() } else { annotation::listed(host_ports) };
-        return Err(invalid(format!("ports: none of them is a host port of {pod}, which has {has}")));
-    }
-    let workload = exposure.workload();
-    let hostname = exposure.spec.hostname.as_deref().map(hostname).transpose();
-    let hostname = hostname.map_err(|error| invalid(format!("hostname: {error}")))?;
-    let ports = ports.into_iter().collect();
-    Ok(Ask { intent: reference, workload, ports, varies: Varies::NodeByNode, hostname })
 }
 
 /// The port as an annotation would write it: `http`, `30000-30100/udp`.

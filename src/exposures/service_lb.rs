@@ -74,5 +74,5 @@ pub(super) fn ask<'a>(
     let hostname = hostname::annotated(&service.metadata)
         .map_err(|error| refusal(&reference, "InvalidAnnotation", error))?;
     let workload = node_port::workload(&reference);
-    Ok(Some(Ask { intent: reference, workload, ports, varies: Varies::NodeByNode, hostname }))
+    Ok(Some(Ask { intent: reference, workload, ports, varies: Varies::NodeByNode(String::new()), hostname }))
 }

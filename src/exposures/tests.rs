@@ -8,8 +8,6 @@ mod selected;
 mod service;
 mod voyager;
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 
 use super::{Exposure, Found, Settings, exposures};
@@ -163,6 +161,13 @@ fn a_port_is_reached_over_the_family_of_its_host_ip_only() {
     assert_eq!(opened(&on("0.0.0.0", both)).len(), 2);
     assert!(refused(&on("10.0.0.1", "2001:db8::/32")).starts_with("NoSources Pod shop/web: tcp/80"));
     assert!(refused(&on("127.0.0.1", both)).contains("no host port"));
+    let mut on_v4 = pod(
+        "web",
+        &json!({ "hostport-firewall.dev/expose": "80", "hostport-firewall.dev/source-ranges": "2001:db8::/32" }),
+        &json!([{ "containerPort": 80, "hostPort": 80 }]),
+    );
+    on_v4["spec"]["nodeName"] = json!("node-v4");
+    assert!(refused(&found([on_v4])).starts_with("NoSources Pod shop/web: tcp/80"), "nor that of its node");
 }
 
 #[test]

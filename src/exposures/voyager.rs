@@ -140,7 +140,13 @@ impl Origin<'_> {
         let (namespace, name) = (reference.namespace.clone(), reference.name.clone());
         let workload = Workload { kind: format!("Ingress.{group}"), namespace, name };
         let ports = ports.into_iter().map(|port| (port, sources.clone())).collect();
-        Ok(Some(Ask { intent: reference, workload, ports, varies: Varies::NodeByNode, hostname }))
+        Ok(Some(Ask {
+            intent: reference,
+            workload,
+            ports,
+            varies: Varies::NodeByNode(String::new()),
+            hostname,
+        }))
     }
 }
 
@@ -185,7 +191,8 @@ fn is_node_port(ingress: &Ingress) -> bool {
     annotations(&ingress.metadata).get(TYPE).is_some_and(|kind| kind == "NodePort")
 }
 
-fn reference(ingress: &Ingress, group: &str) -> ObjectRef {
+/// The Ingress, as messages and Events name it.
+pub(super) fn reference(ingress: &Ingress, group: &str) -> ObjectRef {
     let metadata = &ingress.metadata;
     let api_version = ingress.api_version.clone().unwrap_or_else(|| format!("{group}/v1"));
     ObjectRef {

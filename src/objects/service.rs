@@ -98,8 +98,6 @@ pub struct Endpoint {
     /// Whether it takes traffic
     #[serde(deserialize_with = "null_is_default")]
     pub conditions: EndpointConditions,
-    /// What it is, mostly a pod
-    pub target_ref: Option<EndpointTarget>,
 }
 
 /// The part of an endpoint's conditions that decides.
@@ -116,20 +114,6 @@ impl Endpoint {
     pub fn is_ready(&self) -> bool {
         self.conditions.ready.unwrap_or(true)
     }
-}
-
-/// What an endpoint is.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct EndpointTarget {
-    /// `Pod`
-    pub kind: String,
-    /// The namespace
-    pub namespace: Option<String>,
-    /// The name
-    pub name: String,
-    /// The UID
-    pub uid: String,
 }
 
 /// A namespace: its labels.

@@ -139,6 +139,14 @@ fn what_keeps_it_from_being_programmed_is_said() {
 
     let elsewhere = Outcomes { asked: [exposure("a"), exposure("bb")].into(), ..outcomes(&["a"], &[]) };
     assert_eq!(conditions(&the_status(&index, &elsewhere, 7))[1], "Programmed=False NotConfirmed");
+    let mut unplaced = outcomes(&["a"], &[]);
+    unplaced.problems.insert(Notice {
+        object: object(KIND, "web"),
+        verdict: Verdict::Failed,
+        reason: "NoProviderId".to_owned(),
+        message: "Node bb: has none".to_owned(),
+    });
+    assert_eq!(conditions(&the_status(&index, &unplaced, 7))[1], "Programmed=False NoProviderId");
     let unreadable = Outcomes { unknown: true, ..elsewhere };
     assert_eq!(conditions(&the_status(&index, &unreadable, 7))[1], "Programmed=Unknown NotConfirmed");
     assert_eq!(conditions(&the_status(&index, &outcomes(&[], &[]), 7))[1], "Programmed=False NoPods");
@@ -217,7 +225,7 @@ fn an_address_that_is_in_doubt_stays_and_does_not_enter() {
 fn addresses_leave_before_anything_closes_and_nothing_else_changes_then() {
     let index = index(&["a", "bb"], &["a", "bb"], &Value::Null);
     let before = the_status(&index, &outcomes(&["a", "bb"], &[]), 7);
-    let exposure = index.all_host_port_exposures().next().expect("the exposure").reference();
+    let exposure = index.host_port_exposures().next().expect("the exposure").reference();
     let written = Statuses::from([(exposure.clone(), before.clone())]);
     let leaving = |outcomes: &Outcomes| {
         let wanted = statuses(&index, outcomes, &written, &time(8));

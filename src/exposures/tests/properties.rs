@@ -69,10 +69,11 @@ type Bound = (usize, usize, u16, &'static str, Option<&'static str>);
 fn bound() -> impl Strategy<Value = Vec<Bound>> {
     let sources = prop::option::of(prop::sample::select(vec!["10.0.0.0/8", "192.0.2.0/24, 2001:db8::/32"]));
     let address = prop::sample::select(vec!["", "", "10.0.0.1", "2001:db8::1"]);
-    prop::collection::vec((0..2_usize, 0..3_usize, 80..83_u16, address, sources), 0..12)
+    prop::collection::vec((0..3_usize, 0..3_usize, 80..83_u16, address, sources), 0..12)
 }
 
-/// The pods: those of workload 0 are Voyager's, whose sources are the Ingress's, the others annotated.
+/// The pods: those of workload 0 are Voyager's, whose sources are the Ingress's, those of 1 annotated, and those of 2
+/// selected, by the names of their ports, one of which has sources of its own.
 fn pods(bound: &[Bound]) -> Vec<Value> {
     let nodes = ["node-a", "node-b", "node-v4"];
     bound
@@ -84,10 +85,10 @@ fn pods(bound: &[Bound]) -> Vec<Value> {
                 { "containerPort": 90, "hostPort": 90 },
             ]);
             let mut annotations = json!({});
-            if *workload > 0 {
+            if *workload == 1 {
                 annotations["hostport-firewall.dev/expose"] = json!(format!("{port}, 90"));
             }
-            if let (1.., Some(sources)) = (workload, sources) {
+            if let (1, Some(sources)) = (workload, sources) {
                 annotations["hostport-firewall.dev/source-ranges"] = json!(sources);
             }
             let mut pod = pod(&format!("pod-{number}"), &annotations, &ports);
@@ -98,9 +99,24 @@ fn pods(bound: &[Bound]) -> Vec<Value> {
             if *workload == 0 {
                 pod["metadata"]["labels"] = json!({ "origin": "voyager", "origin-name": "shop" });
             }
+            if *workload == 2 {
+                pod["metadata"]["labels"] = json!({ "app": "web" });
+                let name = if sources.is_some() { "narrow" } else { "wide" };
+                pod["spec"]["containers"][0]["ports"][0]["name"] = json!(name);
+            }
             pod
         })
         .collect()
+}
+
+fn selecting() -> Object {
+    let ports =
+        json!([{ "port": "wide" }, { "port": "narrow", "sourceRanges": ["10.0.0.0/8"] }, { "port": 90 }]);
+    let exposure = json!({
+        "metadata": { "name": "x", "namespace": "shop" },
+        "spec": { "podSelector": { "matchLabels": { "app": "web" } }, "ports": ports },
+    });
+    Object::HostPortExposure(serde_json::from_value(exposure).unwrap())
 }
 
 fn ingress(annotations: &Value) -> Object {
@@ -160,6 +176,7 @@ proptest! {
         let sources = json!({ "hostport-firewall.dev/source-ranges": "198.51.100.0/24, 2001:db8:1::/48" });
         let annotations = if named { sources } else { json!({}) };
         index.apply(&Watch::Ingresses("voyager.appscode.com".into()), ingress(&annotations));
+        index.apply(&Watch::HostPortExposures, selecting());
         let found = exposures(&index, &Settings::default());
         let known = |id: &str| Some(Ok(InstanceId::new(id)));
         let desired = grouped(&found.exposures, known, |_| None, Completeness::Complete).desired;

@@ -133,3 +133,29 @@ fn a_guardrail_stands_above_it() {
     let refused = refused(&with([pod], [exposure("x", &spec(&json!([{ "port": 22 }])))]));
     assert!(refused.starts_with("PortDenied HostPortExposure shop/x: "), "{refused}");
 }
+
+#[test]
+fn a_number_that_pods_bind_under_names_with_different_sources_is_no_group_of_both() {
+    let named = |name: &str, node: &str, port: &str| {
+        let mut pod = web(name, node);
+        let ports = json!([{ "name": port, "containerPort": 8080, "hostPort": 8080 }]);
+        pod["spec"]["containers"][0]["ports"] = ports;
+        pod
+    };
+    let ports = |ranges: &str| json!([{ "port": "http" }, { "port": "metrics", "sourceRanges": [ranges] }]);
+    let found = |ranges: &str| {
+        let pods = [named("a", "node-a", "http"), named("b", "node-b", "metrics")];
+        with(pods, [exposure("x", &spec(&ports(ranges)))])
+    };
+    let before = found("10.0.0.0/8");
+    assert_ne!(before.exposures[0].group(), before.exposures[1].group());
+    let after = found("192.0.2.0/24");
+    let groups = |found: &Found| found.exposures.iter().map(Exposure::group).collect::<Vec<_>>();
+    assert_eq!(groups(&before), groups(&after), "other sources attach no node anew");
+}
+
+#[test]
+fn a_bad_selector_is_told_without_any_pod() {
+    let everything = json!({ "podSelector": {}, "ports": [{ "port": "http" }] });
+    assert!(refused(&with([], [exposure("x", &everything)])).starts_with("InvalidSelector"));
+}
