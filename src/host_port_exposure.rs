@@ -43,6 +43,7 @@ pub struct HostPortExposureSpec {
     /// The pods of this namespace whose host ports are opened. It must name something: an empty selector would select
     /// every pod.
     #[x_kube(validation = (SELECTS, "an empty selector would select every pod; name labels"))]
+    #[x_kube(validation = (OPERATORS, "an operator is In, NotIn, Exists or DoesNotExist"))]
     pub pod_selector: LabelSelector,
     /// The host ports to open, of those that the pods bind.
     #[schemars(length(min = 1, max = 100))]
@@ -53,13 +54,14 @@ pub struct HostPortExposureSpec {
     pub source_ranges: Option<Vec<String>>,
     /// Only on nodes with these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = (OPERATORS, "an operator is In, NotIn, Exists or DoesNotExist"))]
     pub node_selector: Option<LabelSelector>,
     /// The hostname by which clients are to find the pods: external-dns publishes the addresses of the nodes where the
     /// ports are open and a pod is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 253),
-        regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$")
+        regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$")
     )]
     pub hostname: Option<String>,
 }
@@ -177,6 +179,10 @@ pub struct OpenAddress {
 /// CEL: a selector that names something.
 const SELECTS: &str = "(has(self.matchLabels) && size(self.matchLabels) > 0) || \
                        (has(self.matchExpressions) && size(self.matchExpressions) > 0)";
+
+/// CEL: a selector that can be understood.
+const OPERATORS: &str = "!has(self.matchExpressions) || self.matchExpressions.all(one, \
+                         one.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])";
 
 /// A number or a text, of which the API server checks what a port can be.
 fn port(_: &mut SchemaGenerator) -> Schema {

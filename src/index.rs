@@ -3,11 +3,13 @@
 
 mod object;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use firewall_model::Completeness;
 
 use crate::host_port_exposure::HostPortExposure;
+use crate::notice::Notice;
 use crate::objects::{DNSEndpoint, EndpointSlice, Ingress, Namespace, Node, Pod, Service};
 
 use object::Kind;
@@ -40,6 +42,23 @@ impl Watch {
         [Self::Pods, Self::Nodes, Self::Namespaces, Self::Services, Self::EndpointSlices];
 }
 
+impl Watch {
+    /// API version and kind of what is watched, as Events name them.
+    #[must_use]
+    pub fn kind(&self) -> (Cow<'static, str>, &'static str) {
+        match self {
+            Self::Pods => ("v1".into(), "Pod"),
+            Self::Nodes => ("v1".into(), "Node"),
+            Self::Namespaces => ("v1".into(), "Namespace"),
+            Self::Services => ("v1".into(), "Service"),
+            Self::EndpointSlices => ("discovery.k8s.io/v1".into(), "EndpointSlice"),
+            Self::Ingresses(group) => (format!("{group}/v1").into(), "Ingress"),
+            Self::HostPortExposures => ("hostport-firewall.dev/v1alpha1".into(), "HostPortExposure"),
+            Self::DNSEndpoints => ("externaldns.k8s.io/v1alpha1".into(), "DNSEndpoint"),
+        }
+    }
+}
+
 impl std::fmt::Display for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -60,6 +79,8 @@ impl std::fmt::Display for Watch {
 pub struct Index {
     /// By watch, because `networking.k8s.io` and `voyager.appscode.com` can hold Ingresses of the same name.
     objects: BTreeMap<Watch, BTreeMap<Name, Object>>,
+    /// What cannot be read, and what to say of it.
+    unreadable: BTreeMap<Watch, BTreeMap<Name, Notice>>,
     /// Per expected watch: `None` once it has been listed since its last break, else what is missing.
     gaps: BTreeMap<Watch, Option<String>>,
 }
@@ -84,6 +105,7 @@ impl Index {
     /// A kind is no longer served: its objects are gone. Returns whether anything changed.
     pub fn forget(&mut self, watch: &Watch) -> bool {
         let known = self.gaps.remove(watch).is_some();
+        self.unreadable.remove(watch);
         self.objects.remove(watch).is_some_and(|objects| !objects.is_empty()) || known
     }
 
@@ -94,8 +116,9 @@ impl Index {
         let fresh: BTreeMap<Name, Object> = objects.map(|object| (object.name(), object)).collect();
         let same = self.objects.get(&watch).map_or(fresh.is_empty(), |known| *known == fresh);
         self.objects.insert(watch.clone(), fresh);
+        let told = self.unreadable.remove(&watch).is_some_and(|unreadable| !unreadable.is_empty());
         self.gaps.insert(watch, None);
-        !same || !was_complete
+        !same || !was_complete || told
     }
 
     /// Adds or changes one object. Returns whether anything that matters changed.
@@ -105,17 +128,36 @@ impl Index {
         }
         let object = object.without_noise();
         let concerns = self.concerns(&object);
-        let objects = self.objects.entry(watch.clone()).or_default();
         let name = object.name();
+        let was_unreadable = self.readable(watch, &name);
+        let objects = self.objects.entry(watch.clone()).or_default();
         let news = objects.get(&name).is_none_or(|known| known.asks() != object.asks());
         objects.insert(name, object);
-        news && concerns
+        news && concerns || was_unreadable
     }
 
     /// Removes one object. Returns whether it was there.
     pub fn delete(&mut self, watch: &Watch, name: &Name) -> bool {
+        let was_unreadable = self.readable(watch, name);
         let removed = self.objects.get_mut(watch).and_then(|objects| objects.remove(name));
-        removed.is_some_and(|object| self.concerns(&object))
+        removed.is_some_and(|object| self.concerns(&object)) || was_unreadable
+    }
+
+    /// An object is there and cannot be read: it asks for nothing any more, and is told so. Returns whether that is new.
+    pub fn refuse(&mut self, watch: &Watch, name: Name, notice: Notice) -> bool {
+        let removed = self.objects.get_mut(watch).is_some_and(|objects| objects.remove(&name).is_some());
+        let unreadable = self.unreadable.entry(watch.clone()).or_default();
+        unreadable.insert(name, notice.clone()) != Some(notice) || removed
+    }
+
+    /// The object can be read, or is gone. Returns whether that is new.
+    fn readable(&mut self, watch: &Watch, name: &Name) -> bool {
+        self.unreadable.get_mut(watch).is_some_and(|unreadable| unreadable.remove(name).is_some())
+    }
+
+    /// What to say of objects that cannot be read.
+    pub fn unreadable(&self) -> impl Iterator<Item = &Notice> {
+        self.unreadable.values().flat_map(BTreeMap::values)
     }
 
     /// Endpoints come and go with every pod of the cluster; those of most Services decide about nothing here. And what

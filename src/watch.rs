@@ -3,19 +3,23 @@
 mod optional;
 
 use std::fmt::Debug;
+use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::TryStreamExt;
 use kube::core::DeserializeGuard;
+use kube::core::error_boundary::InvalidObject;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::dns::Zone;
-use crate::index::{Index, Object, Watch};
+use crate::index::{Index, Name, Object, Watch};
+use crate::notice::{Notice, Verdict};
+use crate::objects::ObjectRef;
 
 /// The index, shared by the watches that feed it and the loops that read it. Each clone sees every change once.
 #[derive(Clone)]
@@ -96,7 +100,7 @@ async fn follow<K>(
         .without_max_times();
     let mut delay = delays.build();
     loop {
-        let mut listed = Vec::new();
+        let (mut listed, mut unreadable) = (Vec::new(), Vec::new());
         let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
         let broken = loop {
             let event = match events.try_next().await {
@@ -105,25 +109,32 @@ async fn follow<K>(
                 Err(error) => break causes(&error),
             };
             match event {
-                Event::Init => listed.clear(),
-                Event::InitApply(guard) => listed.extend(parsed(&watch, guard).map(&object)),
+                Event::Init => {
+                    listed.clear();
+                    unreadable.clear();
+                }
+                Event::InitApply(guard) => match parsed(&watch, guard) {
+                    Ok(kind) => listed.push(object(kind)),
+                    Err(one) => unreadable.push(one),
+                },
                 Event::InitDone => {
-                    let listed = std::mem::take(&mut listed);
+                    let (listed, unreadable) = (take(&mut listed), take(&mut unreadable));
                     tracing::debug!(%watch, objects = listed.len(), "listed");
-                    index.update(|index| index.reset(watch.clone(), listed));
+                    index.update(|index| {
+                        let changed = index.reset(watch.clone(), listed);
+                        let refused = unreadable.into_iter().map(|one| index.refuse(&watch, one.0, one.1));
+                        refused.fold(changed, |changed, refused| changed | refused)
+                    });
                     delay = delays.build();
                 }
                 Event::Apply(guard) => {
-                    if let Some(kind) = parsed(&watch, guard) {
-                        index.update(|index| index.apply(&watch, object(kind)));
-                    }
+                    let read = parsed(&watch, guard);
+                    index.update(|index| match read {
+                        Ok(kind) => index.apply(&watch, object(kind)),
+                        Err(one) => index.refuse(&watch, one.0, one.1),
+                    });
                 }
-                Event::Delete(guard) => {
-                    let metadata = guard.meta();
-                    let namespace = metadata.namespace.clone().unwrap_or_default();
-                    let name = (namespace, metadata.name.clone().unwrap_or_default());
-                    index.update(|index| index.delete(&watch, &name));
-                }
+                Event::Delete(guard) => index.update(|index| index.delete(&watch, &name(&guard))),
             }
         };
         tracing::warn!(%watch, "the watch broke and will be listed again: {broken}");
@@ -132,17 +143,33 @@ async fn follow<K>(
     }
 }
 
-/// An object that does not parse is skipped: it must not blind the controller to all others of its kind.
-fn parsed<K: Resource>(watch: &Watch, guard: DeserializeGuard<K>) -> Option<K> {
-    match guard.0 {
-        Ok(object) => Some(object),
-        Err(invalid) => {
-            let namespace = invalid.metadata.namespace.as_deref().unwrap_or("");
-            let name = invalid.metadata.name.as_deref().unwrap_or("");
-            tracing::warn!(%watch, namespace, name, "ignored, because it cannot be read: {}", invalid.error);
-            None
-        }
-    }
+/// An object that cannot be read, and what to say of it.
+type Unreadable = (Name, Notice);
+
+/// The object; one that cannot be read must not blind the controller to all others of its kind.
+fn parsed<K: Resource>(watch: &Watch, guard: DeserializeGuard<K>) -> Result<K, Box<Unreadable>> {
+    /// Serde's text can repeat a value, whatever its length.
+    const LONGEST: usize = 200;
+    let name = name(&guard);
+    guard.0.map_err(|InvalidObject { mut error, metadata }| {
+        error.truncate(error.floor_char_boundary(LONGEST));
+        let (api_version, kind) = watch.kind();
+        let object = ObjectRef {
+            api_version,
+            kind: kind.into(),
+            namespace: name.0.clone(),
+            name: name.1.clone(),
+            uid: metadata.uid.unwrap_or_default(),
+        };
+        let message = format!("it cannot be read, so nothing of it is opened: {error}");
+        let reason = "Unreadable".to_owned();
+        Box::new((name, Notice { object, verdict: Verdict::Refused, reason, message }))
+    })
+}
+
+fn name<K: Resource>(object: &K) -> Name {
+    let metadata = object.meta();
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
 /// The error with all its causes: kube's own text names the phase, only the cause says what is wrong.

@@ -23,6 +23,7 @@ use crate::objects::{Node, ObjectRef, Pod, Service};
 pub fn exposures(index: &Index, settings: &Settings) -> Found {
     let slices = node_port::slices(index);
     let mut search = Search { index, settings, slices, selections: BTreeMap::new(), found: Found::default() };
+    search.found.problems.extend(index.unreadable().cloned());
     for exposure in index.host_port_exposures() {
         search.selection(exposure);
     }

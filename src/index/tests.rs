@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::*;
+use crate::notice::Verdict;
+use crate::objects::ObjectRef;
 
 fn pod(name: &str, extra: &serde_json::Value) -> Object {
     let mut pod = json!({
@@ -139,4 +141,34 @@ fn a_pod_that_stops_to_matter_is_let_go() {
     assert!(index.apply(&Watch::Pods, pod("a", &bare)));
     assert!(!index.apply(&Watch::Pods, pod("a", &bare)));
     assert_eq!(index.pods().count(), 0);
+}
+
+#[test]
+fn an_object_that_cannot_be_read_asks_for_nothing_and_is_told_until_it_can_or_is_gone() {
+    let watch = Watch::Ingresses("voyager.appscode.com".to_owned());
+    let name = || ingress("shop", true).name();
+    let notice = |message: &str| Notice {
+        object: ObjectRef {
+            api_version: "voyager.appscode.com/v1".into(),
+            kind: "Ingress".into(),
+            namespace: name().0,
+            name: name().1,
+            uid: String::new(),
+        },
+        verdict: Verdict::Refused,
+        reason: "Unreadable".to_owned(),
+        message: message.to_owned(),
+    };
+    let mut index = Index::expecting([watch.clone()]);
+    index.reset(watch.clone(), vec![ingress("shop", true)]);
+    assert!(index.refuse(&watch, name(), notice("a")));
+    assert!(!index.refuse(&watch, name(), notice("a")), "no news");
+    assert_eq!((index.all_ingresses().count(), index.unreadable().count()), (0, 1));
+    assert!(index.apply(&watch, ingress("shop", true)));
+    assert_eq!((index.all_ingresses().count(), index.unreadable().count()), (1, 0));
+    index.refuse(&watch, name(), notice("a"));
+    assert!(index.delete(&watch, &name()));
+    index.refuse(&watch, name(), notice("a"));
+    assert!(index.reset(watch, vec![ingress("shop", true)]));
+    assert_eq!(index.unreadable().count(), 0);
 }

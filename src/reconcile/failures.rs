@@ -86,14 +86,11 @@ impl<K: Ord + Clone + std::fmt::Display> Failures<K> {
 fn waiting<'a>(taking: &[&'a Membership]) -> BTreeSet<&'a ObjectRef> {
     let closed: Vec<&Membership> =
         taking.iter().copied().filter(|membership| membership.open.is_err()).collect();
-    let mut concerned = BTreeSet::new();
-    for membership in &closed {
-        concerned.extend(membership.binders.iter().chain(&membership.intents));
-    }
-    if closed.is_empty() {
-        concerned.extend(taking.iter().flat_map(|membership| &membership.intents));
-    }
-    let nodes: BTreeSet<&ObjectRef> = taking.iter().map(|membership| &membership.node).collect();
+    let waiting = if closed.is_empty() { taking } else { &closed };
+    let mut concerned: BTreeSet<&ObjectRef> =
+        waiting.iter().flat_map(|membership| &membership.intents).collect();
+    concerned.extend(closed.iter().flat_map(|membership| &membership.binders));
+    let nodes: BTreeSet<&ObjectRef> = waiting.iter().map(|membership| &membership.node).collect();
     // What serves many nodes is no fault of each.
     if nodes.len() == 1 {
         concerned.extend(nodes);

@@ -176,21 +176,26 @@ impl Cluster {
 
     /// Waits for an Event on an object whose text contains `text`, and returns all of that text.
     pub(crate) async fn event(&self, kind: &str, name: &str, text: &str) -> String {
-        let events: Api<Event> = Api::all(self.client.clone());
         let mut found: Vec<String> = Vec::new();
         for _ in 0..120 {
-            let all = events.list(&kube::api::ListParams::default()).await.expect("events");
-            let regarding = |event: &Event| {
-                let object = event.regarding.clone().unwrap_or_default();
-                object.kind.as_deref() == Some(kind) && object.name.as_deref() == Some(name)
-            };
-            found = all.items.into_iter().filter(regarding).filter_map(|event| event.note).collect();
+            found = self.events(kind, name).await;
             if let Some(note) = found.iter().find(|note| note.contains(text)) {
                 return note.clone();
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
         panic!("no Event on {kind} {name} says {text:?}; it has {found:#?}");
+    }
+
+    /// The texts of all Events on an object.
+    pub(crate) async fn events(&self, kind: &str, name: &str) -> Vec<String> {
+        let events: Api<Event> = Api::all(self.client.clone());
+        let all = events.list(&kube::api::ListParams::default()).await.expect("events");
+        let regarding = |event: &Event| {
+            let object = event.regarding.clone().unwrap_or_default();
+            object.kind.as_deref() == Some(kind) && object.name.as_deref() == Some(name)
+        };
+        all.items.into_iter().filter(regarding).filter_map(|event| event.note).collect()
     }
 }
 

@@ -1,13 +1,13 @@
 //! Guardrails: what they refuse stays closed and says so, and opens by itself when they are relaxed.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cluster::pod;
 use crate::exposures::becomes;
+use crate::metrics::{free_port, metric};
 use crate::process::root;
 use crate::world::{Mode, World};
 
@@ -18,23 +18,18 @@ fn write(path: &Path, guardrails: &str) {
     std::fs::rename(new, path).expect("it can be renamed");
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
-}
-
-/// The value of the metric of problems with these labels.
-fn metric(port: u16, reason: &str, kind: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("a request");
-    let mut page = String::new();
-    stream.read_to_string(&mut page).expect("an answer");
-    let labelled = |line: &&str| {
-        line.starts_with("hostport_firewall_problems{")
-            && line.contains(&format!("reason=\"{reason}\""))
-            && line.contains(&format!("kind=\"{kind}\""))
-    };
-    Some(page.lines().find(labelled)?.rsplit_once(' ')?.1.to_owned())
+/// Waits until this many pods have the problem.
+async fn pods_with(port: u16, reason: &str, count: &str) {
+    let labels = [format!("reason=\"{reason}\""), "kind=\"Pod\"".to_owned()];
+    let mut found = None;
+    for _ in 0..40 {
+        found = metric(port, "hostport_firewall_problems", &labels.each_ref().map(String::as_str));
+        if found.as_deref() == Some(count) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    panic!("{found:?} pods have {reason}, not {count}");
 }
 
 #[tokio::test]
@@ -75,7 +70,7 @@ async fn what_a_guardrail_refuses_opens_by_itself_when_it_is_relaxed() {
     }
     becomes(&world, "Accepted", "False", "NamespaceNotAllowed").await;
     becomes(&world, "Programmed", "False", "Invalid").await;
-    assert_eq!(metric(port, "NamespaceNotAllowed", "Pod").as_deref(), Some("2"));
+    pods_with(port, "NamespaceNotAllowed", "2").await;
     assert_eq!(world.settled().await, [""; 0], "nothing is opened");
 
     world.cluster.create(namespace(&json!({ "open": "yes" }))).await;
@@ -87,7 +82,7 @@ async fn what_a_guardrail_refuses_opens_by_itself_when_it_is_relaxed() {
 
     write(&file, "namespaces: [{names: [default], ports: [80, 8000-9000]}]\n");
     world.opens(b, &["tcp/80 192.0.2.0/24", "tcp/8080 192.0.2.0/24"]).await;
-    assert_eq!(metric(port, "PortNotAllowed", "Pod").as_deref(), Some("0"));
+    pods_with(port, "PortNotAllowed", "0").await;
 
     write(&file, "namespaces:\n- names: [default]\n  port: [80]\n");
     world.says("line 3").await;

@@ -10,12 +10,14 @@ mod cluster;
 mod commands;
 mod dns;
 mod exposures;
+mod gates;
 mod google;
 mod google_cases;
 mod guardrails;
 mod kubectl;
 mod machine;
 mod malformed;
+mod metrics;
 #[path = "../../src/exposures/tests/mistakes.rs"]
 mod mistakes;
 mod permissions;

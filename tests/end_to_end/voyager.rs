@@ -166,12 +166,15 @@ async fn several_ingresses_share_a_node_and_one_that_is_deleted_closes_under_its
     let machine = &world.machines[0];
     world.cluster.create(crd(&["v1"])).await;
     let _controller = world.controller(&[]);
-    for (name, port, source) in [("shop", 8080, "192.0.2.0/24"), ("blog", 9090, "198.51.100.0/24")] {
+    let own = |name: &str, port: u16, source: &str| {
         let mut own = ingress(source);
         own["apiVersion"] = json!("voyager.appscode.com/v1");
         own["metadata"]["name"] = json!(name);
         own["spec"]["rules"] = json!([{ "http": { "port": port, "paths": [] } }]);
-        world.cluster.create(own).await;
+        own
+    };
+    for (name, port, source) in [("shop", 8080, "192.0.2.0/24"), ("blog", 9090, "198.51.100.0/24")] {
+        world.cluster.create(own(name, port, source)).await;
         let mut pod = haproxy(&format!("voyager-{name}-1"), &machine.name);
         pod["metadata"]["labels"]["origin-name"] = json!(name);
         pod["metadata"]["labels"]["origin-api-group"] = json!("voyager.appscode.com");
@@ -181,6 +184,15 @@ async fn several_ingresses_share_a_node_and_one_that_is_deleted_closes_under_its
     }
     world.opens(machine, &["tcp/8080 192.0.2.0/24", "tcp/9090 198.51.100.0/24"]).await;
     world.cluster.delete("ingresses.voyager.appscode.com", "shop").await;
+    world.opens(machine, &["tcp/9090 198.51.100.0/24"]).await;
+
+    // Voyager's definition lets anything in; what cannot be read opens nothing.
+    let mut unreadable = own("blog", 9090, "198.51.100.0/24");
+    unreadable["spec"]["rules"] = json!("none");
+    world.cluster.create(unreadable).await;
+    world.opens(machine, &[]).await;
+    world.cluster.event("Ingress", "blog", "cannot be read").await;
+    world.cluster.create(own("blog", 9090, "198.51.100.0/24")).await;
     world.opens(machine, &["tcp/9090 198.51.100.0/24"]).await;
     world.cluster.stop("voyager-blog-1").await;
     world.opens(machine, &[]).await;
