@@ -10,7 +10,8 @@ use crate::cluster::{Cluster, pod};
 use crate::process::root;
 use crate::world::{CLUSTER, Mode, World};
 
-fn exposure(spec: &Value) -> Value {
+/// A `HostPortExposure` called `web`.
+pub(crate) fn exposure(spec: &Value) -> Value {
     json!({
         "apiVersion": "hostport-firewall.dev/v1alpha1",
         "kind": "HostPortExposure",

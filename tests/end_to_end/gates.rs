@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cluster::pod;
-use crate::exposures::becomes;
+use crate::exposures::{becomes, exposure};
 use crate::metrics::{free_port, metric};
 use crate::process::root;
 use crate::world::{Mode, World};
@@ -99,12 +99,9 @@ async fn a_cloud_that_cannot_be_read_turns_no_gate_and_no_status() {
     world.cluster.apply(&root().join("deploy/crd.yaml")).await;
     world
         .cluster
-        .create(json!({
-            "apiVersion": "hostport-firewall.dev/v1alpha1",
-            "kind": "HostPortExposure",
-            "metadata": { "name": "web", "namespace": "default" },
-            "spec": { "podSelector": { "matchLabels": { "app": "web" } }, "ports": [{ "port": 80 }] },
-        }))
+        .create(exposure(
+            &json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ports": [{ "port": 80 }] }),
+        ))
         .await;
     world.cluster.run(web("a", &a.name, true)).await;
     world.cluster.gate("a", "True", "Open").await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cluster::pod;
-use crate::exposures::becomes;
+use crate::exposures::{becomes, exposure};
 use crate::metrics::{free_port, metric};
 use crate::process::root;
 use crate::world::{Mode, World};
@@ -49,12 +49,9 @@ async fn what_a_guardrail_refuses_opens_by_itself_when_it_is_relaxed() {
     let sources = ["192.0.2.0/24"];
     world
         .cluster
-        .create(json!({
-            "apiVersion": "hostport-firewall.dev/v1alpha1",
-            "kind": "HostPortExposure",
-            "metadata": { "name": "web", "namespace": "default" },
-            "spec": { "podSelector": selector, "ports": [{ "port": 80 }], "sourceRanges": sources },
-        }))
+        .create(exposure(
+            &json!({ "podSelector": selector, "ports": [{ "port": 80 }], "sourceRanges": sources }),
+        ))
         .await;
     let bound = |number: u16| json!([{ "containerPort": number, "hostPort": number }]);
     let mut selected = pod("selected", &a.name, json!({}), bound(80));

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::cluster::pod;
+use crate::exposures::exposure;
 use crate::process::root;
 use crate::world::{Mode, World};
 
@@ -15,12 +16,9 @@ async fn kubectl_shows_an_exposure_and_waits_for_it() {
     world.cluster.apply(&root().join("deploy/crd.yaml")).await;
     world
         .cluster
-        .create(json!({
-            "apiVersion": "hostport-firewall.dev/v1alpha1",
-            "kind": "HostPortExposure",
-            "metadata": { "name": "web", "namespace": "default" },
-            "spec": { "podSelector": { "matchLabels": { "app": "web" } }, "ports": [{ "port": 80 }] },
-        }))
+        .create(exposure(
+            &json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ports": [{ "port": 80 }] }),
+        ))
         .await;
     let mut web = pod("web", &machine.name, json!({}), json!([{ "containerPort": 80, "hostPort": 80 }]));
     web["metadata"]["labels"] = json!({ "app": "web" });
