@@ -101,6 +101,18 @@ impl Cluster {
         api.patch(&name, &parameters, &Patch::Apply(&object))
             .await
             .unwrap_or_else(|error| panic!("{name}: {error}"));
+        if types.kind == "CustomResourceDefinition" {
+            self.serves(&object.data["spec"]).await;
+        }
+    }
+
+    /// Waits until all of what a CRD defines is served: a controller that starts before that may take it for absent.
+    async fn serves(&self, spec: &Value) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        for version in spec["versions"].as_array().into_iter().flatten() {
+            let (group, kind) = (text(&spec["group"]), text(&spec["names"]["kind"]));
+            self.served(&GroupVersionKind::gvk(&group, &text(&version["name"]), &kind)).await;
+        }
     }
 
     /// Waits until a kind is served: a CRD's is only some moments after it was created.
@@ -141,7 +153,8 @@ impl Cluster {
     pub(crate) async fn ready(&self, name: &str) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
         let status = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
-        let patched = pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await;
+        // Conditions are merged by type: the readiness gate stays.
+        let patched = pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await;
         patched.expect("the pod is ready");
     }
 
@@ -166,6 +179,12 @@ impl Cluster {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
         panic!("the gate of {name} is not {status} for {reason}: {:#?}", self.conditions(name).await);
+    }
+
+    /// Begins to delete a pod, which goes on running until its kubelet confirms that it has ended.
+    pub(crate) async fn begin_to_stop(&self, name: &str) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
+        pods.delete(name, &DeleteParams::default().grace_period(60)).await.expect("the pod is deleted");
     }
 
     /// Deletes a pod at once, as a kubelet that confirms it would.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gce_simulator::{Fault, FaultKind};
 use hostport_firewall::objects::DNSEndpoint;
 use kube::Api;
 use kube::api::ListParams;
@@ -105,6 +106,7 @@ async fn an_address_enters_when_open_and_ready_and_leaves_before_the_firewall_cl
 
     world.cluster.run(game("game-b", &b.name)).await;
     world.opens(b, &open).await;
+    world.cluster.event("Pod", "game-b", "open on node").await;
     publishes(&world, &[a.address()]).await;
     world.cluster.ready("game-b").await;
     publishes(&world, &[a.address(), b.address()]).await;
@@ -125,8 +127,25 @@ async fn an_address_enters_when_open_and_ready_and_leaves_before_the_firewall_cl
     let _controller = world.controller(&["--external-dns"]);
     publishes(&world, &[a.address()]).await;
     world.opens(b, &[]).await;
-    world.cluster.stop("game-a").await;
+
+    // A pod that is ending serves on, and gets no new clients.
+    world.cluster.begin_to_stop("game-a").await;
     publishes(&world, &[]).await;
+    world.settled().await;
+    world.opens(a, &open).await;
+    world.cluster.stop("game-a").await;
+    world.opens(a, &[]).await;
+
+    // The firewall takes its time to close: until then the address is long gone.
+    world.cluster.run(game("game-c", &a.name)).await;
+    world.cluster.ready("game-c").await;
+    publishes(&world, &[a.address()]).await;
+    let kind = FaultKind::SlowOperation(Duration::from_secs(15));
+    world.google().cloud().inject(Fault { method: "compute.firewalls.delete".to_owned(), times: 1, kind });
+    world.cluster.stop("game-c").await;
+    publishes(&world, &[]).await;
+    assert!(!world.open(a).await.is_empty(), "the address left before the firewall closed");
+    world.opens(a, &[]).await;
     let api: Api<DNSEndpoint> = Api::namespaced(world.cluster.client.clone(), "default");
     let left = api.list(&ListParams::default()).await.expect("DNSEndpoints").items;
     assert_eq!(left.len(), 1, "that of others: {left:?}");

@@ -1,5 +1,8 @@
 //! The kind `HostPortExposure`: what the API server admits of it, and what it opens.
 
+use std::time::Duration;
+
+use gce_simulator::{Fault, FaultKind};
 use hostport_firewall::host_port_exposure::HostPortExposure;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
@@ -35,8 +38,8 @@ fn web(name: &str, node: &str, label: &str) -> Value {
 async fn an_object_opens_ports_of_the_pods_that_it_selects() {
     let world = World::start(Mode::Destination, 2).await;
     let [a, b] = &world.machines[..] else { panic!("two machines") };
-    let _controller = world.controller(&[]);
     world.cluster.apply(&root().join("deploy/crd.yaml")).await;
+    let _controller = world.controller(&[]);
     let selector = json!({ "matchLabels": { "app": "web" } });
     let sources = |ranges: &[&str]| json!({ "podSelector": selector, "ports": [{ "port": "http" }], "sourceRanges": ranges });
     world.cluster.create(exposure(&sources(&["192.0.2.0/24"]))).await;
@@ -51,7 +54,7 @@ async fn an_object_opens_ports_of_the_pods_that_it_selects() {
     assert!(opened_by.starts_with("firewall rule hpf-"), "{opened_by}");
     assert_eq!(status["addresses"], json!([]), "no pod is ready");
     world.cluster.ready("web").await;
-    let status = has_addresses(&world).await;
+    let status = has_addresses(&world, 2).await;
     assert_eq!(status["addresses"][0]["address"], json!(a.address()));
 
     for (kind, name) in [("Pod", "web"), ("HostPortExposure", "web")] {
@@ -82,8 +85,8 @@ async fn an_object_opens_ports_of_the_pods_that_it_selects() {
 async fn a_security_group_is_named_with_the_id_that_ec2_gave_it() {
     let world = World::start(Mode::Attach, 1).await;
     let [a] = &world.machines[..] else { panic!("one machine") };
-    let _controller = world.controller(&[]);
     world.cluster.apply(&root().join("deploy/crd.yaml")).await;
+    let _controller = world.controller(&[]);
     let selector = json!({ "matchLabels": { "app": "web" } });
     world.cluster.create(exposure(&json!({ "podSelector": selector, "ports": [{ "port": "http" }] }))).await;
     world.cluster.run(web("web", &a.name, "web")).await;
@@ -95,6 +98,27 @@ async fn a_security_group_is_named_with_the_id_that_ec2_gave_it() {
         let told = world.cluster.event(kind, name, &format!("tcp/80 open on node {}", a.name)).await;
         assert!(told.contains(&format!("({id})")), "{told}");
     }
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn an_address_leaves_the_status_before_the_firewall_closes() {
+    let world = World::start(Mode::Destination, 1).await;
+    let [a] = &world.machines[..] else { panic!("one machine") };
+    world.cluster.apply(&root().join("deploy/crd.yaml")).await;
+    let _controller = world.controller(&[]);
+    let selector = json!({ "matchLabels": { "app": "web" } });
+    world.cluster.create(exposure(&json!({ "podSelector": selector, "ports": [{ "port": "http" }] }))).await;
+    world.cluster.run(web("web", &a.name, "web")).await;
+    world.cluster.ready("web").await;
+    has_addresses(&world, 2).await;
+    let kind = FaultKind::SlowOperation(Duration::from_secs(15));
+    let method = "compute.firewalls.delete".to_owned();
+    world.google().cloud().inject(Fault { method, times: 1, kind });
+    world.cluster.stop("web").await;
+    has_addresses(&world, 0).await;
+    assert!(!world.open(a).await.is_empty(), "the address left before the firewall closed");
+    world.opens(a, &[]).await;
 }
 
 async fn status(world: &World) -> Value {
@@ -114,20 +138,21 @@ pub(crate) async fn becomes(world: &World, kind: &str, value: &str, reason: &str
         if conditions.iter().any(fits) {
             return found;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
     panic!("{kind} does not become {value} for {reason}: {found:#}");
 }
 
-async fn has_addresses(world: &World) -> Value {
+/// Waits until the status has this many addresses, and returns all of it.
+async fn has_addresses(world: &World, count: usize) -> Value {
     for _ in 0..120 {
         let found = status(world).await;
-        if found["addresses"].as_array().is_some_and(|addresses| !addresses.is_empty()) {
+        if found["addresses"].as_array().is_some_and(|addresses| addresses.len() == count) {
             return found;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
-    panic!("it has no addresses: {:#}", status(world).await);
+    panic!("it has no {count} addresses: {:#}", status(world).await);
 }
 
 #[tokio::test]
@@ -194,7 +219,7 @@ async fn the_api_server_refuses_what_the_controller_would_refuse_later() {
         if create(&good[0]).await.is_ok() {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
     for spec in good {
         assert!(create(&spec).await.is_ok(), "{spec}: {:?}", create(&spec).await);

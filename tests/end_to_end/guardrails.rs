@@ -42,9 +42,9 @@ async fn what_a_guardrail_refuses_opens_by_itself_when_it_is_relaxed() {
     write(&file, "namespaces: [{selector: {matchLabels: {open: \"yes\"}}, ports: [80]}]\n");
     let port = free_port();
     let (file_name, address) = (file.display().to_string(), format!("127.0.0.1:{port}"));
+    world.cluster.apply(&root().join("deploy/crd.yaml")).await;
     let _controller = world.controller(&["--guardrails", &file_name, "--metrics-address", &address]);
 
-    world.cluster.apply(&root().join("deploy/crd.yaml")).await;
     let selector = json!({ "matchLabels": { "app": "web" } });
     let sources = ["192.0.2.0/24"];
     world
@@ -81,15 +81,17 @@ async fn what_a_guardrail_refuses_opens_by_itself_when_it_is_relaxed() {
     world.opens(b, &["tcp/80 192.0.2.0/24", "tcp/8080 192.0.2.0/24"]).await;
     pods_with(port, "PortNotAllowed", "0").await;
 
-    write(&file, "namespaces:\n- names: [default]\n  port: [80]\n");
-    world.says("line 3").await;
-    world.settled().await;
-    world.opens(b, &["tcp/80 192.0.2.0/24", "tcp/8080 192.0.2.0/24"]).await;
-
     write(&file, "deniedPorts: [8080]\n");
     world.opens(b, &[]).await;
     world.opens(a, &["tcp/80 192.0.2.0/24"]).await;
     world.cluster.event("Pod", "annotated", "guardrail deniedPorts").await;
+
+    // What cannot be understood changes nothing, least of all opens.
+    write(&file, "namespaces:\n- names: [default]\n  port: [80]\n");
+    world.says("line 3").await;
+    world.settled().await;
+    world.opens(b, &[]).await;
+    world.opens(a, &["tcp/80 192.0.2.0/24"]).await;
 
     write(&file, "allowedSourceRanges: [10.0.0.0/8]\n");
     world.opens(a, &[]).await;

@@ -12,8 +12,8 @@ use crate::world::{Mode, World};
 async fn kubectl_shows_an_exposure_and_waits_for_it() {
     let world = World::start(Mode::Destination, 1).await;
     let machine = &world.machines[0];
-    let _controller = world.controller(&[]);
     world.cluster.apply(&root().join("deploy/crd.yaml")).await;
+    let _controller = world.controller(&[]);
     world
         .cluster
         .create(exposure(

@@ -101,6 +101,8 @@ async fn without_its_lease_it_does_not_write_and_without_events_it_does() {
     set(&[]).await;
     let controller = world.controller(&[]);
     world.says("cannot get resource \"leases\"").await;
+    // Long enough for a first pass.
+    tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(world.mutations(), before, "nobody writes without the Lease");
     drop(controller);
     set(&full).await;

@@ -52,7 +52,7 @@ impl Mode {
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     amazon: Option<Amazon>,
-    google: Option<Google>,
+    pub(crate) google: Option<Google>,
     /// On AWS first
     pub(crate) machines: Vec<Machine>,
     pub(crate) mode: Mode,
@@ -129,6 +129,14 @@ impl World {
         }
     }
 
+    /// What each machine lets in now, by its name.
+    pub(crate) async fn open_everywhere(&self) -> Vec<(String, RuleSet)> {
+        if let Some(google) = &self.google {
+            return self.machines.iter().map(|one| (one.name.clone(), google.open(one))).collect();
+        }
+        self.amazon().open_everywhere(&self.machines).await
+    }
+
     /// What the machine lets in now.
     pub(crate) async fn open(&self, machine: &Machine) -> RuleSet {
         if machine.is_google() { self.google().open(machine) } else { self.amazon().open(machine).await }
@@ -181,11 +189,27 @@ impl World {
         panic!("the controller does not come to rest: {calls:?}");
     }
 
+    /// Waits until nothing in the clouds carries the cluster's mark: what is in use goes only after what uses it.
+    pub(crate) async fn owns_nothing(&self) {
+        for _ in 0..LOOKS {
+            if self.owned().await.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        panic!("{:?} is left", self.owned().await);
+    }
+
     /// Waits until the controller's log contains a text.
     pub(crate) async fn says(&self, text: &str) {
+        self.says_since(0, text).await;
+    }
+
+    /// Waits until the controllers' log from this byte on contains a text.
+    pub(crate) async fn says_since(&self, start: usize, text: &str) {
         let mut log = String::new();
         for _ in 0..LOOKS {
-            log = std::fs::read_to_string(self.log()).unwrap_or_default();
+            log = self.log_since(start);
             if log.contains(text) {
                 return;
             }
