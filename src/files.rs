@@ -48,6 +48,7 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
     use std::time::Duration;
 
     use tokio::time::timeout;
@@ -66,5 +67,26 @@ mod tests {
         assert!(timeout(Duration::from_secs(1), changes.next()).await.is_err(), "nothing has changed");
         fs::write(&path, "b").expect("it is written");
         timeout(Duration::from_secs(30), changes.next()).await.expect("it has changed");
+    }
+
+    /// The kubelet keeps the files of a `ConfigMap` in a folder beside, and puts a link to another in its place.
+    #[tokio::test]
+    async fn a_config_map_that_the_kubelet_replaces_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let version = |name: &str| {
+            let version = folder.path().join(name);
+            fs::create_dir(&version).expect("a folder");
+            fs::write(version.join("file.yaml"), name).expect("it is written");
+            let next = folder.path().join("..data_tmp");
+            symlink(name, &next).expect("a link");
+            fs::rename(next, folder.path().join("..data")).expect("it is renamed");
+        };
+        version("..first");
+        let path = folder.path().join("file.yaml");
+        symlink("..data/file.yaml", &path).expect("a link");
+        let mut changes = Changes::of(&path).expect("it is followed");
+        version("..second");
+        timeout(Duration::from_secs(30), changes.next()).await.expect("it has changed");
+        assert_eq!(fs::read_to_string(path).expect("it is read"), "..second");
     }
 }

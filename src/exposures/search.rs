@@ -127,7 +127,9 @@ impl<'a> Search<'a> {
         let node_ports =
             node_port::node_ports(service).map_err(|error| refusal(reference, "InvalidPort", error))?;
         let ask = if node_port::concerns(service) {
-            Some(node_port::ask(service, reference, &node_ports)?)
+            let ask = node_port::ask(service, reference, &node_ports)?;
+            voyager::no_stats(service, &ask)?;
+            Some(ask)
         } else {
             voyager::ask_node_ports(index, service, reference, &node_ports, &mut self.found.problems)?
         };

@@ -63,17 +63,22 @@ fn label<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
 
 /// Refuses what no intent opens of the pod: what is no frontend of `HAProxy`, such as the stats page and the exporter.
 pub(super) fn only_frontends(pod: &Pod, ask: &Ask<'_>) -> Result<(), Refusal> {
-    match ask.ports.iter().find(|(port, _)| is_haproxy(pod) && !is_frontend(port)) {
-        None => Ok(()),
-        Some((port, _)) => {
-            let message = format!(
-                "{}/{} is no frontend of Voyager's HAProxy, but its stats page, its exporter or the like, which are never \
-                 opened; nothing of this is opened",
-                port.port, port.protocol
-            );
-            Err(refusal(&ask.intent, "VoyagerInternalPort", message))
-        }
-    }
+    never(ask, |port| is_haproxy(pod) && !is_frontend(port))
+}
+
+/// Refuses what no intent opens of the Service.
+pub(super) fn no_stats(service: &Service, ask: &Ask<'_>) -> Result<(), Refusal> {
+    never(ask, |port| is_made(&service.metadata) && port.name.as_deref() == Some(STATS_PORT_NAME))
+}
+
+fn never(ask: &Ask<'_>, internal: impl Fn(&HostPort) -> bool) -> Result<(), Refusal> {
+    let Some((port, _)) = ask.ports.iter().find(|(port, _)| internal(port)) else { return Ok(()) };
+    let message = format!(
+        "{}/{} is no frontend of Voyager's HAProxy, but its stats page, its exporter or the like, which are never opened; \
+         nothing of this is opened",
+        port.port, port.protocol
+    );
+    Err(refusal(&ask.intent, "VoyagerInternalPort", message))
 }
 
 /// What the Ingress behind the pod asks for; nothing if there is none, or it is of another type.

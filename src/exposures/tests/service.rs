@@ -1,6 +1,9 @@
 //! What Services ask for: their node ports, and the host ports of k3s' `ServiceLB`.
 
 use super::*;
+use std::collections::BTreeSet;
+
+use crate::guardrails::{Namespaces, Who};
 
 const EXPOSE: &str = "hostport-firewall.dev/expose";
 const EXPOSE_NODE_PORTS: &str = "hostport-firewall.dev/expose-node-ports";
@@ -193,6 +196,22 @@ fn a_guardrail_on_a_service_is_that_of_its_namespace_and_node_port() {
     let settings = Settings { guardrails, ..Settings::default() };
     let index = with(vec![], service("NodePort", &json!({ EXPOSE_NODE_PORTS: "http, https" })), vec![]);
     assert!(refused(&exposures(&index, &settings)).starts_with("PortDenied Service shop/web: tcp/30080"));
+}
+
+#[test]
+fn a_guardrail_for_namespaces_judges_by_that_of_the_service_and_not_of_the_pods_of_service_lb() {
+    let allowing = |namespace: &str| {
+        let allowed = Namespaces { who: Who::Names(BTreeSet::from([namespace.to_owned()])), ports: None };
+        let guardrails = Guardrails { namespaces: Some(vec![allowed]), ..Guardrails::default() };
+        Settings { guardrails, ..Settings::default() }
+    };
+    let balancer = service("LoadBalancer", &json!({ EXPOSE: "http", EXPOSE_NODE_PORTS: "https" }));
+    let index = with(vec![svclb("kube-system")], balancer, vec![]);
+    let allowed = exposures(&index, &allowing("shop"));
+    assert_eq!((allowed.exposures.len(), allowed.problems.len()), (4, 0), "a pod, and three nodes");
+    let refused = exposures(&index, &allowing("kube-system"));
+    assert!(refused.exposures.is_empty(), "{refused:?}");
+    assert!(refused.problems.iter().all(|notice| notice.reason == "NamespaceNotAllowed"), "{refused:?}");
 }
 
 /// A pod of `ServiceLB` for ports 80 and 443 of the Service.

@@ -381,13 +381,43 @@ fn an_ingress_of_type_node_port_opens_the_node_ports_of_what_it_asks_for_on_ever
 }
 
 #[test]
-fn node_ports_of_the_stats_page_and_of_other_types_stay_closed() {
-    let stats = json!({ "ingress.appscode.com/stats": "true" });
-    let mut asks_for_stats = by_node_ports(&stats, node_port_service("voyager-shop"));
-    asks_for_stats.exposures.retain(|exposure| exposure.ports.iter().any(|(_, port)| *port == 35678));
-    assert_eq!(asks_for_stats.exposures, []);
+fn node_ports_of_the_stats_page_stay_closed_even_if_a_rule_asks_for_its_number() {
+    let open = |annotations: &Value, stats_port: &Value| {
+        let mut asking = annotated(annotations);
+        asking["metadata"]["annotations"]["ingress.appscode.com/type"] = json!("NodePort");
+        asking["spec"]["rules"] = json!([{ "http": { "port": stats_port["port"] } }]);
+        let mut service = node_port_service("voyager-shop");
+        service["spec"]["ports"] = json!([stats_port]);
+        let mut index = cluster([]);
+        let asking = Object::Ingress(serde_json::from_value(asking).unwrap());
+        index.apply(&Watch::Ingresses(VOYAGER.to_owned()), asking);
+        index.apply(&Watch::Services, Object::Service(serde_json::from_value(service).unwrap()));
+        !exposures(&index, &Settings::default()).exposures.is_empty()
+    };
+    let port = |name: &str, port: u16| json!({ "name": name, "port": port, "nodePort": 31000 });
+    let stats = |value: &str| json!({ "ingress.appscode.com/stats": value });
+    let moved = json!({ "ingress.appscode.com/stats": "true", "ingress.appscode.com/stats-port": "7000" });
+    let table = [
+        (stats("true"), port("tcp-56789", 56789), false),
+        (stats("false"), port("tcp-56789", 56789), true),
+        (stats("false"), port("stats", 56789), false),
+        (moved.clone(), port("tcp-7000", 7000), false),
+        (moved, port("tcp-56789", 56789), true),
+    ];
+    for (annotations, port, expected) in table {
+        assert_eq!(open(&annotations, &port), expected, "{annotations} {port}");
+    }
     let stats_service = by_node_ports(&json!({}), node_port_service("voyager-shop-stats"));
     assert_eq!(stats_service, Found::default());
+
+    let mut annotated = node_port_service("voyager-shop");
+    annotated["metadata"]["annotations"] = json!({ "hostport-firewall.dev/expose-node-ports": "stats" });
+    annotated["spec"]["ports"] = json!([port("stats", 56789)]);
+    assert!(refused(&by_node_ports(&json!({}), annotated)).starts_with("VoyagerInternalPort Service"));
+}
+
+#[test]
+fn an_ingress_of_another_type_opens_no_node_ports() {
     let mut index = cluster([]);
     let host_port = Object::Ingress(serde_json::from_value(ingress()).unwrap());
     index.apply(&Watch::Ingresses(VOYAGER.to_owned()), host_port);
