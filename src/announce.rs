@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{GroupKey, InstanceId};
+use firewall_model::{GroupKey, InstanceId, PortRange, Protocol};
 
 use crate::exposures::listed;
 use crate::notice::{Notice, Verdict};
@@ -24,7 +24,10 @@ impl Known {
         let gone =
             self.0.iter().filter(|(key, membership)| !pass.standing.contains(key) && settled(membership));
         let gone: Vec<(GroupKey, InstanceId)> = gone.map(|(key, _)| key.clone()).collect();
-        let closed: Vec<Membership> = gone.iter().filter_map(|key| self.0.remove(key)).collect();
+        let closed = gone.iter().filter_map(|key| self.0.remove(key));
+        // Other rules may have taken over: an edit of sources can do that.
+        let closed: Vec<Membership> =
+            closed.filter(|closed| !taken_over(closed, &pass.memberships)).collect();
         let closed = closed.iter().flat_map(|membership| told(Verdict::Closed, "closed", membership));
         let announcements = opened.chain(closed).collect();
         for membership in pass.memberships.iter().filter(|membership| membership.open.is_ok()) {
@@ -32,6 +35,20 @@ impl Known {
         }
         announcements
     }
+}
+
+/// Whether all ports of a membership are open for the same workload on the same node.
+fn taken_over(closed: &Membership, memberships: &[Membership]) -> bool {
+    let same = memberships.iter().filter(|other| {
+        other.open.is_ok()
+            && other.instance == closed.instance
+            && other.group.workload == closed.group.workload
+    });
+    let open: Vec<&(Protocol, PortRange)> = same.flat_map(|other| &other.group.ports).collect();
+    let is_open = |(protocol, ports): &(Protocol, PortRange)| {
+        open.iter().any(|(other, around)| other == protocol && around.covers(*ports))
+    };
+    closed.group.ports.iter().all(is_open)
 }
 
 fn told(verdict: Verdict, now: &str, membership: &Membership) -> Vec<Notice> {
@@ -62,11 +79,15 @@ mod tests {
         ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
     }
 
+    fn ports(port: u16) -> BTreeSet<(Protocol, PortRange)> {
+        BTreeSet::from([(Protocol::Tcp, PortRange::single(port).expect("a port"))])
+    }
+
     fn membership(opened: bool) -> Membership {
         Membership {
             group: GroupKey {
                 workload: Workload { kind: "DaemonSet".into(), namespace: "shop".into(), name: "web".into() },
-                ports: BTreeSet::new(),
+                ports: ports(80),
                 variant: String::new(),
             },
             instance: InstanceId::new("i-a"),
@@ -107,6 +128,21 @@ mod tests {
         assert_eq!(said(&mut known, vec![], false, true), [""; 0], "it could not be closed");
         assert_eq!(said(&mut known, vec![], false, false), both("Closed"));
         assert_eq!(said(&mut known, vec![], false, false), [""; 0]);
+    }
+
+    #[test]
+    fn what_other_rules_of_the_workload_have_taken_over_has_not_closed() {
+        let other = |ports| {
+            let mut other = membership(false);
+            other.group.variant = "other sources".to_owned();
+            other.group.ports = ports;
+            other
+        };
+        for (ports, told) in [(ports(80), 0), (ports(81), 2)] {
+            let mut known = Known::default();
+            said(&mut known, vec![membership(true)], true, false);
+            assert_eq!(said(&mut known, vec![other(ports)], false, false).len(), told);
+        }
     }
 
     #[test]

@@ -132,10 +132,10 @@ async fn run_in_cluster(
         reconcile(reconcilers, index, telling, args.resync, stop).await;
     } else {
         let namespace = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-        let mut election = Election::new(client, &namespace, &args.lease_name, &identity);
+        let election = Election::new(client, &namespace, &args.lease_name, &identity);
         let writing = stop.child_token();
         let reconciling = reconcile(reconcilers, index, telling, args.resync, &writing);
-        lead(&mut election, reconciling, &writing, &lost).await;
+        lead(election, reconciling, &writing, &lost).await;
     }
     watching.abort();
 }
@@ -145,7 +145,7 @@ async fn run_in_cluster(
 ///
 /// `writing` ends what is written to the clouds, `lost` at once all that is written to the cluster.
 async fn lead(
-    election: &mut Election,
+    mut election: Election,
     reconciling: impl Future<Output = ()>,
     writing: &CancellationToken,
     lost: &CancellationToken,
@@ -154,18 +154,29 @@ async fn lead(
         () = writing.cancelled() => return,
         () = election.acquire() => {}
     }
+    // A task of its own: a pass over a large cluster computes for seconds, and the lease must be renewed meanwhile.
+    let (done, losing) = (CancellationToken::new(), lost.clone());
+    let ended = done.clone();
+    let leading = tokio::spawn(async move {
+        tokio::select! {
+            () = election.hold() => losing.cancel(),
+            // Calls under way when a signal comes were finished under the lease.
+            () = ended.cancelled() => election.release().await,
+        }
+    });
     let mut reconciling = std::pin::pin!(reconciling);
     tokio::select! {
-        // The lease first: after a stop of the whole process it may be lost, and nothing else knows.
         biased;
-        () = election.hold() => {
-            lost.cancel();
+        () = lost.cancelled() => {
             writing.cancel();
             // Whatever has not ended by then is dropped: another replica may write from now on.
             _ = timeout(GRACE, reconciling).await;
         }
-        // Calls under way when a signal comes are finished under the lease.
-        () = &mut reconciling => election.release().await,
+        () = &mut reconciling => {
+            done.cancel();
+            // It ends by itself: a release is bounded, and a panic ends the process.
+            _ = leading.await;
+        }
     }
 }
 

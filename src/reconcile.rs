@@ -26,6 +26,7 @@ use crate::objects::ObjectRef;
 use crate::providers::{self, Provider};
 use crate::watch::SharedIndex;
 use failures::Failures;
+use membership::world_after;
 pub use membership::{Membership, with_ids};
 
 type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
@@ -84,6 +85,8 @@ pub struct Prospect<P: FirewallProvider> {
 /// What the cluster asked for when it was looked at, on whichever cloud.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
+    /// When that was
+    pub at: Option<Instant>,
     /// Ports on nodes
     pub exposures: Arc<[Exposure]>,
     /// The generation of each `HostPortExposure`
@@ -129,12 +132,13 @@ impl<P: FirewallProvider> Reconciler<P> {
     /// # Errors
     /// If the cloud cannot be observed; then nothing is known well enough to change anything.
     pub async fn look(&mut self, index: &SharedIndex) -> Result<Prospect<P>, ProviderError> {
-        let (found, binding, completeness, generations) = {
+        let (at, found, binding, completeness, generations) = {
             let (index, settings) = (index.read(), self.options.settings.borrow());
             let generations = index.host_port_exposures();
             let generations = generations
                 .map(|exposure| (exposure.reference(), exposure.metadata.generation.unwrap_or_default()));
             (
+                Some(Instant::now()),
                 exposures(&index, &settings),
                 binding(&index),
                 index.completeness(),
@@ -148,7 +152,7 @@ impl<P: FirewallProvider> Reconciler<P> {
         let observed = self.provider.observe(&grouped.desired.members()).await?;
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
         let (plan, refused) = self.plan(&grouped.desired, &compiled.resources, &observed.resources);
-        let asked = Asked { exposures: found.exposures.into(), generations: generations.into() };
+        let asked = Asked { at, exposures: found.exposures.into(), generations: generations.into() };
         let mut notices = found.problems;
         notices.extend(grouped.problems.iter().cloned());
         for rejection in &compiled.rejections {
@@ -194,10 +198,15 @@ impl<P: FirewallProvider> Reconciler<P> {
         (plan, violations.into_iter().map(|violation| violation.step).collect())
     }
 
-    /// What will be open in any case while the plan is carried out.
+    /// What is open, and what the plan does not close: addresses that lead there stay while it is carried out.
     #[must_use]
     pub fn outlook(&self, prospect: &Prospect<P>) -> Vec<Membership> {
-        self.memberships(prospect, &[])
+        let mut memberships = self.memberships(prospect, &prospect.observed);
+        for membership in &mut memberships {
+            let id = (membership.group.clone(), membership.instance.clone());
+            membership.stands |= prospect.compiled.memberships.contains_key(&id);
+        }
+        memberships
     }
 
     /// Carries the plan out until `stop`. Failures of single steps are notices, and tried again later.
@@ -215,10 +224,9 @@ impl<P: FirewallProvider> Reconciler<P> {
         let outcomes = execute(provider, &prospect.plan, &prospect.refused, stop, learn).await;
         let applied = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Applied(_))).count();
         let undone = outcomes.len() - applied;
-        self.failures.retain(|key| {
-            prospect.compiled.resources.contains_key(key) || prospect.observed.contains_key(key)
-        });
-        let memberships = self.memberships(&prospect, &outcomes);
+        let world = world_after(&prospect.observed, &prospect.plan, &outcomes);
+        self.failures.retain(&world, &prospect.compiled.resources);
+        let memberships = self.memberships(&prospect, &world);
         let unsettled = unsettled(&prospect.plan, &outcomes);
         let told = self.failures.told(&prospect, &memberships);
         let mut notices = prospect.notices;
@@ -241,11 +249,19 @@ fn unsettled<R: Resource>(plan: &Plan<R>, outcomes: &[Outcome]) -> BTreeSet<Stri
     undone.chain(plan.withheld.iter().map(|withheld| withheld.key.to_string())).collect()
 }
 
-/// A rejection is told to the node if it is about one, and to whatever asked for the group.
+/// A rejection is told to whatever asked for the group; one that is about a node, to that and to what asked for it there.
 fn rejected(rejection: &Rejection, grouped: &Grouped) -> Vec<Notice> {
-    let node = rejection.instance.as_ref().and_then(|instance| grouped.nodes.get(instance));
-    let objects = node.into_iter().chain(grouped.objects.get(&rejection.group).into_iter().flatten());
+    let objects: BTreeSet<&ObjectRef> = match &rejection.instance {
+        None => grouped.objects.get(&rejection.group).into_iter().flatten().collect(),
+        Some(instance) => {
+            let id = (rejection.group.clone(), instance.clone());
+            let concerned =
+                [grouped.intents.get(&id), grouped.binders.get(&id)].into_iter().flatten().flatten();
+            concerned.chain(grouped.nodes.get(instance)).collect()
+        }
+    };
     objects
+        .into_iter()
         .map(|object| Notice {
             object: object.clone(),
             verdict: Verdict::Failed,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use firewall_model::Workload;
+use firewall_model::{GroupKey, Workload};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::addresses::{self, Servers, Serving};
@@ -161,8 +161,9 @@ fn programmed(
     if let Some(problem) = unplaced {
         return Finding::new(false, &problem.reason, &problem.message);
     }
-    let known: BTreeSet<&str> = own.iter().map(|membership| membership.node.name.as_str()).collect();
-    match asked.iter().find(|exposure| !known.contains(exposure.node.name.as_str())) {
+    let known: BTreeSet<(&GroupKey, &str)> =
+        own.iter().map(|membership| (&membership.group, membership.node.name.as_str())).collect();
+    match asked.iter().find(|exposure| !known.contains(&(&exposure.group(), exposure.node.name.as_str()))) {
         Some(Exposure { node, .. }) => {
             let message = format!("no cloud has confirmed node {}; its Events say more", node.name);
             let finding = Finding::new(false, "NotConfirmed", &message);

@@ -7,7 +7,7 @@ use firewall_model::memory::{Fault, Memory, MemoryCloud};
 use firewall_model::{InstanceId, Limits, Policy, ProviderError};
 use hostport_firewall::exposures::Settings;
 use hostport_firewall::index::{Index, Object, Watch};
-use hostport_firewall::objects::ObjectRef;
+use hostport_firewall::objects::{ContainerPort, ObjectRef};
 use hostport_firewall::reconcile::{Membership, Options, Pass, Reconciler};
 use hostport_firewall::watch::SharedIndex;
 use serde_json::json;
@@ -160,6 +160,90 @@ async fn what_fails_for_one_workload_closes_nothing_of_another_on_the_node() {
     assert!(pass.memberships.iter().all(|one| !one.opened), "nothing has opened in this pass");
 }
 
+/// An object that selects the pods, and names who may connect.
+fn selecting(sources: &[&str]) -> Object {
+    let exposure = json!({
+        "metadata": { "name": "web", "namespace": "default", "uid": "web", "generation": 1 },
+        "spec": {
+            "podSelector": { "matchLabels": { "app": "web" } },
+            "ports": [{ "port": 80 }],
+            "sourceRanges": sources,
+        },
+    });
+    Object::HostPortExposure(serde_json::from_value(exposure).expect("an exposure"))
+}
+
+/// What becomes of an edit of sources of which the opening part fails.
+async fn edited(before: &[&str], after: &[&str]) -> (World, Pass) {
+    let mut world = World::new(1);
+    let mut selected = pod(0);
+    if let Object::Pod(pod) = &mut selected {
+        pod.metadata.annotations = None;
+        pod.metadata.labels = Some(BTreeMap::from([("app".to_owned(), "web".to_owned())]));
+    }
+    world.index.update(|index| index.reset(Watch::Pods, vec![selected]));
+    world.index.update(|index| index.reset(Watch::HostPortExposures, vec![selecting(before)]));
+    assert!(world.pass().await.memberships[0].open.is_ok());
+    world.index.update(|index| index.reset(Watch::HostPortExposures, vec![selecting(after)]));
+    let (call, object, message) = ("memory:Update".into(), "x".into(), "full".into());
+    world.cloud.inject([Fault::Before(ProviderError::Quota { call, object, message })]);
+    let pass = world.pass().await;
+    let [membership] = &pass.memberships[..] else { panic!("one: {:?}", pass.memberships) };
+    assert_eq!(membership.open.as_ref().expect_err("not all are let in").0, "QuotaReached");
+    assert!(pass.notices.iter().any(|notice| notice.object.kind == "HostPortExposure"), "{:?}", pass.notices);
+    (world, pass)
+}
+
+#[tokio::test(start_paused = true)]
+async fn sources_that_could_not_be_let_in_are_not_open_because_the_former_were_taken_away() {
+    let (mut world, pass) = edited(&["10.0.0.0/8"], &["192.168.0.0/16"]).await;
+    assert_eq!((pass.applied, pass.undone), (1, 1), "the former are taken away all the same");
+    assert!(!pass.memberships[0].stands, "nobody is let in: its gate turns");
+    tokio::time::advance(pass.again.expect("it is tried again")).await;
+    let pass = world.pass().await;
+    assert!(pass.memberships[0].open.is_ok() && pass.notices.is_empty(), "{pass:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_let_in_beside_others_takes_nothing_from_them() {
+    for more in ["192.168.0.0/16", "2001:db8::/32"] {
+        let (_, pass) = edited(&["10.0.0.0/8"], &["10.0.0.0/8", more]).await;
+        assert!(pass.memberships[0].stands, "{more}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_stay_where_a_port_is_about_to_be_added() {
+    let mut world = World::new(1);
+    world.pass().await;
+    let mut wider = pod(0);
+    if let Object::Pod(pod) = &mut wider {
+        let port = ContainerPort { container_port: 81, host_port: Some(81), ..ContainerPort::default() };
+        pod.spec.containers[0].ports.push(port);
+        pod.metadata.annotations.get_or_insert_default().insert(EXPOSE.to_owned(), "80, 81".to_owned());
+    }
+    world.index.update(|index| index.apply(&Watch::Pods, wider));
+    let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
+    let [outlook] = &world.reconciler.outlook(&prospect)[..] else { panic!("one membership") };
+    assert!(outlook.stands && outlook.open.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_took_effect_although_it_seemed_to_fail_is_told_no_longer_than_it_takes_to_see() {
+    let mut world = World::new(1);
+    let (call, object, message) = ("memory:Create".into(), "x".into(), "no answer".into());
+    let lost = ProviderError::Transient { call, object, message };
+    world.cloud.inject([Fault::After(lost)]);
+    assert!(!world.pass().await.notices.is_empty());
+    let mut pass = world.pass().await;
+    while pass.undone > 0 || pass.applied > 0 {
+        tokio::time::advance(Duration::from_mins(10)).await;
+        pass = world.pass().await;
+    }
+    assert_eq!(pass.notices, BTreeSet::new());
+    assert_eq!(world.open(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_mass_close_is_held_and_goes_ahead_once_the_wanted_state_has_stayed_the_same() {
     let mut world = World::new(20);
@@ -213,4 +297,5 @@ async fn a_node_whose_machine_does_not_exist_is_told_and_holds_nothing_up() {
     let told: Vec<_> = pass.notices.iter().filter(|notice| notice.object.name == "n-7").collect();
     assert_eq!(told.len(), 1, "{:?}", pass.notices);
     assert_eq!(told[0].reason, "InstanceNotFound");
+    assert!(pass.notices.iter().all(|notice| notice.object.name != "web-0"), "{:?}", pass.notices);
 }

@@ -108,7 +108,10 @@ impl Statuses {
 impl Known {
     fn learn(&mut self, cloud: &'static str, outcome: Outcome) {
         self.unobserved.remove(cloud);
-        self.asked = outcome.asked.clone();
+        // A pass can take minutes, and another cloud have looked since.
+        if outcome.asked.at >= self.asked.at {
+            self.asked = outcome.asked.clone();
+        }
         self.by_cloud.insert(cloud, outcome);
     }
 
@@ -122,9 +125,11 @@ impl Known {
             all.problems.extend(problems.iter().cloned());
             all.memberships.extend(memberships.iter().cloned());
         }
-        // What holds for every cloud holds for the oldest version that one of them has looked at.
+        // What holds for every cloud that can be read holds for the oldest version that one of them has looked at.
+        let read = self.by_cloud.iter().filter(|(cloud, _)| !self.unobserved.contains(*cloud));
+        let read: Vec<&Outcome> = read.map(|(_, outcome)| outcome).collect();
         for (exposure, generation) in self.asked.generations.iter() {
-            let seen = self.by_cloud.values().map(|cloud| cloud.asked.generations.get(exposure));
+            let seen = read.iter().map(|cloud| cloud.asked.generations.get(exposure));
             if let Some(seen) = seen.collect::<Option<Vec<_>>>() {
                 let oldest = seen.into_iter().copied().min().unwrap_or(*generation);
                 all.generations.insert(exposure.clone(), oldest);

@@ -92,7 +92,7 @@ impl<'a> Selection<'a> {
         };
         let mut ports: BTreeMap<&HostPort, Sources> = BTreeMap::new();
         let mut apart = String::new();
-        for (position, wanted) in self.ports.iter().enumerate() {
+        for wanted in &self.ports {
             for port in annotation::named(&wanted.entry, host_ports).map_err(invalid)? {
                 let HostPort { protocol, port: number, .. } = port;
                 if ports.insert(port, wanted.sources.clone()).is_some_and(|other| other != wanted.sources) {
@@ -102,7 +102,7 @@ impl<'a> Selection<'a> {
                 }
                 // Another pod may bind the same number under a name that has other sources.
                 if wanted.own {
-                    _ = write!(apart, " {protocol}/{number} ports[{position}]");
+                    _ = write!(apart, " {protocol}/{number} by {}", wanted.entry);
                 }
             }
         }

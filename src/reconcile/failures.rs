@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{FirewallProvider, ProviderError, Resource, Step, World};
+use firewall_model::{Effect, FirewallProvider, ProviderError, Resource, Step, World};
 use tokio::time::Instant;
 
 use super::{Membership, Prospect};
@@ -15,7 +15,8 @@ use crate::objects::ObjectRef;
 /// What has failed, and how long it is left alone.
 pub(super) struct Failures<K> {
     pub(super) backoff: Backoff<K>,
-    pub(super) errors: BTreeMap<K, ProviderError>,
+    /// What failed last with each resource
+    errors: BTreeMap<K, (Effect, ProviderError)>,
 }
 
 impl<K: Ord + Clone + std::fmt::Display> Failures<K> {
@@ -28,8 +29,15 @@ impl<K: Ord + Clone + std::fmt::Display> Failures<K> {
         let (key, verb) = (step.action.key(), step.action.verb());
         match outcome {
             Outcome::Applied(applied) => {
-                self.backoff.worked(&key);
-                self.errors.remove(&key);
+                // A resource that could not be widened can be narrowed all the same: that mends nothing.
+                if self
+                    .errors
+                    .get(&key)
+                    .is_some_and(|(failed, _)| *failed == step.effect || step.effect == Effect::Open)
+                {
+                    self.backoff.worked(&key);
+                    self.errors.remove(&key);
+                }
                 tracing::info!(resource = %key, ids = applied.ids.join(" "), "{verb}: {}", step.why);
                 for note in &applied.notes {
                     tracing::warn!(resource = %key, "{note}");
@@ -42,16 +50,26 @@ impl<K: Ord + Clone + std::fmt::Display> Failures<K> {
                     tracing::warn!(resource = %key, "somebody with the permission can run: {command}");
                 }
                 self.backoff.failed(key.clone(), error, Instant::now());
-                self.errors.insert(key, error.clone());
+                self.errors.insert(key, (step.effect, error.clone()));
             }
             Outcome::LeftOut | Outcome::Stopped => {}
         }
     }
 
-    /// Forgets what failed with resources that are not known any more.
-    pub(super) fn retain(&mut self, known: impl Fn(&K) -> bool) {
-        self.backoff.retain(&known);
-        self.errors.retain(|key, _| known(key));
+    /// Why the resource is not as it should be, if it failed.
+    pub(super) fn of(&self, key: &K) -> Option<&ProviderError> {
+        self.errors.get(key).map(|(_, error)| error)
+    }
+
+    /// Forgets what failed with resources that are as they should be, whoever has mended them.
+    pub(super) fn retain<R: Resource<Key = K>>(&mut self, world: &World<R>, wanted: &World<R>) {
+        let differs = |key: &K| match (world.get(key), wanted.get(key)) {
+            (None, None) => false,
+            (Some(now), Some(wanted)) => !now.same_spec(wanted),
+            _ => true,
+        };
+        self.backoff.retain(differs);
+        self.errors.retain(|key, _| differs(key));
     }
 
     /// Tells what has failed those who wait for it: `memberships` say who does.
@@ -70,7 +88,7 @@ impl<K: Ord + Clone + std::fmt::Display> Failures<K> {
             }
         }
         let mut notices = BTreeSet::new();
-        for (key, error) in &self.errors {
+        for (key, (_, error)) in &self.errors {
             let concerned = match taking.get(key) {
                 Some(taking) => waiting(taking),
                 None => observed.get(key).map(|left| leaving(left, observed, grouped)).unwrap_or_default(),

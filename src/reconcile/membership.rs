@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_model::{
-    FirewallProvider, GroupKey, IngressRule, InstanceId, Rejection, Resource, RuleSet, Takes, World,
+    FirewallProvider, GroupKey, IngressRule, InstanceId, Plan, Rejection, Resource, RuleSet, Takes, World,
 };
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net};
 
 use super::{Key, Prospect, Reconciler};
 use crate::execute::Outcome;
@@ -44,12 +44,7 @@ pub fn with_ids(resources: &BTreeMap<String, Option<String>>) -> impl Iterator<I
 
 impl<P: FirewallProvider> Reconciler<P> {
     /// What the cloud has confirmed, membership by membership. What lingers is bound by nothing and is left out.
-    pub(super) fn memberships(&self, prospect: &Prospect<P>, outcomes: &[Outcome]) -> Vec<Membership> {
-        let mut world = prospect.observed.clone();
-        let steps = prospect.plan.steps.iter().zip(outcomes);
-        for (step, _) in steps.filter(|(_, outcome)| matches!(outcome, Outcome::Applied(_))) {
-            step.action.enact(&mut world);
-        }
+    pub(super) fn memberships(&self, prospect: &Prospect<P>, world: &World<P::Resource>) -> Vec<Membership> {
         let Prospect { compiled, grouped, .. } = prospect;
         let none = Takes { resources: BTreeSet::new(), at: BTreeSet::new() };
         let membership = |(id, binders): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
@@ -57,11 +52,11 @@ impl<P: FirewallProvider> Reconciler<P> {
             let takes = compiled.memberships.get(id).unwrap_or(&none);
             let rules = &grouped.desired.groups.get(group)?.rules;
             let reach = |world| reach(takes, rules, world, &compiled.resources);
-            let (before, now) = (reach(&prospect.observed), reach(&world));
+            let now = reach(world);
             let open = match now {
                 _ if !compiled.memberships.contains_key(id) => Err(rejected_as(&compiled.rejections, id)),
                 Reached::Whole => Ok(()),
-                Reached::Partly | Reached::Not => Err(self.missing(takes, &world, &compiled.resources)),
+                Reached::Partly | Reached::Not => Err(self.missing(takes, world, &compiled.resources)),
             };
             Some(Membership {
                 group: group.clone(),
@@ -75,7 +70,7 @@ impl<P: FirewallProvider> Reconciler<P> {
                     .map(|key| (key.to_string(), self.provider.id(key)))
                     .collect(),
                 stands: open.is_ok() || compiled.memberships.contains_key(id) && now == Reached::Partly,
-                opened: open.is_ok() && before != Reached::Whole,
+                opened: open.is_ok() && reach(&prospect.observed) != Reached::Whole,
                 open,
             })
         };
@@ -91,7 +86,7 @@ impl<P: FirewallProvider> Reconciler<P> {
     ) -> (String, String) {
         let differing =
             || takes.resources.iter().filter(|key| !is_as_wanted::<P::Resource>(key, world, wanted));
-        if let Some(error) = differing().find_map(|key| self.failures.errors.get(key)) {
+        if let Some(error) = differing().find_map(|key| self.failures.of(key)) {
             return (error.reason().to_owned(), error.to_string());
         }
         let differing: Vec<String> = differing().map(ToString::to_string).collect();
@@ -121,34 +116,58 @@ fn reach<R: Resource>(
     }
     let own = takes.resources.iter().filter_map(|key| Some((key.clone(), wanted.get(key)?.clone())));
     let own: World<R> = own.collect();
-    let mut reached = Reached::Whole;
+    let (mut whole, mut open_ports, mut wanted_ports) = (true, Vec::new(), Vec::new());
     for place in &takes.at {
-        let wanted = R::reach(&own, place).rules.intersection(rules);
+        let mut wanted = R::reach(&own, place).rules;
+        // Resources that serve other workloads too let in more.
+        if !rules.covers(&wanted) {
+            wanted = wanted.intersection(rules);
+        }
         let open = R::reach(world, place).rules;
-        if !anywhere(&open).covers(&anywhere(&wanted)) {
-            return Reached::Not;
-        }
-        if !open.covers(&wanted) {
-            reached = Reached::Partly;
-        }
+        whole &= open.covers(&wanted);
+        open_ports.extend(open.iter().map(anywhere));
+        wanted_ports.extend(wanted.iter().map(anywhere));
     }
-    reached
+    let (open, wanted): (RuleSet, RuleSet) =
+        (open_ports.into_iter().collect(), wanted_ports.into_iter().collect());
+    match (whole, open.covers(&wanted)) {
+        (true, _) => Reached::Whole,
+        (false, true) => Reached::Partly,
+        (false, false) => Reached::Not,
+    }
+}
+
+/// What the cloud has come to, as far as it has confirmed it.
+pub(super) fn world_after<R: Resource>(
+    observed: &World<R>,
+    plan: &Plan<R>,
+    outcomes: &[Outcome],
+) -> World<R> {
+    let mut world = observed.clone();
+    let steps = plan.steps.iter().zip(outcomes);
+    for (step, _) in steps.filter(|(_, outcome)| matches!(outcome, Outcome::Applied(_))) {
+        let key = step.action.key();
+        let now = world.get(&key);
+        if now == step.action.before() {
+            step.action.enact(&mut world);
+            continue;
+        }
+        // A step before it has failed: it has taken away what it was to take, from less than it was planned with.
+        match now.zip(step.action.after()).and_then(|(now, after)| now.intersection(after)) {
+            Some(left) => world.insert(key, left),
+            None => world.remove(&key),
+        };
+    }
+    world
 }
 
 fn is_as_wanted<R: Resource>(key: &R::Key, world: &World<R>, wanted: &World<R>) -> bool {
     matches!((world.get(key), wanted.get(key)), (Some(now), Some(wanted)) if now.same_spec(wanted))
 }
 
-/// The same ports, open to anybody.
-fn anywhere(rules: &RuleSet) -> RuleSet {
-    let widened = rules.iter().map(|rule| {
-        let source = match rule.source {
-            IpNet::V4(_) => IpNet::V4(Ipv4Net::default()),
-            IpNet::V6(_) => IpNet::V6(Ipv6Net::default()),
-        };
-        IngressRule { source, ..*rule }
-    });
-    widened.collect()
+/// The same ports for one and the same source: what is left of a rule if it does not matter who is let in.
+fn anywhere(rule: &IngressRule) -> IngressRule {
+    IngressRule { source: IpNet::V4(Ipv4Net::default()), ..*rule }
 }
 
 /// Why a membership has been rejected: by itself, or with its whole group.
