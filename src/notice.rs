@@ -154,20 +154,14 @@ impl Said {
 /// An Event that cannot be written is logged and forgotten: it is a courtesy, not a duty.
 async fn publish(recorder: &Recorder, notice: &Notice) {
     let object = &notice.object;
-    let (kind, mut note) = match notice.verdict {
-        Verdict::Opened | Verdict::Closed => (EventType::Normal, notice.message.clone()),
-        Verdict::Refused | Verdict::Failed => {
-            (EventType::Warning, format!("{}: {}", notice.reason, notice.message))
-        }
+    let type_ = match notice.verdict {
+        Verdict::Opened | Verdict::Closed => EventType::Normal,
+        Verdict::Refused | Verdict::Failed => EventType::Warning,
     };
-    if note.len() > LONGEST_NOTE {
-        note.truncate(note.floor_char_boundary(LONGEST_NOTE - CUT.len()));
-        note += CUT;
-    }
     let event = Event {
-        type_: kind,
+        type_,
         reason: notice.verdict.to_string(),
-        note: Some(note),
+        note: Some(note(notice)),
         action: "Reconcile".to_owned(),
         secondary: None,
     };
@@ -181,5 +175,85 @@ async fn publish(recorder: &Recorder, notice: &Notice) {
     };
     if let Err(error) = recorder.publish(&event, &reference).await {
         tracing::warn!(object = %object, "cannot write an Event: {error}");
+    }
+}
+
+/// The text of an Event.
+fn note(notice: &Notice) -> String {
+    let mut note = match notice.verdict {
+        Verdict::Opened | Verdict::Closed => notice.message.clone(),
+        Verdict::Refused | Verdict::Failed => format!("{}: {}", notice.reason, notice.message),
+    };
+    if note.len() > LONGEST_NOTE {
+        note.truncate(note.floor_char_boundary(LONGEST_NOTE - CUT.len()));
+        note += CUT;
+    }
+    note
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice(kind: &'static str, name: &str, message: &str) -> Notice {
+        let (namespace, name, uid) = ("shop".to_owned(), name.to_owned(), String::new());
+        let object = ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid };
+        let (reason, message) = ("PortDenied".to_owned(), message.to_owned());
+        Notice { object, verdict: Verdict::Refused, reason, message }
+    }
+
+    /// Notices, and what they hand on to be written.
+    fn notices() -> (Notices, impl FnMut() -> Vec<String>) {
+        let (events, mut waiting) = mpsc::channel(QUEUE);
+        let written = move || {
+            let waiting = std::iter::from_fn(|| waiting.try_recv().ok());
+            waiting.map(|notice: Notice| notice.object.name).collect()
+        };
+        (Notices::new(Some(events), Metrics::default()), written)
+    }
+
+    #[test]
+    fn what_holds_is_said_once_and_again_only_after_it_had_gone() {
+        let (notices, mut written) = notices();
+        let one = || BTreeSet::from([notice("Pod", "a", "22")]);
+        for (source, now, expected) in [
+            ("aws", one(), vec!["a"]),
+            ("aws", one(), vec![]),
+            ("gce", one(), vec![]),
+            ("aws", BTreeSet::new(), vec![]),
+            ("aws", one(), vec![]),
+            ("gce", BTreeSet::new(), vec![]),
+            ("aws", BTreeSet::new(), vec![]),
+            ("aws", one(), vec!["a"]),
+            ("aws", BTreeSet::from([notice("Pod", "a", "another text")]), vec!["a"]),
+        ] {
+            notices.say(source, now);
+            assert_eq!(written(), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn what_happens_is_said_each_time() {
+        let (notices, mut written) = notices();
+        for _ in 0..2 {
+            notices.announce(vec![notice("Pod", "a", "80")]);
+            assert_eq!(written(), ["a"]);
+        }
+    }
+
+    #[test]
+    fn what_asks_comes_before_its_pods_and_what_finds_no_room_is_left_out() {
+        let (notices, mut written) = notices();
+        let pods = (0..QUEUE).map(|number| notice("Pod", &number.to_string(), "22"));
+        notices.say("aws", pods.chain([notice("Service", "web", "22")]).collect());
+        let written = written();
+        assert_eq!((written.len(), written[0].as_str()), (QUEUE, "web"));
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_for_an_event_is_cut_between_characters() {
+        let long = note(&notice("Pod", "a", &"é".repeat(2000)));
+        assert!(long.len() <= LONGEST_NOTE && long.ends_with(CUT), "{}", long.len());
+        assert_eq!(note(&notice("Pod", "a", "22")), "PortDenied: 22");
     }
 }

@@ -10,6 +10,7 @@ use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, pod};
+use crate::mistakes::{NOT_PORTS, NOT_SOURCES};
 use crate::process::root;
 use crate::world::{CLUSTER, Mode, World};
 
@@ -223,6 +224,21 @@ async fn the_api_server_refuses_what_the_controller_would_refuse_later() {
     }
     for spec in good {
         assert!(create(&spec).await.is_ok(), "{spec}: {:?}", create(&spec).await);
+    }
+    // What an annotation refuses is no better here. A name that no container has is a name.
+    let letters = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    let is_name =
+        |text: &str| text.len() <= 15 && letters(text) && text.bytes().any(|byte| byte.is_ascii_lowercase());
+    for text in NOT_PORTS {
+        assert_eq!(create(&port(json!(text))).await.is_ok(), is_name(text), "port {text:?}");
+    }
+    for text in NOT_SOURCES {
+        assert!(
+            create(&sources(text)).await.is_err() && create(&own(text)).await.is_err(),
+            "source {text:?}"
+        );
     }
     for (spec, part) in bad {
         let error = create(&spec).await.expect_err("it is refused");

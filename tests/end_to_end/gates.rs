@@ -120,3 +120,33 @@ async fn a_cloud_that_cannot_be_read_turns_no_gate_and_no_status() {
     let unreadable = metric(port, "hostport_firewall_cloud_unreadable", &["cloud=\"gce\""]);
     assert_eq!(unreadable.as_deref(), Some("1"));
 }
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn one_cloud_that_cannot_be_read_takes_nothing_from_the_other() {
+    let world = World::start(Mode::Mixed, 1).await;
+    let [on_amazon, on_google] = &world.machines[..] else { panic!("two machines") };
+    world.cluster.apply(&root().join("deploy/crd.yaml")).await;
+    world.google().cloud().deny("*", "compute.firewalls.list");
+    let selector = json!({ "matchLabels": { "app": "web" } });
+    let spec =
+        json!({ "podSelector": selector, "ports": [{ "port": 80 }], "sourceRanges": ["192.0.2.0/24"] });
+    world.cluster.create(exposure(&spec)).await;
+    for (name, machine) in [("on-amazon", on_amazon), ("on-google", on_google)] {
+        let mut pod = web(name, &machine.name, true);
+        pod["metadata"]["annotations"] = json!({});
+        world.cluster.run(pod).await;
+    }
+    let _controller = world.controller(&[]);
+    world.cluster.gate("on-amazon", "True", "Open").await;
+    world.opens(on_amazon, &["tcp/80 192.0.2.0/24"]).await;
+    let status = becomes(&world, "Programmed", "Unknown", "NotConfirmed").await;
+    assert_eq!(status["nodeCount"], 1, "{status:#}");
+    assert!(world.cluster.conditions("on-google").await.is_empty(), "nothing is known of it");
+
+    world.google().cloud().grant_all();
+    world.cluster.gate("on-google", "True", "Open").await;
+    let status = becomes(&world, "Programmed", "True", "Programmed").await;
+    assert_eq!(status["nodeCount"], 2, "{status:#}");
+    open_since(&world, &["on-amazon", "on-google"]).await;
+}

@@ -9,6 +9,7 @@ mod cases;
 mod cluster;
 mod commands;
 mod dns;
+mod events;
 mod exposures;
 mod gates;
 mod google;

@@ -110,7 +110,7 @@ async fn a_voyager_ingress_opens_its_ports_by_rules_in_shared_groups() {
 }
 
 /// The CRD of Voyager's own Ingress, serving these versions.
-fn crd(versions: &[&str]) -> Value {
+pub(crate) fn crd(versions: &[&str]) -> Value {
     let schema =
         json!({ "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } });
     let version = |(position, name): (usize, &&str)| json!({ "name": name, "served": true, "storage": position == 0, "schema": schema });

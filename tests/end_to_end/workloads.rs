@@ -3,6 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::cluster::pod;
+use crate::exposures::exposure;
+use crate::machine::Machine;
+use crate::process::root;
+use crate::voyager;
 use crate::world::{Mode, World};
 
 /// One row: what a pod looks like, which of its ports are asked for, and what is open on its node then.
@@ -90,68 +94,151 @@ fn bound(pod: &mut Value, address: &str) {
     pod["spec"]["containers"][0]["ports"][0]["hostIP"] = json!(address);
 }
 
-/// The pod of a row on a node.
-fn made(row: &Row, name: &str, node: &str, address: &str) -> Value {
-    let mut made = pod(name, node, json!({}), row.ports.clone());
-    made["metadata"]["labels"] = json!({ "row": name });
-    (row.change)(&mut made, node, address);
-    made
+/// A way to ask for a pod's ports.
+#[derive(Clone, Copy, PartialEq)]
+enum Intent {
+    Annotation,
+    Object,
+    /// A Voyager Ingress, of which the pod is the `HAProxy`
+    Voyager,
+    /// A Service, of which the pod is k3s' `ServiceLB`
+    Balancer,
+}
+
+const SOURCES: &str = "192.0.2.0/24, 2001:db8::/32";
+
+impl Intent {
+    /// The pod of a row, and the object that asks for its ports if it does not itself.
+    fn made(self, row: &Row, machine: &Machine) -> (Value, Option<Value>) {
+        let name = format!("{}-{}", row.name, self.letter());
+        let mut pod = pod(&name, &machine.name, json!({}), row.ports.clone());
+        (row.change)(&mut pod, &machine.name, machine.address());
+        let asking = match self {
+            Self::Annotation => {
+                asks_itself(&mut pod, row);
+                None
+            }
+            Self::Object => {
+                pod["metadata"]["labels"] = json!({ "row": name });
+                Some(object(row, &name))
+            }
+            Self::Voyager => {
+                pod["metadata"]["labels"] = json!({
+                    "origin": "voyager", "origin-name": name, "origin-api-group": "voyager.appscode.com",
+                });
+                pod["spec"]["containers"][0]["name"] = json!("haproxy");
+                Some(ingress(row, &name))
+            }
+            Self::Balancer => {
+                pod["metadata"]["labels"] = json!({ "svccontroller.k3s.cattle.io/svcname": name });
+                Some(balancer(row, &name))
+            }
+        };
+        (pod, asking)
+    }
+
+    const fn letter(self) -> &'static str {
+        match self {
+            Self::Annotation => "a",
+            Self::Object => "o",
+            Self::Voyager => "v",
+            Self::Balancer => "b",
+        }
+    }
+
+    /// What is open on the node of a row. A frontend of Voyager's speaks TCP, and is one of `HAProxy`'s own.
+    fn open(self, row: &Row) -> Vec<&'static str> {
+        let mut open = row.open.to_vec();
+        if self == Self::Voyager {
+            open.retain(|rule| rule.starts_with("tcp/") && row.name != "sidecar");
+        }
+        open
+    }
+}
+
+fn asks_itself(pod: &mut Value, row: &Row) {
+    let listed: Vec<String> =
+        row.asked.iter().map(|(port, protocol)| format!("{port}/{protocol}").to_lowercase()).collect();
+    let annotations = &mut pod["metadata"]["annotations"];
+    annotations["hostport-firewall.dev/expose"] = json!(listed.join(", "));
+    annotations["hostport-firewall.dev/source-ranges"] = json!(SOURCES);
+}
+
+fn object(row: &Row, name: &str) -> Value {
+    let ports: Vec<Value> =
+        row.asked.iter().map(|(port, protocol)| json!({ "port": port, "protocol": protocol })).collect();
+    let sources: Vec<&str> = SOURCES.split(", ").collect();
+    let selector = json!({ "matchLabels": { "row": name } });
+    let mut object = exposure(&json!({ "podSelector": selector, "ports": ports, "sourceRanges": sources }));
+    object["metadata"]["name"] = json!(name);
+    object
+}
+
+fn ingress(row: &Row, name: &str) -> Value {
+    let rules: Vec<Value> = row.asked.iter().map(|(port, _)| json!({ "tcp": { "port": port } })).collect();
+    let annotations = json!({
+        "ingress.appscode.com/type": "HostPort", "hostport-firewall.dev/source-ranges": SOURCES,
+    });
+    json!({
+        "apiVersion": "voyager.appscode.com/v1",
+        "kind": "Ingress",
+        "metadata": { "name": name, "namespace": "default", "annotations": annotations },
+        "spec": { "rules": rules },
+    })
+}
+
+fn balancer(row: &Row, name: &str) -> Value {
+    let port = |(position, (port, protocol)): (usize, &(u16, &str))| json!({ "name": format!("p{position}"), "port": port, "protocol": protocol });
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": name, "namespace": "default", "annotations": {
+            "hostport-firewall.dev/source-ranges": SOURCES,
+        } },
+        "spec": {
+            "type": "LoadBalancer",
+            "ports": row.asked.iter().enumerate().map(port).collect::<Vec<_>>(),
+            "loadBalancerSourceRanges": ["198.51.100.0/24"],
+            "selector": { "row": name },
+        },
+    })
 }
 
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
 async fn every_workload_opens_exactly_what_is_asked_for_on_google() {
-    every_workload_opens_exactly_what_is_asked_for(Mode::Destination).await;
+    let intents = [Intent::Annotation, Intent::Object, Intent::Voyager, Intent::Balancer];
+    every_workload_opens_exactly_what_is_asked_for(Mode::Destination, &intents).await;
 }
 
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
 async fn every_workload_opens_exactly_what_is_asked_for_on_amazon() {
-    every_workload_opens_exactly_what_is_asked_for(Mode::Attach).await;
+    let intents = [Intent::Annotation, Intent::Object];
+    every_workload_opens_exactly_what_is_asked_for(Mode::Attach, &intents).await;
 }
 
-/// By annotation and by object.
-async fn every_workload_opens_exactly_what_is_asked_for(mode: Mode) {
+/// Each row under each intent, on a node of its own.
+async fn every_workload_opens_exactly_what_is_asked_for(mode: Mode, intents: &[Intent]) {
     let rows = rows();
-    let count = u32::try_from(rows.len()).expect("a few rows");
-    let world = World::start(mode, 2 * count).await;
-    world.cluster.apply(&crate::process::root().join("deploy/crd.yaml")).await;
+    let cases: Vec<(&Row, Intent)> =
+        rows.iter().flat_map(|row| intents.iter().map(move |intent| (row, *intent))).collect();
+    let world = World::start(mode, u32::try_from(cases.len()).expect("a few")).await;
+    world.cluster.apply(&root().join("deploy/crd.yaml")).await;
+    world.cluster.create(voyager::crd(&["v1"])).await;
     let _controller = world.controller(&[]);
-    let (annotated, selected) = world.machines.split_at(rows.len());
-    for ((row, by_annotation), by_object) in rows.iter().zip(annotated).zip(selected) {
-        let mut pod = made(row, &format!("{}-a", row.name), &by_annotation.name, by_annotation.address());
-        let listed: Vec<String> =
-            row.asked.iter().map(|(port, protocol)| format!("{port}/{protocol}").to_lowercase()).collect();
-        pod["metadata"]["annotations"]["hostport-firewall.dev/expose"] = json!(listed.join(", "));
-        pod["metadata"]["annotations"]["hostport-firewall.dev/source-ranges"] =
-            json!("192.0.2.0/24, 2001:db8::/32");
-        world.cluster.run(pod).await;
-
-        let name = format!("{}-o", row.name);
-        let ports: Vec<Value> =
-            row.asked.iter().map(|(port, protocol)| json!({ "port": port, "protocol": protocol })).collect();
-        let exposure = json!({
-            "apiVersion": "hostport-firewall.dev/v1alpha1",
-            "kind": "HostPortExposure",
-            "metadata": { "name": name, "namespace": "default" },
-            "spec": {
-                "podSelector": { "matchLabels": { "row": name } },
-                "ports": ports,
-                "sourceRanges": ["192.0.2.0/24", "2001:db8::/32"],
-            },
-        });
-        world.cluster.create(exposure).await;
-        world.cluster.run(made(row, &name, &by_object.name, by_object.address())).await;
-    }
-    for ((row, by_annotation), by_object) in rows.iter().zip(annotated).zip(selected) {
-        for machine in [by_annotation, by_object] {
-            world.opens(machine, row.open).await;
+    for ((row, intent), machine) in cases.iter().zip(&world.machines) {
+        let (pod, asking) = intent.made(row, machine);
+        if let Some(asking) = asking {
+            world.cluster.create(asking).await;
         }
+        world.cluster.run(pod).await;
+    }
+    for ((row, intent), machine) in cases.iter().zip(&world.machines) {
+        world.opens(machine, &intent.open(row)).await;
     }
     world.settled().await;
-    for ((row, by_annotation), by_object) in rows.iter().zip(annotated).zip(selected) {
-        for machine in [by_annotation, by_object] {
-            world.opens(machine, row.open).await;
-        }
+    for ((row, intent), machine) in cases.iter().zip(&world.machines) {
+        world.opens(machine, &intent.open(row)).await;
     }
 }

@@ -1,7 +1,7 @@
-//! Mistakes that annotations are made with, some three hundred kinds. The end-to-end tests make them too.
+//! Mistakes that annotations are made with, some four hundred kinds. The end-to-end tests make them too.
 
 /// What is no port of the pod, or no port at all.
-const NOT_PORTS: [&str; 52] = [
+pub(crate) const NOT_PORTS: [&str; 52] = [
     "",
     " ",
     "\t",
@@ -57,7 +57,7 @@ const NOT_PORTS: [&str; 52] = [
 ];
 
 /// What is no source range.
-const NOT_SOURCES: [&str; 50] = [
+pub(crate) const NOT_SOURCES: [&str; 50] = [
     "",
     " ",
     "\t",
@@ -110,24 +110,71 @@ const NOT_SOURCES: [&str; 50] = [
     "１０.0.0.0/8",
 ];
 
+/// What is no hostname.
+const NOT_HOSTNAMES: [&str; 18] = [
+    "",
+    " ",
+    "localhost",
+    "Arena.example.com",
+    "*.example.com",
+    "a_b.example.com",
+    "-a.example.com",
+    "a-.example.com",
+    "a..example.com",
+    ".example.com",
+    "example.com.",
+    "a.example.com, b.example.com",
+    "a b.example.com",
+    "https://example.com",
+    "example.com:80",
+    "example.com/",
+    "é.example.com",
+    "a.example.com\u{0}",
+];
+
+/// Names of annotations that mean nothing.
+const NOT_NAMES: [&str; 10] = [
+    "hostport-firewall.dev/exposed",
+    "hostport-firewall.dev/Expose",
+    "hostport-firewall.dev/source-range",
+    "hostport-firewall.dev/source_ranges",
+    "hostport-firewall.dev/sources",
+    "hostport-firewall.dev/source-ranges-http",
+    "hostport-firewall.dev/source-ranges.https",
+    "hostport-firewall.dev/source-ranges.81",
+    "hostport-firewall.dev/host-name",
+    "hostport-firewall.dev/expose-node-ports",
+];
+
 /// The mistake alone, and beside something that is right.
 fn around(mistake: &str, right: &str) -> [String; 3] {
     [mistake.to_owned(), format!("{right},{mistake}"), format!("{mistake},{right}")]
 }
 
-/// Each kind: the annotation with the mistake in it, its name, and the mistake. Beside it stands an `expose` of `http`.
+/// Each kind: the annotation with the mistake in it, its name, and the mistake; empty, where the name is it. Beside it
+/// stands an `expose` of `http`.
 pub(crate) fn mistakes() -> Vec<(&'static str, String, &'static str)> {
-    let expose = "hostport-firewall.dev/expose";
-    let sources = "hostport-firewall.dev/source-ranges";
     let kinds = |name, mistakes: &'static [&'static str], right: &'static str| {
         let kind = move |mistake| around(mistake, right).map(|text| (name, text, mistake));
         mistakes.iter().copied().flat_map(kind)
     };
-    kinds(expose, &NOT_PORTS, "http").chain(kinds(sources, &NOT_SOURCES, "192.0.2.0/24")).collect()
+    let alone = |name, mistakes: &'static [&'static str]| {
+        mistakes.iter().copied().map(move |mistake| (name, mistake.to_owned(), mistake))
+    };
+    kinds("hostport-firewall.dev/expose", &NOT_PORTS, "http")
+        .chain(kinds("hostport-firewall.dev/source-ranges", &NOT_SOURCES, "192.0.2.0/24"))
+        .chain(alone("hostport-firewall.dev/source-ranges.http", &NOT_SOURCES))
+        .chain(alone("hostport-firewall.dev/hostname", &NOT_HOSTNAMES))
+        .chain(NOT_NAMES.map(|name| (name, "192.0.2.0/24".to_owned(), "")))
+        .collect()
 }
 
-/// Whether the message shows the mistake, as Rust would quote it; what is empty cannot be shown.
-pub(crate) fn shows(message: &str, mistake: &str) -> bool {
-    let quoted = format!("{:?}", mistake.trim());
-    mistake.trim().is_empty() || message.contains(quoted.trim_matches('"'))
+/// Whether the message shows the mistake, as Rust would quote it; or says that there is nothing, where that is it.
+pub(crate) fn shows(message: &str, name: &str, mistake: &str) -> bool {
+    let told = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    match mistake.trim() {
+        "" if NOT_NAMES.contains(&name) => told(&["means nothing here", "is not among the ports"]),
+        "" => told(&["is empty", "names no port", "\"\"", "\" \"", "\"\\t\""]),
+        mistake => message.contains(&format!("{mistake:?}")),
+    }
 }
