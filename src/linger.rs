@@ -1,14 +1,14 @@
 //! Linger: a membership outlives its pod for a while, so that a restart in place does not flap.
 //!
-//! It outlives the pod, not the intent: where a pod is still there and asks for less, or the object that asked is gone,
-//! that is heeded at once.
+//! It outlives the pod, not the intent: where a pod is still there and asks for less, or the object that asked is gone or
+//! says something else, that is heeded at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use firewall_model::{Desired, FirewallGroup, GroupKey, InstanceId};
 
-use crate::exposures::Binding;
+use crate::exposures::{Binding, Intents};
 use crate::grouping::Grouped;
 use crate::objects::ObjectRef;
 
@@ -28,15 +28,20 @@ pub struct Linger {
 #[derive(Debug)]
 struct Behind {
     binders: BTreeSet<ObjectRef>,
-    intents: BTreeSet<ObjectRef>,
+    /// With what each of them said
+    intents: BTreeMap<ObjectRef, Option<String>>,
     node: String,
 }
 
 impl Behind {
-    /// Whether what binds the ports has gone, and what asks for them has not.
-    fn lingers(&self, binding: &Binding) -> bool {
+    /// Whether what binds the ports has gone, and what asks for them goes on asking for the same. A pod that asks itself has
+    /// gone as it was.
+    fn lingers(&self, binding: &Binding, intents: &Intents) -> bool {
+        let goes_on = |(intent, said): (&ObjectRef, &Option<String>)| {
+            intent.kind == "Pod" || said.is_some() && intents.says(intent) == said.as_deref()
+        };
         !self.binders.iter().any(|binder| binding.binds(binder, &self.node))
-            && self.intents.iter().any(|intent| binding.has_intent(intent))
+            && self.intents.iter().any(goes_on)
     }
 }
 
@@ -57,6 +62,7 @@ impl Linger {
         &mut self,
         grouped: &Grouped,
         binding: &Binding,
+        intents: &Intents,
         now: Duration,
     ) -> (Desired, Option<Duration>) {
         let mut desired = grouped.desired.clone();
@@ -72,7 +78,7 @@ impl Linger {
                     continue;
                 }
                 let id = (key.clone(), member.clone());
-                if !self.behind.get(&id).is_some_and(|behind| behind.lingers(binding)) {
+                if !self.behind.get(&id).is_some_and(|behind| behind.lingers(binding, intents)) {
                     continue;
                 }
                 let until = self.leaving.get(&id).copied().unwrap_or(now + self.duration);
@@ -92,9 +98,10 @@ impl Linger {
         self.last.clone_from(&desired.groups);
         self.behind.retain(|id, _| leaving.contains_key(id));
         self.behind.extend(grouped.binders.iter().filter_map(|(id, binders)| {
-            let intents = grouped.intents.get(id)?.clone();
+            let asking = grouped.intents.get(id)?.iter();
+            let asking = asking.map(|intent| (intent.clone(), intents.says(intent).map(str::to_owned)));
             let node = grouped.nodes.get(&id.1)?.name.clone();
-            Some((id.clone(), Behind { binders: binders.clone(), intents, node }))
+            Some((id.clone(), Behind { binders: binders.clone(), intents: asking.collect(), node }))
         }));
         self.leaving = leaving;
         (desired, next)
@@ -109,7 +116,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::exposures::binding;
+    use crate::exposures::{binding, intents};
     use crate::index::{Index, Object, Watch};
 
     const LINGER: Duration = Duration::from_secs(30);
@@ -145,40 +152,46 @@ mod tests {
 
     /// Extends where the pod behind what is gone is gone too.
     fn extend(linger: &mut Linger, desired: Desired, now: Duration) -> (Desired, Option<Duration>) {
-        linger.extend(&because_of(desired, &object("Pod", "web")), &Binding::default(), now)
+        let grouped = because_of(desired, &object("Pod", "web"));
+        linger.extend(&grouped, &Binding::default(), &Intents::default(), now)
     }
 
     #[test]
     fn what_is_there_and_asks_no_more_is_heeded_at_once() {
         let id = InstanceId::new("i-0");
         let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
-        let cluster = |pod: bool, ingress: bool| {
+        let cluster = |pod: bool, ingress: Option<&str>| {
             let mut index = Index::default();
             let pod_on_a = json!({
                 "metadata": { "name": "web" },
                 "spec": { "nodeName": "a", "containers": [{ "name": "x", "ports": [{ "hostPort": 80 }] }] },
             });
-            let named = json!({ "apiVersion": "v1", "metadata": { "name": "web" } });
+            let named = json!({ "apiVersion": "v1", "metadata": { "name": "web" }, "spec": {
+                "loadBalancerSourceRanges": [ingress.unwrap_or_default()],
+            } });
             let pod_on_a = Object::Pod(serde_json::from_value(pod_on_a).expect("a pod"));
             let named = Object::Ingress(serde_json::from_value(named).expect("an Ingress"));
             index.reset(Watch::Pods, pod.then_some(pod_on_a).into_iter().collect());
-            index.reset(Watch::Ingresses("x".into()), ingress.then_some(named).into_iter().collect());
-            binding(&index)
+            index.reset(Watch::Ingresses("x".into()), ingress.map(|_| named).into_iter().collect());
+            (binding(&index), intents(&index))
         };
         let table = [
-            ("Pod", (true, false), false),
-            ("Pod", (false, false), true),
-            ("Ingress", (true, true), false),
-            ("Ingress", (false, true), true),
-            ("Ingress", (false, false), false),
+            ("Pod", (true, None), false),
+            ("Pod", (false, None), true),
+            ("Ingress", (true, Some("10.0.0.0/8")), false),
+            ("Ingress", (false, Some("10.0.0.0/8")), true),
+            ("Ingress", (false, Some("192.0.2.0/24")), false),
+            ("Ingress", (false, None), false),
         ];
         for (intent, (pod, ingress), lingers) in table {
             let mut linger = Linger::new(LINGER);
             let intent = object(intent, "web");
-            linger.extend(&because_of(web(), &intent), &cluster(true, true), at(0));
+            let (binding, intents) = cluster(true, Some("10.0.0.0/8"));
+            linger.extend(&because_of(web(), &intent), &binding, &intents, at(0));
             let gone = because_of(Desired::nothing(), &intent);
-            let (extended, _) = linger.extend(&gone, &cluster(pod, ingress), at(1));
-            assert_eq!(!extended.groups.is_empty(), lingers, "{intent} {pod} {ingress}");
+            let (binding, intents) = cluster(pod, ingress);
+            let (extended, _) = linger.extend(&gone, &binding, &intents, at(1));
+            assert_eq!(!extended.groups.is_empty(), lingers, "{intent} {pod} {ingress:?}");
         }
     }
 

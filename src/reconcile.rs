@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_model::{
-    Compiled, Desired, FirewallProvider, GroupKey, InstanceId, Limits, Plan, PlanInput, Policy,
+    Compiled, Completeness, Desired, FirewallProvider, GroupKey, InstanceId, Limits, Plan, PlanInput, Policy,
     ProviderError, Rejection, Resource, Step, World, check, plan,
 };
 use tokio::sync::watch;
@@ -18,8 +18,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::execute::{Outcome, execute};
-use crate::exposures::{Exposure, Settings, binding, exposures};
+use crate::exposures::{Binding, Exposure, Found, Intents, Settings, binding, exposures, intents};
 use crate::grouping::{Grouped, grouped};
+use crate::index::Index;
 use crate::linger::Linger;
 use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
@@ -114,6 +115,30 @@ pub struct Pass {
     pub asked: Asked,
 }
 
+/// What one look at the cluster has found.
+struct Cluster {
+    asked: Asked,
+    problems: BTreeSet<Notice>,
+    binding: Binding,
+    intents: Intents,
+    completeness: Completeness,
+}
+
+impl Cluster {
+    /// Nothing else may wait for the index longer than this takes.
+    fn read(index: &Index, settings: &Settings) -> Self {
+        let Found { exposures, problems } = exposures(index, settings);
+        let generations = index
+            .host_port_exposures()
+            .map(|exposure| (exposure.reference(), exposure.metadata.generation.unwrap_or_default()));
+        let generations: BTreeMap<_, _> = generations.collect();
+        let asked =
+            Asked { at: Some(Instant::now()), exposures: exposures.into(), generations: generations.into() };
+        let (binding, intents, completeness) = (binding(index), intents(index), index.completeness());
+        Self { asked, problems, binding, intents, completeness }
+    }
+}
+
 impl<P: FirewallProvider> Reconciler<P> {
     /// A reconciler without memory.
     pub fn new(provider: P, options: Options) -> Self {
@@ -132,28 +157,16 @@ impl<P: FirewallProvider> Reconciler<P> {
     /// # Errors
     /// If the cloud cannot be observed; then nothing is known well enough to change anything.
     pub async fn look(&mut self, index: &SharedIndex) -> Result<Prospect<P>, ProviderError> {
-        let (at, found, binding, completeness, generations) = {
-            let (index, settings) = (index.read(), self.options.settings.borrow());
-            let generations = index.host_port_exposures();
-            let generations = generations
-                .map(|exposure| (exposure.reference(), exposure.metadata.generation.unwrap_or_default()));
-            (
-                Some(Instant::now()),
-                exposures(&index, &settings),
-                binding(&index),
-                index.completeness(),
-                generations.collect::<BTreeMap<_, _>>(),
-            )
-        };
+        let Cluster { asked, problems, binding, intents, completeness } =
+            Cluster::read(&index.read(), &self.options.settings.borrow());
         let unclaimed = |id: &str| providers::unclaimed(id, &self.options.active);
-        let mut grouped = grouped(&found.exposures, |id| self.provider.instance(id), unclaimed, completeness);
-        let (desired, linger_ends) = self.linger.extend(&grouped, &binding, self.started.elapsed());
+        let mut grouped = grouped(&asked.exposures, |id| self.provider.instance(id), unclaimed, completeness);
+        let (desired, linger_ends) = self.linger.extend(&grouped, &binding, &intents, self.started.elapsed());
         grouped.desired = desired;
         let observed = self.provider.observe(&grouped.desired.members()).await?;
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
         let (plan, refused) = self.plan(&grouped.desired, &compiled.resources, &observed.resources);
-        let asked = Asked { at, exposures: found.exposures.into(), generations: generations.into() };
-        let mut notices = found.problems;
+        let mut notices = problems;
         notices.extend(grouped.problems.iter().cloned());
         for rejection in &compiled.rejections {
             notices.extend(rejected(rejection, &grouped));

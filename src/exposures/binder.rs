@@ -5,20 +5,16 @@ use std::collections::BTreeSet;
 use crate::index::Index;
 use crate::objects::{Node, ObjectRef, Pod, Service};
 
-use super::{node_port, voyager};
+use super::node_port;
 
-/// What binds ports of nodes now, and what can ask for them, whether or not it does.
+/// What binds ports of nodes now, whether or not anything exposes them.
 #[derive(Clone, Debug, Default)]
 pub struct Binding {
     /// Pods, and Services that only nodes with a ready endpoint serve; each with the node
     on_nodes: BTreeSet<(ObjectRef, String)>,
     /// Services that every node serves
     everywhere: BTreeSet<ObjectRef>,
-    intents: BTreeSet<Intent>,
 }
-
-/// An intent without its API version, which can change while it stays.
-type Intent = (String, String, String, String);
 
 impl Binding {
     /// Whether it binds ports on the node.
@@ -26,17 +22,6 @@ impl Binding {
     pub fn binds(&self, binder: &ObjectRef, node: &str) -> bool {
         self.everywhere.contains(binder) || self.on_nodes.contains(&(binder.clone(), node.to_owned()))
     }
-
-    /// Whether the intent is still there. That of a pod is the pod itself.
-    #[must_use]
-    pub fn has_intent(&self, object: &ObjectRef) -> bool {
-        object.kind == "Pod" || self.intents.contains(&intent(object))
-    }
-}
-
-fn intent(object: &ObjectRef) -> Intent {
-    let ObjectRef { kind, namespace, name, uid, .. } = object.clone();
-    (kind.into_owned(), namespace, name, uid)
 }
 
 /// Everything that binds ports of nodes now.
@@ -46,7 +31,6 @@ pub fn binding(index: &Index) -> Binding {
     let mut binding = Binding { on_nodes: index.pods().filter_map(on_node).collect(), ..Binding::default() };
     for service in index.services() {
         let reference = service_reference(service);
-        binding.intents.insert(intent(&reference));
         if service.has_node_ports() && !service.is_local() {
             binding.everywhere.insert(reference);
         }
@@ -60,10 +44,6 @@ pub fn binding(index: &Index) -> Binding {
         let nodes = node_port::nodes_of(slice).map(|node| (service_reference(service), node.to_owned()));
         binding.on_nodes.extend(nodes);
     }
-    binding
-        .intents
-        .extend(index.all_ingresses().map(|(group, ingress)| intent(&voyager::reference(ingress, group))));
-    binding.intents.extend(index.host_port_exposures().map(|exposure| intent(&exposure.reference())));
     binding
 }
 
