@@ -22,7 +22,7 @@ const MAX_UNAVAILABLE: usize = 3;
 
 /// How long the controller may take to close a port whose pod has gone, on a slow machine: it waits for quiet, reads the
 /// cloud, and makes its calls one by one.
-const LONGEST_LAG: Duration = Duration::from_secs(45);
+const LONGEST_LAG: Duration = Duration::from_mins(1);
 
 /// Who asks for the ports.
 #[derive(Clone, Copy, PartialEq)]
