@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use firewall_model::{
     Compiled, Completeness, Desired, FirewallProvider, GroupKey, InstanceId, Limits, Plan, PlanInput, Policy,
-    ProviderError, Rejection, Resource, Step, World, check, plan,
+    ProviderError, Resource, Step, World, check, plan,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -22,11 +22,11 @@ use crate::exposures::{Binding, Exposure, Found, Intents, Settings, binding, exp
 use crate::grouping::{Grouped, grouped};
 use crate::index::Index;
 use crate::linger::Linger;
-use crate::notice::{Notice, Verdict};
+use crate::notice::Notice;
 use crate::objects::ObjectRef;
 use crate::providers::{self, Provider};
 use crate::watch::SharedIndex;
-use failures::Failures;
+use failures::{Failures, rejected};
 use membership::world_after;
 pub use membership::{Membership, with_ids};
 
@@ -233,7 +233,10 @@ impl<P: FirewallProvider> Reconciler<P> {
             tracing::info!(steps, "the cloud's call rate lets this take about {seconds} s");
         }
         let (provider, failures) = (&self.provider, &mut self.failures);
-        let learn = |step: &Step<P::Resource>, outcome: &Outcome| failures.learn(step, outcome);
+        let learn = |step: &Step<P::Resource>, outcome: &Outcome| {
+            log(step, outcome);
+            failures.learn(step, outcome);
+        };
         let outcomes = execute(provider, &prospect.plan, &prospect.refused, stop, learn).await;
         let applied = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Applied(_))).count();
         let undone = outcomes.len() - applied;
@@ -255,31 +258,29 @@ impl<P: FirewallProvider> Reconciler<P> {
     }
 }
 
+fn log<R: Resource>(step: &Step<R>, outcome: &Outcome) {
+    let (key, verb) = (step.action.key(), step.action.verb());
+    match outcome {
+        Outcome::Applied(applied) => {
+            tracing::info!(resource = %key, ids = applied.ids.join(" "), "{verb}: {}", step.why);
+            for note in &applied.notes {
+                tracing::warn!(resource = %key, "{note}");
+            }
+        }
+        Outcome::Failed(error) => {
+            tracing::warn!(resource = %key, reason = error.reason(), "{verb}: {error}");
+            // What nobody asks for any more has no object to put an Event on.
+            if let ProviderError::Denied { instead: Some(command), .. } = error {
+                tracing::warn!(resource = %key, "somebody with the permission can run: {command}");
+            }
+        }
+        Outcome::LeftOut | Outcome::Stopped => {}
+    }
+}
+
 fn unsettled<R: Resource>(plan: &Plan<R>, outcomes: &[Outcome]) -> BTreeSet<String> {
     let steps = plan.steps.iter().zip(outcomes);
     let undone = steps.filter(|(_, outcome)| !matches!(outcome, Outcome::Applied(_)));
     let undone = undone.map(|(step, _)| step.action.key().to_string());
     undone.chain(plan.withheld.iter().map(|withheld| withheld.key.to_string())).collect()
-}
-
-/// A rejection is told to whatever asked for the group; one that is about a node, to that and to what asked for it there.
-fn rejected(rejection: &Rejection, grouped: &Grouped) -> Vec<Notice> {
-    let objects: BTreeSet<&ObjectRef> = match &rejection.instance {
-        None => grouped.objects.get(&rejection.group).into_iter().flatten().collect(),
-        Some(instance) => {
-            let id = (rejection.group.clone(), instance.clone());
-            let concerned =
-                [grouped.intents.get(&id), grouped.binders.get(&id)].into_iter().flatten().flatten();
-            concerned.chain(grouped.nodes.get(instance)).collect()
-        }
-    };
-    objects
-        .into_iter()
-        .map(|object| Notice {
-            object: object.clone(),
-            verdict: Verdict::Failed,
-            reason: rejection.reason.to_owned(),
-            message: format!("{}: {}", rejection.group, rejection.message),
-        })
-        .collect()
 }

@@ -1,8 +1,8 @@
-//! What the cloud refused: remembered, left alone for a while, and told.
+//! What the cloud refused, or will: remembered, left alone for a while, and told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{Effect, FirewallProvider, ProviderError, Resource, Step, World};
+use firewall_model::{Effect, FirewallProvider, ProviderError, Rejection, Resource, Step, World};
 use tokio::time::Instant;
 
 use super::{Membership, Prospect};
@@ -19,36 +19,26 @@ pub(super) struct Failures<K> {
     errors: BTreeMap<K, (Effect, ProviderError)>,
 }
 
-impl<K: Ord + Clone + std::fmt::Display> Failures<K> {
+impl<K: Ord + Clone> Failures<K> {
     pub(super) fn none() -> Self {
         Self { backoff: Backoff::default(), errors: BTreeMap::new() }
     }
 
-    /// Logs what became of a step, and remembers what failed.
+    /// Remembers what failed, and forgets it once it has worked.
     pub(super) fn learn<R: Resource<Key = K>>(&mut self, step: &Step<R>, outcome: &Outcome) {
-        let (key, verb) = (step.action.key(), step.action.verb());
+        let key = step.action.key();
         match outcome {
-            Outcome::Applied(applied) => {
+            Outcome::Applied(_) => {
                 // A resource that could not be widened can be narrowed all the same: that mends nothing.
-                if self
-                    .errors
-                    .get(&key)
-                    .is_some_and(|(failed, _)| *failed == step.effect || step.effect == Effect::Open)
-                {
+                let mended = |(failed, _): &(Effect, ProviderError)| {
+                    *failed == step.effect || step.effect == Effect::Open
+                };
+                if self.errors.get(&key).is_some_and(mended) {
                     self.backoff.worked(&key);
                     self.errors.remove(&key);
                 }
-                tracing::info!(resource = %key, ids = applied.ids.join(" "), "{verb}: {}", step.why);
-                for note in &applied.notes {
-                    tracing::warn!(resource = %key, "{note}");
-                }
             }
             Outcome::Failed(error) => {
-                tracing::warn!(resource = %key, reason = error.reason(), "{verb}: {error}");
-                // What nobody asks for any more has no object to put an Event on.
-                if let ProviderError::Denied { instead: Some(command), .. } = error {
-                    tracing::warn!(resource = %key, "somebody with the permission can run: {command}");
-                }
                 self.backoff.failed(key.clone(), error, Instant::now());
                 self.errors.insert(key, (step.effect, error.clone()));
             }
@@ -144,4 +134,26 @@ fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Notice> {
             .push(notice("ManualChangeRequired", format!("somebody with the permission can run: {command}")));
     }
     notices
+}
+
+/// A rejection is told to whatever asked for the group; one that is about a node, to that and to what asked for it there.
+pub(super) fn rejected(rejection: &Rejection, grouped: &Grouped) -> Vec<Notice> {
+    let objects: BTreeSet<&ObjectRef> = match &rejection.instance {
+        None => grouped.objects.get(&rejection.group).into_iter().flatten().collect(),
+        Some(instance) => {
+            let id = (rejection.group.clone(), instance.clone());
+            let concerned =
+                [grouped.intents.get(&id), grouped.binders.get(&id)].into_iter().flatten().flatten();
+            concerned.chain(grouped.nodes.get(instance)).collect()
+        }
+    };
+    objects
+        .into_iter()
+        .map(|object| Notice {
+            object: object.clone(),
+            verdict: Verdict::Failed,
+            reason: rejection.reason.to_owned(),
+            message: format!("{}: {}", rejection.group, rejection.message),
+        })
+        .collect()
 }
