@@ -50,11 +50,11 @@ impl<K: Ord + Clone> Backoff<K> {
         self.failing.iter().filter(|(_, (_, until))| *until > now).map(|(key, _)| key.clone()).collect()
     }
 
-    /// How long until the first of them may be tried again.
+    /// How long until the first of them may be tried again that could not be at `planned`.
     #[must_use]
-    pub fn next(&self, now: Instant) -> Option<Duration> {
-        let later = self.failing.values().map(|(_, until)| until.saturating_duration_since(now));
-        later.filter(|delay| !delay.is_zero()).min()
+    pub fn next(&self, planned: Instant, now: Instant) -> Option<Duration> {
+        let waiting = self.failing.values().map(|(_, until)| *until).filter(|until| *until > planned);
+        waiting.map(|until| until.saturating_duration_since(now)).min()
     }
 
     /// Forgets what nobody asks about any more.
@@ -76,10 +76,10 @@ mod tests {
         let mut backoff = Backoff::default();
         let now = Instant::now();
         backoff.failed("a", &error(), now);
-        let first = backoff.next(now).unwrap();
+        let first = backoff.next(now, now).unwrap();
         backoff.failed("a", &error(), now);
         backoff.failed("a", &error(), now);
-        assert!(backoff.next(now).unwrap() > first);
+        assert!(backoff.next(now, now).unwrap() > first);
         assert_eq!(backoff.waiting(now), BTreeSet::from(["a"]));
         backoff.worked(&"a");
         assert_eq!(backoff.waiting(now), BTreeSet::new());

@@ -155,11 +155,14 @@ async fn lead(
         () = election.acquire() => {}
     }
     // A task of its own: a pass over a large cluster computes for seconds, and the lease must be renewed meanwhile.
-    let (done, losing) = (CancellationToken::new(), lost.clone());
+    let (done, losing, stopping) = (CancellationToken::new(), lost.clone(), writing.clone());
     let ended = done.clone();
     let leading = tokio::spawn(async move {
         tokio::select! {
-            () = election.hold() => losing.cancel(),
+            () = election.hold() => {
+                losing.cancel();
+                stopping.cancel();
+            }
             // Calls under way when a signal comes were finished under the lease.
             () = ended.cancelled() => election.release().await,
         }
@@ -168,7 +171,6 @@ async fn lead(
     tokio::select! {
         biased;
         () = lost.cancelled() => {
-            writing.cancel();
             // Whatever has not ended by then is dropped: another replica may write from now on.
             _ = timeout(GRACE, reconciling).await;
         }

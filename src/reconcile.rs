@@ -215,10 +215,8 @@ impl<P: FirewallProvider> Reconciler<P> {
     #[must_use]
     pub fn outlook(&self, prospect: &Prospect<P>) -> Vec<Membership> {
         let mut memberships = self.memberships(prospect, &prospect.observed);
-        for membership in &mut memberships {
-            let id = (membership.group.clone(), membership.instance.clone());
-            membership.stands |= prospect.compiled.memberships.contains_key(&id);
-        }
+        let all = prospect.compiled.resources.keys().cloned().collect();
+        in_doubt(&mut memberships, &prospect.compiled, &all);
         memberships
     }
 
@@ -242,7 +240,8 @@ impl<P: FirewallProvider> Reconciler<P> {
         let undone = outcomes.len() - applied;
         let world = world_after(&prospect.observed, &prospect.plan, &outcomes);
         self.failures.retain(&world, &prospect.compiled.resources);
-        let memberships = self.memberships(&prospect, &world);
+        let mut memberships = self.memberships(&prospect, &world);
+        in_doubt(&mut memberships, &prospect.compiled, &stopped(&prospect.plan, &outcomes));
         let unsettled = unsettled(&prospect.plan, &outcomes);
         let told = self.failures.told(&prospect, &memberships);
         let mut notices = prospect.notices;
@@ -250,8 +249,9 @@ impl<P: FirewallProvider> Reconciler<P> {
         let now = Instant::now();
         let hold_ends =
             self.held.as_ref().map(|(_, since)| self.options.mass_close_hold.saturating_sub(now - *since));
-        let again =
-            [prospect.linger_ends, self.failures.backoff.next(now), hold_ends].into_iter().flatten().min();
+        let planned = prospect.asked.at.unwrap_or(now);
+        let retry = self.failures.backoff.next(planned, now);
+        let again = [prospect.linger_ends, retry, hold_ends].into_iter().flatten().min();
         let standing = prospect.compiled.memberships.into_keys().collect();
         let asked = prospect.asked;
         Pass { notices, again, applied, undone, memberships, unsettled, standing, asked }
@@ -276,6 +276,24 @@ fn log<R: Resource>(step: &Step<R>, outcome: &Outcome) {
         }
         Outcome::LeftOut | Outcome::Stopped => {}
     }
+}
+
+/// What was not tried is not known to be closed: nobody is to be sent elsewhere for it.
+fn in_doubt<R: Resource>(memberships: &mut [Membership], compiled: &Compiled<R>, untried: &BTreeSet<R::Key>) {
+    for membership in memberships {
+        let id = (membership.group.clone(), membership.instance.clone());
+        let takes = compiled.memberships.get(&id);
+        membership.stands |= takes.is_some_and(|takes| !takes.resources.is_disjoint(untried));
+    }
+}
+
+/// What the pass was ended before.
+fn stopped<R: Resource>(plan: &Plan<R>, outcomes: &[Outcome]) -> BTreeSet<R::Key> {
+    let steps = plan.steps.iter().zip(outcomes);
+    steps
+        .filter(|(_, outcome)| matches!(outcome, Outcome::Stopped))
+        .map(|(step, _)| step.action.key())
+        .collect()
 }
 
 fn unsettled<R: Resource>(plan: &Plan<R>, outcomes: &[Outcome]) -> BTreeSet<String> {

@@ -213,6 +213,41 @@ async fn what_could_not_be_let_in_beside_others_takes_nothing_from_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_falls_due_while_a_pass_lasts_is_tried_right_after() {
+    let mut world = World::new(1);
+    let (call, object, message) = ("memory:Create".into(), "x".into(), "for now".into());
+    world.cloud.inject([Fault::Before(ProviderError::Transient { call, object, message })]);
+    let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
+    let due = world.reconciler.carry_out(prospect, &CancellationToken::new()).await.again.expect("a time");
+    let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
+    tokio::time::advance(due).await;
+    let pass = world.reconciler.carry_out(prospect, &CancellationToken::new()).await;
+    assert_eq!((pass.applied, pass.again), (0, Some(Duration::ZERO)));
+    assert_eq!(world.pass().await.applied, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pass_was_ended_before_is_in_doubt_and_not_closed() {
+    let mut world = World::new(2);
+    world.pass().await;
+    let mut wider = pod(0);
+    if let Object::Pod(pod) = &mut wider {
+        let port = ContainerPort { container_port: 81, host_port: Some(81), ..ContainerPort::default() };
+        pod.spec.containers[0].ports.push(port);
+        pod.metadata.annotations.get_or_insert_default().insert(EXPOSE.to_owned(), "80, 81".to_owned());
+    }
+    world.index.update(|index| index.apply(&Watch::Pods, wider));
+    let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
+    let ended = CancellationToken::new();
+    ended.cancel();
+    let pass = world.reconciler.carry_out(prospect, &ended).await;
+    let [closed] = &pass.memberships.iter().filter(|one| one.open.is_err()).collect::<Vec<_>>()[..] else {
+        panic!("one is not open: {:?}", pass.memberships)
+    };
+    assert!(closed.stands);
+}
+
+#[tokio::test(start_paused = true)]
 async fn addresses_stay_where_a_port_is_about_to_be_added() {
     let mut world = World::new(1);
     world.pass().await;

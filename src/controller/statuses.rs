@@ -115,10 +115,19 @@ impl Known {
         self.by_cloud.insert(cloud, outcome);
     }
 
+    /// Whether something else is asked for by now than what one of the clouds has looked at.
+    fn has_changed(&self) -> bool {
+        let now = &self.asked.exposures;
+        self.by_cloud.values().any(|cloud| {
+            let then = &cloud.asked.exposures;
+            !Arc::ptr_eq(then, now) && then != now
+        })
+    }
+
     fn outcomes(&self) -> Outcomes {
         let mut all = Outcomes {
             asked: Arc::clone(&self.asked.exposures),
-            unknown: self.by_cloud.len() < self.clouds || !self.unobserved.is_empty(),
+            unknown: self.by_cloud.len() < self.clouds || !self.unobserved.is_empty() || self.has_changed(),
             ..Outcomes::default()
         };
         for Outcome { problems, memberships, .. } in self.by_cloud.values() {
