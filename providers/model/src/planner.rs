@@ -61,7 +61,50 @@ fn attainable<R: Resource>(input: &PlanInput<'_, R>, withheld: &mut Vec<Withheld
             .map(|r| (r.key(), r))
             .collect();
     }
+    keep_what_is_replaced(input, &mut wanted, withheld);
     wanted
+}
+
+/// What takes the place of something else waits: so the former stays where it lets in no more than is asked for anyway.
+/// Else a port that is open, and asked for, would close because another rule for it cannot be had.
+fn keep_what_is_replaced<R: Resource>(
+    input: &PlanInput<'_, R>,
+    wanted: &mut World<R>,
+    withheld: &mut Vec<Withheld<R>>,
+) {
+    let waits = |resource: &R| {
+        input.backoff.contains(&resource.key()) || !resource.refers_to().is_disjoint(input.backoff)
+    };
+    for (key, _) in input.desired.iter().filter(|(_, resource)| waits(resource)) {
+        let Some(now) = input.observed.get(key).filter(|now| now.owner() == Owner::Ours) else { continue };
+        let (former, others): (BTreeSet<R::Key>, BTreeSet<R::Key>) = now
+            .refers_to()
+            .into_iter()
+            .partition(|other| !wanted.contains_key(other) && is_asked_for(input, now, other));
+        let Some(kept) = now.without(&others).filter(|_| !former.is_empty()) else { continue };
+        let merged = match wanted.get(key) {
+            None => Some(kept),
+            Some(later) => kept.union(later),
+        };
+        let Some(merged) = merged else { continue };
+        wanted.insert(key.clone(), merged);
+        for other in former {
+            withheld.push(Withheld { key: other.clone(), waiting: Waiting::Backoff });
+            wanted.insert(other.clone(), input.observed[&other].clone());
+        }
+    }
+}
+
+/// Whether what a resource lets in through another is no more than what is desired there.
+fn is_asked_for<R: Resource>(input: &PlanInput<'_, R>, resource: &R, through: &R::Key) -> bool {
+    let Some(other) = input.observed.get(through).filter(|other| other.owner() == Owner::Ours) else {
+        return false;
+    };
+    let alone = World::from([(resource.key(), resource.clone()), (through.clone(), other.clone())]);
+    resource
+        .instances(input.observed)
+        .iter()
+        .all(|instance| R::reach(input.desired, instance).covers(&R::reach(&alone, instance)))
 }
 
 /// The state that this plan may end in: `wanted`, less the closings that must not be made.

@@ -259,6 +259,37 @@ fn a_group_whose_change_failed_keeps_its_members_as_they_are() {
 }
 
 #[test]
+fn what_is_open_and_asked_for_stays_while_what_is_to_replace_it_waits() {
+    let ids = instances(1);
+    let former = || desired([group("web", OPEN, &[&ids[0]])]);
+    let (former_key, _) = group("web", OPEN, &[]);
+    let attachment = MemoryKey::Attachment("c".into(), ids[0].clone());
+    let group_of = |key: &firewall_model::GroupKey| MemoryKey::Group("c".into(), key.digest());
+    for (rules, stays) in
+        [(&["tcp/80 0.0.0.0/0", "tcp/81 0.0.0.0/0"][..], true), (&["tcp/80 10.0.0.0/8"], false)]
+    {
+        let (later_key, _) = group("later", rules, &[]);
+        for waiting in [&attachment, &group_of(&later_key)] {
+            let (_, provider) = converged(1, &former());
+            let mut case = Case::new(&provider, &desired([group("later", rules, &[&ids[0]])]));
+            case.backoff.insert(waiting.clone());
+            let plan = case.plan();
+            let mut world = case.observed.clone();
+            for step in &plan.steps {
+                step.action.enact(&mut world);
+            }
+            assert_eq!(world.contains_key(&group_of(&former_key)), stays, "{waiting}: {:?}", verbs(&plan));
+            assert_eq!(
+                <MemoryResource as firewall_model::Resource>::reach(&world, &ids[0]).rules.is_empty(),
+                !stays
+            );
+            case.observed = world;
+            assert_eq!(verbs(&case.plan()), [""; 0], "it stays so until the other can be tried again");
+        }
+    }
+}
+
+#[test]
 fn the_check_refuses_what_the_planner_would_not_do() {
     let ids = instances(2);
     let (_, provider) = converged(2, &desired([group("web", OPEN, &[&ids[0]])]));
