@@ -71,6 +71,9 @@ pub struct Condition {
     pub kind: String,
     /// `True`, `False` or `Unknown`
     pub status: String,
+    /// Why, as one word in `CamelCase`
+    #[serde(deserialize_with = "null_is_default")]
+    pub reason: String,
 }
 
 impl Node {

@@ -1,6 +1,6 @@
 //! The readiness gate: a pod that declares it is ready only once the cloud has confirmed its ports open. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::exposures::pod_reference;
 use crate::index::Index;
@@ -22,6 +22,8 @@ pub struct Gate {
     pub uid: String,
     /// Whether everything that is asked for is open
     pub open: bool,
+    /// Whether that is new, and not only the reason
+    pub turns: bool,
     /// One word in `CamelCase`
     pub reason: String,
     /// What keeps it closed
@@ -41,10 +43,18 @@ pub fn gates(index: &Index, outcomes: &Outcomes) -> Vec<Gate> {
     let gate = |pod| {
         let reference = pod_reference(pod);
         let own = by_pod.get(&reference).map_or(&[][..], Vec::as_slice);
-        // Whether anything is asked for is not known while there is a cloud that cannot be read.
-        if own.is_empty() && outcomes.unknown { None } else { changed(pod, reference, own) }
+        // Whether anything is asked for is not known of a pod that was not there when it was looked, nor while there is a
+        // cloud that cannot be read.
+        let known = !outcomes.unknown && outcomes.gated.contains(&reference);
+        if own.is_empty() && !known { None } else { changed(pod, reference, own) }
     };
     declaring.filter_map(gate).collect()
+}
+
+/// The pods that declare the gate.
+#[must_use]
+pub fn gated(index: &Index) -> BTreeSet<ObjectRef> {
+    index.pods().filter(|pod| declares(pod)).map(pod_reference).collect()
 }
 
 /// Whether the pod waits for the condition.
@@ -66,19 +76,18 @@ fn changed(pod: &Pod, reference: ObjectRef, own: &[&Membership]) -> Option<Gate>
     };
     let wanted = if open { "True" } else { "False" };
     let now = pod.status.conditions.iter().find(|condition| condition.kind == GATE);
-    let same = now.is_some_and(|condition| condition.status == wanted);
+    let same = now.is_some_and(|condition| condition.status == wanted && condition.reason == reason);
     // A change of sources that has failed halfway is no reason to take the pod away from all who reach it.
     let stays = now.is_some_and(|condition| condition.status == "True")
         && !own.is_empty()
         && own.iter().all(|membership| membership.stands || membership.open.is_ok());
     let ObjectRef { namespace, name, uid, .. } = reference;
-    (!same && !stays).then_some(Gate { namespace, name, uid, open, reason, message })
+    let turns = now.is_none_or(|condition| condition.status != wanted);
+    (!same && !stays).then_some(Gate { namespace, name, uid, open, turns, reason, message })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use firewall_model::{GroupKey, InstanceId, Workload};
     use serde_json::{Value, json};
 
@@ -135,8 +144,9 @@ mod tests {
             (vec![membership("another pod of that name", Ok(()))], Some((false, "NotExposed"))),
         ];
         for (memberships, expected) in cases {
-            let outcomes = Outcomes { memberships, ..Outcomes::default() };
-            let found = gates(&index(&declared, &json!([])), &outcomes);
+            let index = index(&declared, &json!([]));
+            let outcomes = Outcomes { memberships, gated: gated(&index).into(), ..Outcomes::default() };
+            let found = gates(&index, &outcomes);
             let found = found.first().map(|gate| (gate.open, gate.reason.as_str()));
             assert_eq!(found, expected);
         }
@@ -147,8 +157,10 @@ mod tests {
         let declared = json!([{ "conditionType": GATE }]);
         let gate = |was: &str, memberships: Vec<Membership>, unknown: bool| {
             let conditions = json!([{ "type": GATE, "status": was }]);
-            let outcomes = Outcomes { memberships, unknown, ..Outcomes::default() };
-            gates(&index(&declared, &conditions), &outcomes).first().map(|gate| gate.open)
+            let index = index(&declared, &conditions);
+            let gated = gated(&index).into();
+            let outcomes = Outcomes { memberships, gated, unknown, ..Outcomes::default() };
+            gates(&index, &outcomes).first().map(|gate| gate.open)
         };
         let partly = || Membership { stands: true, ..membership("1", closed()) };
         assert_eq!(gate("True", vec![membership("1", Ok(())), partly()], false), None);
@@ -166,9 +178,13 @@ mod tests {
     fn what_says_so_already_and_what_declares_none_is_left_alone() {
         let open = Outcomes { memberships: vec![membership("1", Ok(()))], ..Outcomes::default() };
         let declared = json!([{ "conditionType": GATE }]);
-        let says = |status: &str| json!([{ "type": GATE, "status": status }]);
-        assert_eq!(gates(&index(&declared, &says("True")), &open), []);
-        assert_eq!(gates(&index(&declared, &says("False")), &open).len(), 1);
+        let says = |status: &str, reason: &str| json!([{ "type": GATE, "status": status, "reason": reason }]);
+        assert_eq!(gates(&index(&declared, &says("True", "Open")), &open), []);
+        assert_eq!(gates(&index(&declared, &says("False", "Pending")), &open).len(), 1);
+        let failed = Outcomes { memberships: vec![membership("1", closed())], ..Outcomes::default() };
+        assert_eq!(gates(&index(&declared, &says("False", "QuotaReached")), &failed), []);
+        assert_eq!(gates(&index(&declared, &says("False", "Pending")), &failed).len(), 1, "another reason");
+        assert_eq!(gates(&index(&declared, &json!([])), &Outcomes::default()), [], "it was not there yet");
         assert_eq!(gates(&index(&json!([{ "conditionType": "example.com/other" }]), &json!([])), &open), []);
         assert_eq!(gates(&index(&json!(null), &json!([])), &open), []);
     }

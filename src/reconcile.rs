@@ -25,6 +25,7 @@ use crate::linger::Linger;
 use crate::notice::Notice;
 use crate::objects::ObjectRef;
 use crate::providers::{self, Provider};
+use crate::readiness::gated;
 use crate::watch::SharedIndex;
 use failures::{Failures, rejected};
 use membership::world_after;
@@ -92,6 +93,8 @@ pub struct Asked {
     pub exposures: Arc<[Exposure]>,
     /// The generation of each `HostPortExposure`
     pub generations: Arc<BTreeMap<ObjectRef, i64>>,
+    /// The pods that declare the readiness gate
+    pub gated: Arc<BTreeSet<ObjectRef>>,
 }
 
 /// What a pass came to.
@@ -132,8 +135,12 @@ impl Cluster {
             .host_port_exposures()
             .map(|exposure| (exposure.reference(), exposure.metadata.generation.unwrap_or_default()));
         let generations: BTreeMap<_, _> = generations.collect();
-        let asked =
-            Asked { at: Some(Instant::now()), exposures: exposures.into(), generations: generations.into() };
+        let asked = Asked {
+            at: Some(Instant::now()),
+            exposures: exposures.into(),
+            generations: generations.into(),
+            gated: gated(index).into(),
+        };
         let (binding, intents, completeness) = (binding(index), intents(index), index.completeness());
         Self { asked, problems, binding, intents, completeness }
     }

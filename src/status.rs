@@ -25,6 +25,8 @@ pub struct Outcomes {
     pub asked: Arc<[Exposure]>,
     /// The generation of each `HostPortExposure` that this is about
     pub generations: BTreeMap<ObjectRef, i64>,
+    /// The pods that declare the readiness gate and that this is about
+    pub gated: Arc<BTreeSet<ObjectRef>>,
     /// Whether there is a cloud that cannot be observed
     pub unknown: bool,
 }

@@ -127,6 +127,7 @@ impl Known {
     fn outcomes(&self) -> Outcomes {
         let mut all = Outcomes {
             asked: Arc::clone(&self.asked.exposures),
+            gated: Arc::clone(&self.asked.gated),
             unknown: self.by_cloud.len() < self.clouds || !self.unobserved.is_empty() || self.has_changed(),
             ..Outcomes::default()
         };

@@ -65,15 +65,17 @@ impl Writer {
 
     /// Makes a gate say what it should. Conditions are merged by type: those of others stay. Returns whether it could.
     pub(super) async fn gate(&self, gate: &Gate) -> bool {
-        let Gate { namespace, name, uid, open, reason, message } = gate;
+        let Gate { namespace, name, uid, open, turns, reason, message } = gate;
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let condition = json!({
+        let mut condition = json!({
             "type": GATE,
             "status": if *open { "True" } else { "False" },
             "reason": reason,
             "message": message,
-            "lastTransitionTime": now(),
         });
+        if *turns {
+            condition["lastTransitionTime"] = json!(now());
+        }
         // The UID makes it a conflict where the pod has been replaced by another of its name.
         let object = json!({ "metadata": { "uid": uid }, "status": { "conditions": [condition] } });
         let (parameters, patch) = (PatchParams::default(), Patch::Strategic(object));

@@ -78,6 +78,7 @@ fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
         memberships: nodes.iter().map(membership).collect(),
         asked: nodes.iter().map(|name| exposure(name)).collect(),
         generations: BTreeMap::from([(reference(), 3)]),
+        gated: Arc::default(),
         unknown: false,
     }
 }
