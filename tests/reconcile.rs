@@ -82,6 +82,17 @@ fn pod(number: usize) -> Object {
     Object::Pod(serde_json::from_value(pod).expect("a pod"))
 }
 
+/// Pod 0, once it binds and exposes port 81 as well.
+fn wider() -> Object {
+    let mut wider = pod(0);
+    if let Object::Pod(pod) = &mut wider {
+        let port = ContainerPort { container_port: 81, host_port: Some(81), ..ContainerPort::default() };
+        pod.spec.containers[0].ports.push(port);
+        pod.metadata.annotations.get_or_insert_default().insert(EXPOSE.to_owned(), "80, 81".to_owned());
+    }
+    wider
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_membership_lingers_after_its_pod_and_the_next_pass_is_due_when_it_ends() {
     let mut world = World::new(2);
@@ -230,13 +241,7 @@ async fn what_falls_due_while_a_pass_lasts_is_tried_right_after() {
 async fn what_a_pass_was_ended_before_is_in_doubt_and_not_closed() {
     let mut world = World::new(2);
     world.pass().await;
-    let mut wider = pod(0);
-    if let Object::Pod(pod) = &mut wider {
-        let port = ContainerPort { container_port: 81, host_port: Some(81), ..ContainerPort::default() };
-        pod.spec.containers[0].ports.push(port);
-        pod.metadata.annotations.get_or_insert_default().insert(EXPOSE.to_owned(), "80, 81".to_owned());
-    }
-    world.index.update(|index| index.apply(&Watch::Pods, wider));
+    world.index.update(|index| index.apply(&Watch::Pods, wider()));
     let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
     let ended = CancellationToken::new();
     ended.cancel();
@@ -251,13 +256,7 @@ async fn what_a_pass_was_ended_before_is_in_doubt_and_not_closed() {
 async fn addresses_stay_where_a_port_is_about_to_be_added() {
     let mut world = World::new(1);
     world.pass().await;
-    let mut wider = pod(0);
-    if let Object::Pod(pod) = &mut wider {
-        let port = ContainerPort { container_port: 81, host_port: Some(81), ..ContainerPort::default() };
-        pod.spec.containers[0].ports.push(port);
-        pod.metadata.annotations.get_or_insert_default().insert(EXPOSE.to_owned(), "80, 81".to_owned());
-    }
-    world.index.update(|index| index.apply(&Watch::Pods, wider));
+    world.index.update(|index| index.apply(&Watch::Pods, wider()));
     let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
     let [outlook] = &world.reconciler.outlook(&prospect)[..] else { panic!("one membership") };
     assert!(outlook.stands && outlook.open.is_err());
