@@ -12,11 +12,11 @@ use crate::grouping::Grouped;
 use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
 
-/// What has failed, and how long it is left alone.
+/// What has failed to open or to close, and how long it is left alone.
 pub(super) struct Failures<K> {
-    pub(super) backoff: Backoff<K>,
-    /// What failed last with each resource
-    errors: BTreeMap<K, (Effect, ProviderError)>,
+    pub(super) backoff: Backoff<(K, Effect)>,
+    /// What failed last with each
+    errors: BTreeMap<(K, Effect), ProviderError>,
 }
 
 impl<K: Ord + Clone> Failures<K> {
@@ -24,42 +24,39 @@ impl<K: Ord + Clone> Failures<K> {
         Self { backoff: Backoff::default(), errors: BTreeMap::new() }
     }
 
-    /// Remembers what failed, and forgets it once it has worked.
+    /// Remembers what failed, and forgets it once it has worked. That a resource could be narrowed mends nothing where it
+    /// could not be widened, nor the other way round.
     pub(super) fn learn<R: Resource<Key = K>>(&mut self, step: &Step<R>, outcome: &Outcome) {
-        let key = step.action.key();
+        let failing = (step.action.key(), step.effect);
         match outcome {
             Outcome::Applied(_) => {
-                // A resource that could not be widened can be narrowed all the same: that mends nothing.
-                let mended = |(failed, _): &(Effect, ProviderError)| {
-                    *failed == step.effect || step.effect == Effect::Open
-                };
-                if self.errors.get(&key).is_some_and(mended) {
-                    self.backoff.worked(&key);
-                    self.errors.remove(&key);
-                }
+                self.backoff.worked(&failing);
+                self.errors.remove(&failing);
             }
             Outcome::Failed(error) => {
-                self.backoff.failed(key.clone(), error, Instant::now());
-                self.errors.insert(key, (step.effect, error.clone()));
+                self.backoff.failed(failing.clone(), error, Instant::now());
+                self.errors.insert(failing, error.clone());
             }
             Outcome::LeftOut | Outcome::Stopped => {}
         }
     }
 
-    /// Why the resource is not as it should be, if it failed.
+    /// Why the resource is not as it should be, if it failed. What could not be opened says more than what could not be
+    /// closed.
     pub(super) fn of(&self, key: &K) -> Option<&ProviderError> {
-        self.errors.get(key).map(|(_, error)| error)
+        let of = |effect| self.errors.get(&(key.clone(), effect));
+        of(Effect::Open).or_else(|| of(Effect::Close))
     }
 
     /// Forgets what failed with resources that are as they should be, whoever has mended them.
     pub(super) fn retain<R: Resource<Key = K>>(&mut self, world: &World<R>, wanted: &World<R>) {
-        let differs = |key: &K| match (world.get(key), wanted.get(key)) {
+        let differs = |(key, _): &(K, Effect)| match (world.get(key), wanted.get(key)) {
             (None, None) => false,
             (Some(now), Some(wanted)) => !now.same_spec(wanted),
             _ => true,
         };
         self.backoff.retain(differs);
-        self.errors.retain(|key, _| differs(key));
+        self.errors.retain(|failing, _| differs(failing));
     }
 
     /// Tells what has failed those who wait for it: `memberships` say who does.
@@ -78,7 +75,7 @@ impl<K: Ord + Clone> Failures<K> {
             }
         }
         let mut notices = BTreeSet::new();
-        for (key, (_, error)) in &self.errors {
+        for ((key, _), error) in &self.errors {
             let concerned = match taking.get(key) {
                 Some(taking) => waiting(taking),
                 None => observed.get(key).map(|left| leaving(left, observed, grouped)).unwrap_or_default(),

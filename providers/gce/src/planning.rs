@@ -64,13 +64,15 @@ impl FirewallRule {
     }
 
     fn intersection(&self, other: &Self) -> Option<Self> {
+        if !self.enabled {
+            return Some(self.clone());
+        }
         let rules: RuleSet = (self.rules.rules() & other.rules.rules()).into_iter().collect();
-        let both_in_force = self.enabled && other.enabled;
         let destinations = common(&self.destinations, &other.destinations)?;
         let tags = common(&self.tags, &other.tags)?;
         let strays = &self.strays & &other.strays;
         let rest = Self { rules, destinations, tags, strays, ..other.clone() };
-        (both_in_force && Product::of(&rest.rules).is_some()).then_some(rest)
+        (other.enabled && Product::of(&rest.rules).is_some()).then_some(rest)
     }
 
     /// Whether it applies at a place, as far as the rule itself tells.

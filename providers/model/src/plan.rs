@@ -217,8 +217,8 @@ pub struct PlanInput<'a, R: Resource> {
     pub policy: Policy,
     /// How much may close at once
     pub limits: Limits,
-    /// Resources that failed and must not be tried again yet
-    pub backoff: &'a BTreeSet<R::Key>,
+    /// What failed to open, or to close, and must not be tried again yet
+    pub backoff: &'a BTreeSet<(R::Key, Effect)>,
 }
 
 /// The number of memberships (instance, protocol, port range) in `world`, and of those that `then` lacks.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::order::Order;
 use crate::plan::memberships;
-use crate::{Action, Owner, Plan, PlanInput, Policy, Resource, Waiting, Withheld, World, diff};
+use crate::{Action, Effect, Owner, Plan, PlanInput, Policy, Resource, Waiting, Withheld, World, diff};
 
 /// Plans all changes that may be made now, and says of every other difference why it stays.
 ///
@@ -29,27 +29,34 @@ pub fn plan<R: Resource>(input: &PlanInput<'_, R>) -> Plan<R> {
 
 /// What is desired, less what cannot be had now: keys that others hold, and what failed a moment ago.
 fn attainable<R: Resource>(input: &PlanInput<'_, R>, withheld: &mut Vec<Withheld<R>>) -> World<R> {
-    let mut wanted = input.desired.clone();
-    let mut put_off = |key: &R::Key, waiting| {
-        withheld.push(Withheld { key: key.clone(), waiting });
-    };
-    for (key, resource) in input.desired {
-        if input.observed.get(key).is_some_and(|observed| observed.owner() == Owner::Foreign) {
-            wanted.remove(key);
-            put_off(key, Waiting::Foreign);
-        } else if input.backoff.contains(key)
-            && !input.observed.get(key).is_some_and(|now| now.same_spec(resource))
-        {
-            wanted.remove(key);
-            put_off(key, Waiting::Backoff);
+    let mut wanted = World::<R>::new();
+    let mut kept = BTreeSet::new();
+    let failed: BTreeSet<&R::Key> = input.backoff.iter().map(|(key, _)| key).collect();
+    for key in failed.union(&input.desired.keys().collect()).copied() {
+        let later = input.desired.get(key);
+        let now = input.observed.get(key);
+        if now.is_some_and(|now| now.owner() == Owner::Foreign) {
+            if later.is_some() {
+                withheld.push(Withheld { key: key.clone(), waiting: Waiting::Foreign });
+            }
+            continue;
+        }
+        let meanwhile = meanwhile(input, key, now, later);
+        if !same(meanwhile.as_ref(), later) {
+            withheld.push(Withheld { key: key.clone(), waiting: Waiting::Backoff });
+        }
+        if let Some(meanwhile) = meanwhile {
+            if waits(input, key, Effect::Close) {
+                kept.extend(meanwhile.refers_to());
+            }
+            wanted.insert(key.clone(), meanwhile);
         }
     }
-    for key in input.backoff {
-        if let Some(observed) = input.observed.get(key).filter(|observed| observed.owner() == Owner::Ours) {
-            if !wanted.contains_key(key) && !input.desired.contains_key(key) {
-                put_off(key, Waiting::Backoff);
-            }
-            wanted.entry(key.clone()).or_insert_with(|| observed.clone());
+    for key in kept {
+        // What cannot be detached yet cannot be deleted either.
+        if let Some(now) = input.observed.get(&key).filter(|_| !wanted.contains_key(&key)) {
+            withheld.push(Withheld { key: key.clone(), waiting: Waiting::Backoff });
+            wanted.insert(key, now.clone());
         }
     }
     let missing: BTreeSet<R::Key> =
@@ -65,6 +72,43 @@ fn attainable<R: Resource>(input: &PlanInput<'_, R>, withheld: &mut Vec<Withheld
     wanted
 }
 
+/// What a resource may become before what failed can be tried again: of an opening that failed only the closing goes
+/// ahead, and of a closing only the opening.
+fn meanwhile<R: Resource>(
+    input: &PlanInput<'_, R>,
+    key: &R::Key,
+    now: Option<&R>,
+    later: Option<&R>,
+) -> Option<R> {
+    match (waits(input, key, Effect::Open), waits(input, key, Effect::Close)) {
+        (false, false) => later.cloned(),
+        (true, true) => now.cloned(),
+        (true, false) => {
+            let (now, later) = (now?, later?);
+            match now.intersection(later) {
+                // A change that is neither is made with the opening.
+                Some(rest) if rank(now, &rest) != Rank::Narrow => Some(now.clone()),
+                rest => rest,
+            }
+        }
+        (false, true) => match (now, later) {
+            (Some(now), Some(later)) => Some(now.union(later).unwrap_or_else(|| now.clone())),
+            (now, later) => now.or(later).cloned(),
+        },
+    }
+}
+
+fn waits<R: Resource>(input: &PlanInput<'_, R>, key: &R::Key, effect: Effect) -> bool {
+    input.backoff.contains(&(key.clone(), effect))
+}
+
+fn same<R: Resource>(one: Option<&R>, two: Option<&R>) -> bool {
+    match (one, two) {
+        (Some(one), Some(two)) => one.same_spec(two),
+        (one, two) => one.is_none() && two.is_none(),
+    }
+}
+
 /// What takes the place of something else waits: so the former stays where it lets in no more than is asked for anyway.
 /// Else a port that is open, and asked for, would close because another rule for it cannot be had.
 fn keep_what_is_replaced<R: Resource>(
@@ -72,10 +116,10 @@ fn keep_what_is_replaced<R: Resource>(
     wanted: &mut World<R>,
     withheld: &mut Vec<Withheld<R>>,
 ) {
-    let waits = |resource: &R| {
-        input.backoff.contains(&resource.key()) || !resource.refers_to().is_disjoint(input.backoff)
+    let put_off = |resource: &R| {
+        resource.refers_to().into_iter().chain([resource.key()]).any(|key| waits(input, &key, Effect::Open))
     };
-    for (key, _) in input.desired.iter().filter(|(_, resource)| waits(resource)) {
+    for (key, _) in input.desired.iter().filter(|(_, resource)| put_off(resource)) {
         let Some(now) = input.observed.get(key).filter(|now| now.owner() == Owner::Ours) else { continue };
         let (former, others): (BTreeSet<R::Key>, BTreeSet<R::Key>) = now
             .refers_to()

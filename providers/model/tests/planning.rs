@@ -86,7 +86,7 @@ struct Case {
     completeness: Completeness,
     policy: Policy,
     limits: Limits,
-    backoff: BTreeSet<MemoryKey>,
+    backoff: BTreeSet<(MemoryKey, Effect)>,
 }
 
 impl Case {
@@ -238,24 +238,51 @@ fn what_failed_waits_and_holds_nothing_else_up() {
         &desired([group("web", OPEN, &[&ids[0]]), group("dns", &["udp/53 ::/0"], &[&ids[0]])]),
     );
     let (web, _) = group("web", OPEN, &[]);
-    case.backoff.insert(MemoryKey::Group("c".into(), web.digest()));
+    case.backoff.insert((MemoryKey::Group("c".into(), web.digest()), Effect::Open));
     let plan = case.plan();
     assert_eq!(plan.steps.len(), 2, "{:?}", verbs(&plan));
     assert_eq!(plan.withheld[0].waiting, Waiting::Backoff);
 }
 
 #[test]
-fn a_group_whose_change_failed_keeps_its_members_as_they_are() {
+fn nobody_joins_a_group_that_could_not_be_narrowed() {
     let ids = instances(2);
     let (_, provider) = converged(2, &desired([group("web", OPEN, &[&ids[0]])]));
     let mut case =
         Case::new(&provider, &desired([group("web", &["tcp/80 10.0.0.0/8"], &[&ids[0], &ids[1]])]));
     let (web, _) = group("web", OPEN, &[]);
-    case.backoff.insert(MemoryKey::Group("c".into(), web.digest()));
+    let web = MemoryKey::Group("c".into(), web.digest());
+    case.backoff.insert((web.clone(), Effect::Close));
     let plan = case.plan();
-    assert_eq!(verbs(&plan), [""; 0], "joining now would open what is not asked for any more");
+    assert_eq!(verbs(&plan), [format!("update {web}")], "the group opens to whom it should be open");
+    assert_eq!(plan.steps[0].effect, Effect::Open);
     let waiting: BTreeSet<_> = plan.withheld.iter().map(|withheld| withheld.waiting.clone()).collect();
     assert_eq!(waiting, BTreeSet::from([Waiting::Backoff, Waiting::Order]));
+}
+
+#[test]
+fn what_could_not_be_opened_is_closed_all_the_same() {
+    let ids = instances(1);
+    let two = || desired([group("web", OPEN, &[&ids[0]]), group("dns", &["udp/53 ::/0"], &[&ids[0]])]);
+    let (_, provider) = converged(1, &two());
+    let later = desired([group("web", OPEN, &[&ids[0]]), group("new", &["tcp/81 ::/0"], &[&ids[0]])]);
+    let mut case = Case::new(&provider, &later);
+    let attachment = MemoryKey::Attachment("c".into(), ids[0].clone());
+    case.backoff.insert((attachment.clone(), Effect::Open));
+    let plan = case.plan();
+    let detached = plan.steps.iter().find(|step| step.action.key() == attachment).unwrap();
+    assert_eq!(detached.effect, Effect::Close, "{:?}", verbs(&plan));
+    assert_eq!(detached.action.after().unwrap().groups.len(), 1, "what stays open and is asked for");
+}
+
+#[test]
+fn what_could_not_be_detached_is_not_deleted() {
+    let ids = instances(2);
+    let (_, provider) = converged(2, &desired([group("web", OPEN, &[&ids[0], &ids[1]])]));
+    let mut case = Case::new(&provider, &Desired::nothing());
+    case.backoff.insert((MemoryKey::Attachment("c".into(), ids[0].clone()), Effect::Close));
+    let other = MemoryKey::Attachment("c".into(), ids[1].clone());
+    assert_eq!(verbs(&case.plan()), [format!("delete {other}")]);
 }
 
 #[test]
@@ -272,7 +299,7 @@ fn what_is_open_and_asked_for_stays_while_what_is_to_replace_it_waits() {
         for waiting in [&attachment, &group_of(&later_key)] {
             let (_, provider) = converged(1, &former());
             let mut case = Case::new(&provider, &desired([group("later", rules, &[&ids[0]])]));
-            case.backoff.insert(waiting.clone());
+            case.backoff.insert((waiting.clone(), Effect::Open));
             let plan = case.plan();
             let mut world = case.observed.clone();
             for step in &plan.steps {
@@ -380,6 +407,39 @@ proptest! {
         let (plan, _) = block_on(planned(&provider, &at_moment(&to, &ids))).unwrap();
         prop_assert_eq!(&plan.withheld, &vec![]);
         block_on(conformance::converge(&provider, &at_moment(&to, &ids)));
+    }
+
+    #[test]
+    fn what_failed_is_not_tried_and_holds_no_closing_up(
+        from in moment(), to in moment(), failing in prop::collection::vec((any::<bool>(), any::<bool>()), 32),
+    ) {
+        let ids = instances(4);
+        let (_, provider) = converged(4, &at_moment(&from, &ids));
+        let mut case = Case::new(&provider, &at_moment(&to, &ids));
+        case.limits.mass_close_released = true;
+        let keys: BTreeSet<MemoryKey> = case.desired.keys().chain(case.observed.keys()).cloned().collect();
+        for (key, (opening, closing)) in keys.iter().zip(failing) {
+            let effects = [(opening, Effect::Open), (closing, Effect::Close)];
+            let effects = effects.into_iter().filter(|(fails, _)| *fails);
+            case.backoff.extend(effects.map(|(_, effect)| (key.clone(), effect)));
+        }
+        let plan = case.plan();
+        for step in &plan.steps {
+            prop_assert!(!case.backoff.contains(&(step.action.key(), step.effect)), "{:?}", step);
+        }
+
+        case.backoff = keys.into_iter().map(|key| (key, Effect::Open)).collect();
+        let mut world = case.observed.clone();
+        for step in &case.plan().steps {
+            step.action.enact(&mut world);
+        }
+        let wanted = reaches(&case.desired);
+        for (instance, open) in reaches(&world) {
+            let wanted = wanted.get(&instance).cloned().unwrap_or_default();
+            prop_assert!(wanted.covers(&open), "{instance} admits {open} where {wanted} is asked for");
+        }
+        case.observed = world;
+        prop_assert_eq!(verbs(&case.plan()), [""; 0], "what was closed is not opened and closed again");
     }
 
     #[test]
