@@ -131,7 +131,8 @@ pub fn definition() -> Result<String, serde_saphyr::ser::Error> {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostPortExposureStatus {
-    /// `Accepted`: whether it can be understood and no guardrail stands against it. `Programmed`: whether the cloud has
+    /// `Accepted`: whether it can be understood, each pod that it selects binds one of its ports, and no guardrail stands
+    /// against it. `Programmed`: whether the cloud has
     /// confirmed everything that it asks for.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

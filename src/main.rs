@@ -64,9 +64,10 @@ async fn run(args: RunArgs) -> Result<ExitCode, AnyError> {
 
 async fn plan(args: PlanArgs) -> Result<ExitCode, AnyError> {
     log_to_stderr("warn", LogFormat::Text);
+    let options = args.options()?;
     let index = controller::read_once(args.manifests()).await?;
     let providers = Providers::connect(args.providers()).await?;
-    print(&providers.plan(&index, &args.options()?).await?, args.output)
+    print(&providers.plan(&index, &options).await?, args.output)
 }
 
 async fn clean(args: CleanupArgs) -> Result<ExitCode, AnyError> {

@@ -1,4 +1,4 @@
-//! The manifest source: reads pods, nodes and Ingresses from YAML or JSON files instead of a cluster.
+//! The manifest source: reads what decides about host ports from YAML or JSON files instead of a cluster.
 
 use std::collections::BTreeMap;
 use std::io::Read;

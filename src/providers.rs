@@ -57,8 +57,9 @@ pub fn unclaimed(provider_id: &str, active: &BTreeSet<Provider>) -> Option<Strin
             ))
         }
         None if provider_id.starts_with("k3s://") => Some(format!(
-            "providerID {provider_id:?} names no cloud machine: k3s runs here without a cloud controller manager; \
-             install the cloud's, and start k3s with --disable-cloud-controller"
+            "providerID {provider_id:?} names no cloud machine: k3s' own cloud controller has set it, and it cannot be \
+             changed; delete the node, and let its kubelet register it with --provider-id, or run the cloud's controller \
+             manager (docs/guides/k3s.md)"
         )),
         None => Some(format!(
             "providerID {provider_id:?} belongs to no provider of this controller, which knows \

@@ -73,9 +73,9 @@ pub struct Prospect<P: FirewallProvider> {
     pub observed: World<P::Resource>,
     /// The groups, with the Kubernetes objects behind them
     pub grouped: Grouped,
-    /// The plan, and which of its steps the check refuses
+    /// The plan
     pub plan: Plan<P::Resource>,
-    /// Positions of refused steps
+    /// Positions of the steps that the check refuses
     pub refused: BTreeSet<usize>,
     /// What somebody must know
     pub notices: BTreeSet<Notice>,

@@ -176,7 +176,7 @@ fn programmed(
             Finding::new(false, "Invalid", "it is not accepted, so nothing of it is opened")
         }
         None if own.is_empty() => {
-            Finding::new(false, "NoPods", "no pod that it selects binds a port that it names")
+            Finding::new(false, "NoPods", "it selects no pod that has a host port")
         }
         None => Finding::new(true, "Programmed", "the cloud has confirmed everything that it asks for"),
     }

@@ -1,5 +1,5 @@
-//! Writes the statuses of `HostPortExposure`s and the readiness gates of pods where they differ from what the cluster
-//! has.
+//! Writes the statuses of `HostPortExposure`s, the readiness gates of pods and the hostnames where they differ from what
+//! the cluster has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -11,7 +11,7 @@ fn namespace(labels: &serde_json::Value) -> Namespace {
     serde_json::from_value(json!({ "metadata": { "name": "shop", "labels": labels } })).expect("a namespace")
 }
 
-/// The reason of what stands against the opening, with `reasons` of the text for a failing assertion.
+/// What stands against the opening.
 fn breach(yaml: &str, opening: &Opening<'_>) -> Option<Breach> {
     parse(yaml).expect("guardrails").check(opening).err()
 }
@@ -20,7 +20,7 @@ fn reason(breach: Option<Breach>) -> &'static str {
     breach.map_or("", |breach| breach.reason)
 }
 
-/// What stands against opening these ports from `namespace shop` to one source.
+/// What stands against opening these ports from namespace `shop`.
 fn on_ports(yaml: &str, ports: &[(Protocol, u16)]) -> Option<Breach> {
     let (ports, rules) = (ports.iter().copied().collect(), RuleSet::default());
     breach(yaml, &Opening { namespace: "shop", known: None, ports: &ports, rules: &rules, hostname: None })

@@ -66,7 +66,7 @@ pub enum IntOrText {
     Other(IgnoredAny),
 }
 
-/// The API is found by discovery: a cluster may serve any of three groups.
+/// The API is found by discovery: a cluster may serve either of two groups, or both.
 impl kube::Resource for Ingress {
     type DynamicType = ApiResource;
     type Scope = kube::core::DynamicResourceScope;

@@ -56,7 +56,7 @@ fn with(ingress: Value) -> Found {
     behind(&[haproxy()], &[(VOYAGER, ingress)])
 }
 
-/// The exposed ports, which must be open to one source.
+/// The exposed ports.
 fn ports(exposure: &Exposure) -> Vec<u16> {
     exposure.ports.iter().map(|(_, port)| *port).collect()
 }
