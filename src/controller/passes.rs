@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_millis(200);
 /// …or when it has lasted this long: a rollout over many nodes must not hold back its own first node.
 const LONGEST_BURST: Duration = Duration::from_secs(2);
 
-/// How long a pass goes on whatever changes: each begins with reading the cloud, and must do more than that.
+/// How long a plan is carried out whatever changes: a pass must do more than read the cloud and plan.
 const UNINTERRUPTED: Duration = Duration::from_secs(10);
 
 /// How long calls under way may take to end after a signal: the Deployment's grace period, 45 s, less a margin.
@@ -137,31 +137,31 @@ impl Every {
         &self,
         reconciler: &mut Reconciler<P>,
     ) -> (Result<Pass, ProviderError>, bool) {
-        let (interrupt, index) = (self.stop.child_token(), self.index.clone());
-        let statuses = self.telling.statuses.clone();
-        let pass = async {
-            let prospect = reconciler.look(&index).await?;
-            // Clients are sent elsewhere before anything closes.
-            let outlook = Outcome {
-                problems: prospect.notices.clone(),
-                memberships: reconciler.outlook(&prospect),
-                asked: prospect.asked.clone(),
-            };
-            statuses.withdraw(reconciler.name(), outlook, &index).await;
-            Ok(reconciler.carry_out(prospect, &interrupt).await)
-        };
-        let mut pass = std::pin::pin!(pass);
         // What changes meanwhile is still news to `self` if the pass ends before this has noticed.
         let mut changes = self.index.clone();
+        let prospect = match reconciler.look(&self.index).await {
+            Ok(prospect) => prospect,
+            Err(error) => return (Err(error), false),
+        };
+        // Clients are sent elsewhere before anything closes.
+        let outlook = Outcome {
+            problems: prospect.notices.clone(),
+            memberships: reconciler.outlook(&prospect),
+            asked: prospect.asked.clone(),
+        };
+        self.telling.statuses.withdraw(reconciler.name(), outlook, &self.index).await;
+        let interrupt = self.stop.child_token();
+        let mut pass = std::pin::pin!(reconciler.carry_out(prospect, &interrupt));
+        // However long it took until here, else what takes long would never come to its first call.
         let long = async {
             sleep(UNINTERRUPTED).await;
             burst(&mut changes).await;
         };
         tokio::select! {
-            result = &mut pass => (result, false),
+            pass = &mut pass => (Ok(pass), false),
             () = long => {
                 interrupt.cancel();
-                (pass.await, true)
+                (Ok(pass.await), true)
             }
         }
     }
@@ -184,5 +184,115 @@ async fn burst(index: &mut SharedIndex) {
             () = sleep(QUIET) => return,
             () = sleep_until(longest) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use firewall_model::memory::{Memory, MemoryCloud, MemoryResource};
+    use firewall_model::{Action, Applied, Compiled, Desired, InstanceId, Limits, Observed, Policy};
+    use serde_json::json;
+
+    use super::*;
+    use crate::exposures::Settings;
+    use crate::index::{Index, Object, Watch};
+    use crate::reconcile::Options;
+
+    /// A cloud that takes longer to read than any pass goes on whatever changes.
+    struct Slow(Memory);
+
+    impl FirewallProvider for Slow {
+        type Resource = MemoryResource;
+        type Inventory = <Memory as FirewallProvider>::Inventory;
+
+        fn name(&self) -> &'static str {
+            self.0.name()
+        }
+        fn instance(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
+            self.0.instance(provider_id)
+        }
+        fn compile(&self, desired: &Desired, inventory: &Self::Inventory) -> Compiled<MemoryResource> {
+            self.0.compile(desired, inventory)
+        }
+        async fn observe(
+            &self,
+            members: &BTreeSet<InstanceId>,
+        ) -> Result<Observed<MemoryResource, Self::Inventory>, ProviderError> {
+            sleep(UNINTERRUPTED * 2).await;
+            self.0.observe(members).await
+        }
+        fn id(&self, key: &<MemoryResource as firewall_model::Resource>::Key) -> Option<String> {
+            self.0.id(key)
+        }
+        fn backlog(&self, changes: usize) -> Duration {
+            self.0.backlog(changes)
+        }
+        async fn apply(&self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {
+            self.0.apply(action).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_comes_to_its_calls_however_slow_the_cloud_is_and_whatever_changes() {
+        let cloud = MemoryCloud::new([InstanceId::new("i-0")]);
+        let options = Options {
+            settings: tokio::sync::watch::channel(Settings::default()).1,
+            policy: Policy::Sync,
+            limits: Limits::default(),
+            mass_close_hold: Duration::ZERO,
+            linger: Duration::ZERO,
+            active: BTreeSet::new(),
+        };
+        let reconciler = Reconciler::new(Slow(cloud.provider("c")), options);
+        let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
+        index.reset(Watch::Nodes, vec![node(0)]);
+        index.reset(Watch::Pods, vec![pod()]);
+        let index = SharedIndex::new(index);
+        let metrics = Metrics::default();
+        let (notices, statuses) = (Notices::to_log(metrics.clone()), Statuses::new(None, None, 0));
+        let every = Every {
+            index: index.clone(),
+            telling: Telling { notices, statuses, metrics },
+            resync: Duration::from_mins(5),
+            stop: CancellationToken::new(),
+        };
+        let changing = async {
+            for number in 1.. {
+                sleep(Duration::from_secs(1)).await;
+                index.update(|index| index.apply(&Watch::Nodes, node(number)));
+            }
+        };
+        let opened = async {
+            while cloud.resources().is_empty() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            () = every.passes(Some(reconciler)) => panic!("it ended"),
+            () = changing => {}
+            opened = timeout(UNINTERRUPTED * 5, opened) => opened.expect("the port is opened"),
+        }
+    }
+
+    fn node(number: usize) -> Object {
+        let node = json!({
+            "metadata": { "name": format!("n-{number}") },
+            "spec": { "providerID": format!("memory://i-{number}") },
+            "status": { "addresses": [{ "type": "InternalIP", "address": "10.0.0.1" }] },
+        });
+        Object::Node(serde_json::from_value(node).expect("a node"))
+    }
+
+    fn pod() -> Object {
+        let pod = json!({
+            "metadata": { "name": "web", "namespace": "default", "annotations": { "hostport-firewall.dev/expose": "80" } },
+            "spec": {
+                "nodeName": "n-0",
+                "containers": [{ "name": "main", "ports": [{ "containerPort": 80, "hostPort": 80 }] }],
+            },
+        });
+        Object::Pod(serde_json::from_value(pod).expect("a pod"))
     }
 }
