@@ -40,7 +40,8 @@ impl SecurityGroup {
     }
 
     fn intersection(&self, other: &Self) -> Self {
-        self.changed_to(other, &self.rules & &other.rules, &self.strays & &other.strays, Egress::intersection)
+        let rules = IngressRule::covered(&self.rules, &other.rules);
+        self.changed_to(other, rules, &self.strays & &other.strays, Egress::intersection)
     }
 
     fn changed_to(
@@ -79,7 +80,7 @@ impl SharedRules {
     fn intersection(&self, other: &Self) -> Self {
         let strays =
             self.strays.iter().filter(|(id, _)| other.strays.contains_key(*id)).map(clone_pair).collect();
-        self.changed_to(other, &self.rules & &other.rules, strays)
+        self.changed_to(other, IngressRule::covered(&self.rules, &other.rules), strays)
     }
 
     fn changed_to(

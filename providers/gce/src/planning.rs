@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_model::{InstanceId, Owner, Reach, Resource, RuleSet, World};
+use firewall_model::{InstanceId, Owner, Reach, Resource, World};
 
 use crate::place::Place;
 use crate::resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags, Product};
@@ -67,7 +67,7 @@ impl FirewallRule {
         if !self.enabled {
             return Some(self.clone());
         }
-        let rules: RuleSet = (self.rules.rules() & other.rules.rules()).into_iter().collect();
+        let rules = self.rules.intersection(&other.rules);
         let destinations = common(&self.destinations, &other.destinations)?;
         let tags = common(&self.tags, &other.tags)?;
         let strays = &self.strays & &other.strays;

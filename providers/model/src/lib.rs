@@ -22,7 +22,9 @@ mod ruleset;
 pub use check::{Promise, Violation, check};
 pub use diff::{Change, Diff, diff};
 pub use group::{Completeness, Desired, FirewallGroup, GroupKey, InstanceId, Workload, digest};
-pub use plan::{Action, Dependency, Effect, Limits, Plan, PlanInput, Policy, Step, Waiting, Withheld};
+pub use plan::{
+    Action, Dependency, Effect, Limits, Open, Plan, PlanInput, Policy, Step, Waiting, Withheld, closings,
+};
 pub use planner::plan;
 pub use port::{PortError, PortRange, Protocol};
 pub use provider::{Applied, FirewallProvider, Observed, ProviderError, Retry};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::planner::{Rank, closed_first, is_move, rank};
+use crate::planner::{Rank, closed_first, rank};
 use crate::{Action, Dependency, Effect, InstanceId, Reach, Resource, Step, World};
 
 /// The state of the world while steps are being laid down.
@@ -21,6 +21,15 @@ pub(crate) struct Order<'a, R: Resource> {
     /// Steps that open what has no references, and how many closings were laid down, by the group served.
     opened: BTreeMap<String, Vec<usize>>,
     closed: BTreeMap<String, usize>,
+    /// Steps that open something at an instance, and whether they do so by themselves.
+    opened_at: BTreeMap<InstanceId, Vec<(usize, bool)>>,
+}
+
+/// Where an action changes something.
+struct Place {
+    instances: BTreeSet<InstanceId>,
+    /// Whether there are any, and each admits after it all that it did before
+    tidies: bool,
 }
 
 impl<'a, R: Resource> Order<'a, R> {
@@ -42,6 +51,7 @@ impl<'a, R: Resource> Order<'a, R> {
             detached: BTreeMap::new(),
             opened: BTreeMap::new(),
             closed: BTreeMap::new(),
+            opened_at: BTreeMap::new(),
         }
     }
 
@@ -54,9 +64,11 @@ impl<'a, R: Resource> Order<'a, R> {
             self.take_all(&mut waiting);
         }
         // Moves can wait for each other in a circle, as when two groups swap members and change their sources.
-        while let Some(position) = waiting.iter().position(is_move) {
-            let moved = waiting.remove(position);
-            waiting.extend(closed_first(moved));
+        while let Some((position, halves)) =
+            waiting.iter().enumerate().find_map(|(position, action)| Some((position, closed_first(action)?)))
+        {
+            waiting.remove(position);
+            waiting.extend(halves);
             self.take_all(&mut waiting);
         }
         waiting
@@ -88,15 +100,13 @@ impl<'a, R: Resource> Order<'a, R> {
         if !fits {
             return false;
         }
-        let taken = self.try_out(action);
-        if taken {
-            self.lay_down(action.clone(), effect(action));
-        }
-        taken
+        let Some(place) = self.try_out(action) else { return false };
+        self.lay_down(action.clone(), effect(action), place);
+        true
     }
 
     /// Enacts the action, or undoes it if it would let in what is neither open now nor wanted.
-    fn try_out(&mut self, action: &Action<R>) -> bool {
+    fn try_out(&mut self, action: &Action<R>) -> Option<Place> {
         let mut instances = BTreeSet::new();
         if let Some(before) = action.before() {
             instances.extend(before.instances(&self.world));
@@ -104,32 +114,38 @@ impl<'a, R: Resource> Order<'a, R> {
         if let Some(after) = action.after() {
             instances.extend(after.instances(&self.world));
         }
+        let before: Vec<Reach> = instances.iter().map(|instance| R::reach(&self.world, instance)).collect();
         action.enact(&mut self.world);
-        let exceeds = instances.into_iter().any(|instance| {
-            let after = R::reach(&self.world, &instance);
-            let allowed = self.allowed.entry(instance).or_insert_with_key(|instance| {
+        let after: Vec<Reach> = instances.iter().map(|instance| R::reach(&self.world, instance)).collect();
+        let exceeds = instances.iter().zip(&after).any(|(instance, after)| {
+            let allowed = self.allowed.entry(instance.clone()).or_insert_with_key(|instance| {
                 R::reach(self.observed, instance).union(&R::reach(self.desired, instance))
             });
-            !allowed.covers(&after)
+            !allowed.covers(after)
         });
         if exceeds {
             match action.before() {
                 Some(resource) => self.world.insert(resource.key(), resource.clone()),
                 None => self.world.remove(&action.key()),
             };
+            return None;
         }
-        !exceeds
+        let tidies =
+            !instances.is_empty() && after.iter().zip(&before).all(|(after, before)| after.covers(before));
+        Some(Place { instances, tidies })
     }
 
-    fn lay_down(&mut self, action: Action<R>, effect: Effect) {
+    fn lay_down(&mut self, action: Action<R>, effect: Effect, place: Place) {
         let position = self.steps.len();
         let key = action.key();
         let references = |resource: Option<&R>| resource.map(Resource::refers_to).unwrap_or_default();
         let (left, joined) = (references(action.before()), references(action.after()));
         let mut after = self.dependencies(&key, effect, matches!(action, Action::Delete(_)), &left, &joined);
-        if left.is_empty() && joined.is_empty() {
+        let alone = left.is_empty() && joined.is_empty();
+        if alone {
             self.openings_first(&action, effect, position, &mut after);
         }
+        self.replacements_first(place, effect, position, alone, &mut after);
         let after = after.into_iter().map(|(step, must_succeed)| Dependency { step, must_succeed }).collect();
         for other in &joined {
             *self.references.entry(other.clone()).or_default() += 1;
@@ -197,6 +213,30 @@ impl<'a, R: Resource> Order<'a, R> {
                 after.entry(step).or_insert(false);
             }
             *count += 1;
+        }
+    }
+
+    /// A closing after which as much is let in as before only makes room: it must find what has taken its place. One that
+    /// closes something lets what opens there by itself go first, because that may take the place of a part of it.
+    fn replacements_first(
+        &mut self,
+        place: Place,
+        effect: Effect,
+        position: usize,
+        alone: bool,
+        after: &mut BTreeMap<usize, bool>,
+    ) {
+        for instance in place.instances {
+            let opened = self.opened_at.entry(instance).or_default();
+            if effect == Effect::Open {
+                opened.push((position, alone));
+            } else if place.tidies {
+                after.extend(opened.iter().map(|(step, _)| (*step, true)));
+            } else if alone {
+                for (step, _) in opened.iter().filter(|(_, alone)| *alone) {
+                    after.entry(*step).or_insert(false);
+                }
+            }
         }
     }
 

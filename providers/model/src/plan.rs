@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{Completeness, Resource, World};
+use crate::{Completeness, InstanceId, PortRange, Protocol, Resource, World};
 
 /// One change of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +136,25 @@ pub enum Waiting {
     Room,
 }
 
+impl Waiting {
+    /// Every [`word`](Self::word).
+    pub const WORDS: [&str; 7] = ["knowledge", "policy", "mass-close", "backoff", "foreign", "order", "room"];
+
+    /// One word, stable for machines.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Knowledge(_) => "knowledge",
+            Self::Policy => "policy",
+            Self::MassClose { .. } => "mass-close",
+            Self::Backoff => "backoff",
+            Self::Foreign => "foreign",
+            Self::Order => "order",
+            Self::Room => "room",
+        }
+    }
+}
+
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -146,7 +165,7 @@ impl fmt::Display for Waiting {
             Self::MassClose { closing, open } => write!(
                 f,
                 "it would close {closing} of {open} open memberships, more than the limit; release it with \
-                 --release-mass-close, or wait until the state has stayed the same"
+                 --release-mass-close, or wait until its hold has passed"
             ),
             Self::Backoff => f.write_str("it failed before and will be tried again"),
             Self::Foreign => f.write_str("the name is taken by something that this cluster does not own"),
@@ -204,6 +223,14 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Whether so much of what is open is too much to close at once.
+    #[must_use]
+    pub const fn is_mass_close(&self, open: usize, closing: usize) -> bool {
+        closing >= self.mass_close_least && closing * 100 > open * self.mass_close_percent
+    }
+}
+
 /// All that a plan is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanInput<'a, R: Resource> {
@@ -221,25 +248,28 @@ pub struct PlanInput<'a, R: Resource> {
     pub backoff: &'a BTreeSet<(R::Key, Effect)>,
 }
 
-/// The number of memberships (instance, protocol, port range) in `world`, and of those that `then` lacks.
-pub(crate) fn memberships<R: Resource>(world: &World<R>, then: &World<R>) -> (usize, usize) {
+/// Ports that are open at an instance.
+pub type Open = (InstanceId, Protocol, PortRange);
+
+/// All that is open in `world`, and what of it is not in `then`.
+#[must_use]
+pub fn closings<R: Resource>(world: &World<R>, then: &World<R>) -> (usize, BTreeSet<Open>) {
     let mut instances = BTreeSet::new();
     for resource in world.values() {
         instances.extend(resource.instances(world));
     }
-    let (mut open, mut closing) = (0, 0);
+    let (mut open, mut closing) = (0, BTreeSet::new());
     for instance in instances {
         let ports = |world| -> BTreeSet<_> {
             R::reach(world, &instance).rules.iter().map(|rule| (rule.protocol, rule.ports)).collect()
         };
         let (now, later) = (ports(world), ports(then));
         open += now.len();
-        closing += now
-            .iter()
-            .filter(|(protocol, range)| {
-                !later.iter().any(|(other, ports)| other == protocol && ports.covers(*range))
-            })
-            .count();
+        let stays = |(protocol, range): &(Protocol, PortRange)| {
+            later.iter().any(|(other, ports)| other == protocol && ports.covers(*range))
+        };
+        let gone = now.into_iter().filter(|ports| !stays(ports));
+        closing.extend(gone.map(|(protocol, ports)| (instance.clone(), protocol, ports)));
     }
     (open, closing)
 }

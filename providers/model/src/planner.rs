@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::order::Order;
-use crate::plan::memberships;
-use crate::{Action, Effect, Owner, Plan, PlanInput, Policy, Resource, Waiting, Withheld, World, diff};
+use crate::{
+    Action, Effect, Owner, Plan, PlanInput, Policy, Resource, Waiting, Withheld, World, closings, diff,
+};
 
 /// Plans all changes that may be made now, and says of every other difference why it stays.
 ///
@@ -69,6 +70,7 @@ fn attainable<R: Resource>(input: &PlanInput<'_, R>, withheld: &mut Vec<Withheld
             .collect();
     }
     keep_what_is_replaced(input, &mut wanted, withheld);
+    keep_what_is_asked_for(input, &mut wanted, withheld);
     wanted
 }
 
@@ -139,6 +141,40 @@ fn keep_what_is_replaced<R: Resource>(
     }
 }
 
+/// The same for what applies by itself: where less would be open than is asked for, what lets in no more than that stays.
+fn keep_what_is_asked_for<R: Resource>(
+    input: &PlanInput<'_, R>,
+    wanted: &mut World<R>,
+    withheld: &mut Vec<Withheld<R>>,
+) {
+    if input.backoff.iter().all(|(_, effect)| *effect == Effect::Close) {
+        return;
+    }
+    let mut kept = Vec::new();
+    for (key, now) in input.observed.iter().filter(|(_, now)| now.owner() == Owner::Ours) {
+        let both = match wanted.get(key) {
+            None => Some(now.clone()),
+            Some(later) => now.union(later).filter(|both| !both.same_spec(later)),
+        };
+        let Some(both) = both else { continue };
+        let (alone, together) =
+            (World::from([(key.clone(), now.clone())]), World::from([(key.clone(), both.clone())]));
+        let instances = now.instances(input.observed);
+        let asked_for = || {
+            let asked = |instance| R::reach(input.desired, instance).covers(&R::reach(&together, instance));
+            both.instances(input.observed).iter().all(asked)
+        };
+        let lost = |instance| !R::reach(wanted, instance).covers(&R::reach(&alone, instance));
+        if instances.iter().any(lost) && asked_for() {
+            kept.push(both);
+        }
+    }
+    for resource in kept {
+        withheld.push(Withheld { key: resource.key(), waiting: Waiting::Backoff });
+        wanted.insert(resource.key(), resource);
+    }
+}
+
 /// Whether what a resource lets in through another is no more than what is desired there.
 fn is_asked_for<R: Resource>(input: &PlanInput<'_, R>, resource: &R, through: &R::Key) -> bool {
     let Some(other) = input.observed.get(through).filter(|other| other.owner() == Owner::Ours) else {
@@ -182,10 +218,10 @@ pub(crate) fn closing_forbidden<R: Resource>(input: &PlanInput<'_, R>, goal: &Wo
     if input.policy != Policy::Sync {
         return Some(Waiting::Policy);
     }
-    let (open, closing) = memberships(input.observed, goal);
-    let limits = input.limits;
-    let massive = closing >= limits.mass_close_least && closing * 100 > open * limits.mass_close_percent;
-    (massive && !limits.mass_close_released).then_some(Waiting::MassClose { closing, open })
+    let (open, closing) = closings(input.observed, goal);
+    let closing = closing.len();
+    let held = input.limits.is_mass_close(open, closing) && !input.limits.mass_close_released;
+    held.then_some(Waiting::MassClose { closing, open })
 }
 
 fn widened_only<R: Resource>(
@@ -254,16 +290,18 @@ fn stages<R: Resource>(from: R, to: R) -> Vec<(R, R)> {
     }
 }
 
-pub(crate) fn is_move<R: Resource>(action: &Action<R>) -> bool {
-    matches!(action, Action::Update { from, to } if rank(from, to) == Rank::Move)
-}
-
-/// The same move with its closing half first: nothing more is ever open, but what moves is closed for a moment.
-pub(crate) fn closed_first<R: Resource>(action: Action<R>) -> [Action<R>; 2] {
-    let Action::Update { from, to } = action else { unreachable!("only an update moves") };
+/// A move with its closing half first: nothing more is ever open, but what moves is closed for a moment. `None` for what
+/// is no move, or has no such half.
+pub(crate) fn closed_first<R: Resource>(action: &Action<R>) -> Option<[Action<R>; 2]> {
+    let Action::Update { from, to } = action else { return None };
+    if rank(from, to) != Rank::Move {
+        return None;
+    }
+    let (from, to) = (from.clone(), to.clone());
     match from.intersection(&to) {
-        Some(rest) => [Action::Update { from, to: rest.clone() }, Action::Update { from: rest, to }],
-        None => [Action::Delete(from), Action::Create(to)],
+        Some(rest) if rest.same_spec(&from) || rest.same_spec(&to) => None,
+        Some(rest) => Some([Action::Update { from, to: rest.clone() }, Action::Update { from: rest, to }]),
+        None => Some([Action::Delete(from), Action::Create(to)]),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The ingress rule: one protocol, one port range, one source range. The atom of both clouds' firewalls.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use ipnet::IpNet;
@@ -49,6 +50,14 @@ impl IngressRule {
         self.protocol == other.protocol
             && self.ports.covers(other.ports)
             && self.source.contains(&other.source)
+    }
+
+    /// Those of `rules` that one of `others` covers.
+    #[must_use]
+    pub fn covered(rules: &BTreeSet<Self>, others: &BTreeSet<Self>) -> BTreeSet<Self> {
+        let is_covered =
+            |rule: &&Self| others.contains(rule) || others.iter().any(|other| other.covers(rule));
+        rules.iter().filter(is_covered).copied().collect()
     }
 }
 

@@ -44,7 +44,7 @@ fn a_rule_that_is_not_in_force_lets_nothing_in() {
     let off = FirewallRule { enabled: false, ..web(&["10.0.0.1/32"]) };
     let on = web(&["10.0.0.2/32"]);
     assert_eq!(off.union(&on), Some(on.clone()));
-    assert_eq!(off.intersection(&on), None);
+    assert_eq!(off.intersection(&on), Some(off.clone()));
     let world: World<GceResource> = [GceResource::Rule(off)].map(|r| (r.key(), r)).into();
     let place = InstanceId::new("10.0.0.1/32@projects/p/global/networks/n");
     assert_eq!(GceResource::reach(&world, &place), Reach::default());
@@ -89,34 +89,92 @@ fn a_tagged_rule_is_open_where_the_tag_is() {
     assert!(GceResource::reach(&world, &InstanceId::new("p/z/b")).rules.is_empty());
 }
 
+fn named(name: &str, rule: FirewallRule) -> GceResource {
+    GceResource::Rule(FirewallRule {
+        name: name.into(),
+        serves: BTreeSet::from([format!("workload of {name}")]),
+        ..rule
+    })
+}
+
+fn world<const N: usize>(rules: [GceResource; N]) -> World<GceResource> {
+    rules.map(|rule| (rule.key(), rule)).into()
+}
+
+/// The key, effect and dependencies of each step, and the keys that stay although they differ.
+type Steps = (Vec<(GceKey, Effect, Vec<Dependency>)>, Vec<GceKey>);
+
+fn planned(
+    observed: &World<GceResource>,
+    desired: &World<GceResource>,
+    backoff: &BTreeSet<(GceKey, Effect)>,
+) -> Steps {
+    let input = PlanInput {
+        desired,
+        observed,
+        completeness: &Completeness::Complete,
+        policy: Policy::Sync,
+        limits: Limits::default(),
+        backoff,
+    };
+    let plan = plan(&input);
+    assert_eq!(check(&input, &plan), []);
+    let steps = plan.steps.iter().map(|step| (step.action.key(), step.effect, step.after.clone()));
+    (steps.collect(), plan.withheld.into_iter().map(|withheld| withheld.key).collect())
+}
+
+fn key(name: &str) -> GceKey {
+    GceKey::Rule(name.into())
+}
+
+#[test]
+fn a_rule_goes_only_once_another_lets_in_what_is_still_asked_for() {
+    let both = firewall_rule(&["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"], &["10.0.0.1/32"]);
+    let desired = world([named("b", both)]);
+    // Whether what is there lets in nothing but what is asked for.
+    for (source, only) in [("10.1.0.0/16", true), ("10.0.0.0/8", true), ("10.0.0.0/7", false)] {
+        let rule = firewall_rule(&[&format!("tcp/80 {source}")], &["10.0.0.1/32"]);
+        let observed = world([named("a", rule)]);
+        let (steps, _) = planned(&observed, &desired, &BTreeSet::new());
+        let first = Dependency { step: 0, must_succeed: only };
+        assert_eq!(
+            steps,
+            [(key("b"), Effect::Open, vec![]), (key("a"), Effect::Close, vec![first])],
+            "{source}"
+        );
+
+        let (steps, stays) = planned(&observed, &desired, &BTreeSet::from([(key("b"), Effect::Open)]));
+        if only {
+            assert_eq!((steps, stays), (vec![], vec![key("b"), key("a")]), "{source}");
+        } else {
+            assert_eq!(
+                steps,
+                [(key("a"), Effect::Close, vec![])],
+                "{source}: more is open than is asked for"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_rule_that_could_not_be_widened_is_narrowed() {
+    let observed = world([named("a", web(&["10.0.0.1/32", "10.0.0.2/32"]))]);
+    let desired = world([named("a", web(&["10.0.0.2/32", "10.0.0.3/32"]))]);
+    let (steps, _) = planned(&observed, &desired, &BTreeSet::new());
+    assert_eq!(steps, [(key("a"), Effect::Open, vec![])], "one call does both");
+    let (steps, stays) = planned(&observed, &desired, &BTreeSet::from([(key("a"), Effect::Open)]));
+    assert_eq!((steps, stays), (vec![(key("a"), Effect::Close, vec![])], vec![key("a")]));
+}
+
 #[test]
 fn what_moves_from_one_rule_to_another_is_opened_before_it_is_closed() {
     let rule = |name: &str, destinations: &[&str]| {
         let serves = BTreeSet::from(["web".to_owned()]);
         GceResource::Rule(FirewallRule { name: name.into(), serves, ..web(destinations) })
     };
-    let world =
-        |rules: [GceResource; 2]| -> World<GceResource> { rules.map(|rule| (rule.key(), rule)).into() };
     let observed = world([rule("a", &["10.0.0.1/32", "10.0.0.2/32"]), rule("b", &["10.0.0.3/32"])]);
     let desired = world([rule("a", &["10.0.0.1/32"]), rule("b", &["10.0.0.3/32", "10.0.0.4/32"])]);
-    let input = PlanInput {
-        desired: &desired,
-        observed: &observed,
-        completeness: &Completeness::Complete,
-        policy: Policy::Sync,
-        limits: Limits::default(),
-        backoff: &BTreeSet::new(),
-    };
-    let plan = plan(&input);
-    assert_eq!(check(&input, &plan), []);
-    let steps: Vec<_> =
-        plan.steps.iter().map(|step| (step.action.key(), step.effect, step.after.clone())).collect();
+    let (steps, _) = planned(&observed, &desired, &BTreeSet::new());
     let first = Dependency { step: 0, must_succeed: false };
-    assert_eq!(
-        steps,
-        [
-            (GceKey::Rule("b".into()), Effect::Open, vec![]),
-            (GceKey::Rule("a".into()), Effect::Close, vec![first]),
-        ]
-    );
+    assert_eq!(steps, [(key("b"), Effect::Open, vec![]), (key("a"), Effect::Close, vec![first])]);
 }
