@@ -111,6 +111,7 @@ mod tests {
             undone: 0,
             memberships,
             unsettled: unsettled.then(|| "rule".to_owned()).into_iter().collect(),
+            withheld: BTreeMap::new(),
             standing: standing.then_some(key).into_iter().collect(),
             asked: Asked::default(),
         };

@@ -114,7 +114,7 @@ pub struct RunArgs {
     /// How often the cloud is compared with the cluster although nothing changed
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = pause)]
     pub resync: Duration,
-    /// How long a held mass close must stay the same before it goes ahead by itself
+    /// How long a mass close is held before it goes ahead by itself
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
     pub mass_close_hold: Duration,
     /// Write without a Lease; safe only if nothing else runs for this cluster name

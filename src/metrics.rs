@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use firewall_model::Waiting;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
@@ -31,6 +32,7 @@ pub struct Metrics {
     registry: Arc<Registry>,
     problems: Family<Problem, Gauge>,
     unreadable: Family<Cloud, Gauge>,
+    withheld: Family<Withheld, Gauge>,
     /// What `problems` holds: an object that is fine again counts as 0, instead of vanishing from graphs
     known: Arc<std::sync::Mutex<BTreeSet<Problem>>>,
 }
@@ -38,6 +40,12 @@ pub struct Metrics {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Cloud {
     cloud: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Withheld {
+    cloud: &'static str,
+    why: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -57,7 +65,11 @@ impl Default for Metrics {
         let unreadable = Family::default();
         let help = "1 while a cloud cannot be read, so that nothing is changed there; the log says why";
         registry.register("cloud_unreadable", help, unreadable.clone());
-        Self { registry: Arc::new(registry), problems, unreadable, known: Arc::default() }
+        let withheld = Family::default();
+        let help =
+            "Objects of a cloud that differ from what is wanted and stay so for now; the log says which";
+        registry.register("withheld", help, withheld.clone());
+        Self { registry: Arc::new(registry), problems, unreadable, withheld, known: Arc::default() }
     }
 }
 
@@ -85,6 +97,16 @@ impl Metrics {
     /// Whether a cloud could be read just now.
     pub fn readable(&self, cloud: &'static str, readable: bool) {
         self.unreadable.get_or_create(&Cloud { cloud }).set(i64::from(!readable));
+    }
+
+    /// So many of a cloud's objects, by [`Waiting::word`], and no others, stay as they are.
+    pub fn withheld(&self, cloud: &'static str, counts: &BTreeMap<&'static str, usize>) {
+        for why in Waiting::WORDS {
+            let count = counts.get(why).copied().unwrap_or_default();
+            self.withheld
+                .get_or_create(&Withheld { cloud, why })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// All metrics as Prometheus reads them.
@@ -136,6 +158,20 @@ mod tests {
         };
         let reason = "PortDenied".to_owned();
         Notice { object, verdict: Verdict::Refused, reason, message: message.to_owned() }
+    }
+
+    #[test]
+    fn what_is_withheld_is_counted_by_why_until_it_is_not_any_more() {
+        let metrics = Metrics::default();
+        let held = || {
+            let text = metrics.text();
+            let line = text.lines().find(|line| line.contains("mass-close")).map(str::to_owned);
+            line.expect("a line")
+        };
+        metrics.withheld("aws", &BTreeMap::from([(Waiting::MassClose { closing: 9, open: 9 }.word(), 3)]));
+        assert_eq!(held(), "hostport_firewall_withheld{cloud=\"aws\",why=\"mass-close\"} 3");
+        metrics.withheld("aws", &BTreeMap::new());
+        assert!(held().ends_with(" 0"), "{}", held());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_model::{
-    Compiled, Completeness, Desired, FirewallProvider, GroupKey, InstanceId, Limits, Plan, PlanInput, Policy,
-    ProviderError, Resource, Step, World, check, plan,
+    Compiled, Completeness, Desired, FirewallProvider, GroupKey, InstanceId, Limits, Open, Plan, PlanInput,
+    Policy, ProviderError, Resource, Step, Waiting, Withheld, World, check, closings, plan,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -45,7 +45,7 @@ pub struct Options {
     pub policy: Policy,
     /// How much may close at once
     pub limits: Limits,
-    /// How long a held mass close must stay the same before it goes ahead
+    /// How long a mass close is held
     pub mass_close_hold: Duration,
     /// How long a membership outlives its pod
     pub linger: Duration,
@@ -60,8 +60,8 @@ pub struct Reconciler<P: FirewallProvider> {
     options: Options,
     linger: Linger,
     failures: Failures<Key<P>>,
-    /// The desired resources whose plan is held as a mass close, and since when.
-    held: Option<(World<P::Resource>, Instant)>,
+    /// What a plan that is held as a mass close would close, each since when.
+    held: BTreeMap<Open, Instant>,
     started: Instant,
 }
 
@@ -112,6 +112,8 @@ pub struct Pass {
     pub memberships: Vec<Membership>,
     /// The cloud's objects that differ from what is wanted and stay: failed, left out or withheld
     pub unsettled: BTreeSet<String>,
+    /// How many of the cloud's objects are withheld, by [`Waiting::word`]
+    pub withheld: BTreeMap<&'static str, usize>,
     /// All that stays open on this cloud, what lingers too
     pub standing: BTreeSet<(GroupKey, InstanceId)>,
     /// All that is asked for, on whichever cloud
@@ -150,7 +152,14 @@ impl<P: FirewallProvider> Reconciler<P> {
     /// A reconciler without memory.
     pub fn new(provider: P, options: Options) -> Self {
         let linger = Linger::new(options.linger);
-        Self { provider, options, linger, failures: Failures::none(), held: None, started: Instant::now() }
+        Self {
+            provider,
+            options,
+            linger,
+            failures: Failures::none(),
+            held: BTreeMap::new(),
+            started: Instant::now(),
+        }
     }
 
     /// The provider's name.
@@ -182,7 +191,7 @@ impl<P: FirewallProvider> Reconciler<P> {
         Ok(Prospect { compiled, observed, grouped, plan, refused, notices, asked, linger_ends })
     }
 
-    /// Plans and checks; a held mass close that has stayed the same for long enough is released.
+    /// Plans and checks; what has been held as a mass close for long enough is released.
     fn plan(
         &mut self,
         desired: &Desired,
@@ -191,8 +200,15 @@ impl<P: FirewallProvider> Reconciler<P> {
     ) -> (Plan<P::Resource>, BTreeSet<usize>) {
         let now = Instant::now();
         let mut limits = self.options.limits;
-        let held_long = self.held.as_ref().filter(|(held, _)| held == wanted).map(|(_, since)| now - *since);
-        limits.mass_close_released |= held_long.is_some_and(|held| held >= self.options.mass_close_hold);
+        if !self.held.is_empty() {
+            let (open, closing) = closings(observed, wanted);
+            self.hold(closing, now);
+            let hold = self.options.mass_close_hold;
+            let young = self.held.values().filter(|since| now - **since < hold).count();
+            let old = self.held.len() - young;
+            // Pods come and go meanwhile: what has come to it since does not begin it anew.
+            limits.mass_close_released |= old > 0 && !limits.is_mass_close(open.saturating_sub(old), young);
+        }
         let backoff = self.failures.backoff.waiting(now);
         let input = PlanInput {
             desired: wanted,
@@ -207,15 +223,19 @@ impl<P: FirewallProvider> Reconciler<P> {
         for violation in &violations {
             tracing::error!("{violation}; the step is left out. This is a defect, please report it");
         }
-        let held = |withheld: &firewall_model::Withheld<_>| {
-            matches!(withheld.waiting, firewall_model::Waiting::MassClose { .. })
-        };
-        if !plan.withheld.iter().any(held) {
-            self.held = None;
-        } else if held_long.is_none() {
-            self.held = Some((wanted.clone(), now));
-        }
+        let held = |withheld: &Withheld<_>| matches!(withheld.waiting, Waiting::MassClose { .. });
+        let closing =
+            if plan.withheld.iter().any(held) { closings(observed, wanted).1 } else { BTreeSet::new() };
+        self.hold(closing, now);
         (plan, violations.into_iter().map(|violation| violation.step).collect())
+    }
+
+    /// Holds this and nothing else, from now on if not already.
+    fn hold(&mut self, closing: BTreeSet<Open>, now: Instant) {
+        let before = std::mem::take(&mut self.held);
+        let since = |open: &Open| before.get(open).copied().unwrap_or(now);
+        self.held =
+            closing.into_iter().map(|open| (since(&open), open)).map(|(since, open)| (open, since)).collect();
     }
 
     /// What is open, and what the plan does not close: addresses that lead there stay while it is carried out.
@@ -250,18 +270,25 @@ impl<P: FirewallProvider> Reconciler<P> {
         let mut memberships = self.memberships(&prospect, &world);
         in_doubt(&mut memberships, &prospect.compiled, &stopped(&prospect.plan, &outcomes));
         let unsettled = unsettled(&prospect.plan, &outcomes);
+        let mut withheld = BTreeMap::new();
+        for Withheld { waiting, .. } in &prospect.plan.withheld {
+            *withheld.entry(waiting.word()).or_default() += 1;
+        }
         let told = self.failures.told(&prospect, &memberships);
         let mut notices = prospect.notices;
         notices.extend(told);
         let now = Instant::now();
-        let hold_ends =
-            self.held.as_ref().map(|(_, since)| self.options.mass_close_hold.saturating_sub(now - *since));
+        let hold = self.options.mass_close_hold;
+        let holds = self.held.values().map(|since| hold.saturating_sub(now - *since));
+        // Where all of it has been held for long enough, the next plan goes ahead.
+        let at_once = (!self.held.is_empty()).then_some(Duration::ZERO);
+        let hold_ends = holds.filter(|left| !left.is_zero()).min().or(at_once);
         let planned = prospect.asked.at.unwrap_or(now);
         let retry = self.failures.backoff.next(planned, now);
         let again = [prospect.linger_ends, retry, hold_ends].into_iter().flatten().min();
         let standing = prospect.compiled.memberships.into_keys().collect();
         let asked = prospect.asked;
-        Pass { notices, again, applied, undone, memberships, unsettled, standing, asked }
+        Pass { notices, again, applied, undone, memberships, unsettled, withheld, standing, asked }
     }
 }
 

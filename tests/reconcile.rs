@@ -279,25 +279,60 @@ async fn what_took_effect_although_it_seemed_to_fail_is_told_no_longer_than_it_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mass_close_is_held_and_goes_ahead_once_the_wanted_state_has_stayed_the_same() {
+async fn a_mass_close_is_held_and_goes_ahead_once_its_hold_has_passed() {
+    let mut world = World::new(40);
+    world.pass().await;
+    world.leave(0..11);
+    world.pass().await;
+    tokio::time::advance(LINGER).await;
+    assert_eq!(world.pass().await.again, Some(HOLD));
+    assert_eq!(world.open(), 40, "held");
+
+    tokio::time::advance(HOLD / 2).await;
+    world.leave(0..10);
+    world.pass().await;
+    tokio::time::advance(HOLD / 2).await;
+    let pass = world.pass().await;
+    assert_eq!((world.open(), pass.again), (10, None), "one more that went meanwhile does not begin it anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mass_close_that_joins_another_has_its_own_hold() {
+    let mut world = World::new(60);
+    world.pass().await;
+    world.leave(0..29);
+    world.pass().await;
+    tokio::time::advance(LINGER).await;
+    world.pass().await;
+    assert_eq!(world.open(), 60, "held");
+
+    tokio::time::advance(HOLD / 2).await;
+    world.leave(0..29);
+    world.index.update(|index| index.reset(Watch::Pods, Vec::new()));
+    world.pass().await;
+    tokio::time::advance(LINGER).await;
+    world.pass().await;
+    assert_eq!(world.open(), 60);
+    tokio::time::advance(HOLD / 2).await;
+    world.pass().await;
+    assert_eq!(world.open(), 60, "the second half is a mass close by itself");
+    tokio::time::advance(HOLD / 2).await;
+    world.pass().await;
+    assert_eq!(world.open(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_needed_again_leaves_a_mass_close() {
     let mut world = World::new(20);
     world.pass().await;
     world.leave(0..1);
     world.pass().await;
     tokio::time::advance(LINGER).await;
-    assert_eq!(world.pass().await.again, Some(HOLD));
+    world.pass().await;
     assert_eq!(world.open(), 20, "held");
-
-    tokio::time::advance(HOLD / 2).await;
-    world.leave(0..2);
+    world.leave(0..12);
     world.pass().await;
-    tokio::time::advance(HOLD / 2).await;
-    world.pass().await;
-    assert_eq!(world.open(), 20, "another state is held anew");
-
-    tokio::time::advance(HOLD).await;
-    world.pass().await;
-    assert_eq!(world.open(), 2, "released");
+    assert_eq!(world.open(), 12, "what is left is none");
 }
 
 #[tokio::test(start_paused = true)]

@@ -121,6 +121,7 @@ impl Every {
         if pass.applied + pass.undone > 0 {
             tracing::info!(cloud, applied = pass.applied, undone = pass.undone, "reconciled");
         }
+        self.telling.metrics.withheld(cloud, &pass.withheld);
         let announcements = known.announcements(&pass);
         let Pass { notices, memberships, asked, .. } = pass;
         let outcome = Outcome { problems: notices.clone(), memberships, asked };
