@@ -59,7 +59,7 @@ pub fn unclaimed(provider_id: &str, active: &BTreeSet<Provider>) -> Option<Strin
         None if provider_id.starts_with("k3s://") => Some(format!(
             "providerID {provider_id:?} names no cloud machine: k3s' own cloud controller has set it, and it cannot be \
              changed; delete the node, and let its kubelet register it with --provider-id, or run the cloud's controller \
-             manager (docs/guides/k3s.md)"
+             manager with --disable-cloud-controller for k3s' own (docs/guides/k3s.md)"
         )),
         None => Some(format!(
             "providerID {provider_id:?} belongs to no provider of this controller, which knows \
@@ -249,7 +249,7 @@ mod tests {
             ("gce://p/z/n", &both, None),
             ("gce://p/z", &both, None),
             ("gce://p/z/n", &aws, Some("--providers aws,gce")),
-            ("k3s://n", &both, Some("cloud controller manager")),
+            ("k3s://n", &both, Some("docs/guides/k3s.md")),
             ("openstack:///x", &both, Some("openstack")),
         ];
         for (id, active, expected) in table {
