@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use firewall_model::{Protocol, RuleSet};
+use firewall_model::{Protocol, RuleSet, digest};
 
 use super::binder::{binding_on, node_reference, pod_reference, service_reference};
 use super::host_port::{self, HostPort};
@@ -184,7 +184,11 @@ impl<'a> Search<'a> {
         }
         let variant = match &ask.varies {
             Varies::PodByPod => rules.to_string(),
-            Varies::NodeByNode(sources) => rules::families_apart(&families, &ask.ports) + sources,
+            Varies::NodeByNode(sources) => {
+                let variant = rules::families_apart(&families, &ask.ports) + sources;
+                let rules = || format!(" as {}", digest([rules.to_string().as_str()]));
+                if rules::are_ambiguous(&ask.ports) { variant + &rules() } else { variant }
+            }
         };
         let (node, provider_id) = machine(node)?;
         if let Some(hostname) = &ask.hostname

@@ -290,6 +290,25 @@ fn pods_of_service_lb_open_what_their_service_asks_for() {
 }
 
 #[test]
+fn a_number_that_is_a_node_port_and_a_port_of_the_balancer_is_no_group_of_both() {
+    let annotations = json!({
+        EXPOSE: "https", EXPOSE_NODE_PORTS: "http",
+        format!("{SOURCES}.http"): "0.0.0.0/0", format!("{SOURCES}.https"): "10.0.0.0/8",
+    });
+    let mut service = service("LoadBalancer", &annotations);
+    service["spec"]["ports"][1]["port"] = json!(30080);
+    let mut svclb = svclb("kube-system");
+    svclb["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 30080, "hostPort": 30080 }]);
+    let found = exposures(&with(vec![svclb], service, vec![]), &Settings::default());
+    let [balancer, node_port] = ["Pod", "Service"].map(|binder| {
+        found.exposures.iter().find(|exposure| exposure.binder.kind == binder).expect("an exposure")
+    });
+    assert_eq!(balancer.ports, node_port.ports);
+    assert_ne!(balancer.rules, node_port.rules);
+    assert_ne!(balancer.group(), node_port.group());
+}
+
+#[test]
 fn what_claims_to_be_of_service_lb_counts_only_where_that_runs() {
     let expose = json!({ EXPOSE: "http" });
     assert_eq!(served(&expose, &json!([]), "shop").exposures.len(), 1, "k3s before 1.23");
