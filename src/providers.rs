@@ -249,7 +249,7 @@ mod tests {
             ("gce://p/z/n", &both, None),
             ("gce://p/z", &both, None),
             ("gce://p/z/n", &aws, Some("--providers aws,gce")),
-            ("k3s://n", &both, Some("cloud controller manager")),
+            ("k3s://n", &both, Some("--provider-id")),
             ("openstack:///x", &both, Some("openstack")),
         ];
         for (id, active, expected) in table {

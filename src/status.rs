@@ -175,9 +175,7 @@ fn programmed(
         None if own.is_empty() && accepted.holds == Some(false) => {
             Finding::new(false, "Invalid", "it is not accepted, so nothing of it is opened")
         }
-        None if own.is_empty() => {
-            Finding::new(false, "NoPods", "it selects no pod that has a host port")
-        }
+        None if own.is_empty() => Finding::new(false, "NoPods", "it selects no pod that has a host port"),
         None => Finding::new(true, "Programmed", "the cloud has confirmed everything that it asks for"),
     }
 }
