@@ -124,6 +124,33 @@ fn with_local_traffic_only_nodes_with_a_ready_endpoint_are_opened() {
 }
 
 #[test]
+fn with_local_traffic_ports_stay_open_where_endpoints_drain() {
+    let binds = |conditions: Value| {
+        let mut service = service("NodePort", &json!({ EXPOSE_NODE_PORTS: "http", SOURCES: "192.0.2.0/24" }));
+        service["spec"]["externalTrafficPolicy"] = json!("Local");
+        let endpoints = json!([{ "nodeName": "node-a", "conditions": conditions }]);
+        let index = with(vec![], service, vec![slice("web", &endpoints)]);
+        let found = exposures(&index, &Settings::default());
+        let service = found.exposures.first().map(|exposure| exposure.binder.clone());
+        let binding = crate::exposures::binding(&index);
+        service.map(|service| {
+            assert!(binding.binds(&service, "node-a"));
+            binding.takes_clients(&service, "node-a")
+        })
+    };
+    let table = [
+        (json!({ "ready": true, "serving": true, "terminating": false }), Some(true)),
+        (json!({ "ready": false, "serving": true, "terminating": true }), Some(false)),
+        (json!({ "ready": false, "serving": false, "terminating": true }), None),
+        (json!({ "ready": false, "terminating": true }), None),
+        (json!({ "ready": false, "serving": true, "terminating": false }), None),
+    ];
+    for (conditions, expected) in table {
+        assert_eq!(binds(conditions.clone()), expected, "{conditions}: open, and to new clients");
+    }
+}
+
+#[test]
 fn sources_are_those_of_the_annotation_or_else_of_the_balancer() {
     let balancer = "service.beta.kubernetes.io/load-balancer-source-ranges";
     let table = [
