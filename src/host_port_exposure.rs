@@ -80,7 +80,7 @@ impl HostPortExposure {
         ObjectRef {
             api_version: Self::api_version(&()),
             kind: Self::kind(&()),
-            namespace: metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+            namespace: metadata.namespace.clone().unwrap_or_default(),
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
         }

@@ -45,7 +45,7 @@ pub fn binding(index: &Index) -> Binding {
         }
     }
     for slice in index.endpoint_slices() {
-        let namespace = slice.metadata.namespace.as_deref().unwrap_or("default");
+        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
         let service = slice.service().and_then(|name| index.service(namespace, name));
         let Some(service) = service.filter(|service| service.has_node_ports() && service.is_local()) else {
             continue;
@@ -77,7 +77,7 @@ fn reference(kind: &'static str, metadata: &kube::api::ObjectMeta) -> ObjectRef 
     ObjectRef {
         api_version: "v1".into(),
         kind: kind.into(),
-        namespace: metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+        namespace: metadata.namespace.clone().unwrap_or_default(),
         name: metadata.name.clone().unwrap_or_default(),
         uid: metadata.uid.clone().unwrap_or_default(),
     }

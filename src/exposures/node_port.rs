@@ -109,7 +109,7 @@ pub(super) type Slices<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>
 pub(super) fn slices(index: &Index) -> Slices<'_> {
     let mut slices = Slices::new();
     for slice in index.endpoint_slices() {
-        let namespace = slice.metadata.namespace.as_deref().unwrap_or("default");
+        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
         if let Some(service) = slice.service() {
             slices.entry((namespace, service)).or_default().push(slice);
         }

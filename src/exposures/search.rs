@@ -16,7 +16,7 @@ use super::{
 use crate::guardrails::Opening;
 use crate::host_port_exposure::HostPortExposure;
 use crate::index::Index;
-use crate::objects::{Node, ObjectRef, Pod, Service};
+use crate::objects::{Node, ObjectRef, Pod, Service, carries_ours};
 
 /// Finds everything that is asked for.
 #[must_use]
@@ -64,8 +64,8 @@ impl<'a> Search<'a> {
         let index = self.index;
         let Some(node_name) = binding_on(pod) else { return };
         let concerned =
-            annotation::concerns(pod) || voyager::is_haproxy(pod) || service_lb::is_service_lb(pod);
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+            carries_ours(&pod.metadata) || voyager::is_haproxy(pod) || service_lb::is_service_lb(pod);
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let selections = self.selections.get(namespace).cloned().unwrap_or_default();
         let node = index.node(node_name);
         let selecting: Vec<_> = selections.iter().filter(|selection| selection.selects(pod, node)).collect();
