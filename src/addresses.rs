@@ -67,7 +67,7 @@ impl<'a> Servers<'a> {
         }
         // A Service, which every node serves that can, or the nodes of its ready endpoints.
         let node = self.index.node(&exposure.node.name);
-        self.binding.binds(binder, &exposure.node.name) && node.is_some_and(Node::is_ready)
+        self.binding.takes_clients(binder, &exposure.node.name) && node.is_some_and(Node::is_ready)
     }
 }
 

@@ -89,11 +89,11 @@ pub async fn run(args: &RunArgs, providers: Providers, stop: CancellationToken) 
     let serving = metrics::serve(args.metrics_address, metrics.clone()).await?;
     let reconcilers = providers.reconcilers(&args.options(settings.current()));
     if let Some(manifests) = &args.source.manifests {
-        let index = SharedIndex::new(manifests::read(manifests)?);
+        let (index, following) = manifests::followed(manifests)?;
         let (notices, statuses) = (Notices::to_log(metrics.clone()), Statuses::new(None, None, 0));
         let telling = Telling { notices, statuses, metrics };
         tokio::select! {
-            failed = manifests::follow(manifests, index.clone()) => Ok(failed?),
+            () = following => Ok(()),
             () = settings.follow(&index) => Ok(()),
             () = serving => Ok(()),
             () = reconcile(reconcilers, &index, telling, args.resync, &stop) => Ok(()),

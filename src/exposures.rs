@@ -136,8 +136,8 @@ struct Ask<'a> {
 enum Varies {
     /// The pods name their sources themselves, and change one by one
     PodByPod,
-    /// The intent names the sources, for all its pods at once; only nodes differ, and of an intent whose pods can bind one
-    /// number under several names, which of its sources that number has
+    /// The intent names the sources, for all its pods at once; only nodes differ, and of an intent that can have several
+    /// sources for one number, which of them that number has
     NodeByNode(String),
 }
 

@@ -19,6 +19,12 @@ pub const GROUP: &str = "hostport-firewall.dev";
 /// The versions that are read, the best first.
 pub const VERSIONS: &[&str] = &["v1alpha1"];
 
+/// How many nodes a status lists: etcd takes 1.5 MiB, and the whole status is written anew whenever a node of it changes.
+pub const MOST_NODES: usize = 500;
+
+/// How many addresses a status lists.
+pub const MOST_ADDRESSES: usize = 2000;
+
 /// Opens host ports of the pods that it selects, on the nodes where they run and for as long as they run.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
@@ -74,7 +80,7 @@ impl HostPortExposure {
         ObjectRef {
             api_version: Self::api_version(&()),
             kind: Self::kind(&()),
-            namespace: metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+            namespace: metadata.namespace.clone().unwrap_or_default(),
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
         }
@@ -143,11 +149,14 @@ pub struct HostPortExposureStatus {
     /// The number of nodes where they are
     #[serde(default)]
     pub node_count: i32,
-    /// The nodes where they are
+    /// The nodes where they are: the first 500 by name
     #[serde(default)]
+    #[schemars(length(max = MOST_NODES))]
     pub nodes: Vec<OpenNode>,
-    /// Where clients find the pods: the addresses of nodes where the ports are open and a pod is ready
+    /// Where clients find the pods: the addresses of nodes where the ports are open and a pod is ready, of the first 500 of
+    /// these nodes by name, and at most 2,000 addresses. A hostname has all of them.
     #[serde(default)]
+    #[schemars(length(max = MOST_ADDRESSES))]
     pub addresses: Vec<OpenAddress>,
 }
 

@@ -40,9 +40,7 @@ impl Watch {
     /// What every cluster serves.
     pub const ALWAYS: [Self; 5] =
         [Self::Pods, Self::Nodes, Self::Namespaces, Self::Services, Self::EndpointSlices];
-}
 
-impl Watch {
     /// API version and kind of what is watched, as Events name them.
     #[must_use]
     pub fn kind(&self) -> (Cow<'static, str>, &'static str) {
@@ -112,7 +110,7 @@ impl Index {
     /// Replaces everything of a kind by a complete list. Returns whether anything changed.
     pub fn reset(&mut self, watch: Watch, objects: Vec<Object>) -> bool {
         let was_complete = self.gaps.get(&watch) == Some(&None);
-        let objects = objects.into_iter().filter(Object::matters).map(Object::without_noise);
+        let objects = objects.into_iter().filter(Object::matters).map(Object::kept);
         let fresh: BTreeMap<Name, Object> = objects.map(|object| (object.name(), object)).collect();
         let same = self.objects.get(&watch).map_or(fresh.is_empty(), |known| *known == fresh);
         self.objects.insert(watch.clone(), fresh);
@@ -123,10 +121,10 @@ impl Index {
 
     /// Adds or changes one object. Returns whether anything that matters changed.
     pub fn apply(&mut self, watch: &Watch, object: Object) -> bool {
+        let object = object.kept();
         if !object.matters() {
             return self.delete(watch, &object.name());
         }
-        let object = object.without_noise();
         let concerns = self.concerns(&object);
         let name = object.name();
         let was_unreadable = self.readable(watch, &name);
@@ -260,12 +258,10 @@ impl Index {
 
     /// All Ingresses.
     pub fn all_ingresses(&self) -> impl Iterator<Item = (&str, &Ingress)> {
-        self.objects.iter().flat_map(|(watch, objects)| {
-            let group = if let Watch::Ingresses(group) = watch { group.as_str() } else { "" };
-            objects.values().filter_map(move |object| match object {
-                Object::Ingress(ingress) => Some((group, ingress)),
-                _ => None,
-            })
+        let all = self.objects.iter().flat_map(|(watch, of)| of.values().map(move |object| (watch, object)));
+        all.filter_map(|(watch, object)| match (watch, object) {
+            (Watch::Ingresses(group), Object::Ingress(ingress)) => Some((group.as_str(), ingress)),
+            _ => None,
         })
     }
 

@@ -94,27 +94,36 @@ pub fn read(manifests: &Manifests) -> Result<Index, ManifestError> {
     Ok(index)
 }
 
-/// Keeps the index true to the files, for ever. Files that cannot be read are a gap in what is known.
+/// Reads everything, and comes with what keeps the index true to the files, for ever. Files that cannot be read later are
+/// a gap in what is known.
 ///
 /// # Errors
-/// If the files cannot be watched.
-pub async fn follow(manifests: &Manifests, index: SharedIndex) -> Result<(), ManifestError> {
-    let Manifests::Path(path) = manifests else { return std::future::pending().await };
-    let watch_error = |error: notify::Error| ManifestError::Watch {
-        path: path.display().to_string(),
-        message: error.to_string(),
+/// If the files cannot be read or watched.
+pub fn followed(manifests: &Manifests) -> Result<(SharedIndex, impl Future<Output = ()>), ManifestError> {
+    // Before they are read, so that no change falls between.
+    let changes = match manifests {
+        Manifests::Stdin => None,
+        Manifests::Path(path) => Some(Changes::of(path).map_err(|error| ManifestError::Watch {
+            path: path.display().to_string(),
+            message: error.to_string(),
+        })),
     };
-    let mut changes = Changes::of(path).map_err(watch_error)?;
-    loop {
-        changes.next().await;
-        match read(manifests) {
-            Ok(fresh) => index.update(|index| index.replace(fresh)),
-            Err(error) => {
-                tracing::warn!("{error}; what was read before stays, and nothing is closed meanwhile");
-                index.update(|index| index.broken(Watch::Pods, error.to_string()));
+    let index = SharedIndex::new(read(manifests)?);
+    let (changes, shared) = (changes.transpose()?, index.clone());
+    let following = async move {
+        let Some(mut changes) = changes else { return std::future::pending().await };
+        loop {
+            changes.next().await;
+            match read(manifests) {
+                Ok(fresh) => shared.update(|index| index.replace(fresh)),
+                Err(error) => {
+                    tracing::warn!("{error}; what was read before stays, and nothing is closed meanwhile");
+                    shared.update(|index| index.broken(Watch::Pods, error.to_string()));
+                }
             }
         }
-    }
+    };
+    Ok((index, following))
 }
 
 fn texts(manifests: &Manifests) -> Result<Vec<(String, String)>, ManifestError> {
@@ -263,6 +272,22 @@ mod tests {
             assert_eq!(found(&index), (usize::from(name != "a.json"), true), "{name}");
             assert!(index.is_synced(), "files are complete as they are");
         }
+    }
+
+    #[tokio::test]
+    async fn a_change_right_after_reading_is_not_lost() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("a.yaml");
+        std::fs::write(&path, NODE).expect("it can be written");
+        let manifests = Manifests::Path(path.clone());
+        let (mut index, following) = followed(&manifests).expect("it can be read");
+        std::fs::write(&path, format!("{NODE}\n---\n{POD}")).expect("it can be written");
+        let waiting = std::time::Duration::from_secs(30);
+        tokio::select! {
+            () = following => {}
+            changed = tokio::time::timeout(waiting, index.changed()) => changed.expect("it is read again"),
+        }
+        assert_eq!(found(&index.read()), (1, true));
     }
 
     #[test]

@@ -27,6 +27,11 @@ pub use service::{
 /// Prefix of the project's own annotations, labels and tags.
 pub const DOMAIN: &str = "hostport-firewall.dev/";
 
+/// Whether it carries any of the project's own annotations.
+pub(crate) fn carries_ours(metadata: &ObjectMeta) -> bool {
+    metadata.annotations.iter().flatten().any(|(name, _)| name.starts_with(DOMAIN))
+}
+
 /// A node: the machine behind it and its addresses.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Node {

@@ -8,7 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::addresses::{self, Servers, Serving};
 use crate::exposures::{Exposure, listed};
-use crate::host_port_exposure::{HostPortExposure, HostPortExposureStatus, OpenAddress, OpenNode};
+use crate::host_port_exposure::{
+    HostPortExposure, HostPortExposureStatus, MOST_ADDRESSES, MOST_NODES, OpenAddress, OpenNode,
+};
 use crate::index::Index;
 use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
@@ -34,7 +36,7 @@ pub struct Outcomes {
 /// The statuses that were written last: the index may not show them yet.
 pub type Statuses = BTreeMap<ObjectRef, HostPortExposureStatus>;
 
-/// The status of every exposure that has been looked at.
+/// The status of every exposure that has been looked at, with all nodes and addresses; see [`cut`].
 #[must_use]
 pub fn statuses<'a>(
     index: &'a Index,
@@ -204,6 +206,19 @@ fn addresses(
     });
     let addresses: BTreeSet<OpenAddress> = addresses.collect();
     addresses.into_iter().collect()
+}
+
+/// The status as it is written: with no more nodes and addresses than it can hold. Numbers and conditions are of all.
+#[must_use]
+pub fn cut(mut status: HostPortExposureStatus) -> HostPortExposureStatus {
+    status.nodes.truncate(MOST_NODES);
+    let nodes: BTreeSet<&str> = status.addresses.iter().map(|address| address.node.as_str()).collect();
+    let too_many = nodes.into_iter().nth(MOST_NODES).map(str::to_owned);
+    if let Some(first) = too_many {
+        status.addresses.retain(|address| address.node < first);
+    }
+    status.addresses.truncate(MOST_ADDRESSES);
+    status
 }
 
 /// What has to be written before anything closes: the statuses whose addresses lead to what is about to, without these.

@@ -188,7 +188,28 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 /// Waits until the index has been complete once.
 pub async fn synced(index: &SharedIndex) {
+    // A clone misses no change: one that comes after it has looked is one that it has not seen.
+    let mut index = index.clone();
     while !index.read().is_synced() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        index.changed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_for_the_index_to_be_complete_is_told() {
+        let index = SharedIndex::new(Index::expecting([Watch::Pods, Watch::Nodes]));
+        let feed = async {
+            for watch in [Watch::Pods, Watch::Nodes] {
+                tokio::task::yield_now().await;
+                index.update(|index| index.reset(watch, vec![]));
+            }
+        };
+        let both = async { tokio::join!(synced(&index), feed) };
+        tokio::time::timeout(Duration::from_secs(30), both).await.expect("it is complete");
+        synced(&index).await;
     }
 }

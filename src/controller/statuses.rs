@@ -182,8 +182,8 @@ impl Known {
             let statuses = statuses(&index, &outcomes, &self.statuses, &now());
             let there: BTreeSet<_> = index.host_port_exposures().map(HostPortExposure::reference).collect();
             self.statuses.retain(|exposure, _| there.contains(exposure));
-            let outdated =
-                statuses.into_iter().filter(|(exposure, status)| exposure.status.as_ref() != Some(status));
+            let statuses = statuses.into_iter().map(|(exposure, status)| (exposure, status::cut(status)));
+            let outdated = statuses.filter(|(exposure, status)| exposure.status.as_ref() != Some(status));
             let outdated: Vec<_> =
                 outdated.map(|(exposure, status)| (exposure.reference(), status)).collect();
             (outdated, gates(&index, &outcomes), self.hostnames.wanted(&index, &outcomes))

@@ -19,11 +19,6 @@ pub(super) const EXPOSE: &str = "hostport-firewall.dev/expose";
 /// Lists the sources of all ports; with `.<port>` behind it, of one.
 pub(super) const SOURCE_RANGES: &str = "hostport-firewall.dev/source-ranges";
 
-/// Whether the pod carries any of our annotations.
-pub(super) fn concerns(pod: &Pod) -> bool {
-    annotations(&pod.metadata).keys().any(|name| name.starts_with(DOMAIN))
-}
-
 /// Whether the pod itself says which ports to expose.
 pub(super) fn exposes(pod: &Pod) -> bool {
     annotations(&pod.metadata).contains_key(EXPOSE)

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 
 use crate::index::Index;
-use crate::objects::{Node, ObjectRef, Pod, Service};
+use crate::objects::{Endpoint, Node, ObjectRef, Pod, Service};
 
 use super::node_port;
 
 /// What binds ports of nodes now, whether or not anything exposes them.
 #[derive(Clone, Debug, Default)]
 pub struct Binding {
-    /// Pods, and Services that only nodes with a ready endpoint serve; each with the node
+    /// Pods, and Services that only nodes with an endpoint serve; each with the node
     on_nodes: BTreeSet<(ObjectRef, String)>,
+    /// These Services, on the nodes where an endpoint is ready
+    ready: BTreeSet<(ObjectRef, String)>,
     /// Services that every node serves
     everywhere: BTreeSet<ObjectRef>,
 }
@@ -21,6 +23,13 @@ impl Binding {
     #[must_use]
     pub fn binds(&self, binder: &ObjectRef, node: &str) -> bool {
         self.everywhere.contains(binder) || self.on_nodes.contains(&(binder.clone(), node.to_owned()))
+    }
+
+    /// Whether it is a Service that takes new clients on the node, if the node does. Where all its endpoints are about to
+    /// end it binds the ports still, and nobody should be sent there any more.
+    #[must_use]
+    pub fn takes_clients(&self, service: &ObjectRef, node: &str) -> bool {
+        self.everywhere.contains(service) || self.ready.contains(&(service.clone(), node.to_owned()))
     }
 }
 
@@ -36,13 +45,14 @@ pub fn binding(index: &Index) -> Binding {
         }
     }
     for slice in index.endpoint_slices() {
-        let namespace = slice.metadata.namespace.as_deref().unwrap_or("default");
+        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
         let service = slice.service().and_then(|name| index.service(namespace, name));
         let Some(service) = service.filter(|service| service.has_node_ports() && service.is_local()) else {
             continue;
         };
-        let nodes = node_port::nodes_of(slice).map(|node| (service_reference(service), node.to_owned()));
-        binding.on_nodes.extend(nodes);
+        let on = |node: &str| (service_reference(service), node.to_owned());
+        binding.on_nodes.extend(node_port::nodes_of(slice, Endpoint::takes_traffic).map(on));
+        binding.ready.extend(node_port::nodes_of(slice, Endpoint::is_ready).map(on));
     }
     binding
 }
@@ -67,7 +77,7 @@ fn reference(kind: &'static str, metadata: &kube::api::ObjectMeta) -> ObjectRef 
     ObjectRef {
         api_version: "v1".into(),
         kind: kind.into(),
-        namespace: metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+        namespace: metadata.namespace.clone().unwrap_or_default(),
         name: metadata.name.clone().unwrap_or_default(),
         uid: metadata.uid.clone().unwrap_or_default(),
     }

@@ -69,6 +69,17 @@ pub(super) fn host_ports(pod: &Pod) -> Result<BTreeSet<HostPort>, String> {
     Ok(ports)
 }
 
+/// A number and a protocol, which is TCP if absent, as Kubernetes has them.
+///
+/// # Errors
+/// If one of them is none.
+pub(super) fn read(number: i64, protocol: Option<&str>) -> Result<(Protocol, u16), String> {
+    let not_a_port = || format!("{number} is not a port; use 1 to 65535");
+    let port = u16::try_from(number).ok().filter(|port| *port != 0).ok_or_else(not_a_port)?;
+    let protocol = protocol.filter(|protocol| !protocol.is_empty()).unwrap_or("TCP");
+    Ok((protocol.parse().map_err(|error| format!("port {number}: {error}"))?, port))
+}
+
 fn host_port(
     container: &Container,
     port: &ContainerPort,
@@ -77,10 +88,7 @@ fn host_port(
     // The API server copies the container port into hostPort for hostNetwork pods; a manifest may not have it.
     let implied = host_network.then_some(port.container_port);
     let Some(number) = port.host_port.filter(|number| *number != 0).or(implied) else { return Ok(None) };
-    let not_a_port = || format!("hostPort {number} is not a port; use 1 to 65535");
-    let bound = u16::try_from(number).ok().filter(|bound| *bound != 0).ok_or_else(not_a_port)?;
-    let protocol = port.protocol.as_deref().filter(|protocol| !protocol.is_empty()).unwrap_or("TCP");
-    let protocol = protocol.parse().map_err(|error| format!("port {number}: {error}"))?;
+    let (protocol, bound) = read(number, port.protocol.as_deref())?;
     let address = match port.host_ip.as_deref().filter(|address| !address.is_empty()) {
         None => None,
         // An IPv4 address in IPv6 notation is bound, and reached, as the IPv4 address that it is.

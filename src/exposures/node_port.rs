@@ -9,7 +9,7 @@ use super::host_port::HostPort;
 use super::hostname::{self, HOSTNAME};
 use super::{Ask, Refusal, Varies, annotations, refusal, service_ports};
 use crate::index::Index;
-use crate::objects::{EndpointSlice, ObjectRef, Service};
+use crate::objects::{Endpoint, EndpointSlice, ObjectRef, Service};
 
 /// Lists the Service's ports whose node ports are opened.
 pub(super) const EXPOSE_NODE_PORTS: &str = "hostport-firewall.dev/expose-node-ports";
@@ -109,7 +109,7 @@ pub(super) type Slices<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>
 pub(super) fn slices(index: &Index) -> Slices<'_> {
     let mut slices = Slices::new();
     for slice in index.endpoint_slices() {
-        let namespace = slice.metadata.namespace.as_deref().unwrap_or("default");
+        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
         if let Some(service) = slice.service() {
             slices.entry((namespace, service)).or_default().push(slice);
         }
@@ -117,14 +117,14 @@ pub(super) fn slices(index: &Index) -> Slices<'_> {
     slices
 }
 
-/// The nodes with an endpoint that takes traffic.
-pub(super) fn nodes_of(slice: &EndpointSlice) -> impl Iterator<Item = &str> {
-    let ready = slice.endpoints.iter().filter(|endpoint| endpoint.is_ready());
-    ready.filter_map(|endpoint| endpoint.node_name.as_deref())
+/// The nodes with an endpoint of which this holds.
+pub(super) fn nodes_of(slice: &EndpointSlice, holds: fn(&Endpoint) -> bool) -> impl Iterator<Item = &str> {
+    let endpoints = slice.endpoints.iter().filter(move |endpoint| holds(endpoint));
+    endpoints.filter_map(|endpoint| endpoint.node_name.as_deref())
 }
 
-/// The nodes that serve the Service's node ports: with `externalTrafficPolicy: Local` those with a ready endpoint, else
-/// all.
+/// The nodes that serve the Service's node ports: with `externalTrafficPolicy: Local` those with an endpoint that takes
+/// traffic, else all.
 pub(super) fn serving<'a>(
     index: &'a Index,
     slices: &Slices<'a>,
@@ -135,5 +135,5 @@ pub(super) fn serving<'a>(
         return index.nodes().filter_map(|node| node.metadata.name.as_deref()).collect();
     }
     let own = slices.get(&(reference.namespace.as_str(), reference.name.as_str()));
-    own.into_iter().flatten().flat_map(|slice| nodes_of(slice)).collect()
+    own.into_iter().flatten().flat_map(|slice| nodes_of(slice, Endpoint::takes_traffic)).collect()
 }

@@ -76,6 +76,16 @@ pub(super) fn families_apart(families: &BTreeSet<Family>, ports: &[(&HostPort, S
     bound.into_iter().fold(families.join("+"), |text, port| text + &port)
 }
 
+/// Whether a number is among them more than once with different sources or addresses: then what is asked for does not say
+/// which rules that number has, because another pod may bind only one of the two.
+pub(super) fn are_ambiguous(ports: &[(&HostPort, Sources)]) -> bool {
+    let mut first = BTreeMap::new();
+    ports.iter().any(|(port, sources)| {
+        let this = (sources, port.family);
+        *first.entry((port.protocol, port.port)).or_insert(this) != this
+    })
+}
+
 /// The ports as the fewest ranges.
 pub(crate) fn port_ranges(ports: &BTreeSet<(Protocol, u16)>) -> BTreeSet<(Protocol, PortRange)> {
     let mut ranges: Vec<(Protocol, u16, u16)> = Vec::new();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use firewall_model::{Protocol, RuleSet};
+use firewall_model::{Protocol, RuleSet, digest};
 
 use super::binder::{binding_on, node_reference, pod_reference, service_reference};
 use super::host_port::{self, HostPort};
@@ -16,7 +16,7 @@ use super::{
 use crate::guardrails::Opening;
 use crate::host_port_exposure::HostPortExposure;
 use crate::index::Index;
-use crate::objects::{Node, ObjectRef, Pod, Service};
+use crate::objects::{Node, ObjectRef, Pod, Service, carries_ours};
 
 /// Finds everything that is asked for.
 #[must_use]
@@ -64,8 +64,8 @@ impl<'a> Search<'a> {
         let index = self.index;
         let Some(node_name) = binding_on(pod) else { return };
         let concerned =
-            annotation::concerns(pod) || voyager::is_haproxy(pod) || service_lb::is_service_lb(pod);
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+            carries_ours(&pod.metadata) || voyager::is_haproxy(pod) || service_lb::is_service_lb(pod);
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let selections = self.selections.get(namespace).cloned().unwrap_or_default();
         let node = index.node(node_name);
         let selecting: Vec<_> = selections.iter().filter(|selection| selection.selects(pod, node)).collect();
@@ -184,7 +184,11 @@ impl<'a> Search<'a> {
         }
         let variant = match &ask.varies {
             Varies::PodByPod => rules.to_string(),
-            Varies::NodeByNode(sources) => rules::families_apart(&families, &ask.ports) + sources,
+            Varies::NodeByNode(sources) => {
+                let variant = rules::families_apart(&families, &ask.ports) + sources;
+                let rules = || format!(" as {}", digest([rules.to_string().as_str()]));
+                if rules::are_ambiguous(&ask.ports) { variant + &rules() } else { variant }
+            }
         };
         let (node, provider_id) = machine(node)?;
         if let Some(hostname) = &ask.hostname

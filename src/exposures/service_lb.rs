@@ -74,5 +74,15 @@ pub(super) fn ask<'a>(
     let hostname = hostname::annotated(&service.metadata)
         .map_err(|error| refusal(&reference, "InvalidAnnotation", error))?;
     let workload = node_port::workload(&reference);
-    Ok(Some(Ask { intent: reference, workload, ports, varies: Varies::NodeByNode(String::new()), hostname }))
+    // A number can also be one of the Service's node ports, with other sources.
+    let mut on_nodes = service.spec.ports.iter().filter_map(|port| port.node_port);
+    let meet = on_nodes.any(|number| ports.iter().any(|(port, _)| i64::from(port.port) == number));
+    let apart = if meet { " of ServiceLB" } else { "" };
+    Ok(Some(Ask {
+        intent: reference,
+        workload,
+        ports,
+        varies: Varies::NodeByNode(apart.to_owned()),
+        hostname,
+    }))
 }

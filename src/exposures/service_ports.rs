@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use firewall_model::Protocol;
-
 use super::annotation::{self, EXPOSE, SOURCE_RANGES};
-use super::host_port::{Family, HostPort};
+use super::host_port::{self, Family, HostPort};
 use super::node_port::EXPOSE_NODE_PORTS;
 use super::rules::Sources;
 use super::{annotations, source_ranges};
@@ -22,10 +20,7 @@ pub(super) fn service_ports(service: &Service) -> Result<BTreeSet<HostPort>, Str
 
 /// The port of a Service under one of its numbers. It is served over the families of the Service.
 pub(super) fn as_host_port(service: &Service, port: &ServicePort, number: i64) -> Result<HostPort, String> {
-    let not_a_port = || format!("{number} is not a port; use 1 to 65535");
-    let bound = u16::try_from(number).ok().filter(|bound| *bound != 0).ok_or_else(not_a_port)?;
-    let protocol = port.protocol.as_deref().filter(|protocol| !protocol.is_empty()).unwrap_or("TCP");
-    let protocol: Protocol = protocol.parse().map_err(|error| format!("port {number}: {error}"))?;
+    let (protocol, bound) = host_port::read(number, port.protocol.as_deref())?;
     let family = match &service.spec.ip_families[..] {
         [only] if only == "IPv4" => Some(Family::V4),
         [only] if only == "IPv6" => Some(Family::V6),

@@ -203,7 +203,7 @@ pub(super) fn reference(ingress: &Ingress, group: &str) -> ObjectRef {
     ObjectRef {
         api_version: api_version.into(),
         kind: "Ingress".into(),
-        namespace: metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+        namespace: metadata.namespace.clone().unwrap_or_default(),
         name: metadata.name.clone().unwrap_or_default(),
         uid: metadata.uid.clone().unwrap_or_default(),
     }

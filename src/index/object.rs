@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::host_port_exposure::HostPortExposure;
-use crate::objects::{DNSEndpoint, DOMAIN, EndpointSlice, Ingress, Namespace, Node, Pod, Service};
+use crate::objects::{DNSEndpoint, EndpointSlice, Ingress, Namespace, Node, Pod, Service, carries_ours};
 use crate::readiness;
 
 /// Namespace and name of an object; the namespace is empty for what has none.
@@ -38,59 +38,49 @@ pub(super) trait Kind: Sized + 'static {
 }
 
 macro_rules! kinds {
-    ($($kind:ident),*) => {$(
-        impl Kind for $kind {
+    ($($kind:ident),*) => {
+        $(impl Kind for $kind {
             fn of(object: &Object) -> Option<&Self> {
                 match object {
                     Object::$kind(object) => Some(object),
                     _ => None,
                 }
             }
-        }
-    )*};
-}
+        })*
 
-kinds!(Pod, Node, Namespace, Service, EndpointSlice, HostPortExposure, DNSEndpoint);
+        impl Object {
+            fn metadata(&self) -> &ObjectMeta {
+                match self {
+                    $(Self::$kind(object) => &object.metadata,)*
+                }
+            }
 
-impl Object {
-    fn metadata(&self) -> &ObjectMeta {
-        match self {
-            Self::Pod(pod) => &pod.metadata,
-            Self::Node(node) => &node.metadata,
-            Self::Namespace(namespace) => &namespace.metadata,
-            Self::Service(service) => &service.metadata,
-            Self::EndpointSlice(slice) => &slice.metadata,
-            Self::Ingress(ingress) => &ingress.metadata,
-            Self::HostPortExposure(exposure) => &exposure.metadata,
-            Self::DNSEndpoint(endpoint) => &endpoint.metadata,
-        }
-    }
-
-    pub(super) fn name(&self) -> Name {
-        let metadata = self.metadata();
-        let namespace = match self {
-            Self::Node(_) | Self::Namespace(_) => String::new(),
-            // The API server sets a namespace on everything that has one; a manifest may leave it out.
-            _ => metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
-        };
-        (namespace, metadata.name.clone().unwrap_or_default())
-    }
-
-    /// Without what changes with every status update: keeping it would make each of them look like a change.
-    pub(super) fn without_noise(mut self) -> Self {
-        match &mut self {
-            Self::Pod(pod) => pod.metadata.resource_version = None,
-            Self::Node(node) => node.metadata.resource_version = None,
-            Self::Namespace(namespace) => namespace.metadata.resource_version = None,
-            Self::Service(service) => service.metadata.resource_version = None,
-            Self::EndpointSlice(slice) => slice.metadata.resource_version = None,
-            Self::Ingress(ingress) => ingress.metadata.resource_version = None,
-            Self::DNSEndpoint(endpoint) => endpoint.metadata.resource_version = None,
-            Self::HostPortExposure(exposure) => {
-                exposure.metadata.resource_version = None;
-                exposure.metadata.managed_fields = None;
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                match self {
+                    $(Self::$kind(object) => &mut object.metadata,)*
+                }
             }
         }
+    };
+}
+
+kinds!(Pod, Node, Namespace, Service, EndpointSlice, Ingress, HostPortExposure, DNSEndpoint);
+
+impl Object {
+    pub(super) fn name(&self) -> Name {
+        let ObjectMeta { namespace, name, .. } = self.metadata();
+        (namespace.clone().unwrap_or_default(), name.clone().unwrap_or_default())
+    }
+
+    /// The object as it is kept: without what changes with every status update, which would make each of them look like a
+    /// change, and with its namespace, which the API server always sets and a manifest may leave out.
+    pub(super) fn kept(mut self) -> Self {
+        let namespaced = !matches!(self, Self::Node(_) | Self::Namespace(_));
+        let metadata = self.metadata_mut();
+        metadata.resource_version = None;
+        metadata.managed_fields = None;
+        let namespace = metadata.namespace.take().unwrap_or_else(|| "default".to_owned());
+        metadata.namespace = namespaced.then_some(namespace);
         self
     }
 
@@ -110,7 +100,7 @@ impl Object {
     pub(super) fn matters(&self) -> bool {
         match self {
             Self::Pod(pod) => pod_matters(pod),
-            Self::Service(service) => service.has_node_ports() || asks(&service.metadata),
+            Self::Service(service) => service.has_node_ports() || carries_ours(&service.metadata),
             _ => true,
         }
     }
@@ -122,11 +112,6 @@ fn pod_matters(pod: &Pod) -> bool {
     let ports = || containers().flat_map(|container| &container.ports);
     ports().any(|port| port.host_port.is_some_and(|port| port != 0))
         || pod.spec.host_network && ports().next().is_some()
-        || asks(&pod.metadata)
+        || carries_ours(&pod.metadata)
         || readiness::declares(pod)
-}
-
-/// Whether it carries any of our annotations.
-fn asks(metadata: &ObjectMeta) -> bool {
-    metadata.annotations.iter().flatten().any(|(name, _)| name.starts_with(DOMAIN))
 }

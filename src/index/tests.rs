@@ -1,6 +1,6 @@
 //! Tests of what the index keeps, what it drops, and when it is complete.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::notice::Verdict;
@@ -131,6 +131,19 @@ fn the_same_list_again_is_a_change_only_if_it_closes_a_gap() {
     assert!(index.apply(&Watch::Nodes, node("4", "aws:///z/i-1")), "a replaced machine of the same name");
     assert!(index.broken(Watch::Nodes, "410".into()) && !index.broken(Watch::Nodes, "410".into()));
     assert!(index.reset(Watch::Nodes, vec![node("5", "aws:///z/i-1")]), "it is complete again");
+}
+
+#[test]
+fn what_names_no_namespace_is_in_the_default_one() {
+    let mut index = Index::default();
+    let bare = |object: Value| serde_json::from_value(object).expect("a pod");
+    let spec = json!({ "containers": [{ "ports": [{ "hostPort": 80, "containerPort": 80 }] }] });
+    let unnamed = json!({ "metadata": { "name": "a" }, "spec": spec });
+    let named = json!({ "metadata": { "name": "a", "namespace": "default" }, "spec": spec });
+    assert!(index.apply(&Watch::Pods, Object::Pod(bare(unnamed))));
+    assert!(!index.apply(&Watch::Pods, Object::Pod(bare(named))), "the same");
+    let pod = index.pod("default", "a").expect("the pod");
+    assert_eq!(pod.metadata.namespace.as_deref(), Some("default"));
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub struct ServiceSpec {
     /// Its ports
     #[serde(deserialize_with = "null_is_default")]
     pub ports: Vec<ServicePort>,
-    /// `Local`: only nodes with a ready endpoint serve its node ports
+    /// `Local`: only nodes with an endpoint serve its node ports
     pub external_traffic_policy: Option<String>,
     /// `IPv4` and `IPv6`: over which it is served
     #[serde(deserialize_with = "null_is_default")]
@@ -63,7 +63,7 @@ impl Service {
         matches!(self.spec.kind.as_deref(), Some("NodePort" | "LoadBalancer"))
     }
 
-    /// Whether only nodes with a ready endpoint serve its node ports.
+    /// Whether only nodes with an endpoint serve its node ports.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.spec.external_traffic_policy.as_deref() == Some("Local")
@@ -106,13 +106,25 @@ pub struct Endpoint {
 pub struct EndpointConditions {
     /// Absent stands for true: <https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#ready>
     pub ready: Option<bool>,
+    /// Whether it can answer, be it terminating or not; absent stands for what `ready` says
+    pub serving: Option<bool>,
+    /// Whether its pod is being deleted; then it is never ready
+    pub terminating: Option<bool>,
 }
 
 impl Endpoint {
-    /// Whether it takes traffic.
+    /// Whether it takes new clients.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.conditions.ready.unwrap_or(true)
+    }
+
+    /// Whether traffic can go to it: where a node has no ready endpoint, kube-proxy sends it to those that terminate and
+    /// still serve, so that a rolling update loses no connection.
+    #[must_use]
+    pub fn takes_traffic(&self) -> bool {
+        let drains = self.conditions.terminating.unwrap_or(false) && self.conditions.serving.unwrap_or(false);
+        self.is_ready() || drains
     }
 }
 

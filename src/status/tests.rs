@@ -236,3 +236,33 @@ fn addresses_leave_before_anything_closes_and_nothing_else_changes_then() {
     let kept = HostPortExposureStatus { addresses: vec![before.addresses[1].clone()], ..before.clone() };
     assert_eq!(leaving(&outcomes(&["bb"], &[])), [(exposure, kept)]);
 }
+
+#[test]
+fn a_status_lists_the_first_nodes_and_counts_all() {
+    let names: Vec<String> = (0..=MOST_NODES).map(|number| format!("n{number:03}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let index = index(&names, &names, &Value::Null);
+    let all = the_status(&index, &outcomes(&names, &[]), 7);
+    let written = cut(all.clone());
+    assert_eq!((all.nodes.len(), all.addresses.len()), (MOST_NODES + 1, MOST_NODES + 1));
+    assert_eq!((written.nodes.len(), written.addresses.len()), (MOST_NODES, MOST_NODES));
+    assert_eq!((written.node_count, &written.conditions), (501, &all.conditions));
+    assert!(written.nodes.iter().all(|node| node.name != names[MOST_NODES]));
+    assert!(written.addresses.iter().all(|address| address.node != names[MOST_NODES]));
+    assert_eq!(cut(written.clone()), written);
+
+    // What only gives way to another is not about to close.
+    let exposure = index.host_port_exposures().next().expect("the exposure").reference();
+    let later = Statuses::from([(
+        exposure,
+        HostPortExposureStatus { addresses: all.addresses[1..].to_vec(), ..written.clone() },
+    )]);
+    let wanted = statuses(&index, &outcomes(&names, &[]), &later, &time(8));
+    assert_eq!(without_leaving(&wanted, &later), []);
+
+    let mut many = written;
+    many.addresses = (0..=MOST_ADDRESSES)
+        .map(|number| OpenAddress { address: format!("{number:04}"), ..OpenAddress::default() })
+        .collect();
+    assert_eq!(cut(many).addresses.len(), MOST_ADDRESSES, "a node can have any number of addresses");
+}

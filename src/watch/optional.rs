@@ -1,7 +1,7 @@
 //! What a cluster may serve or not: looks it up, and follows what it finds.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::api::ApiResource;
 use kube::runtime::watcher;
@@ -22,8 +22,7 @@ struct OptionalApi {
     plural: &'static str,
 }
 
-/// The groups that can hold Voyager Ingresses, our own kind, and external-dns', which comes last: it counts only where
-/// hostnames are published.
+/// The groups that can hold Voyager Ingresses, our own kind, and external-dns'.
 const OPTIONAL: [OptionalApi; 4] = [
     OptionalApi { group: "networking.k8s.io", versions: &["v1"], plural: "ingresses" },
     OptionalApi { group: "voyager.appscode.com", versions: &["v1", "v1beta1"], plural: "ingresses" },
@@ -47,9 +46,10 @@ impl OptionalApi {
     }
 }
 
-/// What a cluster may serve or not, of which we read something.
-fn optional_apis(zone: Option<&Zone>) -> &'static [OptionalApi] {
-    if zone.is_some() { &OPTIONAL } else { &OPTIONAL[..OPTIONAL.len() - 1] }
+/// What a cluster may serve or not, of which we read something. External-dns' counts only where hostnames are published.
+fn optional_apis(zone: Option<&Zone>) -> impl Iterator<Item = &'static OptionalApi> + use<> {
+    let publishes = zone.is_some();
+    OPTIONAL.iter().filter(move |api| publishes || api.group != EXTERNAL_DNS)
 }
 
 /// How often the served APIs are looked up: a CRD installed later is found within this time.
@@ -58,33 +58,59 @@ const DISCOVERY_INTERVAL: Duration = Duration::from_mins(2);
 /// How often they are looked up until each is known to be served or not.
 const UNSETTLED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many look-ups in a row must miss a group before it counts as not served. An API server that starts lists
-/// its own groups before those of CRDs: believing the first answer would close every Ingress's ports.
+/// How many look-ups in a row must miss a group before it counts as not served.
 const MISSES: u32 = 3;
 
-/// How many look-ups in a row have missed each group.
+/// For how long they must have missed one that has not been followed. Every start in a cluster without Voyager waits for it.
+const ABSENT: Duration = Duration::from_secs(4);
+
+/// For how long they must have missed one that has been followed: a CRD that is deleted and made anew, or an API server
+/// that starts behind the same balancer, must not close the ports of everything of the kind.
+const GONE: Duration = Duration::from_secs(30);
+
+/// The groups that look-ups miss.
 #[derive(Default)]
-struct Absences(BTreeMap<&'static str, u32>);
+struct Absences(BTreeMap<&'static str, Absence>);
+
+struct Absence {
+    since: Instant,
+    look_ups: u32,
+    believed: bool,
+}
 
 impl Absences {
-    fn again(&mut self, group: &'static str) {
-        let count = self.0.entry(group).or_default();
-        *count = count.saturating_add(1);
+    /// A look-up has missed it.
+    fn again(&mut self, group: &'static str, followed: bool, now: Instant) {
+        let new = Absence { since: now, look_ups: 0, believed: false };
+        let absence = self.0.entry(group).or_insert(new);
+        absence.look_ups = absence.look_ups.saturating_add(1);
+        let long = if followed { GONE } else { ABSENT };
+        absence.believed |= absence.look_ups >= MISSES && now.duration_since(absence.since) >= long;
+    }
+
+    /// A look-up has failed: nothing is known any more of what was not believed yet.
+    fn doubt(&mut self, group: &str) {
+        self.0.retain(|missed, absence| *missed != group || absence.believed);
     }
 
     fn end(&mut self, group: &str) {
         self.0.remove(group);
     }
 
-    /// Whether it counts as not served. A look-up that fails changes nothing about that.
+    /// Whether it is missed, be that believed or not.
+    fn missed(&self, group: &str) -> bool {
+        self.0.contains_key(group)
+    }
+
+    /// Whether it counts as not served.
     fn believed(&self, group: &str) -> bool {
-        self.0.get(group).is_some_and(|count| *count >= MISSES)
+        self.0.get(group).is_some_and(|absence| absence.believed)
     }
 }
 
 /// The watches of what a cluster may serve or not.
 pub(super) fn watches(zone: Option<&Zone>) -> impl Iterator<Item = Watch> {
-    optional_apis(zone).iter().map(OptionalApi::watch)
+    optional_apis(zone).map(OptionalApi::watch)
 }
 
 /// Keeps one watch per kind that is served, for ever.
@@ -108,7 +134,7 @@ pub(super) async fn cluster(client: Client, index: &SharedIndex, zone: Option<Zo
                     }
                 }
                 Ok(None) => {
-                    absences.again(group);
+                    absences.again(group, followed.contains_key(group), Instant::now());
                     if absences.believed(group) {
                         followed.remove(group);
                         index.update(|index| index.forget(&wanted.watch()));
@@ -117,14 +143,16 @@ pub(super) async fn cluster(client: Client, index: &SharedIndex, zone: Option<Zo
                 Err(error) => {
                     let gap = format!("looking up the served APIs failed: {error}");
                     tracing::warn!(api = group, "{gap}");
+                    absences.doubt(group);
                     if !followed.contains_key(group) && !absences.believed(group) {
                         index.update(|index| index.broken(wanted.watch(), gap));
                     }
                 }
             }
         }
-        let known = |group| followed.contains_key(group) || absences.believed(group);
-        let settled = optional_apis(zone.as_ref()).iter().all(|wanted| known(wanted.group));
+        let known =
+            |group| absences.believed(group) || followed.contains_key(group) && !absences.missed(group);
+        let settled = optional_apis(zone.as_ref()).all(|wanted| known(wanted.group));
         tokio::time::sleep(if settled { DISCOVERY_INTERVAL } else { UNSETTLED_INTERVAL }).await;
     }
 }
@@ -158,14 +186,18 @@ async fn follow_ingresses(client: Client, api: ApiResource, index: SharedIndex) 
 }
 
 /// The best served version of a kind; `None` if the cluster serves none.
+///
+/// It asks for each version by its path, and not for the list of all groups: an API server that starts lists its own groups
+/// before those of CRDs, without a word, while a path that it does not know it answers with 503 until it has read all CRDs.
+/// Moments later it serves them; that is what [`ABSENT`] is for. `system:discovery` allows both alike.
 async fn served(client: &Client, wanted: &OptionalApi) -> Result<Option<ApiResource>, kube::Error> {
     let OptionalApi { group, versions, plural } = wanted;
-    let groups = client.list_api_groups().await?;
-    let Some(found) = groups.groups.into_iter().find(|candidate| candidate.name == *group) else {
-        return Ok(None);
-    };
-    for version in versions.iter().filter(|wanted| found.versions.iter().any(|v| v.version == **wanted)) {
-        let resources = client.list_api_group_resources(&format!("{group}/{version}")).await?;
+    for version in *versions {
+        let resources = match client.list_api_group_resources(&format!("{group}/{version}")).await {
+            Ok(resources) => resources,
+            Err(kube::Error::Api(status)) if status.code == 404 => continue,
+            Err(error) => return Err(error),
+        };
         if let Some(resource) = resources.resources.iter().find(|resource| resource.name == *plural) {
             return Ok(Some(ApiResource {
                 group: (*group).to_owned(),
@@ -191,18 +223,42 @@ impl Drop for AbortOnDrop {
 mod tests {
     use super::*;
 
+    /// Since when a group is believed not to be served that is missed at these seconds.
+    fn believed_at(followed: bool, seconds: &[u64]) -> Option<u64> {
+        let (start, mut absences) = (Instant::now(), Absences::default());
+        seconds.iter().copied().find(|second| {
+            absences.again("a", followed, start + Duration::from_secs(*second));
+            assert!(absences.missed("a") && !absences.missed("b") && !absences.believed("b"));
+            absences.believed("a")
+        })
+    }
+
     #[test]
-    fn a_group_counts_as_not_served_from_its_third_absence_in_a_row_on() {
+    fn a_group_counts_as_not_served_once_look_ups_in_a_row_have_missed_it_for_long_enough() {
+        assert_eq!(believed_at(false, &[0, 1, 2, 3, 4, 5]), Some(4));
+        assert_eq!(believed_at(false, &[0, 9, 10]), Some(10), "two look-ups are too few");
+        assert_eq!(believed_at(true, &[0, 1, 2, 3, 4, 29, 30, 31]), Some(30));
+        assert_eq!(believed_at(true, &[0, 120]), None);
+    }
+
+    #[test]
+    fn a_look_up_that_fails_or_finds_it_begins_again() {
+        let now = Instant::now();
+        let at = |second| now + Duration::from_secs(second);
         let mut absences = Absences::default();
-        let seen: Vec<bool> = (0..5)
-            .map(|_| {
-                absences.again("a");
-                absences.believed("a")
-            })
-            .collect();
-        assert_eq!(seen, [false, false, true, true, true]);
+        for second in [0, 1, 2] {
+            absences.again("a", false, at(second));
+        }
+        absences.doubt("a");
+        for second in [5, 6, 7, 9] {
+            assert!(!absences.believed("a"), "{second}");
+            absences.again("a", false, at(second));
+        }
+        assert!(absences.believed("a"));
+        absences.doubt("a");
+        assert!(absences.believed("a"), "a failure says nothing of what is known");
         absences.end("a");
-        absences.again("a");
-        assert!(!absences.believed("a") && !absences.believed("b"));
+        absences.again("a", true, at(100));
+        assert!(!absences.believed("a"));
     }
 }

@@ -63,27 +63,33 @@ fn source_entries() -> impl Strategy<Value = String> {
     prop::collection::vec(entry, 0..5).prop_map(|entries| entries.join(","))
 }
 
-/// One pod: its workload, node, port, the address that the port is bound to, and its sources if it names any.
-type Bound = (usize, usize, u16, &'static str, Option<&'static str>);
+/// One pod: its workload, node, port, the address that the port is bound to, its sources if it names any, and another
+/// address that the same number is bound to.
+type Bound = (usize, usize, u16, &'static str, Option<&'static str>, Option<&'static str>);
 
 fn bound() -> impl Strategy<Value = Vec<Bound>> {
     let sources = prop::option::of(prop::sample::select(vec!["10.0.0.0/8", "192.0.2.0/24, 2001:db8::/32"]));
     let address = prop::sample::select(vec!["", "", "10.0.0.1", "2001:db8::1"]);
-    prop::collection::vec((0..3_usize, 0..3_usize, 80..83_u16, address, sources), 0..12)
+    let second = prop::option::of(prop::sample::select(vec!["", "10.0.0.2", "2001:db8::2"]));
+    prop::collection::vec((0..4_usize, 0..3_usize, 80..83_u16, address, sources, second), 0..12)
 }
 
-/// The pods: those of workload 0 are Voyager's, whose sources are the Ingress's, those of 1 annotated, and those of 2
-/// selected, by the names of their ports, one of which has sources of its own.
+/// The pods: those of workload 0 are Voyager's, whose sources are the Ingress's, those of 1 annotated, those of 2
+/// selected, by the names of their ports, one of which has sources of its own, and those of 3 `ServiceLB`'s.
 fn pods(bound: &[Bound]) -> Vec<Value> {
     let nodes = ["node-a", "node-b", "node-v4"];
     bound
         .iter()
         .enumerate()
-        .map(|(number, (workload, node, port, address, sources))| {
-            let ports = json!([
+        .map(|(number, (workload, node, port, address, sources, second))| {
+            let mut ports = json!([
                 { "containerPort": port, "hostPort": port, "hostIP": address },
                 { "containerPort": 90, "hostPort": 90 },
             ]);
+            if let Some(second) = second {
+                let again = json!({ "containerPort": port, "hostPort": port, "hostIP": second });
+                ports.as_array_mut().expect("ports").push(again);
+            }
             let mut annotations = json!({});
             if *workload == 1 {
                 annotations["hostport-firewall.dev/expose"] = json!(format!("{port}, 90"));
@@ -101,8 +107,14 @@ fn pods(bound: &[Bound]) -> Vec<Value> {
             }
             if *workload == 2 {
                 pod["metadata"]["labels"] = json!({ "app": "web" });
-                let name = if sources.is_some() { "narrow" } else { "wide" };
-                pod["spec"]["containers"][0]["ports"][0]["name"] = json!(name);
+                let names = if sources.is_some() { ["narrow", "wide"] } else { ["wide", "narrow"] };
+                pod["spec"]["containers"][0]["ports"][0]["name"] = json!(names[0]);
+                if second.is_some() {
+                    pod["spec"]["containers"][0]["ports"][2]["name"] = json!(names[1]);
+                }
+            }
+            if *workload == 3 {
+                pod["metadata"]["labels"] = json!({ "svccontroller.k3s.cattle.io/svcname": "balancer" });
             }
             pod
         })
@@ -117,6 +129,25 @@ fn selecting() -> Object {
         "spec": { "podSelector": { "matchLabels": { "app": "web" } }, "ports": ports },
     });
     Object::HostPortExposure(serde_json::from_value(exposure).unwrap())
+}
+
+/// A Service whose ports 80 to 82 are open to a few, and are the node ports of others, which are open to anybody.
+fn balancer() -> Object {
+    let port =
+        |port: u16, on_node: u16| json!({ "name": format!("p{port}"), "port": port, "nodePort": on_node });
+    let ports: Vec<Value> =
+        (80..83).flat_map(|number| [port(number, 30000 + number), port(8000 + number, number)]).collect();
+    let mut annotations = json!({
+        "hostport-firewall.dev/expose": "80-82", "hostport-firewall.dev/expose-node-ports": "8080-8082",
+    });
+    for number in 80..83 {
+        annotations[format!("hostport-firewall.dev/source-ranges.{number}")] = json!("10.0.0.0/8");
+    }
+    let service = json!({
+        "metadata": { "name": "balancer", "namespace": "shop", "annotations": annotations },
+        "spec": { "type": "LoadBalancer", "ports": ports },
+    });
+    Object::Service(serde_json::from_value(service).unwrap())
 }
 
 fn ingress(annotations: &Value) -> Object {
@@ -159,7 +190,7 @@ proptest! {
             1 => json!({ "ingress.appscode.com/annotations-service": named.to_string() }),
             _ => json!({ "ingress.appscode.com/whitelist-source-range": text }),
         };
-        let mut index = cluster(pods(&[(0, 0, 80, "", None)]));
+        let mut index = cluster(pods(&[(0, 0, 80, "", None, None)]));
         index.apply(&Watch::Ingresses("voyager.appscode.com".into()), ingress(&annotations));
         let default: ipnet::IpNet = "203.0.113.0/24".parse().unwrap();
         let settings = Settings { default_source_ranges: vec![default], ..Settings::default() };
@@ -171,13 +202,16 @@ proptest! {
 
     #[test]
     fn groups_open_on_each_instance_exactly_what_its_pods_ask_for(
-        bound in bound(), named in any::<bool>(),
+        bound in bound(), named in any::<bool>(), balanced in any::<bool>(),
     ) {
         let mut index = cluster(pods(&bound));
         let sources = json!({ "hostport-firewall.dev/source-ranges": "198.51.100.0/24, 2001:db8:1::/48" });
         let annotations = if named { sources } else { json!({}) };
         index.apply(&Watch::Ingresses("voyager.appscode.com".into()), ingress(&annotations));
         index.apply(&Watch::HostPortExposures, selecting());
+        if balanced {
+            index.apply(&Watch::Services, balancer());
+        }
         let found = exposures(&index, &Settings::default());
         let known = |id: &str| Some(Ok(InstanceId::new(id)));
         let desired = grouped(&found.exposures, known, |_| None, Completeness::Complete).desired;

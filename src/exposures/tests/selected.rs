@@ -155,6 +155,36 @@ fn a_number_that_pods_bind_under_names_with_different_sources_is_no_group_of_bot
 }
 
 #[test]
+fn a_number_that_some_pods_bind_twice_is_no_group_of_those_and_the_others() {
+    let bound = |name: &str, node: &str, ports: &[(&str, &str)]| {
+        let ports: Vec<Value> = ports
+            .iter()
+            .map(|(name, address)| json!({ "name": name, "containerPort": 80, "hostPort": 80, "hostIP": address }))
+            .collect();
+        let mut pod = web(name, node);
+        pod["spec"]["containers"][0]["ports"] = json!(ports);
+        pod
+    };
+    let narrow = json!([{ "port": "a", "sourceRanges": ["10.0.0.0/8"] }, { "port": "b" }]);
+    let numbered = json!([{ "port": 80 }]);
+    let tables = [
+        (narrow, [("a", "10.0.0.1"), ("b", "10.0.0.2")], "tcp/80 from 0.0.0.0/0"),
+        (numbered, [("a", "10.0.0.1"), ("b", "")], "tcp/80 from ::/0"),
+    ];
+    for (ports, twice, wide) in tables {
+        let pods = [bound("once", "node-a", &twice[..1]), bound("twice", "node-b", &twice)];
+        let found = with(pods, [exposure("x", &spec(&ports))]);
+        let [once, both] = &found.exposures[..] else { panic!("two exposures: {found:?}") };
+        assert_eq!(
+            [once, both].map(|found| rules(found).contains(&wide.to_owned())),
+            [false, true],
+            "{ports}"
+        );
+        assert_ne!(once.group(), both.group(), "{ports}");
+    }
+}
+
+#[test]
 fn a_bad_selector_is_told_without_any_pod() {
     let everything = json!({ "podSelector": {}, "ports": [{ "port": "http" }] });
     assert!(refused(&with([], [exposure("x", &everything)])).starts_with("InvalidSelector"));

@@ -124,6 +124,33 @@ fn with_local_traffic_only_nodes_with_a_ready_endpoint_are_opened() {
 }
 
 #[test]
+fn with_local_traffic_ports_stay_open_where_endpoints_drain() {
+    let binds = |conditions: Value| {
+        let mut service = service("NodePort", &json!({ EXPOSE_NODE_PORTS: "http", SOURCES: "192.0.2.0/24" }));
+        service["spec"]["externalTrafficPolicy"] = json!("Local");
+        let endpoints = json!([{ "nodeName": "node-a", "conditions": conditions }]);
+        let index = with(vec![], service, vec![slice("web", &endpoints)]);
+        let found = exposures(&index, &Settings::default());
+        let service = found.exposures.first().map(|exposure| exposure.binder.clone());
+        let binding = crate::exposures::binding(&index);
+        service.map(|service| {
+            assert!(binding.binds(&service, "node-a"));
+            binding.takes_clients(&service, "node-a")
+        })
+    };
+    let table = [
+        (json!({ "ready": true, "serving": true, "terminating": false }), Some(true)),
+        (json!({ "ready": false, "serving": true, "terminating": true }), Some(false)),
+        (json!({ "ready": false, "serving": false, "terminating": true }), None),
+        (json!({ "ready": false, "terminating": true }), None),
+        (json!({ "ready": false, "serving": true, "terminating": false }), None),
+    ];
+    for (conditions, expected) in table {
+        assert_eq!(binds(conditions.clone()), expected, "{conditions}: open, and to new clients");
+    }
+}
+
+#[test]
 fn sources_are_those_of_the_annotation_or_else_of_the_balancer() {
     let balancer = "service.beta.kubernetes.io/load-balancer-source-ranges";
     let table = [
@@ -287,6 +314,25 @@ fn pods_of_service_lb_open_what_their_service_asks_for() {
             assert_eq!(exposure.workload.to_string(), "Service shop/web");
         }
     }
+}
+
+#[test]
+fn a_number_that_is_a_node_port_and_a_port_of_the_balancer_is_no_group_of_both() {
+    let annotations = json!({
+        EXPOSE: "https", EXPOSE_NODE_PORTS: "http",
+        format!("{SOURCES}.http"): "0.0.0.0/0", format!("{SOURCES}.https"): "10.0.0.0/8",
+    });
+    let mut service = service("LoadBalancer", &annotations);
+    service["spec"]["ports"][1]["port"] = json!(30080);
+    let mut svclb = svclb("kube-system");
+    svclb["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 30080, "hostPort": 30080 }]);
+    let found = exposures(&with(vec![svclb], service, vec![]), &Settings::default());
+    let [balancer, node_port] = ["Pod", "Service"].map(|binder| {
+        found.exposures.iter().find(|exposure| exposure.binder.kind == binder).expect("an exposure")
+    });
+    assert_eq!(balancer.ports, node_port.ports);
+    assert_ne!(balancer.rules, node_port.rules);
+    assert_ne!(balancer.group(), node_port.group());
 }
 
 #[test]
