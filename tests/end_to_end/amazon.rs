@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region};
@@ -14,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::machine::Machine;
+use crate::patience::until;
 use crate::process::{Process, root};
 
 const REGION: &str = "eu-central-1";
@@ -43,13 +43,12 @@ impl Amazon {
             .endpoint_url(&endpoint)
             .build();
         let cloud = Self { _child: child, dir, endpoint, ec2: Client::from_conf(config) };
-        for _ in 0..240 {
-            if cloud.ec2.describe_vpcs().send().await.is_ok() {
-                return cloud;
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        panic!("LocalStack did not answer: {}", std::fs::read_to_string(cloud.log()).unwrap_or_default());
+        until("LocalStack answers", async || {
+            let answer = cloud.ec2.describe_vpcs().send().await;
+            answer.map_err(|_| std::fs::read_to_string(cloud.log()).unwrap_or_default())
+        })
+        .await;
+        cloud
     }
 
     /// Runs `localstack/seed` for a cluster of this name.

@@ -1,7 +1,6 @@
 //! The Kubernetes side of a test: objects made as the administrator, and the controller's own credentials.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
@@ -15,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::machine::Machine;
+use crate::patience::until;
 use crate::process::{ControlPlane, root};
 
 /// Where deploy/ puts the controller.
@@ -117,14 +117,11 @@ impl Cluster {
 
     /// Waits until a kind is served: a CRD's is only some moments after it was created.
     async fn served(&self, kind: &GroupVersionKind) -> (ApiResource, ApiCapabilities) {
-        for _ in 0..80 {
+        until(&format!("{kind:?} is served"), async || {
             let discovery = Discovery::new(self.client.clone()).run().await.expect("the served APIs");
-            if let Some(served) = discovery.resolve_gvk(kind) {
-                return served;
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        panic!("{kind:?} is not served");
+            discovery.resolve_gvk(kind).ok_or_else(|| "it is not".to_owned())
+        })
+        .await
     }
 
     /// Registers a machine as a node, as its kubelet and the cloud controller would.
@@ -167,18 +164,16 @@ impl Cluster {
 
     /// Waits until a pod's readiness gate has this status and reason.
     pub(crate) async fn gate(&self, name: &str, status: &str, reason: &str) {
-        for _ in 0..240 {
-            let says = |condition: &Value| {
-                condition["type"] == "hostport-firewall.dev/open"
-                    && condition["status"] == *status
-                    && condition["reason"] == *reason
-            };
-            if self.conditions(name).await.iter().any(says) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        panic!("the gate of {name} is not {status} for {reason}: {:#?}", self.conditions(name).await);
+        let says = |condition: &Value| {
+            condition["type"] == "hostport-firewall.dev/open"
+                && condition["status"] == *status
+                && condition["reason"] == *reason
+        };
+        until(&format!("the gate of {name} is {status} for {reason}"), async || {
+            let found = self.conditions(name).await;
+            if found.iter().any(says) { Ok(()) } else { Err(format!("{found:#?}")) }
+        })
+        .await;
     }
 
     /// Begins to delete a pod, which goes on running until its kubelet confirms that it has ended.
@@ -195,15 +190,11 @@ impl Cluster {
 
     /// Waits for an Event on an object whose text contains `text`, and returns all of that text.
     pub(crate) async fn event(&self, kind: &str, name: &str, text: &str) -> String {
-        let mut found: Vec<String> = Vec::new();
-        for _ in 0..120 {
-            found = self.events(kind, name).await;
-            if let Some(note) = found.iter().find(|note| note.contains(text)) {
-                return note.clone();
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        panic!("no Event on {kind} {name} says {text:?}; it has {found:#?}");
+        until(&format!("an Event on {kind} {name} says {text:?}"), async || {
+            let found = self.events(kind, name).await;
+            found.iter().find(|note| note.contains(text)).cloned().ok_or_else(|| format!("{found:#?}"))
+        })
+        .await
     }
 
     /// The texts of all Events on an object.
