@@ -1,7 +1,6 @@
 //! LocalStack's EC2, seeded, and read by the test itself with the raw SDK.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -13,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::machine::Machine;
+use crate::metrics::free_port;
 use crate::patience::until;
 use crate::process::{Process, root};
 
@@ -29,10 +29,7 @@ pub(crate) struct Amazon {
 impl Amazon {
     pub(crate) async fn start() -> Self {
         let dir = TempDir::with_prefix("localstack-").expect("a temporary folder");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a port")
-            .port();
+        let port = free_port();
         let mut command = Command::new(root().join("localstack/start"));
         let child = Process::start(command.arg(port.to_string()), &dir.path().join("log"));
         let endpoint = format!("http://127.0.0.1:{port}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
 use serde_json::json;
 
-use crate::cluster::pod;
+use crate::cluster::{owned_by, pod};
 use crate::world::{CLUSTER, Mode, World};
 
 const ANYWHERE_8086: &[&str] = &["tcp/8086 0.0.0.0/0", "tcp/8086 ::/0"];
@@ -88,10 +88,7 @@ async fn only_what_an_intent_names_is_opened(mode: Mode) {
         ]);
         let expose = json!({ "hostport-firewall.dev/expose": "http, https" });
         let mut ingress = on_host(&format!("ingress-nginx-{}", machine.name), &machine.name, expose, ports);
-        ingress["metadata"]["ownerReferences"] = json!([{
-            "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "ingress-nginx", "controller": true,
-            "uid": "7d1e7b5a-0000-4000-8000-000000000001",
-        }]);
+        owned_by(&mut ingress, "DaemonSet", "ingress-nginx");
         world.cluster.run(ingress).await;
     }
     let open = ["tcp/80 0.0.0.0/0", "tcp/80 ::/0", "tcp/443 0.0.0.0/0", "tcp/443 ::/0"];

@@ -8,7 +8,7 @@ use firewall_gce::{Method, Mode as GceMode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::cluster::pod;
+use crate::cluster::{owned_by, pod};
 use crate::google::{Google, PROJECT, ZONE};
 use crate::machine::Machine;
 use crate::patience::until;
@@ -24,10 +24,7 @@ fn web(name: &str, node: &str) -> Value {
         json!({ "hostport-firewall.dev/expose": "80" }),
         json!([{ "containerPort": 80, "hostPort": 80 }]),
     );
-    pod["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "web", "controller": true,
-        "uid": "7d1e7b5a-0000-4000-8000-000000000002",
-    }]);
+    owned_by(&mut pod, "DaemonSet", "web");
     pod
 }
 

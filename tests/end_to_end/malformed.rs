@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::events::v1::Event;
-use kube::Api;
-use kube::api::ListParams;
 use serde_json::json;
 
 use crate::cluster::pod;
@@ -14,9 +11,8 @@ use crate::world::{Mode, World};
 
 /// The texts of the Events `Refused`, by the pod that they are about.
 async fn refusals(world: &World) -> BTreeMap<String, String> {
-    let events: Api<Event> = Api::namespaced(world.cluster.client.clone(), "default");
-    let all = events.list(&ListParams::default()).await.expect("Events");
-    let refused = all.items.into_iter().filter(|event| event.reason.as_deref() == Some("Refused"));
+    let all = world.cluster.all_events().await.into_iter();
+    let refused = all.filter(|event| event.reason.as_deref() == Some("Refused"));
     refused.filter_map(|event| Some((event.regarding?.name?, event.note?))).collect()
 }
 
