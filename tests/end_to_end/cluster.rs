@@ -118,7 +118,9 @@ impl Cluster {
     /// Waits until a kind is served: a CRD's is only some moments after it was created.
     async fn served(&self, kind: &GroupVersionKind) -> (ApiResource, ApiCapabilities) {
         until(&format!("{kind:?} is served"), async || {
-            let discovery = Discovery::new(self.client.clone()).run().await.expect("the served APIs");
+            // It asks for every group that is listed, and a new one is listed a moment before it is there.
+            let discovery =
+                Discovery::new(self.client.clone()).run().await.map_err(|error| error.to_string())?;
             discovery.resolve_gvk(kind).ok_or_else(|| "it is not".to_owned())
         })
         .await
