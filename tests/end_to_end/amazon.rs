@@ -1,10 +1,8 @@
 //! LocalStack's EC2, seeded, and read by the test itself with the raw SDK.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region};
@@ -14,6 +12,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::machine::Machine;
+use crate::metrics::free_port;
+use crate::patience::until;
 use crate::process::{Process, root};
 
 const REGION: &str = "eu-central-1";
@@ -29,10 +29,7 @@ pub(crate) struct Amazon {
 impl Amazon {
     pub(crate) async fn start() -> Self {
         let dir = TempDir::with_prefix("localstack-").expect("a temporary folder");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a port")
-            .port();
+        let port = free_port();
         let mut command = Command::new(root().join("localstack/start"));
         let child = Process::start(command.arg(port.to_string()), &dir.path().join("log"));
         let endpoint = format!("http://127.0.0.1:{port}");
@@ -43,13 +40,12 @@ impl Amazon {
             .endpoint_url(&endpoint)
             .build();
         let cloud = Self { _child: child, dir, endpoint, ec2: Client::from_conf(config) };
-        for _ in 0..240 {
-            if cloud.ec2.describe_vpcs().send().await.is_ok() {
-                return cloud;
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        panic!("LocalStack did not answer: {}", std::fs::read_to_string(cloud.log()).unwrap_or_default());
+        until("LocalStack answers", async || {
+            let answer = cloud.ec2.describe_vpcs().send().await;
+            answer.map_err(|_| std::fs::read_to_string(cloud.log()).unwrap_or_default())
+        })
+        .await;
+        cloud
     }
 
     /// Runs `localstack/seed` for a cluster of this name.

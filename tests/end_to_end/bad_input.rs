@@ -3,16 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::cluster::pod;
+use crate::machine::Machine;
 use crate::world::{Mode, World};
-
-fn node(name: &str, provider_id: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Node",
-        "metadata": { "name": name },
-        "spec": { "providerID": provider_id },
-        "status": { "addresses": [{ "type": "InternalIP", "address": "10.20.9.9" }] },
-    })
-}
 
 fn web(name: &str, node: &str, annotations: Value) -> Value {
     pod(name, node, annotations, json!([{ "containerPort": 80, "hostPort": 80 }]))
@@ -33,7 +25,7 @@ async fn bad_input_is_told_on_its_object_and_changes_nothing_else() {
     ];
     let exposed = json!({ "hostport-firewall.dev/expose": "80" });
     for (name, provider_id, _) in nodes {
-        world.cluster.join_as(node(name, provider_id)).await;
+        world.cluster.join(&Machine::new(name, provider_id, &["10.20.9.9".to_owned()])).await;
         world.cluster.run(web(&format!("on-{name}"), name, exposed.clone())).await;
     }
     world.cluster.run(web("on-untagged", &untagged.name, exposed.clone())).await;

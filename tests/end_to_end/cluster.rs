@@ -1,12 +1,11 @@
 //! The Kubernetes side of a test: objects made as the administrator, and the controller's own credentials.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::ApiCapabilities;
@@ -15,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::machine::Machine;
+use crate::patience::until;
 use crate::process::{ControlPlane, root};
 
 /// Where deploy/ puts the controller.
@@ -117,104 +117,98 @@ impl Cluster {
 
     /// Waits until a kind is served: a CRD's is only some moments after it was created.
     async fn served(&self, kind: &GroupVersionKind) -> (ApiResource, ApiCapabilities) {
-        for _ in 0..80 {
-            let discovery = Discovery::new(self.client.clone()).run().await.expect("the served APIs");
-            if let Some(served) = discovery.resolve_gvk(kind) {
-                return served;
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        panic!("{kind:?} is not served");
+        until(&format!("{kind:?} is served"), async || {
+            // It asks for every group that is listed, and a new one is listed a moment before it is there.
+            let discovery =
+                Discovery::new(self.client.clone()).run().await.map_err(|error| error.to_string())?;
+            discovery.resolve_gvk(kind).ok_or_else(|| "it is not".to_owned())
+        })
+        .await
     }
 
     /// Registers a machine as a node, as its kubelet and the cloud controller would.
     pub(crate) async fn join(&self, machine: &Machine) {
-        self.join_as(machine.node.clone()).await;
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let node: Node = serde_json::from_value(machine.node.clone()).expect("a node");
+        nodes.create(&PostParams::default(), &node).await.expect("the node is created");
+        let status = Patch::Merge(json!({ "status": machine.node["status"] }));
+        let patched = nodes.patch_status(&machine.name, &PatchParams::default(), &status).await;
+        patched.expect("the node has addresses");
     }
 
-    /// Registers any node.
-    pub(crate) async fn join_as(&self, node: Value) {
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let full: Node = serde_json::from_value(node.clone()).expect("a node");
-        let created = nodes.create(&PostParams::default(), &full).await.expect("the node is created");
-        let name = created.metadata.name.expect("a name");
-        let status = Patch::Merge(json!({ "status": node["status"] }));
-        nodes.patch_status(&name, &PatchParams::default(), &status).await.expect("the node has addresses");
+    /// The pods of the namespace `default`.
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "default")
     }
 
     /// Creates a pod that is bound to a node.
     pub(crate) async fn run(&self, pod: Value) {
         let pod: Pod = serde_json::from_value(pod).expect("a pod");
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
-        pods.create(&PostParams::default(), &pod).await.expect("the pod is created");
+        self.pods().create(&PostParams::default(), &pod).await.expect("the pod is created");
     }
 
     /// Makes a pod ready, as its kubelet would.
     pub(crate) async fn ready(&self, name: &str) {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
         let status = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
         // Conditions are merged by type: the readiness gate stays.
-        let patched = pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await;
+        let patched =
+            self.pods().patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await;
         patched.expect("the pod is ready");
     }
 
     /// The conditions of a pod.
     pub(crate) async fn conditions(&self, name: &str) -> Vec<Value> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
-        let status = pods.get(name).await.expect("the pod").status.unwrap_or_default();
+        let status = self.pods().get(name).await.expect("the pod").status.unwrap_or_default();
         status.conditions.into_iter().flatten().map(|condition| json!(condition)).collect()
     }
 
     /// Waits until a pod's readiness gate has this status and reason.
     pub(crate) async fn gate(&self, name: &str, status: &str, reason: &str) {
-        for _ in 0..240 {
-            let says = |condition: &Value| {
-                condition["type"] == "hostport-firewall.dev/open"
-                    && condition["status"] == *status
-                    && condition["reason"] == *reason
-            };
-            if self.conditions(name).await.iter().any(says) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        panic!("the gate of {name} is not {status} for {reason}: {:#?}", self.conditions(name).await);
+        let says = |condition: &Value| {
+            condition["type"] == "hostport-firewall.dev/open"
+                && condition["status"] == *status
+                && condition["reason"] == *reason
+        };
+        until(&format!("the gate of {name} is {status} for {reason}"), async || {
+            let found = self.conditions(name).await;
+            if found.iter().any(says) { Ok(()) } else { Err(format!("{found:#?}")) }
+        })
+        .await;
     }
 
     /// Begins to delete a pod, which goes on running until its kubelet confirms that it has ended.
     pub(crate) async fn begin_to_stop(&self, name: &str) {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
-        pods.delete(name, &DeleteParams::default().grace_period(60)).await.expect("the pod is deleted");
+        let parameters = DeleteParams::default().grace_period(60);
+        self.pods().delete(name, &parameters).await.expect("the pod is deleted");
     }
 
     /// Deletes a pod at once, as a kubelet that confirms it would.
     pub(crate) async fn stop(&self, name: &str) {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
-        pods.delete(name, &DeleteParams::default().grace_period(0)).await.expect("the pod is deleted");
+        self.pods().delete(name, &DeleteParams::default().grace_period(0)).await.expect("the pod is deleted");
     }
 
     /// Waits for an Event on an object whose text contains `text`, and returns all of that text.
     pub(crate) async fn event(&self, kind: &str, name: &str, text: &str) -> String {
-        let mut found: Vec<String> = Vec::new();
-        for _ in 0..120 {
-            found = self.events(kind, name).await;
-            if let Some(note) = found.iter().find(|note| note.contains(text)) {
-                return note.clone();
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        panic!("no Event on {kind} {name} says {text:?}; it has {found:#?}");
+        until(&format!("an Event on {kind} {name} says {text:?}"), async || {
+            let found = self.events(kind, name).await;
+            found.iter().find(|note| note.contains(text)).cloned().ok_or_else(|| format!("{found:#?}"))
+        })
+        .await
     }
 
     /// The texts of all Events on an object.
     pub(crate) async fn events(&self, kind: &str, name: &str) -> Vec<String> {
-        let events: Api<Event> = Api::all(self.client.clone());
-        let all = events.list(&kube::api::ListParams::default()).await.expect("events");
         let regarding = |event: &Event| {
             let object = event.regarding.clone().unwrap_or_default();
             object.kind.as_deref() == Some(kind) && object.name.as_deref() == Some(name)
         };
-        all.items.into_iter().filter(regarding).filter_map(|event| event.note).collect()
+        self.all_events().await.into_iter().filter(regarding).filter_map(|event| event.note).collect()
+    }
+
+    /// All Events there are.
+    pub(crate) async fn all_events(&self) -> Vec<Event> {
+        let events: Api<Event> = Api::all(self.client.clone());
+        events.list(&ListParams::default()).await.expect("Events").items
     }
 }
 
@@ -236,4 +230,12 @@ pub(crate) fn pod(name: &str, node: &str, annotations: Value, ports: Value) -> V
             "containers": [{ "name": "main", "image": "example.invalid/image", "ports": ports }],
         },
     })
+}
+
+/// Makes a pod one of a workload's, or, where its kubelet runs it by itself, its node's.
+pub(crate) fn owned_by(pod: &mut Value, kind: &str, name: &str) {
+    pod["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": if kind == "Node" { "v1" } else { "apps/v1" }, "kind": kind, "name": name, "controller": true,
+        "uid": "7d1e7b5a-0000-4000-8000-000000000001",
+    }]);
 }

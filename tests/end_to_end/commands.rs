@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -10,6 +9,7 @@ use tempfile::TempDir;
 use crate::amazon::Amazon;
 use crate::cluster::pod;
 use crate::machine::Machine;
+use crate::patience::until;
 use crate::process::{Process, binary};
 
 const CLUSTER: &str = "commands";
@@ -37,14 +37,13 @@ fn web(machine: &Machine) -> Value {
     pod
 }
 
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..120 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    panic!("{what} did not come about");
+/// Waits until this many rules are open on the machine.
+async fn opens(cloud: &Amazon, machine: &Machine, count: usize) {
+    until(&format!("{count} rules are open"), async || {
+        let open = cloud.open(machine).await;
+        if open.len() == count { Ok(()) } else { Err(open.to_string()) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -70,14 +69,14 @@ async fn plan_tells_by_its_exit_code_and_cleanup_leaves_nothing() {
 
     let mut controller = command(&cloud, &["run", "--manifests", path, "--linger", "0s"]);
     let controller = Process::start(&mut controller, &folder.path().join("log"));
-    eventually("opening", async || cloud.open(&machine).await.len() == 2).await;
+    opens(&cloud, &machine, 2).await;
     let planned = run(&cloud, &["plan", "--manifests", path]);
     assert_eq!(planned.status.code(), Some(0), "there are none left: {planned:?}");
 
     write(&file, &machine, &[]);
-    eventually("following the file", async || cloud.open(&machine).await.is_empty()).await;
+    opens(&cloud, &machine, 0).await;
     write(&file, &machine, &[web(&machine)]);
-    eventually("opening again", async || !cloud.open(&machine).await.is_empty()).await;
+    opens(&cloud, &machine, 2).await;
     assert!(controller.terminate(), "SIGTERM ends it with success");
 
     assert_eq!(run(&cloud, &["cleanup"]).status.code(), Some(2), "there is something to remove");

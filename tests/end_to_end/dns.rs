@@ -9,6 +9,7 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use crate::cluster::pod;
+use crate::patience::until;
 use crate::process::root;
 use crate::world::{Mode, World};
 
@@ -51,22 +52,22 @@ fn definition() -> Value {
 
 /// Waits until the hostname has exactly these addresses.
 async fn publishes(world: &World, expected: &[&str]) {
-    let api: Api<DNSEndpoint> = Api::namespaced(world.cluster.client.clone(), "default");
-    let mut found: Vec<String> = Vec::new();
-    for _ in 0..120 {
-        let all = api.list(&ListParams::default()).await.expect("DNSEndpoints");
-        let records = all.items.iter().flat_map(|endpoint| &endpoint.spec.endpoints);
+    let mut expected = expected.to_vec();
+    expected.sort_unstable();
+    until(&format!("{HOSTNAME} has {expected:?}"), async || {
+        let all = endpoints(world).await;
+        let records = all.iter().flat_map(|endpoint| &endpoint.spec.endpoints);
         let records = records.filter(|record| record.dns_name == HOSTNAME && record.record_ttl == 60);
-        found = records.flat_map(|record| record.targets.clone()).collect();
+        let mut found: Vec<String> = records.flat_map(|record| record.targets.clone()).collect();
         found.sort();
-        let mut expected: Vec<&str> = expected.to_vec();
-        expected.sort_unstable();
-        if found == expected {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    panic!("{HOSTNAME} has {found:?}, not {expected:?}");
+        if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+}
+
+async fn endpoints(world: &World) -> Vec<DNSEndpoint> {
+    let api: Api<DNSEndpoint> = Api::namespaced(world.cluster.client.clone(), "default");
+    api.list(&ListParams::default()).await.expect("DNSEndpoints").items
 }
 
 #[tokio::test]
@@ -146,8 +147,7 @@ async fn an_address_enters_when_open_and_ready_and_leaves_before_the_firewall_cl
     publishes(&world, &[]).await;
     assert!(!world.open(a).await.is_empty(), "the address left before the firewall closed");
     world.opens(a, &[]).await;
-    let api: Api<DNSEndpoint> = Api::namespaced(world.cluster.client.clone(), "default");
-    let left = api.list(&ListParams::default()).await.expect("DNSEndpoints").items;
+    let left = endpoints(&world).await;
     assert_eq!(left.len(), 1, "that of others: {left:?}");
 }
 

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::events::v1::Event;
-use kube::Api;
-use kube::api::ListParams;
 use serde_json::json;
 
 use crate::cluster::pod;
@@ -24,8 +21,7 @@ async fn what_has_been_told_is_not_told_again() {
     world.cluster.event("Pod", "refused", "22").await;
     world.cluster.event("Pod", "opened", "open on node").await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let events: Api<Event> = Api::namespaced(world.cluster.client.clone(), "default");
-    let all = events.list(&ListParams::default()).await.expect("Events").items;
+    let all = world.cluster.all_events().await;
     assert_eq!(all.len(), 2, "{all:?}");
     assert!(all.iter().all(|event| event.series.is_none()), "counted up: {all:?}");
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, pod};
 use crate::mistakes::{NOT_PORTS, NOT_SOURCES};
+use crate::patience::until;
 use crate::process::root;
 use crate::world::{CLUSTER, Mode, World};
 
@@ -122,38 +123,30 @@ async fn an_address_leaves_the_status_before_the_firewall_closes() {
     world.opens(a, &[]).await;
 }
 
-async fn status(world: &World) -> Value {
+/// Waits until the status fits, and returns it.
+async fn status(world: &World, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
     let api: Api<HostPortExposure> = Api::namespaced(world.cluster.client.clone(), "default");
-    json!(api.get("web").await.expect("the exposure").status)
+    until(what, async || {
+        let found = json!(api.get("web").await.expect("the exposure").status);
+        if fits(&found) { Ok(found) } else { Err(format!("{found:#}")) }
+    })
+    .await
 }
 
 /// Waits until a condition has this status and reason, and returns the whole status.
 pub(crate) async fn becomes(world: &World, kind: &str, value: &str, reason: &str) -> Value {
-    let mut found = Value::Null;
-    for _ in 0..120 {
-        found = status(world).await;
-        let conditions = found["conditions"].as_array().cloned().unwrap_or_default();
-        let fits = |condition: &Value| {
-            condition["type"] == *kind && condition["status"] == *value && condition["reason"] == *reason
-        };
-        if conditions.iter().any(fits) {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    panic!("{kind} does not become {value} for {reason}: {found:#}");
+    let fits = |condition: &Value| {
+        condition["type"] == *kind && condition["status"] == *value && condition["reason"] == *reason
+    };
+    let what = format!("{kind} becomes {value} for {reason}");
+    status(world, &what, |status| status["conditions"].as_array().is_some_and(|all| all.iter().any(fits)))
+        .await
 }
 
 /// Waits until the status has this many addresses, and returns all of it.
 async fn has_addresses(world: &World, count: usize) -> Value {
-    for _ in 0..120 {
-        let found = status(world).await;
-        if found["addresses"].as_array().is_some_and(|addresses| addresses.len() == count) {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    panic!("it has no {count} addresses: {:#}", status(world).await);
+    let fits = |status: &Value| status["addresses"].as_array().is_some_and(|all| all.len() == count);
+    status(world, &format!("there are {count} addresses"), fits).await
 }
 
 #[tokio::test]
@@ -215,13 +208,6 @@ async fn the_api_server_refuses_what_the_controller_would_refuse_later() {
         let object: DynamicObject = serde_json::from_value(exposure(spec)).expect("an object");
         api.create(&dry, &object).await.map_err(|error| error.to_string())
     };
-    // A kind is served only some moments after its definition was created.
-    for _ in 0..40 {
-        if create(&good[0]).await.is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
     for spec in good {
         assert!(create(&spec).await.is_ok(), "{spec}: {:?}", create(&spec).await);
     }

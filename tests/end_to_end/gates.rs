@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cluster::pod;
+use crate::cluster::{owned_by, pod};
 use crate::exposures::{becomes, exposure};
 use crate::metrics::{free_port, metric};
 use crate::process::root;
@@ -18,7 +18,7 @@ fn web(name: &str, node: &str, gated: bool) -> Value {
     let mut pod = pod(name, node, expose, json!([{ "containerPort": 80, "hostPort": 80 }]));
     pod["metadata"]["labels"] = json!({ "app": "web" });
     // Pods of one workload share a firewall rule.
-    pod["metadata"]["ownerReferences"] = json!([{ "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "web", "uid": "web", "controller": true }]);
+    owned_by(&mut pod, "DaemonSet", "web");
     if gated {
         pod["spec"]["readinessGates"] = json!([{ "conditionType": "hostport-firewall.dev/open" }]);
     }

@@ -8,9 +8,10 @@ use firewall_gce::{Method, Mode as GceMode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::cluster::pod;
+use crate::cluster::{owned_by, pod};
 use crate::google::{Google, PROJECT, ZONE};
 use crate::machine::Machine;
+use crate::patience::until;
 use crate::process::{Process, binary};
 use crate::world::{CLUSTER, Mode, World};
 
@@ -23,10 +24,7 @@ fn web(name: &str, node: &str) -> Value {
         json!({ "hostport-firewall.dev/expose": "80" }),
         json!([{ "containerPort": 80, "hostPort": 80 }]),
     );
-    pod["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "web", "controller": true,
-        "uid": "7d1e7b5a-0000-4000-8000-000000000002",
-    }]);
+    owned_by(&mut pod, "DaemonSet", "web");
     pod
 }
 
@@ -105,17 +103,6 @@ async fn drift_is_repaired_and_others_are_left_alone_by_network_tags() {
     drift_is_repaired_and_others_are_left_alone(Mode::Tags).await;
 }
 
-/// Waits until no rule carries the cluster's mark.
-async fn nothing_is_left(google: &Google) {
-    for _ in 0..240 {
-        if google.owned(CLUSTER).is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("{:?} is left", google.owned(CLUSTER).keys());
-}
-
 /// Waits until `holds`, or the log since `start` names the permission.
 async fn until_or_denied(
     world: &World,
@@ -123,16 +110,12 @@ async fn until_or_denied(
     permission: &str,
     mut holds: impl AsyncFnMut() -> bool,
 ) -> bool {
-    for _ in 0..240 {
-        if world.log_since(start).contains(&format!("permission {permission} ")) {
-            return true;
-        }
-        if holds().await {
-            return false;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("without {permission}: neither works nor says why:\n{}", world.log_since(start));
+    until(&format!("without {permission}, it works or says why"), async || {
+        let log = world.log_since(start);
+        let denied = log.contains(&format!("permission {permission} "));
+        if denied || holds().await { Ok(denied) } else { Err(log) }
+    })
+    .await
 }
 
 #[tokio::test]
@@ -172,7 +155,7 @@ async fn each_missing_permission_is_named_and_everything_else_works() {
 
         google.cloud().grant_all();
         let _controller = world.controller(&[]);
-        nothing_is_left(google).await;
+        world.owns_nothing().await;
     }
 }
 
@@ -237,7 +220,7 @@ async fn bad_input_is_told_on_its_object_and_changes_nothing_else_on_google() {
     google.cloud().remove_instance(PROJECT, ZONE, &good.name);
     world.cluster.event("Node", &good.name, "does not exist").await;
     // Its address may be another instance's next.
-    nothing_is_left(google).await;
+    world.owns_nothing().await;
     assert!(controller.terminate());
 
     let again = google.launch(5, &format!("projects/{PROJECT}/global/networks/main"));
@@ -277,14 +260,13 @@ async fn two_thousand_nodes_take_the_fewest_rules_and_one_that_leaves_takes_one_
     let log = folder.path().join("log");
     let _controller = Process::start(command.arg(folder.path()).envs(google.environment()), &log);
     let calls = async |count: usize| {
-        for _ in 0..240 {
-            if google.mutations().len() >= count {
-                tokio::time::sleep(Duration::from_secs(2)).await;
-                return google.mutations();
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        panic!("{}", std::fs::read_to_string(&log).unwrap_or_default());
+        until(&format!("{count} calls"), async || {
+            let reached = google.mutations().len() >= count;
+            if reached { Ok(()) } else { Err(std::fs::read_to_string(&log).unwrap_or_default()) }
+        })
+        .await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        google.mutations()
     };
     assert_eq!(calls(8).await, ["compute.firewalls.insert"; 8], "2,000 addresses, 250 in each");
     for machine in [&machines[0], &machines[999], &machines[1999]] {

@@ -1,13 +1,13 @@
 //! Guardrails: what they refuse stays closed and says so, and opens by itself when they are relaxed.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cluster::pod;
 use crate::exposures::{becomes, exposure};
 use crate::metrics::{free_port, metric};
+use crate::patience::until;
 use crate::process::root;
 use crate::world::{Mode, World};
 
@@ -21,15 +21,11 @@ fn write(path: &Path, guardrails: &str) {
 /// Waits until this many pods have the problem.
 async fn pods_with(port: u16, reason: &str, count: &str) {
     let labels = [format!("reason=\"{reason}\""), "kind=\"Pod\"".to_owned()];
-    let mut found = None;
-    for _ in 0..40 {
-        found = metric(port, "hostport_firewall_problems", &labels.each_ref().map(String::as_str));
-        if found.as_deref() == Some(count) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    panic!("{found:?} pods have {reason}, not {count}");
+    until(&format!("{count} pods have {reason}"), async || {
+        let found = metric(port, "hostport_firewall_problems", &labels.each_ref().map(String::as_str));
+        if found.as_deref() == Some(count) { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::cluster::pod;
 use crate::exposures::exposure;
+use crate::patience::until;
 use crate::process::root;
 use crate::world::{Mode, World};
 
@@ -35,16 +36,6 @@ async fn kubectl_shows_an_exposure_and_waits_for_it() {
     let all = world.cluster.kubectl(&["get", "all"]).await;
     assert!(all.contains("hostportexposure.hostport-firewall.dev/web"), "{all}");
 
-    let mut described = String::new();
-    for _ in 0..40 {
-        described = world.cluster.kubectl(&["describe", "hpe", "web"]).await;
-        if described.contains(machine.address()) {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
-    }
-    // kubectl aligns what it prints.
-    let words = described.split_whitespace().collect::<Vec<_>>().join(" ");
     let expected = [
         "Message: the cloud has confirmed everything that it asks for",
         "Status: True Type: Programmed",
@@ -54,9 +45,14 @@ async fn kubectl_shows_an_exposure_and_waits_for_it() {
         &format!("tcp/80 open on node {} (firewall rule hpf-", machine.name),
         "for HostPortExposure default/web",
     ];
-    for part in expected {
-        assert!(words.contains(part), "{part:?} is not in:\n{described}");
-    }
+    until("kubectl describes all of it", async || {
+        let described = world.cluster.kubectl(&["describe", "hpe", "web"]).await;
+        // kubectl aligns what it prints.
+        let words = described.split_whitespace().collect::<Vec<_>>().join(" ");
+        let missing = expected.iter().find(|part| !words.contains(**part));
+        missing.map_or(Ok(()), |part| Err(format!("{part:?} is not in:\n{described}")))
+    })
+    .await;
     let explained = world.cluster.kubectl(&["explain", "hpe.spec.ports"]).await;
     assert!(explained.contains("sourceRanges") && explained.contains("-required-"), "{explained}");
 }

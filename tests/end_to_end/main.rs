@@ -21,6 +21,7 @@ mod malformed;
 mod metrics;
 #[path = "../../src/exposures/tests/mistakes.rs"]
 mod mistakes;
+mod patience;
 mod permissions;
 mod process;
 mod rollout;

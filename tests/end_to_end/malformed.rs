@@ -1,22 +1,18 @@
 //! Malformed annotations on real pods: none opens anything, and each pod is told its mistake.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use k8s_openapi::api::events::v1::Event;
-use kube::Api;
-use kube::api::ListParams;
 use serde_json::json;
 
 use crate::cluster::pod;
 use crate::mistakes::{mistakes, shows};
+use crate::patience::until;
 use crate::world::{Mode, World};
 
 /// The texts of the Events `Refused`, by the pod that they are about.
 async fn refusals(world: &World) -> BTreeMap<String, String> {
-    let events: Api<Event> = Api::namespaced(world.cluster.client.clone(), "default");
-    let all = events.list(&ListParams::default()).await.expect("Events");
-    let refused = all.items.into_iter().filter(|event| event.reason.as_deref() == Some("Refused"));
+    let all = world.cluster.all_events().await.into_iter();
+    let refused = all.filter(|event| event.reason.as_deref() == Some("Refused"));
     refused.filter_map(|event| Some((event.regarding?.name?, event.note?))).collect()
 }
 
@@ -36,17 +32,13 @@ async fn no_malformed_annotation_opens_anything_and_each_pod_is_told_its_mistake
     let annotations = json!({ "hostport-firewall.dev/expose": "http", "hostport-firewall.dev/source-ranges": "192.0.2.0/24" });
     world.cluster.run(pod("good", &good.name, annotations, ports)).await;
     world.opens(good, &["tcp/80 192.0.2.0/24"]).await;
-    let mut told = BTreeMap::new();
-    for _ in 0..480 {
-        told = refusals(&world).await;
-        if told.len() == kinds.len() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
     for (number, (name, text, mistake)) in kinds.iter().enumerate() {
-        let note = told.get(&format!("bad-{number}")).unwrap_or_else(|| panic!("{text:?} is not told"));
-        assert!(note.contains(name) && shows(note, name, mistake), "{text:?}: {note}");
+        let note = until(&format!("{text:?} is told"), async || {
+            let mut told = refusals(&world).await;
+            told.remove(&format!("bad-{number}")).ok_or_else(|| format!("{told:#?}"))
+        })
+        .await;
+        assert!(note.contains(name) && shows(&note, name, mistake), "{text:?}: {note}");
     }
     assert_eq!(world.settled().await, ["compute.firewalls.insert"], "the good one's, and none in between");
     world.opens(bad, &[]).await;

@@ -1,11 +1,13 @@
 //! What deploy/ grants: accepted by a real API server, enough, and nothing that is not needed.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, NAMESPACE, pod};
@@ -43,6 +45,12 @@ fn without(rules: &[PolicyRule], group: &str, resource: &str) -> Vec<PolicyRule>
     left
 }
 
+/// Has the controller's role grant these rules and no others.
+async fn replace_rules<R: Clone + Debug + DeserializeOwned>(api: &Api<R>, rules: &[PolicyRule]) {
+    let patch = Patch::Merge(json!({ "rules": rules }));
+    api.patch("hostport-firewall", &PatchParams::default(), &patch).await.expect("the role changes");
+}
+
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
 async fn without_any_one_permission_to_read_nothing_changes_and_the_log_names_it() {
@@ -55,10 +63,6 @@ async fn without_any_one_permission_to_read_nothing_changes_and_the_log_names_it
         .await;
     let roles: Api<ClusterRole> = Api::all(world.cluster.client.clone());
     let full = roles.get("hostport-firewall").await.unwrap().rules.unwrap();
-    let set = async |rules: &[PolicyRule]| {
-        let patch = Patch::Merge(json!({ "rules": rules }));
-        roles.patch("hostport-firewall", &PatchParams::default(), &patch).await.expect("the role changes");
-    };
     let before = world.settled().await;
     // What the API server does not serve is not asked for.
     let served = ["", "discovery.k8s.io", "networking.k8s.io"];
@@ -68,7 +72,7 @@ async fn without_any_one_permission_to_read_nothing_changes_and_the_log_names_it
         grants(&read).into_iter().filter(|(group, _)| served.contains(&group.as_str())).collect();
     assert_eq!(read.len(), 6, "{read:?}");
     for (group, resource) in &read {
-        set(&without(&full, group, resource)).await;
+        replace_rules(&roles, &without(&full, group, resource)).await;
         let controller = world.controller(&[]);
         let missing = format!("cannot list resource \"{resource}\" in API group \"{group}\"");
         world.says(&missing).await;
@@ -76,7 +80,7 @@ async fn without_any_one_permission_to_read_nothing_changes_and_the_log_names_it
         assert_eq!(world.mutations(), before, "nothing changes without {resource}");
         controller.kill();
     }
-    set(&full).await;
+    replace_rules(&roles, &full).await;
     let _controller = world.controller(&[]);
     world.opens(machine, &["tcp/80 0.0.0.0/0", "tcp/80 ::/0"]).await;
 }
@@ -93,27 +97,19 @@ async fn without_its_lease_it_does_not_write_and_without_events_it_does() {
         .await;
     let roles: Api<Role> = Api::namespaced(world.cluster.client.clone(), NAMESPACE);
     let full = roles.get("hostport-firewall").await.unwrap().rules.unwrap();
-    let set = async |rules: &[PolicyRule]| {
-        let patch = Patch::Merge(json!({ "rules": rules }));
-        roles.patch("hostport-firewall", &PatchParams::default(), &patch).await.expect("the role changes");
-    };
     let before = world.settled().await;
-    set(&[]).await;
+    replace_rules(&roles, &[]).await;
     let controller = world.controller(&[]);
     world.says("cannot get resource \"leases\"").await;
     // Long enough for a first pass.
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(world.mutations(), before, "nobody writes without the Lease");
     drop(controller);
-    set(&full).await;
+    replace_rules(&roles, &full).await;
 
     let cluster_roles: Api<ClusterRole> = Api::all(world.cluster.client.clone());
     let all = cluster_roles.get("hostport-firewall").await.unwrap().rules.unwrap();
-    let patch = Patch::Merge(json!({ "rules": without(&all, "events.k8s.io", "events") }));
-    cluster_roles
-        .patch("hostport-firewall", &PatchParams::default(), &patch)
-        .await
-        .expect("the role changes");
+    replace_rules(&cluster_roles, &without(&all, "events.k8s.io", "events")).await;
     let bad = json!({ "hostport-firewall.dev/expose": "99999" });
     world.cluster.run(pod("bad", &machine.name, bad, json!([{ "containerPort": 81, "hostPort": 81 }]))).await;
     let _controller = world.controller(&[]);

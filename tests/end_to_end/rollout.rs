@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use crate::cluster::pod;
+use crate::cluster::{owned_by, pod};
 use crate::exposures::exposure;
 use crate::machine::Machine;
 use crate::process::root;
@@ -119,8 +118,7 @@ async fn watch(world: &World, bound: &Bound) {
 
 /// The pods whose gates are true.
 async fn open_gates(world: &World) -> BTreeSet<String> {
-    let pods: Api<Pod> = Api::namespaced(world.cluster.client.clone(), "default");
-    let all = pods.list(&ListParams::default()).await.expect("pods");
+    let all = world.cluster.pods().list(&ListParams::default()).await.expect("pods");
     let is_open = |pod: &Pod| {
         let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
         conditions.into_iter().any(|one| one.type_ == "hostport-firewall.dev/open" && one.status == "True")
@@ -137,10 +135,7 @@ fn revision(machine: &Machine, port: u16, gated: bool, intent: Intent) -> Value 
     let ports = json!([{ "containerPort": port, "hostPort": port }]);
     let mut pod = pod(&pod_name(&machine.name, port), &machine.name, annotations, ports);
     pod["metadata"]["labels"] = json!({ "app": "web" });
-    pod["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "web", "controller": true,
-        "uid": "7d1e7b5a-0000-4000-8000-000000000009",
-    }]);
+    owned_by(&mut pod, "DaemonSet", "web");
     if gated {
         pod["spec"]["readinessGates"] = json!([{ "conditionType": "hostport-firewall.dev/open" }]);
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::pod;
+use crate::cluster::{owned_by, pod};
 use crate::exposures::exposure;
 use crate::machine::Machine;
 use crate::process::root;
@@ -22,27 +22,20 @@ struct Row {
 const WEB: &[&str] = &["tcp/80 192.0.2.0/24", "tcp/80 2001:db8::/32"];
 const TCP_80: &[(u16, &str)] = &[(80, "TCP")];
 
-fn owned(pod: &mut Value, kind: &str, name: &str) {
-    pod["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": if kind == "Node" { "v1" } else { "apps/v1" }, "kind": kind, "name": name, "controller": true,
-        "uid": "7d1e7b5a-0000-4000-8000-000000000003",
-    }]);
-}
-
 fn rows() -> Vec<Row> {
     let port = |number: u16| json!([{ "containerPort": 8080, "hostPort": number }]);
     let bare: fn(&mut Value, &str, &str) = |_, _, _| {};
     let row = |name, ports, change, asked, open| Row { name, ports, change, asked, open };
     vec![
         row("bare", port(80), bare, TCP_80, WEB),
-        row("daemon-set", port(80), |pod, _, _| owned(pod, "DaemonSet", "web"), TCP_80, WEB),
-        row("deployment", port(80), |pod, _, _| owned(pod, "ReplicaSet", "web-5d9c"), TCP_80, WEB),
-        row("stateful-set", port(80), |pod, _, _| owned(pod, "StatefulSet", "web"), TCP_80, WEB),
+        row("daemon-set", port(80), |pod, _, _| owned_by(pod, "DaemonSet", "web"), TCP_80, WEB),
+        row("deployment", port(80), |pod, _, _| owned_by(pod, "ReplicaSet", "web-5d9c"), TCP_80, WEB),
+        row("stateful-set", port(80), |pod, _, _| owned_by(pod, "StatefulSet", "web"), TCP_80, WEB),
         row(
             "static",
             port(80),
             |pod, node, _| {
-                owned(pod, "Node", node);
+                owned_by(pod, "Node", node);
                 pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("1");
             },
             TCP_80,

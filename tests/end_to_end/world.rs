@@ -12,10 +12,8 @@ use crate::amazon::Amazon;
 use crate::cluster::{Cluster, NAMESPACE};
 use crate::google::Google;
 use crate::machine::Machine;
+use crate::patience::{looking_every, until};
 use crate::process::{Process, binary};
-
-/// How often a state is looked for before the case fails, 250 ms apart.
-const LOOKS: usize = 240;
 
 /// How long nothing must have changed for the world to count as settled.
 const SETTLED: Duration = Duration::from_secs(3);
@@ -163,41 +161,32 @@ impl World {
     /// Waits until exactly these rules are open on the machine.
     pub(crate) async fn opens(&self, machine: &Machine, rules: &[&str]) {
         let expected: RuleSet = rules.iter().map(|text| rule(text)).collect();
-        let mut open = RuleSet::default();
-        for _ in 0..LOOKS {
-            open = self.open(machine).await;
-            if open == expected {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
-        panic!("{} has open: {open}\nexpected: {expected}\nthe controller's log:\n{log}", machine.name);
+        until(&format!("{} has open: {expected}", machine.name), async || {
+            let open = self.open(machine).await;
+            let log = || format!("{open}\nthe controller's log:\n{}", self.log_since(0));
+            if open == expected { Ok(()) } else { Err(log()) }
+        })
+        .await;
     }
 
     /// Waits until no mutating call has come for a while, and returns all so far.
     pub(crate) async fn settled(&self) -> Vec<String> {
-        let mut calls = self.mutations();
-        for _ in 0..LOOKS {
-            tokio::time::sleep(SETTLED).await;
-            let now = self.mutations();
-            if now == calls {
-                return calls;
-            }
-            calls = now;
-        }
-        panic!("the controller does not come to rest: {calls:?}");
+        let mut before = None;
+        looking_every(SETTLED, "the controller comes to rest", async || {
+            let calls = self.mutations();
+            let last = before.replace(calls.clone());
+            if last.as_ref() == Some(&calls) { Ok(calls) } else { Err(format!("{calls:?}")) }
+        })
+        .await
     }
 
     /// Waits until nothing in the clouds carries the cluster's mark: what is in use goes only after what uses it.
     pub(crate) async fn owns_nothing(&self) {
-        for _ in 0..LOOKS {
-            if self.owned().await.is_empty() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        panic!("{:?} is left", self.owned().await);
+        until("nothing is left", async || {
+            let owned = self.owned().await;
+            if owned.is_empty() { Ok(()) } else { Err(format!("{owned:?}")) }
+        })
+        .await;
     }
 
     /// Waits until the controller's log contains a text.
@@ -207,15 +196,11 @@ impl World {
 
     /// Waits until the controllers' log from this byte on contains a text.
     pub(crate) async fn says_since(&self, start: usize, text: &str) {
-        let mut log = String::new();
-        for _ in 0..LOOKS {
-            log = self.log_since(start);
-            if log.contains(text) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        panic!("the controller does not say {text:?}:\n{log}");
+        until(&format!("the controller says {text:?}"), async || {
+            let log = self.log_since(start);
+            if log.contains(text) { Ok(()) } else { Err(log) }
+        })
+        .await;
     }
 
     /// The controllers' log from this byte on.
