@@ -208,6 +208,42 @@ async fn deleting_waits_until_the_last_use_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_group_too_many_closes_nothing_and_has_the_slot_when_another_leaves() {
+    let cloud = FakeEc2::new(1);
+    let config = AwsConfig { rules_per_group: 5, slots_per_interface: 3, ..AwsConfig::new("test") };
+    let provider = Aws::from_client(&cloud.client(), config).unwrap();
+    let node = id("i-01");
+    let three = |name: &str, port: u16| {
+        let rules = [0, 2, 4].map(|net| format!("tcp/{port} 10.{net}.0.0/16"));
+        group(name, &rules.each_ref().map(String::as_str), &[&node])
+    };
+    let (first, second, third) = (three("c", 80), three("b", 82), three("a", 84));
+    converge(&provider, &desired([first.clone(), second.clone()])).await;
+    let before = cloud.state().groups_of("i-01").clone();
+    let all = desired([first.clone(), second, third.clone()]);
+    assert_eq!(reasons(&provider, &all).await, ["TooManyRules"]);
+    converge(&provider, &all).await;
+    assert_eq!(*cloud.state().groups_of("i-01"), before);
+    converge(&provider, &desired([first, third])).await;
+    assert_eq!(cloud.state().groups_of("i-01").len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_group_takes_no_room_from_one_that_is_open_in_a_shared_group() {
+    let cloud = FakeEc2::new(1);
+    let targets = SharedTargets { ids: BTreeSet::from([NODES.to_owned()]), tag: None };
+    let config = AwsConfig { mode: Mode::Shared(targets), rules_per_group: 2, ..AwsConfig::new("test") };
+    let provider = Aws::from_client(&cloud.client(), config).unwrap();
+    let node = id("i-01");
+    let zeta = group("zeta", &["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"], &[&node]);
+    converge(&provider, &desired([zeta.clone()])).await;
+    let both = desired([group("alpha", &["udp/53 10.0.0.0/8"], &[&node]), zeta]);
+    assert_eq!(reasons(&provider, &both).await, ["TooManyRules"]);
+    assert_eq!(converge(&provider, &both).await, 0);
+    assert_eq!(cloud.state().groups[NODES].ingress(), ["tcp 443 443 10.0.0.0/8", "tcp 80 80 10.0.0.0/8"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_group_on_an_interface_that_is_not_ours_to_change_is_in_use() {
     let cloud = FakeEc2::new(1);
     converge(&attach(&cloud), &web(HTTP)).await;
