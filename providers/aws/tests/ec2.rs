@@ -208,6 +208,45 @@ async fn deleting_waits_until_the_last_use_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn deleting_what_stays_in_use_holds_nothing_up() {
+    let cloud = FakeEc2::new(1);
+    cloud.state().linger = 1000;
+    converge(&attach(&cloud), &web(HTTP)).await;
+    let provider = attach(&cloud);
+    let start = Instant::now();
+    let error = first_error(&provider, &Desired::nothing()).await;
+    assert!(matches!(error, ProviderError::InUse { .. }), "{error}");
+    assert!((3..=6).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    assert_eq!(*cloud.state().groups_of("i-01"), [NODES], "it is on no interface meanwhile");
+    let (first, longest) = error.retry().delays();
+    assert!(first <= Duration::from_secs(2) && longest <= Duration::from_mins(1), "{first:?} {longest:?}");
+    ours(&cloud.state()).expect("it is there still");
+    for group in cloud.state().groups.values_mut() {
+        group.linger = 0;
+    }
+    converge(&provider, &Desired::nothing()).await;
+    assert!(ours(&cloud.state()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_on_failing_is_left_to_a_later_pass_and_throttling_in_between_is_waited_for() {
+    let cloud = FakeEc2::new(1);
+    let provider = attach(&cloud);
+    for code in ["InternalError", "IncorrectState"] {
+        cloud.state().fault("CreateSecurityGroup", (0..100).map(|_| Fault::Code(code)));
+        let start = Instant::now();
+        assert_eq!(first_error(&provider, &web(HTTP)).await.reason(), "Unavailable");
+        assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+        assert_eq!(cloud.state().faults["CreateSecurityGroup"].len(), 96);
+        cloud.state().faults.clear();
+    }
+    let throttled = || (0..6).map(|_| Fault::Code("RequestLimitExceeded"));
+    let faults = std::iter::once(Fault::Code("Unavailable")).chain(throttled());
+    cloud.state().fault("CreateSecurityGroup", faults);
+    converge(&provider, &web(HTTP)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_group_too_many_closes_nothing_and_has_the_slot_when_another_leaves() {
     let cloud = FakeEc2::new(1);
     let config = AwsConfig { rules_per_group: 5, slots_per_interface: 3, ..AwsConfig::new("test") };
