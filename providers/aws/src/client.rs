@@ -10,6 +10,7 @@ use std::time::Duration;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
+use tokio::time::Instant;
 
 use crate::action::Ec2Action;
 use crate::pace::Pace;
@@ -27,6 +28,15 @@ const PAGES: usize = 1000;
 /// How long to wait for EC2 to agree with itself. Source: "Eventual consistency in the Amazon EC2 API"
 /// names no time; tools that create groups allow about half a minute.
 pub(crate) const PROPAGATION: Duration = Duration::from_secs(30);
+
+/// How long to wait in a call for the last use of a group to end, which is a moment after the call that ended it. A pass
+/// lasts as long as its slowest step: what takes longer is tried again by a later one.
+const DETACHING: Duration = Duration::from_secs(5);
+
+/// How often a call is repeated after a failure of EC2 or of the network, and until when: a pass lasts as long as its slowest
+/// step, so what goes on failing is left to a later one. Throttling is no failure of the call's own, and is waited for.
+const REPETITIONS: u32 = 3;
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The connection to EC2 in one account and Region.
 #[derive(Clone, Debug)]
@@ -47,8 +57,9 @@ impl Client {
 
     /// Calls EC2: the only place in the crate where that happens.
     ///
-    /// Throttling and failures of the network are retried here, with growing delays. A call whose answer was
-    /// lost may have taken effect: callers must take "already there" and "already gone" for success.
+    /// Throttling and failures of the network are retried here, with growing delays: throttling for minutes, because all
+    /// calls of the action wait for the same bucket; failures a few times. A call whose answer was lost may have taken
+    /// effect: callers must take "already there" and "already gone" for success.
     async fn call<T, E, F>(
         &self,
         action: Ec2Action,
@@ -64,9 +75,17 @@ impl Client {
             self.pace.wait(action).await;
             request().await.map_err(|error| CallError::new(action, object, &error))
         };
+        let (start, mut failures) = (Instant::now(), 0);
         attempt
             .retry(passing_trouble())
             .when(CallError::is_passing)
+            .adjust(|error, delay| {
+                if error.is_throttled() {
+                    return delay;
+                }
+                failures += 1;
+                delay.filter(|_| failures <= REPETITIONS && start.elapsed() < PATIENCE)
+            })
             .notify(|error, delay| tracing::warn!(%error, ?delay, "EC2 call failed for now, trying again"))
             .await
     }
@@ -85,12 +104,21 @@ fn passing_trouble() -> impl BackoffBuilder {
 
 /// Half a second, growing to five, until [`PROPAGATION`] has passed.
 pub(crate) fn settling() -> ExponentialBuilder {
+    waiting(PROPAGATION)
+}
+
+/// The same, until [`DETACHING`] has passed.
+pub(crate) fn detaching() -> ExponentialBuilder {
+    waiting(DETACHING)
+}
+
+fn waiting(longest: Duration) -> ExponentialBuilder {
     ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(500))
         .with_factor(1.5)
         .with_max_delay(Duration::from_secs(5))
         .without_max_times()
-        .with_total_delay(Some(PROPAGATION))
+        .with_total_delay(Some(longest))
 }
 
 /// One page, and the token of the next.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_model::{IngressRule, InstanceId};
 
-use crate::resource::Room;
+use crate::resource::{GroupName, Room};
 use crate::session::Dialect;
 
 /// Facts that compiling needs.
@@ -14,6 +14,8 @@ pub struct Inventory {
     pub instances: BTreeMap<InstanceId, InstanceFacts>,
     /// Which of the groups that stand alone on a member's interface carry a `kubernetes.io/cluster/…` tag
     pub cluster_tagged: BTreeSet<String>,
+    /// What each of our security groups lets in; mode `attach` only
+    pub security_groups: BTreeMap<GroupName, BTreeSet<IngressRule>>,
     /// The user's groups that may hold our rules, by id; mode `shared` only
     pub shared_groups: BTreeMap<String, SharedGroup>,
     /// By which calls groups are attached
@@ -31,6 +33,8 @@ pub struct InstanceFacts {
     pub interface: String,
     /// The groups on that interface that are not ours
     pub groups: BTreeSet<String>,
+    /// Those that are
+    pub ours: BTreeSet<GroupName>,
     /// How many interfaces it has
     pub interfaces: usize,
     /// Whether the primary interface has an IPv6 address
@@ -46,6 +50,8 @@ pub struct SharedGroup {
     pub foreign: BTreeSet<IngressRule>,
     /// How many other ingress permissions that are not ours it has
     pub foreign_others: usize,
+    /// Ingress rules that are ours
+    pub ours: BTreeSet<IngressRule>,
 }
 
 impl SharedGroup {

@@ -36,12 +36,14 @@ pub(crate) async fn attach(
         machines.iter().map(|machine| (machine.id.clone(), facts(machine, &ours))).collect();
     let cluster_tagged = cluster_tagged(client, &instances).await?;
 
+    let security_groups = groups.iter().map(|group| (group.name.clone(), group.rules.clone())).collect();
     let attachments = interfaces.iter().filter_map(|interface| attachment(interface, &ours, config));
     let attachments = attachments.map(AwsResource::Attachment);
     let resources = groups.into_iter().map(AwsResource::SecurityGroup).chain(attachments);
     let inventory = Inventory {
         instances,
         cluster_tagged,
+        security_groups,
         shared_groups: BTreeMap::new(),
         dialect,
         egress_unmanaged: session.egress_denied(),
@@ -128,6 +130,7 @@ fn facts(machine: &Machine, ours: &BTreeMap<String, GroupName>) -> InstanceFacts
         vpc: primary.vpc.clone(),
         interface: primary.id.clone(),
         groups: primary.groups.iter().filter(|id| !ours.contains_key(*id)).cloned().collect(),
+        ours: primary.groups.iter().filter_map(|id| ours.get(id)).cloned().collect(),
         interfaces: machine.interfaces,
         ipv6: primary.ipv6,
         managed_by: machine.managed_by.clone(),
@@ -165,6 +168,12 @@ pub(crate) async fn shared(
         match permission::of_rule(rule) {
             Atom::Rule(rule) => _ = group.foreign.insert(rule),
             Atom::Stray(_) => group.foreign_others += 1,
+        }
+    }
+    for rule in &ours {
+        let group = shared_groups.entry(rule.group_id().unwrap_or_default().to_owned()).or_default();
+        if let Atom::Rule(rule) = permission::of_rule(rule) {
+            group.ours.insert(rule);
         }
     }
     let resources = shared_rules(&ours, &shared_groups, config);

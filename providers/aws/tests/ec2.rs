@@ -208,6 +208,81 @@ async fn deleting_waits_until_the_last_use_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn deleting_what_stays_in_use_holds_nothing_up() {
+    let cloud = FakeEc2::new(1);
+    cloud.state().linger = 1000;
+    converge(&attach(&cloud), &web(HTTP)).await;
+    let provider = attach(&cloud);
+    let start = Instant::now();
+    let error = first_error(&provider, &Desired::nothing()).await;
+    assert!(matches!(error, ProviderError::InUse { .. }), "{error}");
+    assert!((3..=6).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    assert_eq!(*cloud.state().groups_of("i-01"), [NODES], "it is on no interface meanwhile");
+    let (first, longest) = error.retry().delays();
+    assert!(first <= Duration::from_secs(2) && longest <= Duration::from_mins(1), "{first:?} {longest:?}");
+    ours(&cloud.state()).expect("it is there still");
+    for group in cloud.state().groups.values_mut() {
+        group.linger = 0;
+    }
+    converge(&provider, &Desired::nothing()).await;
+    assert!(ours(&cloud.state()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_on_failing_is_left_to_a_later_pass_and_throttling_in_between_is_waited_for() {
+    let cloud = FakeEc2::new(1);
+    let provider = attach(&cloud);
+    for code in ["InternalError", "IncorrectState"] {
+        cloud.state().fault("CreateSecurityGroup", (0..100).map(|_| Fault::Code(code)));
+        let start = Instant::now();
+        assert_eq!(first_error(&provider, &web(HTTP)).await.reason(), "Unavailable");
+        assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+        assert_eq!(cloud.state().faults["CreateSecurityGroup"].len(), 96);
+        cloud.state().faults.clear();
+    }
+    let throttled = || (0..6).map(|_| Fault::Code("RequestLimitExceeded"));
+    let faults = std::iter::once(Fault::Code("Unavailable")).chain(throttled());
+    cloud.state().fault("CreateSecurityGroup", faults);
+    converge(&provider, &web(HTTP)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_group_too_many_closes_nothing_and_has_the_slot_when_another_leaves() {
+    let cloud = FakeEc2::new(1);
+    let config = AwsConfig { rules_per_group: 5, slots_per_interface: 3, ..AwsConfig::new("test") };
+    let provider = Aws::from_client(&cloud.client(), config).unwrap();
+    let node = id("i-01");
+    let three = |name: &str, port: u16| {
+        let rules = [0, 2, 4].map(|net| format!("tcp/{port} 10.{net}.0.0/16"));
+        group(name, &rules.each_ref().map(String::as_str), &[&node])
+    };
+    let (first, second, third) = (three("c", 80), three("b", 82), three("a", 84));
+    converge(&provider, &desired([first.clone(), second.clone()])).await;
+    let before = cloud.state().groups_of("i-01").clone();
+    let all = desired([first.clone(), second, third.clone()]);
+    assert_eq!(reasons(&provider, &all).await, ["TooManyRules"]);
+    converge(&provider, &all).await;
+    assert_eq!(*cloud.state().groups_of("i-01"), before);
+    converge(&provider, &desired([first, third])).await;
+    assert_eq!(cloud.state().groups_of("i-01").len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_group_takes_no_room_from_one_that_is_open_in_a_shared_group() {
+    let cloud = FakeEc2::new(1);
+    let targets = SharedTargets { ids: BTreeSet::from([NODES.to_owned()]), tag: None };
+    let config = AwsConfig { mode: Mode::Shared(targets), rules_per_group: 2, ..AwsConfig::new("test") };
+    let provider = Aws::from_client(&cloud.client(), config).unwrap();
+    let node = id("i-01");
+    let zeta = group("zeta", &["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"], &[&node]);
+    converge(&provider, &desired([zeta.clone()])).await;
+    let both = desired([group("alpha", &["udp/53 10.0.0.0/8"], &[&node]), zeta]);
+    assert_eq!(reasons(&provider, &both).await, ["TooManyRules"]);
+    assert_eq!(converge(&provider, &both).await, 0);
+    assert_eq!(cloud.state().groups[NODES].ingress(), ["tcp 443 443 10.0.0.0/8", "tcp 80 80 10.0.0.0/8"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_group_on_an_interface_that_is_not_ours_to_change_is_in_use() {
     let cloud = FakeEc2::new(1);
     converge(&attach(&cloud), &web(HTTP)).await;

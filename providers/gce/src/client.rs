@@ -20,14 +20,19 @@ use google_cloud_lro::Poller;
 
 use crate::config::GceConfig;
 use crate::method::Method;
-use crate::wire::error::{CallError, is_passing};
+use crate::wire::error::{CallError, is_passing, is_throttled};
 
 /// How long one call may take: Compute Engine answers within seconds or not at all.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long to go on after throttling and failures. Rates are counted by the minute: when one is used up, the next
-/// minute brings it back. Source: "Rate quotas" in the Compute Engine documentation.
+/// How long to go on after throttling. Rates are counted by the minute: when one is used up, the next minute brings it
+/// back. Source: "Rate quotas" in the Compute Engine documentation.
 const PATIENCE: Duration = Duration::from_mins(4);
+
+/// How often a call is made that fails, and until when: a pass lasts as long as its slowest step, so what goes on failing
+/// is left to a later one.
+const ATTEMPTS: u32 = 4;
+const FAILING: Duration = Duration::from_secs(15);
 
 /// The most that one page may hold.
 const PAGE: u32 = 500;
@@ -71,14 +76,14 @@ impl Client {
     }
 }
 
-/// Goes on after whatever may pass by itself. Every mutating call carries a request id, so that the same one
-/// twice has one effect.
+/// Goes on after whatever may pass by itself: after throttling as long as it takes, after failures a few times. Every
+/// mutating call carries a request id, so that the same one twice has one effect.
 #[derive(Clone, Debug)]
 struct Persistent;
 
 impl Persistent {
-    fn judge(error: Error) -> RetryResult {
-        if is_passing(&error) {
+    fn judge(error: Error, may_fail_again: bool) -> RetryResult {
+        if is_throttled(&error) || may_fail_again && is_passing(&error) {
             tracing::warn!(%error, "a call to Compute Engine failed for now");
             RetryResult::Continue(error)
         } else {
@@ -88,14 +93,15 @@ impl Persistent {
 }
 
 impl RetryPolicy for Persistent {
-    fn on_error(&self, _state: &RetryState, error: Error) -> RetryResult {
-        Self::judge(error)
+    fn on_error(&self, state: &RetryState, error: Error) -> RetryResult {
+        Self::judge(error, state.attempt_count < ATTEMPTS && state.start.elapsed() < FAILING)
     }
 }
 
+/// Each look at an operation is a call with repetitions of its own.
 impl PollingErrorPolicy for Persistent {
-    fn on_error(&self, _state: &PollingState, error: Error) -> RetryResult {
-        Self::judge(error)
+    fn on_error(&self, state: &PollingState, error: Error) -> RetryResult {
+        Self::judge(error, state.start.elapsed() < FAILING)
     }
 }
 

@@ -8,8 +8,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_model::{
-    Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Memberships, Owner, Rejection, Resource, Takes,
-    World,
+    Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Memberships, Owner, Rejection, Resource,
+    Standing, Takes, World, housed,
 };
 
 use crate::config::{GceConfig, Mode};
@@ -28,10 +28,20 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
         memberships: BTreeMap::new(),
         rejections: Vec::new(),
     };
+    let mut asked = Vec::new();
     for (key, group) in &desired.groups {
         for (network, members) in compiler.members(key, group) {
-            compiler.group(key, group, &network, &members);
+            let parts = compiler.parts(key, group, &network);
+            asked.push(Asked { key, members, parts });
         }
+    }
+    match config.mode {
+        Mode::Destination => {
+            for Asked { key, members, parts } in &asked {
+                compiler.by_destination(key, members, parts);
+            }
+        }
+        Mode::Tags => compiler.by_tags(&asked),
     }
     compiler.rejections.sort();
     compiler.rejections.dedup();
@@ -47,8 +57,18 @@ struct Compiler<'a> {
     rejections: Vec<Rejection>,
 }
 
+/// What a group asks for in one network.
+struct Asked<'a> {
+    key: &'a GroupKey,
+    members: InNetwork<'a>,
+    parts: Vec<Part>,
+}
+
 /// The members of a group in one network, each with its interface there.
 type InNetwork<'a> = BTreeMap<&'a InstanceId, &'a Interface>;
+
+/// The tags that each group takes on an instance.
+type Wanted<'a> = BTreeMap<&'a GroupKey, BTreeSet<String>>;
 
 impl<'a> Compiler<'a> {
     fn members(&mut self, key: &GroupKey, group: &'a FirewallGroup) -> BTreeMap<Network, InNetwork<'a>> {
@@ -77,14 +97,6 @@ impl<'a> Compiler<'a> {
             reason,
             message,
         });
-    }
-
-    fn group(&mut self, key: &GroupKey, group: &FirewallGroup, network: &Network, members: &InNetwork<'_>) {
-        let parts = self.parts(key, group, network);
-        match self.config.mode {
-            Mode::Destination => self.by_destination(key, members, &parts),
-            Mode::Tags => self.by_tags(key, members, &parts),
-        }
     }
 
     /// Rules that hold all of the group's, without targets yet. IPv4 and IPv6 cannot be in one rule; ports with
@@ -147,24 +159,23 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// An instance gets all the tags that the group takes or none: half of what was asked for is not opened.
-    fn by_tags(&mut self, key: &GroupKey, members: &InNetwork<'_>, parts: &[Part]) {
-        let mut used = BTreeSet::new();
-        for (&instance, interface) in members {
-            let reachable = parts.iter().filter(|part| !interface.addresses(part.ipv6).is_empty());
-            let names: BTreeSet<String> = reachable.map(|part| part.named(0).name).collect();
-            match self.tagged(instance, &names) {
-                Ok(tags) => {
-                    let rules = names.iter().cloned().map(GceKey::Rule);
-                    let resources = rules.chain([GceKey::Tags(instance.clone())]);
-                    self.takes(key, instance, resources, [instance.clone()]);
-                    used.extend(names);
-                    self.insert(GceResource::Tags(tags));
+    /// The tags of each instance, and the rules that some instance has the tags of.
+    fn by_tags(&mut self, asked: &[Asked<'_>]) {
+        let mut wanted: BTreeMap<&InstanceId, Wanted<'_>> = BTreeMap::new();
+        for Asked { key, members, parts } in asked {
+            for (&instance, interface) in members {
+                let reachable = parts.iter().filter(|part| !interface.addresses(part.ipv6).is_empty());
+                let names: BTreeSet<String> = reachable.map(|part| part.named(0).name).collect();
+                if !names.is_empty() {
+                    wanted.entry(instance).or_default().insert(key, names);
                 }
-                Err((reason, message)) => self.reject(key, Some(instance), reason, message),
             }
         }
-        for part in parts {
+        let mut used = BTreeSet::new();
+        for (instance, groups) in wanted {
+            used.extend(self.tag(instance, groups));
+        }
+        for part in asked.iter().flat_map(|asked| &asked.parts) {
             let rule = part.named(0);
             if used.contains(&rule.name) {
                 let tags = BTreeSet::from([rule.name.clone()]);
@@ -173,20 +184,51 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The instance's tags with more of them.
-    fn tagged(&self, instance: &InstanceId, more: &BTreeSet<String>) -> Result<InstanceTags, member::Reason> {
-        let others = self.inventory.instances.get(instance).map_or(0, |facts| facts.other_tags);
-        let capacity = self.config.room_for_tags(others);
-        let already = self.resources.get(&GceKey::Tags(instance.clone())).and_then(GceResource::as_tags);
-        let tags: BTreeSet<String> =
-            already.map(|own| &own.tags).into_iter().flatten().chain(more).cloned().collect();
-        if tags.len() > capacity {
-            return Err(member::too_many_tags(instance, others, self.config));
+    /// The instance's tags: all that a group takes or none, because half of what was asked for is not opened. Where there
+    /// is not room for all groups, those go first whose tags it has.
+    fn tag(&mut self, instance: &InstanceId, mut groups: Wanted<'_>) -> BTreeSet<String> {
+        let Some(facts) = self.inventory.instances.get(instance) else { return BTreeSet::new() };
+        let trap = |names: &BTreeSet<String>| {
+            let trap = names.iter().find(|tag| member::name_begins_with(instance, tag))?;
+            Some(member::name_trap(instance, trap))
+        };
+        groups.retain(|key, names| match trap(names) {
+            Some((reason, message)) => {
+                self.reject(key, Some(instance), reason, message);
+                false
+            }
+            None => true,
+        });
+        let capacity = self.config.room_for_tags(facts.other_tags);
+        let standing = |key: &&GroupKey| {
+            let names = &groups[key];
+            if names.is_subset(&facts.tags) {
+                Standing::There
+            } else if names.is_disjoint(&facts.tags) {
+                Standing::New
+            } else {
+                Standing::Partly
+            }
+        };
+        let candidates: BTreeSet<&GroupKey> = groups.keys().copied().collect();
+        let tagged = housed(&candidates, standing, |keys| {
+            keys.iter().map(|key| groups[key].len()).sum::<usize>() <= capacity
+        });
+        for key in &candidates - &tagged {
+            let (reason, message) = member::too_many_tags(instance, facts.other_tags, self.config);
+            self.reject(key, Some(instance), reason, message);
         }
-        match more.iter().find(|tag| member::name_begins_with(instance, tag)) {
-            Some(tag) => Err(member::name_trap(instance, tag)),
-            None => Ok(InstanceTags { instance: instance.clone(), tags, capacity }),
+        groups.retain(|key, _| tagged.contains(key));
+        for (key, names) in &groups {
+            let rules = names.iter().cloned().map(GceKey::Rule);
+            self.takes(key, instance, rules.chain([GceKey::Tags(instance.clone())]), [instance.clone()]);
         }
+        let tags: BTreeSet<String> = groups.into_values().flatten().collect();
+        if !tags.is_empty() {
+            let tags = tags.clone();
+            self.insert(GceResource::Tags(InstanceTags { instance: instance.clone(), tags, capacity }));
+        }
+        tags
     }
 
     /// The membership takes these resources, and they open these places.

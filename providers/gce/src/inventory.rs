@@ -26,6 +26,8 @@ pub struct InstanceFacts {
     pub interfaces: Vec<Interface>,
     /// How many tags it has that are not ours
     pub other_tags: usize,
+    /// Those that are
+    pub tags: BTreeSet<String>,
 }
 
 /// One interface of an instance.

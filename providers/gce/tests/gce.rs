@@ -378,6 +378,30 @@ async fn a_full_project_says_which_quota() {
 }
 
 #[tokio::test]
+async fn a_call_that_goes_on_failing_is_left_to_a_later_pass() {
+    let simulated = Simulated::start(Mode::Destination, 1).await;
+    let kind =
+        FaultKind::Error { status: 503, reason: "backendError".to_owned(), message: "try again".to_owned() };
+    simulated.cloud().inject(Fault { method: "compute.firewalls.insert".to_owned(), times: 100, kind });
+    let errors = attempt(&simulated.connect(CLUSTER).await, &web(&[0])).await;
+    assert!(matches!(&errors[..], [ProviderError::Transient { .. }]), "{errors:?}");
+    assert_eq!(mutations(&simulated).len(), 4);
+}
+
+#[tokio::test]
+async fn a_new_group_takes_no_tag_from_one_that_has_it() {
+    let mut simulated = Simulated::start(Mode::Tags, 1).await;
+    simulated.config.tags_per_instance = 2;
+    let gce = simulated.connect(CLUSTER).await;
+    let zeta = group("zeta", WEB, &[&id(0)]);
+    converge(&gce, &desired([zeta.clone()])).await;
+    let before = simulated.cloud().tags(PROJECT, ZONE, &name(0));
+    let both = desired([group("alpha", &["udp/53 0.0.0.0/0"], &[&id(0)]), zeta]);
+    assert_eq!(planned(&gce, &both).await.steps, []);
+    assert_eq!(before.len(), 2);
+}
+
+#[tokio::test]
 async fn an_operation_that_fails_is_a_failure() {
     let simulated = Simulated::start(Mode::Destination, 1).await;
     let kind = FaultKind::OperationError {

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use crate::{
-    Completeness, Desired, FirewallGroup, FirewallProvider, GroupKey, IngressRule, InstanceId, Limits, Plan,
-    PlanInput, Policy, PortRange, Protocol, ProviderError, Resource, RuleSet, Workload, World, check, plan,
+    Compiled, Completeness, Desired, FirewallGroup, FirewallProvider, GroupKey, IngressRule, InstanceId,
+    Limits, Plan, PlanInput, Policy, PortRange, Protocol, ProviderError, Resource, RuleSet, Workload, World,
+    check, plan,
 };
 
 /// A cloud under test. One harness is one fresh, empty cloud with at least three instances.
@@ -282,4 +283,71 @@ pub fn reaches<R: crate::Resource>(world: &World<R>) -> BTreeMap<InstanceId, Rul
         (instance, rules)
     };
     instances.into_iter().map(reach).filter(|(_, rules)| !rules.is_empty()).collect()
+}
+
+/// Compiles each state of a history on what the one before it has come to, and asserts who has the room where there is
+/// not enough for all. `compile` is given what is desired and what is there. Groups must not ask for the same ports.
+///
+/// # Panics
+/// If compiling again changes something, something new takes the place of what was there, or room is left unused.
+pub fn keeps_the_room<R: Resource>(
+    history: &[Desired],
+    compile: impl Fn(&Desired, &World<R>) -> Compiled<R>,
+) {
+    let mut now = World::<R>::new();
+    let mut held: BTreeMap<(GroupKey, InstanceId), RuleSet> = BTreeMap::new();
+    for desired in history {
+        let compiled = compile(desired, &now);
+        let again = compile(desired, &compiled.resources);
+        assert_eq!(again.rejections, compiled.rejections, "compiling again refuses others: {desired:?}");
+        assert_eq!(again.resources, compiled.resources, "compiling again changes something: {desired:?}");
+
+        let is_there = |id: &(GroupKey, InstanceId)| {
+            held.get(id).is_some_and(|rules| rules.covers(&desired.groups[&id.0].rules))
+        };
+        let there = only(desired, is_there);
+        let alone = compile(&there, &now).memberships;
+        if memberships(&there).iter().all(|id| alone.contains_key(id)) {
+            for id in alone.keys() {
+                assert!(
+                    compiled.memberships.contains_key(id),
+                    "{id:?} had to go for something new: {desired:?}"
+                );
+            }
+        }
+
+        let refused: BTreeSet<_> =
+            memberships(desired).into_iter().filter(|id| !compiled.memberships.contains_key(id)).collect();
+        for one in &refused {
+            let more = only(desired, |id| id == one || compiled.memberships.contains_key(id));
+            let with = compile(&more, &now).memberships.len();
+            assert!(with <= compiled.memberships.len(), "there is room for {one:?}: {desired:?}");
+        }
+        held = compiled
+            .memberships
+            .into_keys()
+            .map(|id| {
+                let rules = desired.groups[&id.0].rules.clone();
+                (id, rules)
+            })
+            .collect();
+        now = compiled.resources;
+    }
+}
+
+fn memberships(desired: &Desired) -> BTreeSet<(GroupKey, InstanceId)> {
+    let of = |(key, group): (&GroupKey, &FirewallGroup)| {
+        group.members.iter().map(|member| (key.clone(), member.clone())).collect::<Vec<_>>()
+    };
+    desired.groups.iter().flat_map(of).collect()
+}
+
+/// What is desired, with some of its memberships only.
+fn only(whole: &Desired, keep: impl Fn(&(GroupKey, InstanceId)) -> bool) -> Desired {
+    let mut part = whole.clone();
+    for (key, group) in &mut part.groups {
+        group.members.retain(|member| keep(&(key.clone(), member.clone())));
+    }
+    part.groups.retain(|_, group| !group.members.is_empty());
+    part
 }

@@ -16,6 +16,7 @@ mod planner;
 mod port;
 mod provider;
 mod resource;
+mod room;
 mod rule;
 mod ruleset;
 
@@ -29,5 +30,6 @@ pub use planner::plan;
 pub use port::{PortError, PortRange, Protocol};
 pub use provider::{Applied, FirewallProvider, Observed, ProviderError, Retry};
 pub use resource::{Compiled, Memberships, Owner, Reach, Rejection, Resource, Takes, World};
+pub use room::{Standing, housed};
 pub use rule::IngressRule;
 pub use ruleset::RuleSet;

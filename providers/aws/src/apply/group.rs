@@ -7,7 +7,7 @@ use backon::Retryable;
 use firewall_model::{Applied, IngressRule, ProviderError};
 
 use super::Context;
-use crate::client::settling;
+use crate::client::{detaching, settling};
 use crate::resource::{Egress, SecurityGroup, Stray};
 use crate::session::Dialect;
 use crate::wire::error::CallError;
@@ -209,8 +209,8 @@ impl Context<'_> {
         Ok(applied)
     }
 
-    /// Waits a while for the last use to end: detaching takes effect a moment after its call, and
-    /// amazon-vpc-cni-k8s takes its copies off later.
+    /// Waits a moment for the last use to end: detaching takes effect a little after its call. What takes longer, as where
+    /// amazon-vpc-cni-k8s has copies to take off, is for a later pass.
     async fn delete_unused(&self, id: &str) -> Result<(), ProviderError> {
         let attempt = || async {
             self.unused(id).await?;
@@ -220,7 +220,7 @@ impl Context<'_> {
                 other => other.map_err(DeleteError::Call),
             }
         };
-        let deleted = attempt.retry(settling()).when(|error| matches!(error, DeleteError::InUse(_))).await;
+        let deleted = attempt.retry(detaching()).when(|error| matches!(error, DeleteError::InUse(_))).await;
         deleted.map_err(|error| match error {
             DeleteError::Call(error) => error.into(),
             DeleteError::InUse(message) => ProviderError::InUse {

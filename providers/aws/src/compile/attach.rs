@@ -1,10 +1,11 @@
 //! Mode `attach`: one security group per VPC and firewall group, and the attachments of each instance.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_model::{
-    Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Rejection, Resource, RuleSet, Takes, World,
-    digest,
+    Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Rejection, Resource, RuleSet, Standing, Takes,
+    World, digest, housed,
 };
 
 use super::{not_found, rejection, too_many_rules};
@@ -73,7 +74,8 @@ impl Compiler<'_> {
             self.rejections.extend(rejected);
             return;
         }
-        let Some(attached) = self.security_groups(instance, facts, groups, capacity) else { return };
+        let groups = &self.with_room(instance, facts, groups, capacity);
+        let attached = self.security_groups(facts, groups, capacity);
         let attachment = Attachment {
             instance: instance.clone(),
             interface: facts.interface.clone(),
@@ -145,36 +147,68 @@ impl Compiler<'_> {
         ("NoFreeSlot", message)
     }
 
-    /// One security group for each firewall group if they fit, else one for all of them together. Nothing but
-    /// the set of groups and the number of slots decides, so that no node changes when another does.
-    fn security_groups(
+    /// The groups that fit into the slots, or else into one security group for all of them together; the others are
+    /// refused. Who is on the interface now stays.
+    fn with_room<'d>(
         &mut self,
         instance: &InstanceId,
         facts: &InstanceFacts,
+        groups: &Memberships<'d>,
+        capacity: usize,
+    ) -> Memberships<'d> {
+        let candidates: BTreeSet<&GroupKey> = groups.keys().copied().collect();
+        let all_of = |keys: &BTreeSet<&GroupKey>| -> RuleSet {
+            keys.iter().flat_map(|key| groups[*key].rules.iter().copied()).collect()
+        };
+        let now = OnceCell::new();
+        let standing = |key: &&'d GroupKey| {
+            let now: &Attached = now.get_or_init(|| self.attached(facts, groups));
+            if now.alone.contains(*key) {
+                Standing::There
+            } else {
+                Standing::of(&groups[*key].rules, &now.others)
+            }
+        };
+        let housed = housed(&candidates, standing, |keys| keys.len() <= capacity || self.fit(&all_of(keys)));
+        let (count, limit) = (groups.len(), self.config.rules_per_group);
+        for key in &candidates - &housed {
+            let what = format!(
+                "instance {instance} has {capacity} free slots for {count} groups, which would have to share one security \
+                 group; that with this one"
+            );
+            self.rejections.push(too_many_rules(key, Some(instance), &what, limit));
+        }
+        groups.iter().filter(|(key, _)| housed.contains(*key)).map(|(key, group)| (*key, *group)).collect()
+    }
+
+    /// What of ours is on the interface now.
+    fn attached<'d>(&self, facts: &InstanceFacts, groups: &Memberships<'d>) -> Attached<'d> {
+        let names = groups.keys().map(|key| (self.name(&facts.vpc, [*key]), *key));
+        let alone: BTreeMap<GroupName, &GroupKey> =
+            names.filter(|(name, _)| facts.ours.contains(name)).collect();
+        let others = facts.ours.iter().filter(|name| !alone.contains_key(*name));
+        let rules = others.filter_map(|name| self.inventory.security_groups.get(name)).flatten();
+        Attached { others: rules.copied().collect(), alone: alone.into_values().collect() }
+    }
+
+    /// One security group for each firewall group if they fit, else one for all of them together.
+    fn security_groups(
+        &self,
+        facts: &InstanceFacts,
         groups: &Memberships<'_>,
         capacity: usize,
-    ) -> Option<Vec<SecurityGroup>> {
-        if groups.len() <= capacity {
-            let single = |(&key, &group)| self.security_group(&facts.vpc, &BTreeMap::from([(key, group)]));
-            return Some(groups.iter().map(single).collect());
+    ) -> Vec<SecurityGroup> {
+        if groups.len() > capacity {
+            return vec![self.security_group(&facts.vpc, groups)];
         }
-        let combined = self.security_group(&facts.vpc, groups);
-        if combined.room.fits(&combined.rules, 0) {
-            return Some(vec![combined]);
-        }
-        let what = format!(
-            "instance {instance} is in {} groups and has {capacity} free slots; their one security group",
-            groups.len()
-        );
-        let limit = self.config.rules_per_group;
-        self.rejections.extend(groups.keys().map(|key| too_many_rules(key, Some(instance), &what, limit)));
-        None
+        let single = |(&key, &group)| self.security_group(&facts.vpc, &BTreeMap::from([(key, group)]));
+        groups.iter().map(single).collect()
     }
 
     fn security_group(&self, vpc: &str, groups: &Memberships<'_>) -> SecurityGroup {
         let rules = groups.values().fold(RuleSet::default(), |all, group| all.union(&group.rules));
         SecurityGroup {
-            name: GroupName { vpc: vpc.to_owned(), name: name(&self.config.cluster, groups.keys().copied()) },
+            name: self.name(vpc, groups.keys().copied()),
             id: None,
             serves: groups.keys().map(ToString::to_string).collect(),
             rules: rules.rules().clone(),
@@ -183,6 +217,18 @@ impl Compiler<'_> {
             room: Room::each(self.config.rules_per_group),
         }
     }
+
+    fn name<'a>(&self, vpc: &str, groups: impl IntoIterator<Item = &'a GroupKey>) -> GroupName {
+        GroupName { vpc: vpc.to_owned(), name: name(&self.config.cluster, groups.into_iter()) }
+    }
+}
+
+/// What of ours is on an interface.
+struct Attached<'a> {
+    /// Those that have a security group of their own there
+    alone: BTreeSet<&'a GroupKey>,
+    /// What other security groups let in, which may serve several
+    others: RuleSet,
 }
 
 /// The security group's name. EC2 takes names that differ only in case for the same, so there is only one case.

@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::conformance::{desired, group, rule};
-use firewall_model::{Compiled, InstanceId, Resource};
+use firewall_model::conformance::{desired, group, keeps_the_room, rule};
+use firewall_model::{Compiled, FirewallGroup, GroupKey, InstanceId, Resource, World};
+use proptest::prelude::*;
 
 use crate::config::AwsConfig;
 use crate::inventory::{InstanceFacts, Inventory};
@@ -17,6 +18,7 @@ fn facts(groups: &[&str]) -> InstanceFacts {
         vpc: "vpc-1".into(),
         interface: "eni-1".into(),
         groups: groups.iter().map(ToString::to_string).collect(),
+        ours: BTreeSet::new(),
         interfaces: 1,
         ipv6: false,
         managed_by: None,
@@ -150,20 +152,123 @@ fn a_group_that_fits_into_no_security_group_is_rejected_with_its_quota() {
     assert_eq!(reasons(&compiled), [""; 0], "the families are counted apart");
 }
 
-#[test]
-fn a_combined_group_that_does_not_fit_is_rejected_on_that_instance_only() {
-    let (a, b) = (id("i-a"), id("i-b"));
-    let mut groups = Vec::new();
-    for n in 0..5 {
-        let rules: Vec<String> = (0..20).map(|m| format!("tcp/{} 10.{}.0.0/16", 80 + 2 * n, 2 * m)).collect();
-        let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
-        let members: &[&InstanceId] = if n == 0 { &[&a, &b] } else { &[&a] };
-        groups.push(group(&format!("g{n}"), &rules, members));
+/// What is there once this has been carried out.
+fn carried_out(inventory: &Inventory, resources: &World<AwsResource>) -> Inventory {
+    let mut inventory = inventory.clone();
+    inventory.security_groups.clear();
+    for facts in inventory.instances.values_mut() {
+        facts.ours.clear();
     }
+    for resource in resources.values() {
+        match resource {
+            AwsResource::SecurityGroup(group) => {
+                inventory.security_groups.insert(group.name.clone(), group.rules.clone());
+            }
+            AwsResource::Attachment(attachment) => {
+                let facts = inventory.instances.get_mut(&attachment.instance).unwrap();
+                facts.ours.clone_from(&attachment.groups);
+            }
+            AwsResource::SharedRules(_) => {}
+        }
+    }
+    inventory
+}
+
+/// A group of twenty rules.
+fn twenty(number: u16, members: &[&InstanceId]) -> (GroupKey, FirewallGroup) {
+    let rules: Vec<String> =
+        (0..20).map(|net| format!("tcp/{} 10.{}.0.0/16", 80 + 2 * number, 2 * net)).collect();
+    group(&format!("g{number}"), &rules.iter().map(String::as_str).collect::<Vec<_>>(), members)
+}
+
+#[test]
+fn of_groups_too_many_for_the_slots_and_for_one_security_group_the_last_is_refused_there_only() {
+    let (a, b) = (id("i-a"), id("i-b"));
+    let mut groups: Vec<_> = (0..4).map(|number| twenty(number, &[&a])).collect();
+    groups.push(twenty(4, &[&a, &b]));
     let compiled = compile(groups, &inventory(&[("i-a", &["sg-nodes"]), ("i-b", &["sg-nodes"])]));
-    assert_eq!(reasons(&compiled), ["TooManyRules"; 5]);
-    assert!(compiled.rejections.iter().all(|rejection| rejection.instance == Some(a.clone())));
-    assert_eq!(attachments(&compiled).into_keys().collect::<Vec<_>>(), [&b]);
+    assert_eq!(reasons(&compiled), ["TooManyRules"]);
+    let rejection = &compiled.rejections[0];
+    assert_eq!((rejection.group.workload.name.as_str(), &rejection.instance), ("g4", &Some(a.clone())));
+    assert_eq!(attachments(&compiled)[&a].groups.len(), 4);
+    assert_eq!(attachments(&compiled)[&b].groups.len(), 1);
+    assert_eq!(compiled.memberships.len(), 5);
+}
+
+#[test]
+fn one_group_too_many_closes_nothing_that_is_open_wherever_its_name_is_in_the_order() {
+    let a = id("i-a");
+    let nodes = inventory(&[("i-a", &["sg-nodes"])]);
+    for newcomer in 0..5 {
+        let mut groups: Vec<_> = (0..5).map(|number| twenty(number, &[&a])).collect();
+        let (new, _) = groups[newcomer].clone();
+        let all = groups.clone();
+        groups.remove(newcomer);
+        let before = compile(groups, &nodes);
+        let after = compile(all, &carried_out(&nodes, &before.resources));
+        assert_eq!(after.resources, before.resources);
+        let refused: Vec<&GroupKey> = after.rejections.iter().map(|rejection| &rejection.group).collect();
+        assert_eq!(refused, [&new]);
+    }
+}
+
+#[test]
+fn a_combined_group_keeps_whom_it_serves_when_another_does_not_fit_into_it() {
+    let a = id("i-a");
+    let nodes = inventory(&[("i-a", &["sg-nodes"])]);
+    let before = compile(numbered(6, &[&a]), &nodes);
+    assert_eq!(attachments(&before)[&a].groups.len(), 1);
+    let rules: Vec<String> = (0..58).map(|net| format!("tcp/443 10.{}.0.0/16", 2 * net)).collect();
+    let large = group("a-large-one", &rules.iter().map(String::as_str).collect::<Vec<_>>(), &[&a]);
+    let mut groups = numbered(6, &[&a]);
+    groups.push(large);
+    let after = compile(groups, &carried_out(&nodes, &before.resources));
+    assert_eq!((reasons(&after), after.resources), (vec!["TooManyRules"], before.resources));
+}
+
+/// For each moment, the sources that each of some groups has then: either of two sets, or none where it is not there.
+fn histories() -> impl Strategy<Value = Vec<Vec<Option<BTreeSet<u8>>>>> {
+    let sources = || prop::collection::btree_set(0..12_u8, 1..6);
+    let groups = prop::collection::vec((sources(), sources()), 6);
+    let there = prop::collection::vec(prop::collection::vec(0..8_u8, 6), 2..8);
+    (groups, there).prop_map(|(groups, there)| {
+        let one = |(group, there): (&(BTreeSet<u8>, BTreeSet<u8>), &u8)| match there {
+            0..3 => None,
+            3 => Some(group.1.clone()),
+            _ => Some(group.0.clone()),
+        };
+        there.iter().map(|there| groups.iter().zip(there).map(one).collect()).collect()
+    })
+}
+
+/// The groups of a moment, on adjacent ports and with sources of which some merge: together they can take fewer rules.
+fn moment(groups: &[Option<BTreeSet<u8>>], members: &[&InstanceId]) -> firewall_model::Desired {
+    let one = |(number, sources): (usize, &BTreeSet<u8>)| {
+        let rules: Vec<String> =
+            sources.iter().map(|source| format!("tcp/{} 10.{source}.0.0/16", 1000 + number)).collect();
+        group(&format!("g{number}"), &rules.iter().map(String::as_str).collect::<Vec<_>>(), members)
+    };
+    let there = groups.iter().enumerate().filter_map(|(number, sources)| Some((number, sources.as_ref()?)));
+    desired(there.map(one))
+}
+
+proptest! {
+    #[test]
+    fn what_is_open_keeps_its_room_and_what_was_compiled_is_compiled_again(
+        history in histories(),
+        slots in 2..5_usize,
+        rules in 5..14_usize,
+    ) {
+        let nodes = inventory(&[("i-a", &["sg-nodes"]), ("i-b", &["sg-nodes", "sg-2"])]);
+        let slots = slots + 1;
+        let config =
+            AwsConfig { slots_per_interface: slots, rules_per_group: rules, ..AwsConfig::new("test") };
+        let history: Vec<_> =
+            history.iter().map(|groups| moment(groups, &[&id("i-a"), &id("i-b")])).collect();
+        keeps_the_room(&history, |desired, now| {
+            super::compile(desired, &carried_out(&nodes, now), &config)
+        });
+    }
 }
 
 #[test]

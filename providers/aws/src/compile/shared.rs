@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_model::{
-    Compiled, Desired, GroupKey, IngressRule, InstanceId, Rejection, Resource, RuleSet, Takes, World,
+    Compiled, Desired, GroupKey, IngressRule, InstanceId, Rejection, Resource, RuleSet, Standing, Takes,
+    World, housed,
 };
 
 use super::{not_found, rejection, too_many_rules};
 use crate::config::AwsConfig;
-use crate::inventory::{InstanceFacts, Inventory};
+use crate::inventory::{InstanceFacts, Inventory, SharedGroup};
 use crate::resource::{AwsKey, AwsResource, Room, SharedRules};
 
 pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConfig) -> Compiled<AwsResource> {
@@ -18,18 +19,16 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
     let mut memberships = BTreeMap::new();
     for (target_id, groups) in targets {
         let target = target_id;
-        let foreign = inventory.shared_groups.get(target).map(|group| &group.foreign);
+        let Some(now) = inventory.shared_groups.get(target) else { continue };
         let mut target = Target {
             id: target,
-            room: inventory
-                .shared_groups
-                .get(target)
-                .map_or(Room::each(0), |group| group.room(config.rules_per_group)),
+            now,
+            room: now.room(config.rules_per_group),
             limit: config.rules_per_group,
             rejections: &mut rejections,
         };
         let (rules, serves) = target.fitting(desired, &groups);
-        let rules = target.not_yet_open(desired, &serves, &rules, foreign);
+        let rules = target.not_yet_open(desired, &serves, &rules);
         // What somebody else has opened already takes no rule of ours.
         let resource = (!rules.is_empty()).then(|| AwsKey::SharedRules(target_id.to_owned()));
         let takes = Takes {
@@ -93,30 +92,36 @@ fn target_of<'a>(instance: &InstanceId, inventory: &'a Inventory) -> Option<&'a 
 /// One of the user's groups.
 struct Target<'a> {
     id: &'a str,
+    /// What is in it now
+    now: &'a SharedGroup,
+    /// How many rules of ours fit
     room: Room,
     limit: usize,
     rejections: &'a mut Vec<Rejection>,
 }
 
 impl Target<'_> {
-    /// The rules of as many groups as fit, in the order of their keys.
+    /// The rules of as many groups as fit; those go first whose rules are there now.
     fn fitting<'d>(
         &mut self,
         desired: &Desired,
         groups: &BTreeSet<&'d GroupKey>,
     ) -> (RuleSet, BTreeSet<&'d GroupKey>) {
-        let (mut rules, mut serves) = (RuleSet::default(), BTreeSet::new());
-        for &key in groups {
-            let with = rules.union(&desired.groups[key].rules);
-            if self.room.fits(with.iter(), 0) {
-                rules = with;
-                serves.insert(key);
-            } else {
-                let what = format!("security group {} with it", self.id);
-                self.rejections.push(too_many_rules(key, None, &what, self.limit));
-            }
+        let rules = |keys: &BTreeSet<&GroupKey>| -> RuleSet {
+            keys.iter().flat_map(|key| desired.groups[*key].rules.iter().copied()).collect()
+        };
+        let ours = |rules: &RuleSet| -> BTreeSet<IngressRule> { rules.rules() - &self.now.foreign };
+        let standing = |key: &&GroupKey| {
+            let asked = &desired.groups[*key].rules;
+            let theirs = asked.rules() & &self.now.foreign;
+            Standing::of(asked, &theirs.union(&self.now.ours).copied().collect())
+        };
+        let serves = housed(groups, standing, |keys| self.room.fits(&ours(&rules(keys)), 0));
+        for key in groups - &serves {
+            let what = format!("security group {} with it", self.id);
+            self.rejections.push(too_many_rules(key, None, &what, self.limit));
         }
-        (rules, serves)
+        (rules(&serves), serves)
     }
 
     /// The rules less those that somebody else has there already: neither adopted, nor ever revoked.
@@ -125,9 +130,8 @@ impl Target<'_> {
         desired: &Desired,
         serves: &BTreeSet<&GroupKey>,
         rules: &RuleSet,
-        foreign: Option<&BTreeSet<IngressRule>>,
     ) -> BTreeSet<IngressRule> {
-        let taken = |rule: &IngressRule| foreign.is_some_and(|foreign| foreign.contains(rule));
+        let taken = |rule: &IngressRule| self.now.foreign.contains(rule);
         let (already, ours): (BTreeSet<IngressRule>, BTreeSet<IngressRule>) =
             rules.iter().copied().partition(taken);
         for rule in already {

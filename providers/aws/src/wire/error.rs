@@ -72,6 +72,11 @@ impl CallError {
         matches!(self.kind(), Kind::Throttled | Kind::Transient)
     }
 
+    /// Whether the account's call rate is used up.
+    pub(crate) fn is_throttled(&self) -> bool {
+        self.kind() == Kind::Throttled
+    }
+
     fn kind(&self) -> Kind {
         match &self.cause {
             Cause::Code(code) => kind(code),

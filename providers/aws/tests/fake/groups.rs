@@ -15,7 +15,7 @@ pub(crate) struct Group {
     pub(crate) rules: Vec<Rule>,
     /// How many calls do not know the group yet
     lag: u32,
-    linger: u32,
+    pub(crate) linger: u32,
 }
 
 /// One rule: the element that its source stands in, and the source.

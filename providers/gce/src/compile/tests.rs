@@ -1,7 +1,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use firewall_model::conformance::{desired, group};
+use firewall_model::conformance::{desired, group, keeps_the_room};
 use firewall_model::{RuleSet, Workload};
+use proptest::prelude::*;
 
 use super::*;
 use crate::inventory::InstanceFacts;
@@ -21,7 +22,11 @@ fn interface(network: &str, number: u8) -> Interface {
 }
 
 fn inventory(count: u8) -> Inventory {
-    let facts = |number| InstanceFacts { interfaces: vec![interface(NETWORK, number)], other_tags: 2 };
+    let facts = |number| InstanceFacts {
+        interfaces: vec![interface(NETWORK, number)],
+        other_tags: 2,
+        tags: BTreeSet::new(),
+    };
     Inventory {
         instances: (0..count).map(|number| (instance(number), facts(number))).collect(),
         ..Inventory::default()
@@ -92,6 +97,7 @@ fn a_group_of_two_thousand_takes_eight_rules_and_keeps_them_when_one_member_leav
             ..interface(NETWORK, 0)
         }],
         other_tags: 0,
+        tags: BTreeSet::new(),
     };
     let instances = (0_u32..).zip(&members).map(|(number, id)| (id.clone(), facts(number))).collect();
     let mut inventory = Inventory { instances, ..Inventory::default() };
@@ -150,7 +156,8 @@ fn sources_change_in_the_same_rule() {
 fn a_member_that_cannot_be_opened_says_why_and_holds_nothing_up() {
     let host = "projects/host/global/networks/n";
     let mut inventory = inventory(2);
-    let elsewhere = InstanceFacts { interfaces: vec![interface(host, 9)], other_tags: 0 };
+    let elsewhere =
+        InstanceFacts { interfaces: vec![interface(host, 9)], other_tags: 0, tags: BTreeSet::new() };
     inventory.instances.insert(InstanceId::new("p/z/shared"), elsewhere);
     let members = ["p/z/node-0", "p/z/gone", "q/z/node-0", "p/z/shared"].map(InstanceId::new);
     let wanted = desired([group("web", &["tcp/80 0.0.0.0/0"], &members.each_ref())]);
@@ -206,4 +213,52 @@ fn a_tag_is_never_what_the_instances_name_begins_with() {
     let group = FirewallGroup { members: BTreeSet::from([trap]), ..wanted };
     let compiled = compile(&desired([(key, group)]), &inventory, &tags());
     assert_eq!((reasons(&compiled), rules(&compiled).len()), (vec!["NameBeginsWithTag"], 0));
+}
+
+/// What is there once this has been carried out.
+fn carried_out(inventory: &Inventory, resources: &World<GceResource>) -> Inventory {
+    let mut inventory = inventory.clone();
+    for (id, facts) in &mut inventory.instances {
+        let own = resources.get(&GceKey::Tags(id.clone())).and_then(GceResource::as_tags);
+        facts.tags = own.map(|own| own.tags.clone()).unwrap_or_default();
+    }
+    inventory
+}
+
+#[test]
+fn a_new_group_takes_no_tag_from_one_that_has_it() {
+    let config = GceConfig { tags_per_instance: 4, ..tags() };
+    let zeta = || group("zeta", &["tcp/80 0.0.0.0/0", "tcp/80 ::/0"], &[&instance(0)]);
+    let alpha = || group("alpha", &["udp/53 0.0.0.0/0"], &[&instance(0), &instance(1)]);
+    let before = compile(&desired([zeta()]), &inventory(2), &config);
+    let inventory = carried_out(&inventory(2), &before.resources);
+    let after = compile(&desired([alpha(), zeta()]), &inventory, &config);
+    let refused: Vec<_> = after.rejections.iter().map(|one| (&one.group, one.instance.as_ref())).collect();
+    assert_eq!(refused, [(&alpha().0, Some(&instance(0)))]);
+    assert_eq!((open(&after, 0), open(&after, 1)), (zeta().1.rules, alpha().1.rules));
+}
+
+proptest! {
+    #[test]
+    fn what_has_its_tags_keeps_them_and_what_was_compiled_is_compiled_again(
+        // For each moment, which of some groups are there.
+        history in prop::collection::vec(prop::collection::vec(any::<bool>(), 6), 2..8),
+        // What each of them has of three kinds of rules, of which each takes a tag of its own.
+        groups in prop::collection::vec(1..8_u8, 6),
+        room in 1..8_usize,
+    ) {
+        let moment = |there: &Vec<bool>| {
+            let numbered = groups.iter().zip(0_u16..).zip(there).filter(|(_, there)| **there);
+            desired(numbered.map(|((kinds, number), _)| {
+                let port = 1000 + 2 * number;
+                let all = [format!("tcp/{port} 0.0.0.0/0"), format!("tcp/{port} ::/0"), format!("udp/{port} 10.0.0.0/8")];
+                let asked = all.iter().zip(0..).filter(|(_, kind)| kinds & (1 << kind) != 0);
+                let rules: Vec<&str> = asked.map(|(rule, _)| rule.as_str()).collect();
+                group(&format!("g{number}"), &rules, &[&instance(0), &instance(1)])
+            }))
+        };
+        let history: Vec<_> = history.iter().map(moment).collect();
+        let config = GceConfig { tags_per_instance: room + 2, ..tags() };
+        keeps_the_room(&history, |desired, now| compile(desired, &carried_out(&inventory(2), now), &config));
+    }
 }

@@ -87,6 +87,11 @@ pub(crate) fn is_passing(error: &Error) -> bool {
     matches!(Cause::of(error).0.kind(), Kind::Throttled | Kind::Transient)
 }
 
+/// Whether the project's call rate is used up.
+pub(crate) fn is_throttled(error: &Error) -> bool {
+    Cause::of(error).0.kind() == Kind::Throttled
+}
+
 impl CallError {
     pub(crate) fn new(method: Method, object: &str, error: &Error) -> Self {
         let (cause, message) = Cause::of(error);

@@ -13,6 +13,7 @@ pub(crate) fn facts(instance: &Instance, prefix: &str) -> InstanceFacts {
     InstanceFacts {
         interfaces: instance.network_interfaces.iter().filter_map(interface).collect(),
         other_tags: other_tags(instance, prefix),
+        tags: our_tags(instance, prefix),
     }
 }
 
