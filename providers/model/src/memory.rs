@@ -323,7 +323,7 @@ impl State {
             }
             self.resources.remove(&key);
             self.mutations += 1;
-            return Ok(Applied { calls: 1, ..Applied::default() });
+            return Ok(Applied::default());
         };
         if let Some(missing) = to.groups.iter().find(|group| !self.resources.contains_key(group)) {
             return Err(ProviderError::NotFound {
@@ -338,6 +338,6 @@ impl State {
         entry.rules = &(&entry.rules - &(&from.rules - &to.rules)) | &(&to.rules - &from.rules);
         entry.groups = &(&entry.groups - &(&from.groups - &to.groups)) | &(&to.groups - &from.groups);
         self.mutations += 1;
-        Ok(Applied { calls: 1, ..Applied::default() })
+        Ok(Applied::default())
     }
 }

@@ -21,39 +21,34 @@ impl Context<'_> {
     ) -> Result<Applied, ProviderError> {
         let none = SharedRules::none(group.to_owned(), crate::resource::Room::each(0));
         let (from, to) = (from.unwrap_or(&none), to.unwrap_or(&none));
-        let mut applied = Applied { ids: vec![group.to_owned()], ..Applied::default() };
-        self.revoke_shared(from, to, &mut applied).await?;
-        self.authorize_shared(to, &to.rules - &from.rules, &mut applied).await?;
-        Ok(applied)
+        self.revoke_shared(from, to).await?;
+        let notes = self.authorize_shared(to, &to.rules - &from.rules).await?;
+        Ok(Applied { ids: vec![group.to_owned()], notes })
     }
 
+    /// Adds the rules, and says which of them somebody else has added meanwhile.
     async fn authorize_shared(
         &self,
         to: &SharedRules,
         mut rules: BTreeSet<IngressRule>,
-        applied: &mut Applied,
-    ) -> Result<(), ProviderError> {
+    ) -> Result<Vec<String>, ProviderError> {
+        let mut notes = Vec::new();
         let label = tag::label(&to.serves);
         let description = tag::description(&format!("hostport-firewall {}: {label}", self.config.cluster));
         for _ in 0..ROUNDS {
             if rules.is_empty() {
-                return Ok(());
+                return Ok(notes);
             }
             let permissions = permission::permissions(&rules, Some(&description));
             let tags = tag::of_rules(&self.config.cluster, &label);
             match self.client.authorize(&to.group, permissions, tags).await {
-                Ok(()) => {
-                    applied.calls += 1;
-                    return Ok(());
-                }
+                Ok(()) => return Ok(notes),
                 Err(error) if error.is("InvalidPermission.Duplicate") => {
                     let present = self.shared_rules_now(&to.group).await?;
-                    for rule in rules.iter().filter(|rule| present.others.contains(*rule)) {
-                        applied.notes.push(format!(
-                            "{rule} is open already by a rule in {} that is not ours",
-                            to.group
-                        ));
-                    }
+                    let already = rules.intersection(&present.others);
+                    notes.extend(already.map(|rule| {
+                        format!("{rule} is open already by a rule in {} that is not ours", to.group)
+                    }));
                     rules.retain(|rule| !present.others.contains(rule) && !present.ours.contains(rule));
                 }
                 Err(error) => return Err(error.into()),
@@ -63,12 +58,7 @@ impl Context<'_> {
     }
 
     /// By the rules' ids: exact, and never somebody else's rule for the same traffic.
-    async fn revoke_shared(
-        &self,
-        from: &SharedRules,
-        to: &SharedRules,
-        applied: &mut Applied,
-    ) -> Result<(), ProviderError> {
+    async fn revoke_shared(&self, from: &SharedRules, to: &SharedRules) -> Result<(), ProviderError> {
         let rules = &from.rules - &to.rules;
         let strays = from.strays.keys().filter(|id| !to.strays.contains_key(*id));
         let mut ids: BTreeSet<String> =
@@ -78,10 +68,7 @@ impl Context<'_> {
                 return Ok(());
             }
             match self.client.revoke_rules(&from.group, ids.iter().cloned().collect()).await {
-                Ok(()) => {
-                    applied.calls += 1;
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err(error) if error.is("InvalidGroup.NotFound") => return Ok(()),
                 Err(error)
                     if error.is("InvalidSecurityGroupRuleId.NotFound")
