@@ -6,14 +6,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
-
 use crate::planner::closing_forbidden;
 use crate::{Action, InstanceId, Owner, Plan, PlanInput, Reach, Resource, Step, World};
 
 /// A promise of the design that a step would break.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
     /// Nothing without this cluster's mark is changed or deleted.
     OnlyItsOwn,
