@@ -33,8 +33,6 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
             compiler.group(key, group, &network, &members);
         }
     }
-    compiler.rejections.sort();
-    compiler.rejections.dedup();
     let Compiler { resources, memberships, rejections, .. } = compiler;
     Compiled { resources, memberships, rejections }
 }
@@ -58,25 +56,12 @@ impl<'a> Compiler<'a> {
                 Ok(interface) => {
                     by_network.entry(interface.network.clone()).or_default().insert(instance, interface);
                 }
-                Err((reason, message)) => self.reject(key, Some(instance), reason, message),
+                Err((reason, message)) => {
+                    self.rejections.push(Rejection::of_member(key, instance, reason, message));
+                }
             }
         }
         by_network
-    }
-
-    fn reject(
-        &mut self,
-        group: &GroupKey,
-        instance: Option<&InstanceId>,
-        reason: &'static str,
-        message: String,
-    ) {
-        self.rejections.push(Rejection {
-            group: group.clone(),
-            instance: instance.cloned(),
-            reason,
-            message,
-        });
     }
 
     fn group(&mut self, key: &GroupKey, group: &FirewallGroup, network: &Network, members: &InNetwork<'_>) {
@@ -161,7 +146,9 @@ impl<'a> Compiler<'a> {
                     used.extend(names);
                     self.insert(GceResource::Tags(tags));
                 }
-                Err((reason, message)) => self.reject(key, Some(instance), reason, message),
+                Err((reason, message)) => {
+                    self.rejections.push(Rejection::of_member(key, instance, reason, message));
+                }
             }
         }
         for part in parts {

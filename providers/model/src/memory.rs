@@ -235,26 +235,16 @@ impl FirewallProvider for Memory {
             rejections: Vec::new(),
         };
         for (key, group) in &desired.groups {
-            let mut reject = |instance: Option<&InstanceId>, reason, message: String| {
-                compiled.rejections.push(Rejection {
-                    group: key.clone(),
-                    instance: instance.cloned(),
-                    reason,
-                    message,
-                });
-            };
             if group.rules.len() > self.rules_per_group {
-                reject(
-                    None,
-                    "TooManyRules",
-                    format!("{} rules, {} fit", group.rules.len(), self.rules_per_group),
-                );
+                let message = format!("{} rules, {} fit", group.rules.len(), self.rules_per_group);
+                compiled.rejections.push(Rejection::of_group(key, "TooManyRules", message));
                 continue;
             }
             let (present, absent): (Vec<_>, Vec<_>) =
                 group.members.iter().partition(|id| instances.contains(id));
             for instance in absent {
-                reject(Some(instance), "InstanceNotFound", format!("instance {instance} does not exist"));
+                let message = format!("instance {instance} does not exist");
+                compiled.rejections.push(Rejection::of_member(key, instance, "InstanceNotFound", message));
             }
             if present.is_empty() {
                 continue;

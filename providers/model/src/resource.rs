@@ -124,3 +124,17 @@ pub struct Rejection {
     /// What is wrong and what to do about it
     pub message: String,
 }
+
+impl Rejection {
+    /// Of a whole group.
+    #[must_use]
+    pub fn of_group(group: &GroupKey, reason: &'static str, message: String) -> Self {
+        Self { group: group.clone(), instance: None, reason, message }
+    }
+
+    /// Of one member of a group.
+    #[must_use]
+    pub fn of_member(group: &GroupKey, instance: &InstanceId, reason: &'static str, message: String) -> Self {
+        Self { instance: Some(instance.clone()), ..Self::of_group(group, reason, message) }
+    }
+}

@@ -7,7 +7,7 @@ use firewall_model::{
     digest,
 };
 
-use super::{not_found, rejection, too_many_rules};
+use super::{not_found, too_many_rules};
 use crate::config::AwsConfig;
 use crate::inventory::{InstanceFacts, Inventory};
 use crate::resource::{Attachment, AwsKey, AwsResource, Egress, GroupName, Room, SecurityGroup};
@@ -27,7 +27,6 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
     for (instance, groups) in compiler.memberships(desired) {
         compiler.instance(&instance, &groups);
     }
-    compiler.rejections.sort();
     let Compiler { resources, memberships, rejections, .. } = compiler;
     Compiled { resources, memberships, rejections }
 }
@@ -69,7 +68,8 @@ impl Compiler<'_> {
         let refusal =
             self.refusal(instance, facts).or_else(|| (capacity == 0).then(|| self.no_free_slot(facts)));
         if let Some((reason, message)) = refusal {
-            let rejected = groups.keys().map(|key| rejection(key, Some(instance), reason, message.clone()));
+            let rejected =
+                groups.keys().map(|key| Rejection::of_member(key, instance, reason, message.clone()));
             self.rejections.extend(rejected);
             return;
         }

@@ -6,7 +6,7 @@ use firewall_model::{
     Compiled, Desired, GroupKey, IngressRule, InstanceId, Rejection, Resource, RuleSet, Takes, World,
 };
 
-use super::{not_found, rejection, too_many_rules};
+use super::{not_found, too_many_rules};
 use crate::config::AwsConfig;
 use crate::inventory::{InstanceFacts, Inventory};
 use crate::resource::{AwsKey, AwsResource, Room, SharedRules};
@@ -49,7 +49,6 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         let resource = AwsResource::SharedRules(shared);
         resources.insert(resource.key(), resource);
     }
-    rejections.sort();
     Compiled { resources, memberships, rejections }
 }
 
@@ -75,7 +74,7 @@ fn targets<'a>(
                  add one of them to interface {}, or name one that it has",
                 facts.interface
             );
-            rejections.push(rejection(key, Some(instance), "NoSharedGroup", message));
+            rejections.push(Rejection::of_member(key, instance, "NoSharedGroup", message));
         }
     }
     targets
@@ -140,7 +139,7 @@ impl Target<'_> {
                      delete that rule if it should be opened and closed with the pod",
                     self.id
                 );
-                self.rejections.push(rejection(key, None, "AlreadyOpen", message));
+                self.rejections.push(Rejection::of_group(key, "AlreadyOpen", message));
             }
         }
         ours
