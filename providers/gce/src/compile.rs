@@ -12,7 +12,7 @@ use firewall_model::{
     World,
 };
 
-use crate::config::{GceConfig, Mode};
+use crate::config::{GceConfig, Mode, TAGS_PER_INSTANCE};
 use crate::inventory::{Interface, Inventory};
 use crate::mark;
 use crate::network::Network;
@@ -163,12 +163,12 @@ impl<'a> Compiler<'a> {
     /// The instance's tags with more of them.
     fn tagged(&self, instance: &InstanceId, more: &BTreeSet<String>) -> Result<InstanceTags, member::Reason> {
         let others = self.inventory.instances.get(instance).map_or(0, |facts| facts.other_tags);
-        let capacity = self.config.room_for_tags(others);
+        let capacity = TAGS_PER_INSTANCE.saturating_sub(others);
         let already = self.resources.get(&GceKey::Tags(instance.clone())).and_then(GceResource::as_tags);
         let tags: BTreeSet<String> =
             already.map(|own| &own.tags).into_iter().flatten().chain(more).cloned().collect();
         if tags.len() > capacity {
-            return Err(member::too_many_tags(instance, others, self.config));
+            return Err(member::too_many_tags(instance, others));
         }
         match more.iter().find(|tag| member::name_begins_with(instance, tag)) {
             Some(tag) => Err(member::name_trap(instance, tag)),
