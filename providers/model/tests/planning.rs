@@ -176,13 +176,42 @@ fn a_member_joins_only_after_a_rule_that_nobody_asked_for_has_gone() {
 #[test]
 fn a_member_that_leaves_is_detached_before_its_group_opens_more() {
     let ids = instances(2);
-    let (_, provider) = converged(2, &desired([group("web", OPEN, &[&ids[0]])]));
-    let next = ["tcp/80 192.0.2.0/24"];
-    let (key, _) = group("web", OPEN, &[]);
-    let (_, changed) = group("web", &next, &[&ids[1]]);
-    let plan = Case::new(&provider, &desired([(key, changed)])).plan();
-    let order: Vec<_> = plan.steps.iter().map(|step| step.action.key().to_string()).collect();
-    assert!(plan.withheld.is_empty(), "{order:?}");
+    let (_, provider) = converged(2, &desired([group("web", &["tcp/80 10.0.0.0/8"], &[&ids[0]])]));
+    let plan = Case::new(&provider, &desired([group("web", &["tcp/80 192.0.2.0/24"], &[&ids[1]])])).plan();
+    let [leaves, joins] = [0, 1].map(|n: usize| MemoryKey::Attachment("c".into(), ids[n].clone()));
+    let (web, _) = group("web", &["tcp/80 10.0.0.0/8"], &[]);
+    let web = MemoryKey::Group("c".into(), web.digest());
+    assert_eq!(
+        verbs(&plan),
+        [
+            format!("delete {leaves}"),
+            format!("update {web}"),
+            format!("update {web}"),
+            format!("create {joins}")
+        ]
+    );
+    assert_eq!(plan.steps[1].effect, Effect::Open);
+    assert!(plan.steps[1].after.iter().any(|other| other.step == 0 && other.must_succeed));
+    assert_eq!(plan.withheld, []);
+}
+
+#[test]
+fn what_waits_in_two_stages_is_told_once() {
+    let ids = instances(2);
+    let on = |source: &str, instance| {
+        let [tcp, udp] = ["tcp/80", "udp/53"].map(|traffic| format!("{traffic} {source}"));
+        desired([group("web", &[&tcp], &[instance]), group("dns", &[&udp], &[instance])])
+    };
+    let (_, provider) = converged(2, &on("10.0.0.0/8", &ids[0]));
+    let mut case = Case::new(&provider, &on("192.0.2.0/24", &ids[1]));
+    // As long as it has both groups, neither may open to others.
+    case.backoff.insert((MemoryKey::Attachment("c".into(), ids[0].clone()), Effect::Close));
+    let plan = case.plan();
+    assert_eq!(verbs(&plan), [""; 0]);
+    let waiting: Vec<_> = plan.withheld.iter().map(|one| (one.key.clone(), one.waiting.clone())).collect();
+    let (attachments, groups): (Vec<_>, Vec<_>) =
+        waiting.iter().partition(|(key, _)| matches!(key, MemoryKey::Attachment(..)));
+    assert_eq!((attachments.len(), groups.len()), (2, 2), "{waiting:?}");
 }
 
 #[test]
