@@ -2,14 +2,12 @@
 
 mod simulated;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use firewall_gce::{Gce, GceConfig, GceKey, GceResource, Method, Mode};
-use firewall_model::conformance::{converge, desired, group};
-use firewall_model::{
-    Action, Desired, FirewallProvider, InstanceId, Limits, Plan, PlanInput, Policy, ProviderError, check,
-    plan,
-};
+use firewall_model::conformance::{converge, desired, group, planned};
+use firewall_model::{Action, Desired, FirewallProvider, InstanceId, ProviderError, Step};
 use gce_simulator::{Fault, FaultKind};
 use serde_json::json;
 
@@ -18,26 +16,14 @@ use simulated::{PROJECT, Simulated, ZONE, id, machine, name};
 const CLUSTER: &str = "prod";
 const WEB: &[&str] = &["tcp/80 0.0.0.0/0"];
 
-async fn planned(gce: &Gce, wanted: &Desired) -> Plan<GceResource> {
-    let observed = gce.observe(&wanted.members()).await.expect("it can be observed");
-    let compiled = gce.compile(wanted, &observed.inventory);
-    let input = PlanInput {
-        desired: &compiled.resources,
-        observed: &observed.resources,
-        completeness: &wanted.completeness,
-        policy: Policy::Sync,
-        limits: Limits { mass_close_released: true, ..Limits::default() },
-        backoff: &std::collections::BTreeSet::new(),
-    };
-    let plan = plan(&input);
-    assert_eq!(check(&input, &plan), []);
-    plan
+async fn steps(gce: &Gce, wanted: &Desired) -> Vec<Step<GceResource>> {
+    planned(gce, wanted).await.expect("it can be observed").0.steps
 }
 
 /// Applies the plan once, and returns what failed.
 async fn attempt(gce: &Gce, wanted: &Desired) -> Vec<ProviderError> {
     let mut errors = Vec::new();
-    for step in planned(gce, wanted).await.steps {
+    for step in steps(gce, wanted).await {
         errors.extend(gce.apply(&step.action).await.err());
     }
     errors
@@ -92,7 +78,7 @@ async fn a_crash_after_the_insert_was_accepted_leads_to_no_second_rule() {
     simulated.cloud().configure(|settings| settings.operation_delay = Duration::from_millis(1500));
     let first = simulated.connect(CLUSTER).await;
     let wanted = web(&[0]);
-    let steps = planned(&first, &wanted).await.steps;
+    let steps = steps(&first, &wanted).await;
     let crashed = tokio::time::timeout(Duration::from_millis(300), first.apply(&steps[0].action)).await;
     assert!(crashed.is_err(), "it was still waiting for the operation");
     assert_eq!(mutations(&simulated), ["compute.firewalls.insert"], "which had been accepted");
@@ -128,9 +114,9 @@ async fn a_name_that_somebody_else_has_taken_is_left_alone() {
     rule["description"] = json!("mine");
     simulated.cloud().put_firewall(PROJECT, &rule).expect("a valid rule");
     let before = simulated.cloud().firewalls(PROJECT);
-    let plan = planned(&gce, &web(&[0])).await;
+    let (plan, _) = planned(&gce, &web(&[0])).await.expect("it can be observed");
     assert_eq!((plan.steps.len(), plan.withheld.len()), (0, 1), "{plan:?}");
-    assert_eq!(planned(&gce, &Desired::nothing()).await.steps, []);
+    assert_eq!(steps(&gce, &Desired::nothing()).await, []);
 
     // Taken between reading and writing: the plan knew nothing of it.
     let observed = gce.observe(&web(&[0]).members()).await.expect("it can be observed");
@@ -182,8 +168,7 @@ async fn whatever_somebody_changes_in_a_rule_of_ours_is_set_right() {
 async fn each_missing_permission_is_named_and_what_needs_it_not_still_works() {
     for mode in [Mode::Destination, Mode::Tags] {
         let methods = Method::of_rules().iter().chain(Method::of_instances(mode));
-        let permissions: std::collections::BTreeSet<&str> =
-            methods.flat_map(|method| method.permissions()).copied().collect();
+        let permissions: BTreeSet<&str> = methods.flat_map(|method| method.permissions()).copied().collect();
         for permission in permissions {
             let named = missing(mode, permission).await;
             // What only some answers need is not asked for here.
@@ -281,21 +266,26 @@ async fn tags_that_somebody_changes_in_between_are_kept() {
             .cloud()
             .configure(|settings| settings.fingerprint_conflict_in_operation = conflict_in_operation);
         let gce = simulated.connect(CLUSTER).await;
+        let tags = || simulated.cloud().tags(PROJECT, ZONE, &name(0));
         // Between the reading and the writing of every try but the last, a tag comes.
-        let method = "compute.instances.setTags".to_owned();
-        let kind =
-            FaultKind::Error { status: 412, reason: "conditionNotMet".into(), message: "changed".into() };
-        simulated.cloud().inject(Fault { method, times: 2, kind });
+        let comes = |tag: &str| {
+            let method = "compute.instances.get".to_owned();
+            simulated.cloud().inject(Fault { method, times: 1, kind: FaultKind::AddTag(tag.to_owned()) });
+        };
+        comes("first");
+        comes("second");
         converge(&gce, &web(&[0])).await;
-        let tags = simulated.cloud().tags(PROJECT, ZONE, &name(0));
-        assert!(tags.contains("node") && tags.len() == 2, "{tags:?}");
+        let own: BTreeSet<String> = simulated.owned(CLUSTER).into_keys().collect();
+        let others = ["first", "node", "second"].map(ToOwned::to_owned).into();
+        assert_eq!((own.len(), tags()), (1, &own | &others));
+        let requests = simulated.cloud().requests().into_iter();
+        let tries = requests.filter(|request| request.method == "compute.instances.setTags");
+        let accepted = if conflict_in_operation { [200; 3] } else { [412, 412, 200] };
+        assert_eq!(tries.map(|request| request.status).collect::<Vec<_>>(), accepted);
 
-        let mut more = tags.clone();
-        more.insert("added".to_owned());
-        simulated.cloud().set_tags(PROJECT, ZONE, &name(0), more);
+        comes("third");
         converge(&gce, &Desired::nothing()).await;
-        let left = simulated.cloud().tags(PROJECT, ZONE, &name(0));
-        assert_eq!(left, ["added".to_owned(), "node".to_owned()].into());
+        assert_eq!(tags(), &others | &["third".to_owned()].into());
     }
 }
 
@@ -336,7 +326,7 @@ async fn an_instance_that_is_deleted_meanwhile_holds_nothing_up() {
     for mode in [Mode::Destination, Mode::Tags] {
         let simulated = Simulated::start(mode, 2).await;
         let gce = simulated.connect(CLUSTER).await;
-        let steps = planned(&gce, &web(&[0, 1])).await.steps;
+        let steps = steps(&gce, &web(&[0, 1])).await;
         simulated.cloud().remove_instance(PROJECT, ZONE, &name(1));
         for step in &steps {
             _ = gce.apply(&step.action).await;
