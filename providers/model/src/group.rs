@@ -31,7 +31,8 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// Whose pods these are: a Voyager Ingress, or the owner of the pods with the `ReplicaSet` hash stripped.
+/// What the ports are open for: the owner of the pods with the `ReplicaSet` hash stripped, or what asks for them: a
+/// Voyager Ingress, a Service, a `HostPortExposure`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Workload {
     /// The Kubernetes kind, for example `Deployment`
@@ -54,7 +55,7 @@ impl fmt::Display for Workload {
 /// both, a node would have the new port open before its pod binds it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
-    /// Whose pods
+    /// Whose ports
     pub workload: Workload,
     /// The host ports that the pods bind and the intent exposes
     pub ports: BTreeSet<(Protocol, PortRange)>,

@@ -72,7 +72,7 @@ impl MemoryCloud {
         self.state().resources.clone()
     }
 
-    /// Changes a resource behind the provider's back; `None` removes it.
+    /// Changes a resource, if it is there, behind the provider's back.
     pub fn meddle(&self, key: &MemoryKey, change: impl FnOnce(&mut MemoryResource)) {
         if let Some(resource) = self.state().resources.get_mut(key) {
             change(resource);
