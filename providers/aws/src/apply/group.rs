@@ -6,15 +6,13 @@ use aws_sdk_ec2::types::SecurityGroup as Ec2Group;
 use backon::Retryable;
 use firewall_model::{Applied, IngressRule, ProviderError};
 
-use super::Context;
+use super::{Context, ROUNDS, restless};
+use crate::action::Ec2Action;
 use crate::client::settling;
 use crate::resource::{Egress, SecurityGroup, Stray};
 use crate::session::Dialect;
 use crate::wire::error::CallError;
 use crate::wire::{permission, tag};
-
-/// How often to look again when EC2 says that some of the rules are there, or gone, already.
-const ROUNDS: usize = 3;
 
 impl Context<'_> {
     /// Creates the group, takes its egress away, and only then adds its rules: killed in between, it lets
@@ -131,7 +129,7 @@ impl Context<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(restless(id))
+        Err(restless(Ec2Action::DescribeSecurityGroups, id))
     }
 
     async fn revoke(
@@ -157,7 +155,7 @@ impl Context<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(restless(id))
+        Err(restless(Ec2Action::DescribeSecurityGroups, id))
     }
 
     async fn rules_now(&self, id: &str) -> Result<(BTreeSet<IngressRule>, BTreeSet<Stray>), ProviderError> {
@@ -231,13 +229,5 @@ fn vanished(id: &str) -> ProviderError {
         call: "DescribeSecurityGroups".to_owned(),
         object: id.to_owned(),
         message: "it was deleted meanwhile; the next pass creates it again".to_owned(),
-    }
-}
-
-fn restless(id: &str) -> ProviderError {
-    ProviderError::Conflict {
-        call: "DescribeSecurityGroups".to_owned(),
-        object: id.to_owned(),
-        message: format!("its rules changed {ROUNDS} times meanwhile; something else writes to it"),
     }
 }

@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 
 use firewall_model::{Applied, IngressRule, ProviderError};
 
-use super::Context;
+use super::{Context, ROUNDS, restless};
+use crate::action::Ec2Action;
 use crate::resource::SharedRules;
 use crate::wire::permission::{self, Atom};
 use crate::wire::tag;
-
-/// How often to look again when EC2 says that some of the rules are there, or gone, already.
-const ROUNDS: usize = 3;
 
 impl Context<'_> {
     pub(super) async fn change_shared_rules(
@@ -54,7 +52,7 @@ impl Context<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(restless(&to.group))
+        Err(restless(Ec2Action::DescribeSecurityGroupRules, &to.group))
     }
 
     /// By the rules' ids: exact, and never somebody else's rule for the same traffic.
@@ -80,7 +78,7 @@ impl Context<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(restless(&from.group))
+        Err(restless(Ec2Action::DescribeSecurityGroupRules, &from.group))
     }
 
     async fn shared_rules_now(&self, group: &str) -> Result<Present, ProviderError> {
@@ -109,12 +107,4 @@ struct Present {
     ours: BTreeSet<IngressRule>,
     our_ids: BTreeSet<String>,
     others: BTreeSet<IngressRule>,
-}
-
-fn restless(group: &str) -> ProviderError {
-    ProviderError::Conflict {
-        call: "DescribeSecurityGroupRules".to_owned(),
-        object: group.to_owned(),
-        message: format!("its rules changed {ROUNDS} times meanwhile; something else writes to it"),
-    }
 }

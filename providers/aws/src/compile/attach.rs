@@ -196,5 +196,4 @@ fn name<'a>(cluster: &str, groups: impl Iterator<Item = &'a GroupKey>) -> String
 }
 
 #[cfg(test)]
-#[path = "attach_tests.rs"]
 mod tests;

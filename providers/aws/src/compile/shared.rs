@@ -16,36 +16,30 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
     let targets = targets(desired, inventory, &mut rejections);
     let mut resources = World::<AwsResource>::new();
     let mut memberships = BTreeMap::new();
-    for (target_id, groups) in targets {
-        let target = target_id;
-        let foreign = inventory.shared_groups.get(target).map(|group| &group.foreign);
+    for (id, groups) in targets {
+        let known = inventory.shared_groups.get(id);
         let mut target = Target {
-            id: target,
-            room: inventory
-                .shared_groups
-                .get(target)
-                .map_or(Room::each(0), |group| group.room(config.rules_per_group)),
+            id,
+            room: known.map_or(Room::each(0), |group| group.room(config.rules_per_group)),
             limit: config.rules_per_group,
             rejections: &mut rejections,
         };
         let (rules, serves) = target.fitting(desired, &groups);
-        let rules = target.not_yet_open(desired, &serves, &rules, foreign);
+        let rules = target.not_yet_open(desired, &serves, &rules, known.map(|group| &group.foreign));
         // What somebody else has opened already takes no rule of ours.
-        let resource = (!rules.is_empty()).then(|| AwsKey::SharedRules(target_id.to_owned()));
-        let takes = Takes {
-            resources: resource.into_iter().collect(),
-            at: BTreeSet::from([InstanceId::new(target_id.to_owned())]),
-        };
+        let resource = (!rules.is_empty()).then(|| AwsKey::SharedRules(id.to_owned()));
+        let takes =
+            Takes { resources: resource.into_iter().collect(), at: BTreeSet::from([InstanceId::new(id)]) };
         for &key in &serves {
             let members = desired.groups[key].members.iter();
-            let here = members.filter(|instance| target_of(instance, inventory) == Some(target_id));
+            let here = members.filter(|instance| target_of(instance, inventory) == Some(id));
             memberships.extend(here.map(|instance| ((key.clone(), instance.clone()), takes.clone())));
         }
         if rules.is_empty() {
             continue;
         }
         let serves = serves.iter().map(ToString::to_string).collect();
-        let shared = SharedRules { serves, rules, ..SharedRules::none(target.id.to_owned(), target.room) };
+        let shared = SharedRules { serves, rules, ..SharedRules::none(id.to_owned(), target.room) };
         let resource = AwsResource::SharedRules(shared);
         resources.insert(resource.key(), resource);
     }
@@ -147,5 +141,4 @@ impl Target<'_> {
 }
 
 #[cfg(test)]
-#[path = "shared_tests.rs"]
 mod tests;
