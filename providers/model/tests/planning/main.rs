@@ -1,15 +1,17 @@
-//! Planning, checked against the cloud in memory: single cases by name, then seeded histories with faults.
+//! Planning, checked against the cloud in memory: single cases by name, and seeded histories with faults.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod backoff;
+mod histories;
 
-use firewall_model::conformance::{self, Harness, desired, group, planned, reaches, rule};
-use firewall_model::memory::{Fault, Memory, MemoryCloud, MemoryKey, MemoryResource};
+use std::collections::BTreeSet;
+
+use firewall_model::conformance::{self, Harness, desired, group, rule};
+use firewall_model::memory::{Memory, MemoryCloud, MemoryKey, MemoryResource};
 use firewall_model::{
     Action, Completeness, Desired, Effect, FirewallProvider, IngressRule, InstanceId, Limits, Observed, Plan,
-    PlanInput, Policy, ProviderError, RuleSet, Waiting, World, check, diff, plan,
+    PlanInput, Policy, RuleSet, Waiting, World, check, plan,
 };
 use futures::executor::block_on;
-use proptest::prelude::*;
 
 fn instances(count: usize) -> Vec<InstanceId> {
     (0..count).map(|n| InstanceId::new(format!("i-{n}"))).collect()
@@ -259,93 +261,6 @@ fn a_mass_close_is_held_until_released() {
 }
 
 #[test]
-fn what_failed_waits_and_holds_nothing_else_up() {
-    let ids = instances(1);
-    let (_, provider) = converged(1, &Desired::nothing());
-    let mut case = Case::new(
-        &provider,
-        &desired([group("web", OPEN, &[&ids[0]]), group("dns", &["udp/53 ::/0"], &[&ids[0]])]),
-    );
-    let (web, _) = group("web", OPEN, &[]);
-    case.backoff.insert((MemoryKey::Group("c".into(), web.digest()), Effect::Open));
-    let plan = case.plan();
-    assert_eq!(plan.steps.len(), 2, "{:?}", verbs(&plan));
-    assert_eq!(plan.withheld[0].waiting, Waiting::Backoff);
-}
-
-#[test]
-fn nobody_joins_a_group_that_could_not_be_narrowed() {
-    let ids = instances(2);
-    let (_, provider) = converged(2, &desired([group("web", OPEN, &[&ids[0]])]));
-    let mut case =
-        Case::new(&provider, &desired([group("web", &["tcp/80 10.0.0.0/8"], &[&ids[0], &ids[1]])]));
-    let (web, _) = group("web", OPEN, &[]);
-    let web = MemoryKey::Group("c".into(), web.digest());
-    case.backoff.insert((web.clone(), Effect::Close));
-    let plan = case.plan();
-    assert_eq!(verbs(&plan), [format!("update {web}")], "the group opens to whom it should be open");
-    assert_eq!(plan.steps[0].effect, Effect::Open);
-    let waiting: BTreeSet<_> = plan.withheld.iter().map(|withheld| withheld.waiting.clone()).collect();
-    assert_eq!(waiting, BTreeSet::from([Waiting::Backoff, Waiting::Order]));
-}
-
-#[test]
-fn what_could_not_be_opened_is_closed_all_the_same() {
-    let ids = instances(1);
-    let two = || desired([group("web", OPEN, &[&ids[0]]), group("dns", &["udp/53 ::/0"], &[&ids[0]])]);
-    let (_, provider) = converged(1, &two());
-    let later = desired([group("web", OPEN, &[&ids[0]]), group("new", &["tcp/81 ::/0"], &[&ids[0]])]);
-    let mut case = Case::new(&provider, &later);
-    let attachment = MemoryKey::Attachment("c".into(), ids[0].clone());
-    case.backoff.insert((attachment.clone(), Effect::Open));
-    let plan = case.plan();
-    let detached = plan.steps.iter().find(|step| step.action.key() == attachment).unwrap();
-    assert_eq!(detached.effect, Effect::Close, "{:?}", verbs(&plan));
-    assert_eq!(detached.action.after().unwrap().groups.len(), 1, "what stays open and is asked for");
-}
-
-#[test]
-fn what_could_not_be_detached_is_not_deleted() {
-    let ids = instances(2);
-    let (_, provider) = converged(2, &desired([group("web", OPEN, &[&ids[0], &ids[1]])]));
-    let mut case = Case::new(&provider, &Desired::nothing());
-    case.backoff.insert((MemoryKey::Attachment("c".into(), ids[0].clone()), Effect::Close));
-    let other = MemoryKey::Attachment("c".into(), ids[1].clone());
-    assert_eq!(verbs(&case.plan()), [format!("delete {other}")]);
-}
-
-#[test]
-fn what_is_open_and_asked_for_stays_while_what_is_to_replace_it_waits() {
-    let ids = instances(1);
-    let former = || desired([group("web", OPEN, &[&ids[0]])]);
-    let (former_key, _) = group("web", OPEN, &[]);
-    let attachment = MemoryKey::Attachment("c".into(), ids[0].clone());
-    let group_of = |key: &firewall_model::GroupKey| MemoryKey::Group("c".into(), key.digest());
-    for (rules, stays) in
-        [(&["tcp/80 0.0.0.0/0", "tcp/81 0.0.0.0/0"][..], true), (&["tcp/80 10.0.0.0/8"], false)]
-    {
-        let (later_key, _) = group("later", rules, &[]);
-        for waiting in [&attachment, &group_of(&later_key)] {
-            let (_, provider) = converged(1, &former());
-            let mut case = Case::new(&provider, &desired([group("later", rules, &[&ids[0]])]));
-            case.backoff.insert((waiting.clone(), Effect::Open));
-            let plan = case.plan();
-            let mut world = case.observed.clone();
-            for step in &plan.steps {
-                step.action.enact(&mut world);
-            }
-            assert_eq!(world.contains_key(&group_of(&former_key)), stays, "{waiting}: {:?}", verbs(&plan));
-            assert_eq!(
-                <MemoryResource as firewall_model::Resource>::reach(&world, &ids[0]).rules.is_empty(),
-                !stays
-            );
-            case.observed = world;
-            assert_eq!(verbs(&case.plan()), [""; 0], "it stays so until the other can be tried again");
-        }
-    }
-}
-
-#[test]
 fn the_check_refuses_what_the_planner_would_not_do() {
     let ids = instances(2);
     let (_, provider) = converged(2, &desired([group("web", OPEN, &[&ids[0]])]));
@@ -361,138 +276,4 @@ fn the_check_refuses_what_the_planner_would_not_do() {
 
     let partial = Case { completeness: Completeness::Partial(vec![]), ..case };
     assert_eq!(check(&partial.input(), &honest).len(), honest.steps.len(), "closing on partial knowledge");
-}
-
-/// One moment of a history: which groups exist, with which sources, on which instances.
-fn moment() -> impl Strategy<Value = BTreeMap<usize, (BTreeSet<usize>, BTreeSet<usize>)>> {
-    let sources = prop::collection::btree_set(0..4_usize, 1..3);
-    prop::collection::btree_map(0..4_usize, (sources, prop::collection::btree_set(0..4_usize, 1..4)), 0..4)
-}
-
-fn at_moment(moment: &BTreeMap<usize, (BTreeSet<usize>, BTreeSet<usize>)>, ids: &[InstanceId]) -> Desired {
-    const SOURCES: [&str; 4] = ["10.0.0.0/8", "192.0.2.0/24", "0.0.0.0/0", "::/0"];
-    desired(moment.iter().map(|(name, (sources, members))| {
-        let rules: Vec<String> =
-            sources.iter().map(|source| format!("tcp/{} {}", 80 + name, SOURCES[*source])).collect();
-        let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
-        let members: Vec<&InstanceId> = members.iter().map(|member| &ids[*member]).collect();
-        group(&format!("w{name}"), &rules, &members)
-    }))
-}
-
-fn fault() -> impl Strategy<Value = Fault> {
-    let error =
-        || ProviderError::Transient { call: "call".into(), object: "x".into(), message: "injected".into() };
-    prop_oneof![3 => Just(Fault::None), 1 => Just(Fault::Before(error())), 1 => Just(Fault::After(error()))]
-}
-
-/// Applies the plan as the controller does: what waits for a failed step is left out if it must not go ahead.
-/// After every call, no instance admits more than it did or than is asked for.
-fn apply_with_faults(provider: &Memory, cloud: &MemoryCloud, plan: &Plan<MemoryResource>, case: &Case) {
-    let (before, wanted) = (reaches(&case.observed), reaches(&case.desired));
-    let mut failed = BTreeSet::new();
-    for (position, step) in plan.steps.iter().enumerate() {
-        let blocked = step.after.iter().any(|other| other.must_succeed && failed.contains(&other.step));
-        if blocked || block_on(provider.apply(&step.action)).is_err() {
-            failed.insert(position);
-        }
-        for (instance, open) in reaches(&cloud.resources()) {
-            let none = RuleSet::default();
-            let allowed =
-                before.get(&instance).unwrap_or(&none).union(wanted.get(&instance).unwrap_or(&none));
-            assert!(
-                allowed.covers(&open),
-                "{instance} admits {open} where {allowed} is asked for, after {step:?}"
-            );
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
-    #[test]
-    fn applying_the_diff_gives_the_desired(from in moment(), to in moment()) {
-        let ids = instances(4);
-        let (_, provider) = converged(4, &at_moment(&from, &ids));
-        let case = Case::new(&provider, &at_moment(&to, &ids));
-        let difference = diff(&case.desired, &case.observed);
-        let mut world = case.observed.clone();
-        for resource in difference.create.iter().chain(difference.update.iter().map(|change| &change.to)) {
-            world.insert(resource.key.clone(), resource.clone());
-        }
-        for resource in &difference.delete {
-            world.remove(&resource.key);
-        }
-        prop_assert!(diff(&case.desired, &world).is_empty());
-        prop_assert_eq!(reaches(&world), reaches(&case.desired));
-        prop_assert!(diff(&case.desired, &case.desired).is_empty());
-    }
-
-    #[test]
-    fn every_plan_keeps_the_promises_and_leaves_nothing(from in moment(), to in moment()) {
-        let ids = instances(4);
-        let (_, provider) = converged(4, &at_moment(&from, &ids));
-        let (plan, _) = block_on(planned(&provider, &at_moment(&to, &ids))).unwrap();
-        prop_assert_eq!(&plan.withheld, &vec![]);
-        block_on(conformance::converge(&provider, &at_moment(&to, &ids)));
-    }
-
-    #[test]
-    fn what_failed_is_not_tried_and_holds_no_closing_up(
-        from in moment(), to in moment(), failing in prop::collection::vec((any::<bool>(), any::<bool>()), 32),
-    ) {
-        let ids = instances(4);
-        let (_, provider) = converged(4, &at_moment(&from, &ids));
-        let mut case = Case::new(&provider, &at_moment(&to, &ids));
-        case.limits.mass_close_released = true;
-        let keys: BTreeSet<MemoryKey> = case.desired.keys().chain(case.observed.keys()).cloned().collect();
-        for (key, (opening, closing)) in keys.iter().zip(failing) {
-            let effects = [(opening, Effect::Open), (closing, Effect::Close)];
-            let effects = effects.into_iter().filter(|(fails, _)| *fails);
-            case.backoff.extend(effects.map(|(_, effect)| (key.clone(), effect)));
-        }
-        let plan = case.plan();
-        for step in &plan.steps {
-            prop_assert!(!case.backoff.contains(&(step.action.key(), step.effect)), "{:?}", step);
-        }
-
-        case.backoff = keys.into_iter().map(|key| (key, Effect::Open)).collect();
-        let mut world = case.observed.clone();
-        for step in &case.plan().steps {
-            step.action.enact(&mut world);
-        }
-        let wanted = reaches(&case.desired);
-        for (instance, open) in reaches(&world) {
-            let wanted = wanted.get(&instance).cloned().unwrap_or_default();
-            prop_assert!(wanted.covers(&open), "{instance} admits {open} where {wanted} is asked for");
-        }
-        case.observed = world;
-        prop_assert_eq!(verbs(&case.plan()), [""; 0], "what was closed is not opened and closed again");
-    }
-
-    #[test]
-    fn histories_with_faults_never_open_more_than_asked_and_converge(
-        moments in prop::collection::vec((moment(), any::<bool>(), prop::collection::vec(fault(), 0..12)), 1..6),
-    ) {
-        let ids = instances(4);
-        let cloud = MemoryCloud::new(ids.clone());
-        let provider = cloud.provider("c");
-        let mut last = Desired::nothing();
-        for (moment, complete, faults) in moments {
-            let mut wanted = at_moment(&moment, &ids);
-            if !complete {
-                wanted.completeness = Completeness::Partial(vec!["a watch is broken".into()]);
-            }
-            let mut case = Case::new(&provider, &wanted);
-            case.limits.mass_close_released = true;
-            cloud.inject(faults);
-            apply_with_faults(&provider, &cloud, &case.plan(), &case);
-            cloud.heal();
-            last = at_moment(&moment, &ids);
-        }
-        block_on(conformance::converge(&provider, &last));
-        let case = Case::new(&provider, &last);
-        prop_assert_eq!(reaches(&cloud.resources()), reaches(&case.desired));
-    }
 }
