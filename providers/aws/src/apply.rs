@@ -6,10 +6,14 @@ mod shared;
 
 use firewall_model::{Action, Applied, ProviderError};
 
+use crate::action::Ec2Action;
 use crate::client::Client;
 use crate::config::AwsConfig;
-use crate::resource::{Attachment, AwsResource, SecurityGroup};
+use crate::resource::{AwsResource, SecurityGroup};
 use crate::session::Session;
+
+/// How often to look again when EC2 says that some of the rules are there, or gone, already.
+const ROUNDS: usize = 3;
 
 /// What applying needs besides the action.
 pub(crate) struct Context<'a> {
@@ -26,7 +30,9 @@ impl Context<'_> {
                 self.update_group(from, to).await
             }
             (Some(AwsResource::SecurityGroup(from)), None) => self.delete_group(from).await,
-            (from, Some(AwsResource::Attachment(to))) => self.attach(attachment(from), to).await,
+            (from, Some(AwsResource::Attachment(to))) => {
+                self.attach(from.and_then(AwsResource::as_attachment), to).await
+            }
             (Some(AwsResource::Attachment(from)), None) => self.detach(from).await,
             (from, Some(AwsResource::SharedRules(to))) => {
                 let from = from.and_then(AwsResource::as_shared_rules);
@@ -50,9 +56,11 @@ impl Context<'_> {
     }
 }
 
-fn attachment(resource: Option<&AwsResource>) -> Option<&Attachment> {
-    match resource {
-        Some(AwsResource::Attachment(attachment)) => Some(attachment),
-        _ => None,
+/// Something else writes to a group's rules as often as we do.
+fn restless(call: Ec2Action, group: &str) -> ProviderError {
+    ProviderError::Conflict {
+        call: call.to_string(),
+        object: group.to_owned(),
+        message: format!("its rules changed {ROUNDS} times meanwhile; something else writes to it"),
     }
 }

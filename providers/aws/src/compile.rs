@@ -17,21 +17,12 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
     }
 }
 
-fn rejection(
-    group: &GroupKey,
-    instance: Option<&InstanceId>,
-    reason: &'static str,
-    message: String,
-) -> Rejection {
-    Rejection { group: group.clone(), instance: instance.cloned(), reason, message }
-}
-
 fn not_found(group: &GroupKey, instance: &InstanceId) -> Rejection {
     let message = format!(
         "instance {instance} does not exist in this account and Region, or is being terminated; if it should \
          be found, check the Region and the account of the AWS credentials"
     );
-    rejection(group, Some(instance), "InstanceNotFound", message)
+    Rejection::of_member(group, instance, "InstanceNotFound", message)
 }
 
 fn too_many_rules(group: &GroupKey, instance: Option<&InstanceId>, what: &str, limit: usize) -> Rejection {
@@ -40,5 +31,5 @@ fn too_many_rules(group: &GroupKey, instance: Option<&InstanceId>, what: &str, l
          source ranges or port ranges, or raise the VPC quota \"Inbound or outbound rules per security group\" \
          (L-0EA8095F) and the provider's rules per group"
     );
-    rejection(group, instance, "TooManyRules", message)
+    Rejection { instance: instance.cloned(), ..Rejection::of_group(group, "TooManyRules", message) }
 }

@@ -34,7 +34,7 @@ pub use resource::{
     Attachment, AwsKey, AwsResource, Egress, GroupName, Room, SecurityGroup, SharedRules, Stray, StraySource,
 };
 pub use session::Dialect;
-pub use wire::tag::{CLUSTER_TAG, GROUP_TAG};
+pub use wire::tag::CLUSTER_TAG;
 
 use apply::Context;
 use client::Client;
@@ -89,15 +89,6 @@ impl Aws {
     #[must_use]
     pub fn instance_of(provider_id: &str) -> Option<Result<InstanceId, String>> {
         provider_id::instance(provider_id)
-    }
-}
-
-/// The EC2 actions that a mode needs to be granted.
-#[must_use]
-pub const fn firewall_actions(mode: &Mode) -> &'static [Ec2Action] {
-    match mode {
-        Mode::Attach => &Ec2Action::ATTACH,
-        Mode::Shared(_) => &Ec2Action::SHARED,
     }
 }
 

@@ -208,9 +208,14 @@ impl SharedRules {
 }
 
 impl AwsResource {
-    /// The rules, if it is rules in somebody else's group.
-    #[must_use]
-    pub const fn as_shared_rules(&self) -> Option<&SharedRules> {
+    pub(crate) const fn as_attachment(&self) -> Option<&Attachment> {
+        match self {
+            Self::Attachment(attachment) => Some(attachment),
+            Self::SecurityGroup(_) | Self::SharedRules(_) => None,
+        }
+    }
+
+    pub(crate) const fn as_shared_rules(&self) -> Option<&SharedRules> {
         match self {
             Self::SharedRules(shared) => Some(shared),
             Self::SecurityGroup(_) | Self::Attachment(_) => None,

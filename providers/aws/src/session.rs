@@ -1,6 +1,6 @@
 //! What this process has learnt from EC2 and need not ask again: ids of names, and what is permitted.
 //!
-//! Nothing here decides what is opened or closed; it is empty at every start.
+//! It is empty at every start: all of it can be learnt again.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::resource::GroupName;
 
 /// How long EC2 may list less than it has: what was created this recently exists although it is not listed.
-const PROPAGATION: Duration = Duration::from_mins(1);
+const LISTED_WITHIN: Duration = Duration::from_mins(1);
 
 /// By which calls groups are attached to instances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Session {
     /// Takes in a complete list of our groups.
     pub(crate) fn listed(&self, listed: impl IntoIterator<Item = (GroupName, String)>) {
         let mut groups = self.groups();
-        groups.retain(|_, known| known.created.is_some_and(|created| created.elapsed() < PROPAGATION));
+        groups.retain(|_, known| known.created.is_some_and(|created| created.elapsed() < LISTED_WITHIN));
         groups.extend(listed.into_iter().map(|(name, id)| (name, KnownGroup { id, created: None })));
     }
 
@@ -105,7 +105,7 @@ mod tests {
         session.created(&name("web"), "sg-1");
         session.listed([(name("dns"), "sg-2".into())]);
         assert_eq!(session.id(&name("web")).as_deref(), Some("sg-1"), "listing lags behind creation");
-        tokio::time::advance(PROPAGATION).await;
+        tokio::time::advance(LISTED_WITHIN).await;
         session.listed([]);
         assert_eq!(session.id(&name("web")), None);
         assert_eq!(session.id(&name("dns")), None, "what was listed once and is not any more is gone");

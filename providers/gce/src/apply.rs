@@ -62,7 +62,7 @@ impl Context<'_> {
     }
 
     fn applied(&self, rule: &FirewallRule) -> Applied {
-        Applied { calls: 1, ids: vec![self.client.rule(&rule.name)], notes: Vec::new() }
+        Applied { ids: vec![self.client.rule(&rule.name)], notes: Vec::new() }
     }
 
     async fn create(&self, to: &FirewallRule) -> Result<Applied, ProviderError> {
@@ -94,7 +94,7 @@ impl Context<'_> {
             });
         }
         if GceResource::Rule(found.clone()).same_spec(&GceResource::Rule(to.clone())) {
-            return Ok(Applied { calls: 0, ..self.applied(to) });
+            return Ok(self.applied(to));
         }
         self.update(&found, to).await
     }
@@ -111,7 +111,7 @@ impl Context<'_> {
     async fn delete(&self, from: &FirewallRule) -> Result<Applied, ProviderError> {
         match self.client.delete_rule(&from.name).await {
             Ok(()) => Ok(self.applied(from)),
-            Err(error) if error.is_not_found() => Ok(Applied { calls: 0, ..self.applied(from) }),
+            Err(error) if error.is_not_found() => Ok(self.applied(from)),
             Err(error) => Err(error.into()),
         }
     }

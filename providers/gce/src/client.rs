@@ -128,6 +128,15 @@ fn request_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
+/// What was asked for; `None` if it is not there.
+fn found<T>(method: Method, object: &str, answer: Result<T, Error>) -> Result<Option<T>, CallError> {
+    match answer.map_err(|error| CallError::new(method, object, &error)) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Waits until the operation has ended, and says how.
 async fn finished(
     method: Method,

@@ -12,7 +12,7 @@ use firewall_model::{
     Standing, Takes, World, housed,
 };
 
-use crate::config::{GceConfig, Mode};
+use crate::config::{GceConfig, Mode, TAGS_PER_INSTANCE};
 use crate::inventory::{Interface, Inventory};
 use crate::mark;
 use crate::network::Network;
@@ -43,8 +43,6 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
         }
         Mode::Tags => compiler.by_tags(&asked),
     }
-    compiler.rejections.sort();
-    compiler.rejections.dedup();
     let Compiler { resources, memberships, rejections, .. } = compiler;
     Compiled { resources, memberships, rejections }
 }
@@ -78,25 +76,12 @@ impl<'a> Compiler<'a> {
                 Ok(interface) => {
                     by_network.entry(interface.network.clone()).or_default().insert(instance, interface);
                 }
-                Err((reason, message)) => self.reject(key, Some(instance), reason, message),
+                Err((reason, message)) => {
+                    self.rejections.push(Rejection::of_member(key, instance, reason, message));
+                }
             }
         }
         by_network
-    }
-
-    fn reject(
-        &mut self,
-        group: &GroupKey,
-        instance: Option<&InstanceId>,
-        reason: &'static str,
-        message: String,
-    ) {
-        self.rejections.push(Rejection {
-            group: group.clone(),
-            instance: instance.cloned(),
-            reason,
-            message,
-        });
     }
 
     /// Rules that hold all of the group's, without targets yet. IPv4 and IPv6 cannot be in one rule; ports with
@@ -194,12 +179,12 @@ impl<'a> Compiler<'a> {
         };
         groups.retain(|key, names| match trap(names) {
             Some((reason, message)) => {
-                self.reject(key, Some(instance), reason, message);
+                self.rejections.push(Rejection::of_member(key, instance, reason, message));
                 false
             }
             None => true,
         });
-        let capacity = self.config.room_for_tags(facts.other_tags);
+        let capacity = TAGS_PER_INSTANCE.saturating_sub(facts.other_tags);
         let standing = |key: &&GroupKey| {
             let names = &groups[key];
             if names.is_subset(&facts.tags) {
@@ -215,8 +200,8 @@ impl<'a> Compiler<'a> {
             keys.iter().map(|key| groups[key].len()).sum::<usize>() <= capacity
         });
         for key in &candidates - &tagged {
-            let (reason, message) = member::too_many_tags(instance, facts.other_tags, self.config);
-            self.reject(key, Some(instance), reason, message);
+            let (reason, message) = member::too_many_tags(instance, facts.other_tags);
+            self.rejections.push(Rejection::of_member(key, instance, reason, message));
         }
         groups.retain(|key, _| tagged.contains(key));
         for (key, names) in &groups {

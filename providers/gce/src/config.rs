@@ -7,6 +7,12 @@ use thiserror::Error;
 use crate::network::{Network, NetworkError, is_name, is_project};
 use crate::resource::Capacity;
 
+/// Ports and port ranges that one rule may have, as documented.
+const PORTS_PER_RULE: usize = 100;
+
+/// Tags that one instance may have, as documented.
+pub(crate) const TAGS_PER_INSTANCE: usize = 64;
+
 /// How the rules find the instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -36,10 +42,6 @@ pub struct GceConfig {
     /// Source ranges, and destination ranges, that one rule may have. Default 250: 5,000 are documented, other
     /// sources say 256.
     pub ranges_per_rule: usize,
-    /// Ports and port ranges that one rule may have. Default 100, which is what is documented.
-    pub ports_per_rule: usize,
-    /// Tags that one instance may have. Default 64, which is what is documented.
-    pub tags_per_instance: usize,
     /// URL of another Compute Engine API, `https://compute.googleapis.com` if `None`
     pub endpoint: Option<String>,
 }
@@ -56,8 +58,6 @@ impl GceConfig {
             target_tags: BTreeSet::new(),
             priority: 1000,
             ranges_per_rule: 250,
-            ports_per_rule: 100,
-            tags_per_instance: 64,
             endpoint: None,
         }
     }
@@ -69,12 +69,7 @@ impl GceConfig {
     }
 
     pub(crate) const fn capacity(&self) -> Capacity {
-        Capacity { ranges: self.ranges_per_rule, ports: self.ports_per_rule }
-    }
-
-    /// How many tags of ours fit beside this many others.
-    pub(crate) const fn room_for_tags(&self, others: usize) -> usize {
-        self.tags_per_instance.saturating_sub(others)
+        Capacity { ranges: self.ranges_per_rule, ports: PORTS_PER_RULE }
     }
 
     /// The network that was named, if one was.
@@ -118,9 +113,6 @@ impl GceConfig {
         if !(1..=5000).contains(&self.ranges_per_rule) {
             return Err(ConfigError::Ranges(self.ranges_per_rule));
         }
-        if !(1..=100).contains(&self.ports_per_rule) {
-            return Err(ConfigError::Ports(self.ports_per_rule));
-        }
         Ok(())
     }
 }
@@ -163,9 +155,6 @@ pub enum ConfigError {
         "{0} ranges in a rule: Google allows at most 5,000 sources and 5,000 destinations, and 1 is the least"
     )]
     Ranges(usize),
-    /// No such number of ports in a rule.
-    #[error("{0} ports in a rule: Google allows 1 to 100")]
-    Ports(usize),
 }
 
 /// Why no connection to Compute Engine could be set up.
@@ -216,7 +205,6 @@ mod tests {
             ),
             (with(|c| c.target_tags = (0..71).map(|i| format!("t{i}")).collect()), ConfigError::Tags(71)),
             (with(|c| c.ranges_per_rule = 5001), ConfigError::Ranges(5001)),
-            (with(|c| c.ports_per_rule = 0), ConfigError::Ports(0)),
         ];
         for (error, expected) in cases {
             assert_eq!(error, expected);

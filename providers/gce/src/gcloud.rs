@@ -16,7 +16,6 @@ fn command(verb: &str, rule: &FirewallRule, options: impl IntoIterator<Item = St
 
 /// What makes the rule, with the mark by which it is known to be this cluster's from then on.
 pub(crate) fn create(rule: &FirewallRule, config: &GceConfig) -> String {
-    let group = rule.serves.iter().next().map_or("", String::as_str);
     let mut options = vec![
         format!("--network={}", rule.network.name),
         "--direction=INGRESS".to_owned(),
@@ -24,11 +23,13 @@ pub(crate) fn create(rule: &FirewallRule, config: &GceConfig) -> String {
         format!("--priority={}", rule.priority),
     ];
     options.extend(traffic(rule));
-    options.extend(
-        Some(list("destination-ranges", &rule.destinations)).filter(|_| !rule.destinations.is_empty()),
-    );
-    options.extend(Some(list("target-tags", &rule.tags)).filter(|_| !rule.tags.is_empty()));
-    options.push(format!("--description={}", quoted(&Mark::new(&config.cluster, group).description())));
+    if !rule.destinations.is_empty() {
+        options.push(list("destination-ranges", &rule.destinations));
+    }
+    if !rule.tags.is_empty() {
+        options.push(list("target-tags", &rule.tags));
+    }
+    options.push(format!("--description={}", quoted(&Mark::of(rule, &config.cluster).description())));
     command("create", rule, options)
 }
 

@@ -7,7 +7,7 @@ use firewall_model::{GroupKey, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::network::Network;
-use crate::resource::Product;
+use crate::resource::{FirewallRule, Product};
 
 /// What names of ours begin with, before the cluster's digest.
 const PREFIX: &str = "hpf";
@@ -31,7 +31,12 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    pub(crate) fn new(cluster: &str, group: &str) -> Self {
+    /// The mark that a rule gets.
+    pub(crate) fn of(rule: &FirewallRule, cluster: &str) -> Self {
+        Self::new(cluster, rule.serves.first().map_or("", String::as_str))
+    }
+
+    fn new(cluster: &str, group: &str) -> Self {
         let group = group[..group.floor_char_boundary(LONGEST_GROUP)].to_owned();
         Self {
             managed_by: "hostport-firewall".to_owned(),

@@ -40,21 +40,6 @@ use Method::{
 };
 
 impl Method {
-    /// All of them.
-    pub const ALL: [Self; 11] = [
-        FirewallsDelete,
-        FirewallsGet,
-        FirewallsInsert,
-        FirewallsList,
-        FirewallsPatch,
-        FirewallsUpdate,
-        InstancesAggregatedList,
-        InstancesGet,
-        InstancesList,
-        InstancesSetTags,
-        NetworksGet,
-    ];
-
     /// The method's id in Google's discovery document.
     #[must_use]
     pub const fn id(self) -> &'static str {
@@ -122,19 +107,5 @@ impl Method {
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.id())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn every_method_is_needed_in_some_mode() {
-        let needed: BTreeSet<_> =
-            Method::of_rules().iter().chain(Method::of_instances(Mode::Tags)).copied().collect();
-        assert_eq!(needed, BTreeSet::from(Method::ALL));
     }
 }

@@ -6,7 +6,7 @@ use firewall_model::{InstanceId, Observed, ProviderError, Resource, World};
 use google_cloud_compute_v1::model::Instance;
 
 use crate::client::Client;
-use crate::config::{GceConfig, Mode};
+use crate::config::{GceConfig, Mode, TAGS_PER_INSTANCE};
 use crate::inventory::{InstanceFacts, Inventory};
 use crate::mark;
 use crate::network::Network;
@@ -34,7 +34,7 @@ pub(crate) async fn observe(
         missing_network: None,
     };
     inventory.missing_network = missing_network(client, config, &inventory.instances).await?;
-    let tags = instances.iter().filter_map(|(id, found)| our_tags(id, found, &prefix, config));
+    let tags = instances.iter().filter_map(|(id, found)| our_tags(id, found, &prefix));
     let resources = rules.into_iter().map(GceResource::Rule).chain(tags.map(GceResource::Tags));
     let resources: World<GceResource> = resources.map(|resource| (resource.key(), resource)).collect();
     Ok(Observed { resources, inventory })
@@ -107,8 +107,8 @@ fn shards(rules: &[FirewallRule]) -> BTreeMap<String, BTreeMap<usize, BTreeSet<i
     shards
 }
 
-fn our_tags(id: &InstanceId, found: &Instance, prefix: &str, config: &GceConfig) -> Option<InstanceTags> {
+fn our_tags(id: &InstanceId, found: &Instance, prefix: &str) -> Option<InstanceTags> {
     let tags = instance::our_tags(found, prefix);
-    let capacity = config.room_for_tags(instance::other_tags(found, prefix));
+    let capacity = TAGS_PER_INSTANCE.saturating_sub(instance::other_tags(found, prefix));
     (!tags.is_empty()).then(|| InstanceTags { instance: id.clone(), tags, capacity })
 }

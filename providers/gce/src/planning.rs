@@ -17,14 +17,12 @@ enum Side {
 impl FirewallRule {
     /// The side in which two rules differ; `None` if it is not exactly one.
     fn difference(&self, other: &Self) -> Option<Side> {
-        let sides = [
-            (self.rules != other.rules, Side::Rules),
-            (self.destinations != other.destinations, Side::Destinations),
-            (self.tags != other.tags, Side::Tags),
-        ];
-        let mut different = sides.into_iter().filter(|(differs, _)| *differs).map(|(_, side)| side);
-        let side = different.next();
-        different.next().is_none().then_some(side)?
+        match (self.rules != other.rules, self.destinations != other.destinations, self.tags != other.tags) {
+            (true, false, false) => Some(Side::Rules),
+            (false, true, false) => Some(Side::Destinations),
+            (false, false, true) => Some(Side::Tags),
+            _ => None,
+        }
     }
 
     /// A rule is a product: what two of them let in together is one only if they differ in one side.
@@ -119,6 +117,11 @@ fn common<T: Ord + Clone>(one: &BTreeSet<T>, two: &BTreeSet<T>) -> Option<BTreeS
         (_, true) => Some(one.clone()),
         (false, false) => Some(one & two).filter(|both| !both.is_empty()),
     }
+}
+
+/// All that the rules let in where they apply.
+fn admitted<'a>(rules: impl Iterator<Item = &'a FirewallRule>) -> Reach {
+    rules.fold(Reach::default(), |all, rule| all.union(&rule.admits()))
 }
 
 impl InstanceTags {
@@ -250,22 +253,17 @@ impl Resource for GceResource {
     }
 
     fn reach(world: &World<Self>, instance: &InstanceId) -> Reach {
-        let rules = || {
-            world.values().filter_map(|resource| match resource {
-                Self::Rule(rule) => Some(rule),
-                Self::Tags(_) => None,
-            })
-        };
-        let all = |rules: &mut dyn Iterator<Item = &FirewallRule>| {
-            rules.fold(Reach::default(), |all, rule| all.union(&rule.admits()))
-        };
+        let rules = world.values().filter_map(|resource| match resource {
+            Self::Rule(rule) => Some(rule),
+            Self::Tags(_) => None,
+        });
         if let Some(place) = Place::of(instance) {
-            return all(&mut rules().filter(|rule| rule.applies_at(&place)));
+            return admitted(rules.filter(|rule| rule.applies_at(&place)));
         }
         let Some(Self::Tags(own)) = world.get(&GceKey::Tags(instance.clone())) else {
             return Reach::default();
         };
-        all(&mut rules().filter(|rule| rule.destinations.is_empty() && !rule.tags.is_disjoint(&own.tags)))
+        admitted(rules.filter(|rule| rule.destinations.is_empty() && !rule.tags.is_disjoint(&own.tags)))
     }
 }
 

@@ -6,14 +6,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
-
 use crate::planner::closing_forbidden;
 use crate::{Action, InstanceId, Owner, Plan, PlanInput, Reach, Resource, Step, World};
 
 /// A promise of the design that a step would break.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
     /// Nothing without this cluster's mark is changed or deleted.
     OnlyItsOwn,
@@ -45,13 +42,12 @@ impl fmt::Display for Violation {
 /// Every promise that a step of `plan` would break; empty for a plan that may be applied.
 #[must_use]
 pub fn check<R: Resource>(input: &PlanInput<'_, R>, plan: &Plan<R>) -> Vec<Violation> {
-    let mut replay =
-        Replay { input, world: input.observed.clone(), allowed: BTreeMap::new(), may_close: true };
     let mut end = input.observed.clone();
     for step in &plan.steps {
         step.action.enact(&mut end);
     }
-    replay.may_close = closing_forbidden(input, &end).is_none();
+    let may_close = closing_forbidden(input, &end).is_none();
+    let mut replay = Replay { input, world: input.observed.clone(), allowed: BTreeMap::new(), may_close };
     let mut violations = Vec::new();
     for (position, step) in plan.steps.iter().enumerate() {
         let broken = replay.step(position, step);

@@ -11,8 +11,6 @@ pub struct Diff<R> {
     pub update: Vec<Change<R>>,
     /// Ours, present and not desired
     pub delete: Vec<R>,
-    /// Desired, but the key is taken by a resource that is not ours; as observed
-    pub foreign: Vec<R>,
 }
 
 /// One resource before and after.
@@ -32,15 +30,14 @@ impl<R> Diff<R> {
     }
 }
 
-/// Compares by key and spec. What is not ours is left out, but for the keys that it takes from us.
+/// Compares by key and spec. What is not ours is left out, and so is what is desired where it has the key.
 #[must_use]
 pub fn diff<R: Resource>(desired: &World<R>, observed: &World<R>) -> Diff<R> {
-    let mut diff = Diff { create: Vec::new(), update: Vec::new(), delete: Vec::new(), foreign: Vec::new() };
+    let mut diff = Diff { create: Vec::new(), update: Vec::new(), delete: Vec::new() };
     for (key, to) in desired {
         match observed.get(key) {
             None => diff.create.push(to.clone()),
-            Some(from) if from.owner() == Owner::Foreign => diff.foreign.push(from.clone()),
-            Some(from) if from.same_spec(to) => {}
+            Some(from) if from.owner() == Owner::Foreign || from.same_spec(to) => {}
             Some(from) => diff.update.push(Change { from: from.clone(), to: to.clone() }),
         }
     }

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{PortRange, Protocol, RuleSet};
 
 /// The cloud's own id of the machine behind a node, as its provider writes it
 /// (`i-0abc…` on AWS, `project/zone/name` on GCE).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(String);
 
 impl InstanceId {
@@ -32,8 +31,9 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// Whose pods these are: a Voyager Ingress, or the owner of the pods with the `ReplicaSet` hash stripped.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+/// What the ports are open for: the owner of the pods with the `ReplicaSet` hash stripped, or what asks for them: a
+/// Voyager Ingress, a Service, a `HostPortExposure`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Workload {
     /// The Kubernetes kind, for example `Deployment`
     pub kind: String,
@@ -53,9 +53,9 @@ impl fmt::Display for Workload {
 ///
 /// Ports belong to the identity because they change pod by pod as a rollout proceeds: with one group for
 /// both, a node would have the new port open before its pod binds it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
-    /// Whose pods
+    /// Whose ports
     pub workload: Workload,
     /// The host ports that the pods bind and the intent exposes
     pub ports: BTreeSet<(Protocol, PortRange)>,
@@ -98,7 +98,7 @@ pub fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// A named set of ingress rules and the instances they apply to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirewallGroup {
     /// The rules, in canonical form
     pub rules: RuleSet,
@@ -107,7 +107,7 @@ pub struct FirewallGroup {
 }
 
 /// How much of the cluster is known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Completeness {
     /// Every watched kind has been listed since its last break.
     Complete,
@@ -124,7 +124,7 @@ impl Completeness {
 }
 
 /// All groups as they should be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
     /// The groups by identity
     pub groups: BTreeMap<GroupKey, FirewallGroup>,

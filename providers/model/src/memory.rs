@@ -72,7 +72,7 @@ impl MemoryCloud {
         self.state().resources.clone()
     }
 
-    /// Changes a resource behind the provider's back; `None` removes it.
+    /// Changes a resource, if it is there, behind the provider's back.
     pub fn meddle(&self, key: &MemoryKey, change: impl FnOnce(&mut MemoryResource)) {
         if let Some(resource) = self.state().resources.get_mut(key) {
             change(resource);
@@ -235,26 +235,16 @@ impl FirewallProvider for Memory {
             rejections: Vec::new(),
         };
         for (key, group) in &desired.groups {
-            let mut reject = |instance: Option<&InstanceId>, reason, message: String| {
-                compiled.rejections.push(Rejection {
-                    group: key.clone(),
-                    instance: instance.cloned(),
-                    reason,
-                    message,
-                });
-            };
             if group.rules.len() > self.rules_per_group {
-                reject(
-                    None,
-                    "TooManyRules",
-                    format!("{} rules, {} fit", group.rules.len(), self.rules_per_group),
-                );
+                let message = format!("{} rules, {} fit", group.rules.len(), self.rules_per_group);
+                compiled.rejections.push(Rejection::of_group(key, "TooManyRules", message));
                 continue;
             }
             let (present, absent): (Vec<_>, Vec<_>) =
                 group.members.iter().partition(|id| instances.contains(id));
             for instance in absent {
-                reject(Some(instance), "InstanceNotFound", format!("instance {instance} does not exist"));
+                let message = format!("instance {instance} does not exist");
+                compiled.rejections.push(Rejection::of_member(key, instance, "InstanceNotFound", message));
             }
             if present.is_empty() {
                 continue;
@@ -323,7 +313,7 @@ impl State {
             }
             self.resources.remove(&key);
             self.mutations += 1;
-            return Ok(Applied { calls: 1, ..Applied::default() });
+            return Ok(Applied::default());
         };
         if let Some(missing) = to.groups.iter().find(|group| !self.resources.contains_key(group)) {
             return Err(ProviderError::NotFound {
@@ -338,6 +328,6 @@ impl State {
         entry.rules = &(&entry.rules - &(&from.rules - &to.rules)) | &(&to.rules - &from.rules);
         entry.groups = &(&entry.groups - &(&from.groups - &to.groups)) | &(&to.groups - &from.groups);
         self.mutations += 1;
-        Ok(Applied { calls: 1, ..Applied::default() })
+        Ok(Applied::default())
     }
 }

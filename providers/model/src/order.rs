@@ -10,13 +10,18 @@ pub(crate) struct Order<'a, R: Resource> {
     observed: &'a World<R>,
     desired: &'a World<R>,
     world: World<R>,
+    /// How many resources of `world` refer to one
     references: BTreeMap<R::Key, usize>,
     /// What each instance may admit at any time: what it admits now or is asked to admit.
     allowed: BTreeMap<InstanceId, Reach>,
     steps: Vec<Step<R>>,
+    /// The last step on a resource
     written: BTreeMap<R::Key, usize>,
+    /// Steps since then on what refers to it
     read: BTreeMap<R::Key, Vec<usize>>,
+    /// Steps by which something comes to refer to it
     attached: BTreeMap<R::Key, Vec<usize>>,
+    /// How many steps there are by which something ceases to
     detached: BTreeMap<R::Key, usize>,
     /// Steps that open what has no references, and how many closings were laid down, by the group served.
     opened: BTreeMap<String, Vec<usize>>,

@@ -52,12 +52,6 @@ impl<R: Resource> Action<R> {
         }
     }
 
-    /// Every resource that the action needs to be there, before or after.
-    #[must_use]
-    pub fn refers_to(&self) -> BTreeSet<R::Key> {
-        self.before().into_iter().chain(self.after()).flat_map(Resource::refers_to).collect()
-    }
-
     /// Carries the action out on `world`, as the cloud would.
     pub fn enact(&self, world: &mut World<R>) {
         match self.after() {
@@ -111,8 +105,7 @@ pub struct Step<R> {
 }
 
 /// Why something that differs is not being changed now.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Waiting {
     /// Knowledge is partial, and it would close something.
     Knowledge(Vec<String>),
@@ -194,8 +187,7 @@ pub struct Plan<R: Resource> {
 }
 
 /// Which changes may be made at all: a function from plan to plan, chosen by the administrator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
     /// Open and close.
     #[default]

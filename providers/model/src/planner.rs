@@ -24,7 +24,9 @@ pub fn plan<R: Resource>(input: &PlanInput<'_, R>) -> Plan<R> {
     for action in order.arrange(actions(&goal, input.observed)) {
         withheld.push(Withheld { key: action.key(), waiting: Waiting::Order });
     }
-    withheld.dedup();
+    // A change in two stages waits twice.
+    let mut told = BTreeSet::new();
+    withheld.retain(|one| told.insert((one.key.clone(), one.waiting.clone())));
     Plan { steps: order.into_steps(), withheld }
 }
 

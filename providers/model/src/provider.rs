@@ -69,8 +69,6 @@ pub struct Observed<R: Resource, I> {
 /// What came of an action.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Mutating calls that the cloud accepted
-    pub calls: u32,
     /// The cloud's ids of what was touched
     pub ids: Vec<String>,
     /// What the user should know although it worked

@@ -3,16 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
 
-use serde::Serialize;
-
 use crate::{GroupKey, InstanceId, RuleSet};
 
 /// All resources of one kind of cloud by key: as they should be, or as they are.
 pub type World<R> = BTreeMap<<R as Resource>::Key, R>;
 
 /// Whose a resource is, by the mark it carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// It carries this cluster's ownership mark.
     Ours,
@@ -116,7 +113,7 @@ pub struct Compiled<R: Resource> {
 }
 
 /// A part of the desired state that the provider cannot or must not bring about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rejection {
     /// The firewall group it concerns
     pub group: GroupKey,
@@ -126,4 +123,18 @@ pub struct Rejection {
     pub reason: &'static str,
     /// What is wrong and what to do about it
     pub message: String,
+}
+
+impl Rejection {
+    /// Of a whole group.
+    #[must_use]
+    pub fn of_group(group: &GroupKey, reason: &'static str, message: String) -> Self {
+        Self { group: group.clone(), instance: None, reason, message }
+    }
+
+    /// Of one member of a group.
+    #[must_use]
+    pub fn of_member(group: &GroupKey, instance: &InstanceId, reason: &'static str, message: String) -> Self {
+        Self { instance: Some(instance.clone()), ..Self::of_group(group, reason, message) }
+    }
 }

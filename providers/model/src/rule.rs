@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use ipnet::IpNet;
-use serde::Serialize;
 
 use crate::{PortRange, Protocol};
 
 /// Lets one source range reach one port range over one protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IngressRule {
     /// The protocol
     pub protocol: Protocol,

@@ -5,15 +5,13 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::Serialize;
 
 use crate::{IngressRule, PortRange, Protocol};
 
 /// A set of (protocol, port, address), kept as the fewest rules that cover exactly it.
 ///
 /// Two sets that let the same traffic in are equal, however they were written.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RuleSet(BTreeSet<IngressRule>);
 
 impl RuleSet {

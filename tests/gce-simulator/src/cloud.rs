@@ -71,30 +71,14 @@ impl Cloud {
         }
     }
 
-    /// Changes an instance behind everybody's back.
-    fn change_instance(&self, project: &str, zone: &str, name: &str, change: impl FnOnce(&mut Machine)) {
-        let mut state = self.state();
-        let fresh = state.id();
-        let machines = state.projects.get_mut(project).map(|project| &mut project.machines);
-        if let Some((machine, _, fingerprint)) =
-            machines.and_then(|machines| machines.get_mut(&(zone.to_owned(), name.to_owned())))
-        {
-            let tags = machine.tags.clone();
-            change(machine);
-            if machine.tags != tags {
-                *fingerprint = fresh;
-            }
-        }
-    }
-
     /// Sets an instance's status: `RUNNING`, `TERMINATED`, …
     pub fn set_status(&self, project: &str, zone: &str, name: &str, status: &str) {
-        self.change_instance(project, zone, name, |machine| status.clone_into(&mut machine.status));
+        self.state().change_instance(project, zone, name, |machine| status.clone_into(&mut machine.status));
     }
 
     /// Sets an instance's tags behind everybody's back.
     pub fn set_tags(&self, project: &str, zone: &str, name: &str, tags: BTreeSet<String>) {
-        self.change_instance(project, zone, name, |machine| machine.tags = tags);
+        self.state().change_instance(project, zone, name, |machine| machine.tags = tags);
     }
 
     /// An instance's tags; none if it does not exist.

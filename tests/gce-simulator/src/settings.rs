@@ -100,6 +100,8 @@ pub enum FaultKind {
     /// The call is accepted, and its operation takes this long.
     #[serde(with = "millis")]
     SlowOperation(Duration),
+    /// Only of `compute.instances.get`: right after the answer, somebody else adds this tag to the instance.
+    AddTag(String),
 }
 
 mod millis {

@@ -72,10 +72,33 @@ impl State {
         self.projects.get(project).ok_or_else(|| ApiError::not_found(&format!("projects/{project}")))
     }
 
+    /// Changes an instance behind everybody's back.
+    pub(crate) fn change_instance(
+        &mut self,
+        project: &str,
+        zone: &str,
+        name: &str,
+        change: impl FnOnce(&mut Machine),
+    ) {
+        let fresh = self.id();
+        let machines = self.projects.get_mut(project).map(|project| &mut project.machines);
+        if let Some((machine, _, fingerprint)) =
+            machines.and_then(|machines| machines.get_mut(&(zone.to_owned(), name.to_owned())))
+        {
+            let tags = machine.tags.clone();
+            change(machine);
+            if machine.tags != tags {
+                *fingerprint = fresh;
+            }
+        }
+    }
+
     /// The fault that is due for a method, if there is one. Only what changes something has an operation to fail.
     pub(crate) fn fault(&mut self, method: &str, mutating: bool) -> Option<FaultKind> {
-        let fits = |kind: &FaultKind| {
-            mutating || !matches!(kind, FaultKind::OperationError { .. } | FaultKind::SlowOperation(_))
+        let fits = |kind: &FaultKind| match kind {
+            FaultKind::OperationError { .. } | FaultKind::SlowOperation(_) => mutating,
+            FaultKind::AddTag(_) => method == "compute.instances.get",
+            FaultKind::Latency(_) | FaultKind::Error { .. } | FaultKind::DropResponse => true,
         };
         let due = |fault: &Fault| {
             fault.times > 0 && (fault.method == method || fault.method == "*") && fits(&fault.kind)

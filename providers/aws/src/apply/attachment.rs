@@ -71,7 +71,7 @@ impl Context<'_> {
     /// Makes the change and looks whether it lasts; `None` if there is nothing to change it on.
     async fn edit(&self, attachment: &Attachment, edit: &Edit) -> Result<Option<Applied>, ProviderError> {
         let dialect = observe::dialect(self.client, self.session).await?;
-        let mut applied = Applied { ids: vec![attachment.interface.clone()], ..Applied::default() };
+        let applied = Applied { ids: vec![attachment.interface.clone()], ..Applied::default() };
         for _ in 0..ROUNDS {
             let Some(groups) = self.groups_now(attachment, dialect).await? else { return Ok(None) };
             let wanted = edit.of(&groups);
@@ -82,7 +82,6 @@ impl Context<'_> {
                 return Err(only_ours(attachment));
             }
             self.set_groups(attachment, dialect, wanted).await?;
-            applied.calls += 1;
         }
         // The last write has not been looked at yet.
         let groups = self.groups_now(attachment, dialect).await?;

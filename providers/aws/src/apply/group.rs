@@ -6,26 +6,23 @@ use aws_sdk_ec2::types::SecurityGroup as Ec2Group;
 use backon::Retryable;
 use firewall_model::{Applied, IngressRule, ProviderError};
 
-use super::Context;
+use super::{Context, ROUNDS, restless};
+use crate::action::Ec2Action;
 use crate::client::{detaching, settling};
 use crate::resource::{Egress, SecurityGroup, Stray};
 use crate::session::Dialect;
 use crate::wire::error::CallError;
 use crate::wire::{permission, tag};
 
-/// How often to look again when EC2 says that some of the rules are there, or gone, already.
-const ROUNDS: usize = 3;
-
 impl Context<'_> {
     /// Creates the group, takes its egress away, and only then adds its rules: killed in between, it lets
     /// nothing through, and the next pass completes it.
     pub(super) async fn create_group(&self, to: &SecurityGroup) -> Result<Applied, ProviderError> {
-        let mut applied = Applied::default();
-        let id = self.created(to, &mut applied).await?;
+        let id = self.created(to).await?;
         let Some(now) = self.client.existing_group(&id).await? else {
             return Err(vanished(&id));
         };
-        self.close_egress(to, &now, &mut applied).await?;
+        let notes = self.close_egress(to, &now).await?;
         let (rules, strays) = permission::atoms(now.ip_permissions());
         if !rules.is_subset(&to.rules) || !strays.is_empty() {
             return Err(ProviderError::Conflict {
@@ -35,26 +32,21 @@ impl Context<'_> {
                     .to_owned(),
             });
         }
-        self.authorize(&id, to, &to.rules - &rules, &mut applied).await?;
+        self.authorize(&id, to, &to.rules - &rules).await?;
         // Not before: a group that is not complete must not be found by whoever wants to attach it.
         self.session.created(&to.name, &id);
-        applied.ids.push(id);
-        Ok(applied)
+        Ok(Applied { ids: vec![id], notes })
     }
 
     /// The id of the new group, or of our own one that was created before but not listed.
-    async fn created(&self, to: &SecurityGroup, applied: &mut Applied) -> Result<String, ProviderError> {
+    async fn created(&self, to: &SecurityGroup) -> Result<String, ProviderError> {
         let cluster = &self.config.cluster;
         let label = tag::label(&to.serves);
         let description = tag::description(&format!("hostport-firewall {cluster}: {label}"));
         let tags = tag::of_group(cluster, &label, &to.name.name);
         match self.client.create_group(&to.name, &description, tags).await {
-            Ok(id) => {
-                applied.calls += 1;
-                Ok(id)
-            }
             Err(error) if error.is("InvalidGroup.Duplicate") => self.holder(to, error).await,
-            Err(error) => Err(error.into()),
+            created => Ok(created?),
         }
     }
 
@@ -84,43 +76,36 @@ impl Context<'_> {
         from: &SecurityGroup,
         to: &SecurityGroup,
     ) -> Result<Applied, ProviderError> {
-        let mut applied = Applied::default();
+        let mut notes = Vec::new();
         let id = self.group_id(from)?;
         if from.egress == Egress::Open && to.egress == Egress::Closed {
             let now = self.client.existing_group(&id).await?.ok_or_else(|| vanished(&id))?;
-            self.close_egress(to, &now, &mut applied).await?;
+            notes = self.close_egress(to, &now).await?;
         }
-        self.revoke(&id, &from.rules - &to.rules, &from.strays - &to.strays, &mut applied).await?;
-        self.authorize(&id, to, &to.rules - &from.rules, &mut applied).await?;
-        applied.ids.push(id);
-        Ok(applied)
+        self.revoke(&id, &from.rules - &to.rules, &from.strays - &to.strays).await?;
+        self.authorize(&id, to, &to.rules - &from.rules).await?;
+        Ok(Applied { ids: vec![id], notes })
     }
 
-    /// Takes away whatever egress the group has: in a dual-stack VPC that is two rules.
-    async fn close_egress(
-        &self,
-        to: &SecurityGroup,
-        now: &Ec2Group,
-        applied: &mut Applied,
-    ) -> Result<(), ProviderError> {
+    /// Takes away whatever egress the group has: in a dual-stack VPC that is two rules. Says so if it may not.
+    async fn close_egress(&self, to: &SecurityGroup, now: &Ec2Group) -> Result<Vec<String>, ProviderError> {
         let egress = now.ip_permissions_egress();
         if egress.is_empty() || to.egress != Egress::Closed {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let id = now.group_id().unwrap_or_default();
         match self.client.revoke_egress(id, egress.to_vec()).await {
-            Ok(()) => applied.calls += 1,
-            Err(error) if error.is("InvalidPermission.NotFound") => {}
+            Ok(()) => Ok(Vec::new()),
+            Err(error) if error.is("InvalidPermission.NotFound") => Ok(Vec::new()),
             Err(error) if error.is_unauthorized() && self.session.dialect() == Some(Dialect::Instances) => {
                 self.session.learn_egress_denied();
-                applied.notes.push(format!(
+                Ok(vec![format!(
                     "{id} keeps the egress rule of a new security group, because ec2:RevokeSecurityGroupEgress is \
                      not granted: nodes that have the group may connect to anywhere"
-                ));
+                )])
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     async fn authorize(
@@ -128,7 +113,6 @@ impl Context<'_> {
         id: &str,
         to: &SecurityGroup,
         mut rules: BTreeSet<IngressRule>,
-        applied: &mut Applied,
     ) -> Result<(), ProviderError> {
         let label = tag::label(&to.serves);
         for _ in 0..ROUNDS {
@@ -137,10 +121,7 @@ impl Context<'_> {
             }
             let permissions = permission::permissions(&rules, Some(&tag::description(&label)));
             match self.client.authorize(id, permissions, tag::of_rules(&self.config.cluster, &label)).await {
-                Ok(()) => {
-                    applied.calls += 1;
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 // Whether the others were added is not documented, so look.
                 Err(error) if error.is("InvalidPermission.Duplicate") => {
                     rules = &rules - &self.rules_now(id).await?.0;
@@ -148,7 +129,7 @@ impl Context<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(restless(id))
+        Err(restless(Ec2Action::DescribeSecurityGroups, id))
     }
 
     async fn revoke(
@@ -156,7 +137,6 @@ impl Context<'_> {
         id: &str,
         mut rules: BTreeSet<IngressRule>,
         mut strays: BTreeSet<Stray>,
-        applied: &mut Applied,
     ) -> Result<(), ProviderError> {
         for _ in 0..ROUNDS {
             if rules.is_empty() && strays.is_empty() {
@@ -165,10 +145,7 @@ impl Context<'_> {
             let mut permissions = permission::permissions(&rules, None);
             permissions.extend(permission::stray_permissions(&strays));
             match self.client.revoke(id, permissions).await {
-                Ok(()) => {
-                    applied.calls += 1;
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 // In a VPC that is not the default one nothing was revoked if any was missing.
                 Err(error) if error.is("InvalidPermission.NotFound") => {
                     let (present, present_strays) = self.rules_now(id).await?;
@@ -178,7 +155,7 @@ impl Context<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(restless(id))
+        Err(restless(Ec2Action::DescribeSecurityGroups, id))
     }
 
     async fn rules_now(&self, id: &str) -> Result<(BTreeSet<IngressRule>, BTreeSet<Stray>), ProviderError> {
@@ -188,7 +165,6 @@ impl Context<'_> {
 
     /// Deletes the group once nothing uses it any more, if it still carries our mark.
     pub(super) async fn delete_group(&self, from: &SecurityGroup) -> Result<Applied, ProviderError> {
-        let mut applied = Applied::default();
         let id = self.group_id(from)?;
         if let Some(now) = self.client.group(&id).await? {
             if !tag::is_ours(now.tags(), &self.config.cluster) {
@@ -202,11 +178,9 @@ impl Context<'_> {
                 });
             }
             self.delete_unused(&id).await?;
-            applied.calls += 1;
         }
         self.session.deleted(&from.name);
-        applied.ids.push(id);
-        Ok(applied)
+        Ok(Applied { ids: vec![id], ..Applied::default() })
     }
 
     /// Waits a moment for the last use to end: detaching takes effect a little after its call. What takes longer, as where
@@ -255,13 +229,5 @@ fn vanished(id: &str) -> ProviderError {
         call: "DescribeSecurityGroups".to_owned(),
         object: id.to_owned(),
         message: "it was deleted meanwhile; the next pass creates it again".to_owned(),
-    }
-}
-
-fn restless(id: &str) -> ProviderError {
-    ProviderError::Conflict {
-        call: "DescribeSecurityGroups".to_owned(),
-        object: id.to_owned(),
-        message: format!("its rules changed {ROUNDS} times meanwhile; something else writes to it"),
     }
 }

@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 
 use firewall_model::{Applied, IngressRule, ProviderError};
 
-use super::Context;
+use super::{Context, ROUNDS, restless};
+use crate::action::Ec2Action;
 use crate::resource::SharedRules;
 use crate::wire::permission::{self, Atom};
 use crate::wire::tag;
-
-/// How often to look again when EC2 says that some of the rules are there, or gone, already.
-const ROUNDS: usize = 3;
 
 impl Context<'_> {
     pub(super) async fn change_shared_rules(
@@ -21,54 +19,44 @@ impl Context<'_> {
     ) -> Result<Applied, ProviderError> {
         let none = SharedRules::none(group.to_owned(), crate::resource::Room::each(0));
         let (from, to) = (from.unwrap_or(&none), to.unwrap_or(&none));
-        let mut applied = Applied { ids: vec![group.to_owned()], ..Applied::default() };
-        self.revoke_shared(from, to, &mut applied).await?;
-        self.authorize_shared(to, &to.rules - &from.rules, &mut applied).await?;
-        Ok(applied)
+        self.revoke_shared(from, to).await?;
+        let notes = self.authorize_shared(to, &to.rules - &from.rules).await?;
+        Ok(Applied { ids: vec![group.to_owned()], notes })
     }
 
+    /// Adds the rules, and says which of them somebody else has added meanwhile.
     async fn authorize_shared(
         &self,
         to: &SharedRules,
         mut rules: BTreeSet<IngressRule>,
-        applied: &mut Applied,
-    ) -> Result<(), ProviderError> {
+    ) -> Result<Vec<String>, ProviderError> {
+        let mut notes = Vec::new();
         let label = tag::label(&to.serves);
         let description = tag::description(&format!("hostport-firewall {}: {label}", self.config.cluster));
         for _ in 0..ROUNDS {
             if rules.is_empty() {
-                return Ok(());
+                return Ok(notes);
             }
             let permissions = permission::permissions(&rules, Some(&description));
             let tags = tag::of_rules(&self.config.cluster, &label);
             match self.client.authorize(&to.group, permissions, tags).await {
-                Ok(()) => {
-                    applied.calls += 1;
-                    return Ok(());
-                }
+                Ok(()) => return Ok(notes),
                 Err(error) if error.is("InvalidPermission.Duplicate") => {
                     let present = self.shared_rules_now(&to.group).await?;
-                    for rule in rules.iter().filter(|rule| present.others.contains(*rule)) {
-                        applied.notes.push(format!(
-                            "{rule} is open already by a rule in {} that is not ours",
-                            to.group
-                        ));
-                    }
+                    let already = rules.intersection(&present.others);
+                    notes.extend(already.map(|rule| {
+                        format!("{rule} is open already by a rule in {} that is not ours", to.group)
+                    }));
                     rules.retain(|rule| !present.others.contains(rule) && !present.ours.contains(rule));
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(restless(&to.group))
+        Err(restless(Ec2Action::DescribeSecurityGroupRules, &to.group))
     }
 
     /// By the rules' ids: exact, and never somebody else's rule for the same traffic.
-    async fn revoke_shared(
-        &self,
-        from: &SharedRules,
-        to: &SharedRules,
-        applied: &mut Applied,
-    ) -> Result<(), ProviderError> {
+    async fn revoke_shared(&self, from: &SharedRules, to: &SharedRules) -> Result<(), ProviderError> {
         let rules = &from.rules - &to.rules;
         let strays = from.strays.keys().filter(|id| !to.strays.contains_key(*id));
         let mut ids: BTreeSet<String> =
@@ -78,10 +66,7 @@ impl Context<'_> {
                 return Ok(());
             }
             match self.client.revoke_rules(&from.group, ids.iter().cloned().collect()).await {
-                Ok(()) => {
-                    applied.calls += 1;
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err(error) if error.is("InvalidGroup.NotFound") => return Ok(()),
                 Err(error)
                     if error.is("InvalidSecurityGroupRuleId.NotFound")
@@ -93,7 +78,7 @@ impl Context<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(restless(&from.group))
+        Err(restless(Ec2Action::DescribeSecurityGroupRules, &from.group))
     }
 
     async fn shared_rules_now(&self, group: &str) -> Result<Present, ProviderError> {
@@ -122,12 +107,4 @@ struct Present {
     ours: BTreeSet<IngressRule>,
     our_ids: BTreeSet<String>,
     others: BTreeSet<IngressRule>,
-}
-
-fn restless(group: &str) -> ProviderError {
-    ProviderError::Conflict {
-        call: "DescribeSecurityGroupRules".to_owned(),
-        object: group.to_owned(),
-        message: format!("its rules changed {ROUNDS} times meanwhile; something else writes to it"),
-    }
 }

@@ -8,7 +8,7 @@ use firewall_model::{
     World, digest, housed,
 };
 
-use super::{not_found, rejection, too_many_rules};
+use super::{not_found, too_many_rules};
 use crate::config::AwsConfig;
 use crate::inventory::{InstanceFacts, Inventory};
 use crate::resource::{Attachment, AwsKey, AwsResource, Egress, GroupName, Room, SecurityGroup};
@@ -28,7 +28,6 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
     for (instance, groups) in compiler.memberships(desired) {
         compiler.instance(&instance, &groups);
     }
-    compiler.rejections.sort();
     let Compiler { resources, memberships, rejections, .. } = compiler;
     Compiled { resources, memberships, rejections }
 }
@@ -70,7 +69,8 @@ impl Compiler<'_> {
         let refusal =
             self.refusal(instance, facts).or_else(|| (capacity == 0).then(|| self.no_free_slot(facts)));
         if let Some((reason, message)) = refusal {
-            let rejected = groups.keys().map(|key| rejection(key, Some(instance), reason, message.clone()));
+            let rejected =
+                groups.keys().map(|key| Rejection::of_member(key, instance, reason, message.clone()));
             self.rejections.extend(rejected);
             return;
         }
@@ -242,5 +242,4 @@ fn name<'a>(cluster: &str, groups: impl Iterator<Item = &'a GroupKey>) -> String
 }
 
 #[cfg(test)]
-#[path = "attach_tests.rs"]
 mod tests;

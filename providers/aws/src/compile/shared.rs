@@ -7,7 +7,7 @@ use firewall_model::{
     World, housed,
 };
 
-use super::{not_found, rejection, too_many_rules};
+use super::{not_found, too_many_rules};
 use crate::config::AwsConfig;
 use crate::inventory::{InstanceFacts, Inventory, SharedGroup};
 use crate::resource::{AwsKey, AwsResource, Room, SharedRules};
@@ -17,11 +17,10 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
     let targets = targets(desired, inventory, &mut rejections);
     let mut resources = World::<AwsResource>::new();
     let mut memberships = BTreeMap::new();
-    for (target_id, groups) in targets {
-        let target = target_id;
-        let Some(now) = inventory.shared_groups.get(target) else { continue };
+    for (id, groups) in targets {
+        let Some(now) = inventory.shared_groups.get(id) else { continue };
         let mut target = Target {
-            id: target,
+            id,
             now,
             room: now.room(config.rules_per_group),
             limit: config.rules_per_group,
@@ -30,25 +29,22 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         let (rules, serves) = target.fitting(desired, &groups);
         let rules = target.not_yet_open(desired, &serves, &rules);
         // What somebody else has opened already takes no rule of ours.
-        let resource = (!rules.is_empty()).then(|| AwsKey::SharedRules(target_id.to_owned()));
-        let takes = Takes {
-            resources: resource.into_iter().collect(),
-            at: BTreeSet::from([InstanceId::new(target_id.to_owned())]),
-        };
+        let resource = (!rules.is_empty()).then(|| AwsKey::SharedRules(id.to_owned()));
+        let takes =
+            Takes { resources: resource.into_iter().collect(), at: BTreeSet::from([InstanceId::new(id)]) };
         for &key in &serves {
             let members = desired.groups[key].members.iter();
-            let here = members.filter(|instance| target_of(instance, inventory) == Some(target_id));
+            let here = members.filter(|instance| target_of(instance, inventory) == Some(id));
             memberships.extend(here.map(|instance| ((key.clone(), instance.clone()), takes.clone())));
         }
         if rules.is_empty() {
             continue;
         }
         let serves = serves.iter().map(ToString::to_string).collect();
-        let shared = SharedRules { serves, rules, ..SharedRules::none(target.id.to_owned(), target.room) };
+        let shared = SharedRules { serves, rules, ..SharedRules::none(id.to_owned(), target.room) };
         let resource = AwsResource::SharedRules(shared);
         resources.insert(resource.key(), resource);
     }
-    rejections.sort();
     Compiled { resources, memberships, rejections }
 }
 
@@ -74,7 +70,7 @@ fn targets<'a>(
                  add one of them to interface {}, or name one that it has",
                 facts.interface
             );
-            rejections.push(rejection(key, Some(instance), "NoSharedGroup", message));
+            rejections.push(Rejection::of_member(key, instance, "NoSharedGroup", message));
         }
     }
     targets
@@ -144,7 +140,7 @@ impl Target<'_> {
                      delete that rule if it should be opened and closed with the pod",
                     self.id
                 );
-                self.rejections.push(rejection(key, None, "AlreadyOpen", message));
+                self.rejections.push(Rejection::of_group(key, "AlreadyOpen", message));
             }
         }
         ours
@@ -152,5 +148,4 @@ impl Target<'_> {
 }
 
 #[cfg(test)]
-#[path = "shared_tests.rs"]
 mod tests;

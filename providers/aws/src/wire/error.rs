@@ -1,6 +1,6 @@
 //! EC2's error codes, and what each means for what to do next.
 //!
-//! Source: "Error codes for the Amazon EC2 API", Amazon EC2 Developer Guide, and cloud-facts in `docs/`.
+//! Source: "Error codes for the Amazon EC2 API", Amazon EC2 Developer Guide.
 
 use std::fmt;
 

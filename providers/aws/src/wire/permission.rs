@@ -20,8 +20,8 @@ fn protocol_text(protocol: Protocol) -> String {
 }
 
 fn protocol(text: &str) -> Option<Protocol> {
-    let by_number = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter();
-    let by_number = by_number.into_iter().find(|protocol| protocol.number().to_string() == text);
+    let known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+    let by_number = known.into_iter().find(|protocol| protocol.number().to_string() == text);
     by_number.or_else(|| text.parse().ok())
 }
 

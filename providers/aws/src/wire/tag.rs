@@ -6,7 +6,7 @@ use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
 pub const CLUSTER_TAG: &str = "hostport-firewall.dev/cluster";
 
 /// The tag that says which firewall groups a group or a rule serves.
-pub const GROUP_TAG: &str = "hostport-firewall.dev/group";
+pub(crate) const GROUP_TAG: &str = "hostport-firewall.dev/group";
 
 /// Tag keys of the node groups that Kubernetes' cloud controllers look for. We set none of them: the
 /// controllers fail on an instance that has two groups with one.

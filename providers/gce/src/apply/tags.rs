@@ -22,7 +22,7 @@ impl Context<'_> {
         to: &BTreeSet<String>,
     ) -> Result<Applied, ProviderError> {
         let (add, remove) = (to - from, from - to);
-        let mut applied = Applied { ids: vec![instance.to_string()], ..Applied::default() };
+        let applied = Applied { ids: vec![instance.to_string()], ..Applied::default() };
         for _ in 0..ROUNDS {
             let Some(found) = self.client.find_instance(instance).await? else {
                 return if add.is_empty() { Ok(applied) } else { Err(gone(instance)) };
@@ -35,10 +35,7 @@ impl Context<'_> {
             let fingerprint = found.tags.and_then(|tags| tags.fingerprint).unwrap_or_default();
             let tags = Tags::new().set_fingerprint(fingerprint).set_items(wanted);
             match self.client.set_tags(instance, tags).await {
-                Ok(()) => {
-                    applied.calls += 1;
-                    return Ok(applied);
-                }
+                Ok(()) => return Ok(applied),
                 Err(error) if error.is_outdated() => {}
                 Err(error) => return Err(error.into()),
             }

@@ -4,7 +4,7 @@ use google_cloud_compute_v1::model::Firewall;
 use google_cloud_gax::options::RequestOptionsBuilder;
 use google_cloud_gax::paginator::ItemPaginator;
 
-use super::{Client, PAGE, finished, request_id};
+use super::{Client, PAGE, finished, found, request_id};
 use crate::method::Method;
 use crate::network::Network;
 use crate::resource::FirewallRule;
@@ -45,13 +45,7 @@ impl Client {
     /// One rule, if it is there.
     pub(crate) async fn find_rule(&self, name: &str) -> Result<Option<Firewall>, CallError> {
         let request = self.firewalls.get().set_project(&self.rule_project).set_firewall(name);
-        match request.send().await {
-            Ok(rule) => Ok(Some(rule)),
-            Err(error) => {
-                let error = CallError::new(Method::FirewallsGet, &self.rule(name), &error);
-                if error.is_not_found() { Ok(None) } else { Err(error) }
-            }
-        }
+        found(Method::FirewallsGet, &self.rule(name), request.send().await)
     }
 
     pub(crate) async fn insert_rule(&self, rule: &FirewallRule, firewall: Firewall) -> Result<(), CallError> {
@@ -77,12 +71,6 @@ impl Client {
     /// Whether the network exists.
     pub(crate) async fn has_network(&self, network: &Network) -> Result<bool, CallError> {
         let request = self.networks.get().set_project(&network.project).set_network(&network.name);
-        match request.send().await {
-            Ok(_) => Ok(true),
-            Err(error) => {
-                let error = CallError::new(Method::NetworksGet, &network.to_string(), &error);
-                if error.is_not_found() { Ok(false) } else { Err(error) }
-            }
-        }
+        Ok(found(Method::NetworksGet, &network.to_string(), request.send().await)?.is_some())
     }
 }

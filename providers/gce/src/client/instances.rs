@@ -7,7 +7,7 @@ use google_cloud_compute_v1::model::{Instance, Tags};
 use google_cloud_gax::options::RequestOptionsBuilder;
 use google_cloud_gax::paginator::{ItemPaginator, Paginator};
 
-use super::{Client, PAGE, finished, request_id};
+use super::{Client, PAGE, finished, found, request_id};
 use crate::method::Method;
 use crate::provider_id::Location;
 use crate::wire::error::CallError;
@@ -31,13 +31,10 @@ impl Client {
         }
         let object = format!("projects/{}/zones/{zone}", self.project);
         let (mut instances, mut items) = (BTreeMap::new(), request.by_item());
-        while let Some(found) = items.next().await {
-            match found.map_err(|error| CallError::new(Method::InstancesList, &object, &error)) {
-                Ok(found) => self.keep(&mut instances, found),
-                // A zone that does not exist has no instances; nodes' providerIDs can say anything.
-                Err(error) if error.is_not_found() || error.is_unknown_zone() => return Ok(BTreeMap::new()),
-                Err(error) => return Err(error),
-            }
+        while let Some(next) = items.next().await {
+            // A zone that does not exist has no instances; nodes' providerIDs can say anything.
+            let Some(next) = found(Method::InstancesList, &object, next)? else { return Ok(BTreeMap::new()) };
+            self.keep(&mut instances, next);
         }
         Ok(instances)
     }
@@ -67,13 +64,7 @@ impl Client {
     pub(crate) async fn find_instance(&self, id: &InstanceId) -> Result<Option<Instance>, CallError> {
         let Some(Location { project, zone, name }) = Location::parse(id.as_str()) else { return Ok(None) };
         let request = self.instances.get().set_project(project).set_zone(zone).set_instance(name);
-        match request.send().await {
-            Ok(instance) => Ok(Some(instance)),
-            Err(error) => {
-                let error = CallError::new(Method::InstancesGet, id.as_str(), &error);
-                if error.is_not_found() || error.is_unknown_zone() { Ok(None) } else { Err(error) }
-            }
-        }
+        found(Method::InstancesGet, id.as_str(), request.send().await)
     }
 
     /// Replaces all tags of an instance that still has those that were read.

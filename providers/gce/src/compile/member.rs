@@ -2,7 +2,7 @@
 
 use firewall_model::InstanceId;
 
-use crate::config::GceConfig;
+use crate::config::{GceConfig, TAGS_PER_INSTANCE};
 use crate::inventory::{InstanceFacts, Interface, Inventory};
 use crate::provider_id::Location;
 
@@ -78,11 +78,10 @@ fn not_found(instance: &InstanceId) -> Reason {
     ("InstanceNotFound", message)
 }
 
-pub(super) fn too_many_tags(instance: &InstanceId, others: usize, config: &GceConfig) -> Reason {
+pub(super) fn too_many_tags(instance: &InstanceId, others: usize) -> Reason {
     let message = format!(
-        "instance {instance} can have {} tags, and {others} of them are somebody else's; remove tags that nobody \
-         needs, or use --gce-mode destination, which needs none",
-        config.tags_per_instance
+        "instance {instance} can have {TAGS_PER_INSTANCE} tags, and {others} of them are somebody else's; remove tags that nobody \
+         needs, or use --gce-mode destination, which needs none"
     );
     ("TooManyTags", message)
 }

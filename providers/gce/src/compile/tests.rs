@@ -215,6 +215,15 @@ fn a_tag_is_never_what_the_instances_name_begins_with() {
     assert_eq!((reasons(&compiled), rules(&compiled).len()), (vec!["NameBeginsWithTag"], 0));
 }
 
+/// Machines that have room for so many tags of ours.
+fn with_room(room: usize) -> Inventory {
+    let mut inventory = inventory(2);
+    for facts in inventory.instances.values_mut() {
+        facts.other_tags = TAGS_PER_INSTANCE - room;
+    }
+    inventory
+}
+
 /// What is there once this has been carried out.
 fn carried_out(inventory: &Inventory, resources: &World<GceResource>) -> Inventory {
     let mut inventory = inventory.clone();
@@ -227,12 +236,11 @@ fn carried_out(inventory: &Inventory, resources: &World<GceResource>) -> Invento
 
 #[test]
 fn a_new_group_takes_no_tag_from_one_that_has_it() {
-    let config = GceConfig { tags_per_instance: 4, ..tags() };
     let zeta = || group("zeta", &["tcp/80 0.0.0.0/0", "tcp/80 ::/0"], &[&instance(0)]);
     let alpha = || group("alpha", &["udp/53 0.0.0.0/0"], &[&instance(0), &instance(1)]);
-    let before = compile(&desired([zeta()]), &inventory(2), &config);
-    let inventory = carried_out(&inventory(2), &before.resources);
-    let after = compile(&desired([alpha(), zeta()]), &inventory, &config);
+    let before = compile(&desired([zeta()]), &with_room(2), &tags());
+    let inventory = carried_out(&with_room(2), &before.resources);
+    let after = compile(&desired([alpha(), zeta()]), &inventory, &tags());
     let refused: Vec<_> = after.rejections.iter().map(|one| (&one.group, one.instance.as_ref())).collect();
     assert_eq!(refused, [(&alpha().0, Some(&instance(0)))]);
     assert_eq!((open(&after, 0), open(&after, 1)), (zeta().1.rules, alpha().1.rules));
@@ -258,7 +266,7 @@ proptest! {
             }))
         };
         let history: Vec<_> = history.iter().map(moment).collect();
-        let config = GceConfig { tags_per_instance: room + 2, ..tags() };
-        keeps_the_room(&history, |desired, now| compile(desired, &carried_out(&inventory(2), now), &config));
+        let empty = with_room(room);
+        keeps_the_room(&history, |desired, now| compile(desired, &carried_out(&empty, now), &tags()));
     }
 }

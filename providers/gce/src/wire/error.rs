@@ -118,14 +118,11 @@ impl CallError {
         failed(error.status_code, reason, message.unwrap_or_default())
     }
 
-    /// Whether the object is not there.
+    /// Whether the object is not there. A zone that does not exist is an invalid value to Google, nothing missing.
     pub(crate) fn is_not_found(&self) -> bool {
-        self.cause.kind() == Kind::NotFound
-    }
-
-    /// Whether the zone that was named does not exist: that is an invalid value, not something missing.
-    pub(crate) fn is_unknown_zone(&self) -> bool {
-        matches!(self.cause, Cause::Answer { status: 400, .. }) && self.message.contains("Unknown zone")
+        let unknown_zone =
+            matches!(self.cause, Cause::Answer { status: 400, .. }) && self.message.contains("Unknown zone");
+        unknown_zone || self.cause.kind() == Kind::NotFound
     }
 
     /// Whether a permission is missing.

@@ -97,15 +97,14 @@ fn stray_parties(firewall: &Firewall, strays: &mut BTreeSet<String>) {
 
 /// The whole rule, for insert and update.
 pub(crate) fn write(rule: &FirewallRule, cluster: &str) -> Firewall {
-    let group = rule.serves.iter().next().map_or("", String::as_str);
     let rest = Firewall::new()
         .set_name(&rule.name)
-        .set_description(Mark::new(cluster, group).description())
+        .set_description(Mark::of(rule, cluster).description())
         .set_network(rule.network.to_string())
         .set_direction(Direction::Ingress)
         .set_priority(rule.priority)
         .set_disabled(!rule.enabled);
-    targets(traffic(rest, &rule.rules), rule)
+    tags(destinations(traffic(rest, &rule.rules), rule), rule)
 }
 
 fn traffic(firewall: Firewall, rules: &RuleSet) -> Firewall {
@@ -119,10 +118,12 @@ fn traffic(firewall: Firewall, rules: &RuleSet) -> Firewall {
     firewall.set_allowed(allowed).set_source_ranges(sources.iter().map(ToString::to_string))
 }
 
-fn targets(firewall: Firewall, rule: &FirewallRule) -> Firewall {
-    firewall
-        .set_destination_ranges(rule.destinations.iter().map(ToString::to_string))
-        .set_target_tags(rule.tags.iter().cloned())
+fn destinations(firewall: Firewall, rule: &FirewallRule) -> Firewall {
+    firewall.set_destination_ranges(rule.destinations.iter().map(ToString::to_string))
+}
+
+fn tags(firewall: Firewall, rule: &FirewallRule) -> Firewall {
+    firewall.set_target_tags(rule.tags.iter().cloned())
 }
 
 /// What turns one rule into another by a JSON merge patch: only the fields that differ. `None` if a list would
@@ -139,10 +140,10 @@ pub(crate) fn patch(from: &FirewallRule, to: &FirewallRule) -> Option<Firewall> 
         patch = traffic(patch, &to.rules);
     }
     if from.destinations != to.destinations {
-        patch = patch.set_destination_ranges(to.destinations.iter().map(ToString::to_string));
+        patch = destinations(patch, to);
     }
     if from.tags != to.tags {
-        patch = patch.set_target_tags(to.tags.iter().cloned());
+        patch = tags(patch, to);
     }
     if from.priority != to.priority {
         patch = patch.set_priority(to.priority);

@@ -8,8 +8,9 @@ use super::firewalls::{begun, slow};
 use super::{Call, answer, needs, page};
 use crate::error::ApiError;
 use crate::firewall::is_name;
-use crate::machine::encoded;
+use crate::machine::{Machine, encoded};
 use crate::operation::Effect;
+use crate::settings::FaultKind;
 use crate::state::{State, outdated};
 
 fn path(call: &Call<'_>) -> String {
@@ -29,13 +30,18 @@ fn in_known_zone(state: &State, call: &Call<'_>) -> Result<(), ApiError> {
     Err(ApiError::invalid(format!("Invalid value for field 'zone': '{zone}'. Unknown zone.")))
 }
 
-pub(super) fn get(state: &State, call: &Call<'_>) -> Result<Value, ApiError> {
+pub(super) fn get(state: &mut State, call: &Call<'_>) -> Result<Value, ApiError> {
     needs(state, call.project(), "compute.instances.get", &path(call))?;
     in_known_zone(state, call)?;
     let key = (call.parameter("zone").to_owned(), call.parameter("instance").to_owned());
     let found = state.project(call.project())?.machines.get(&key);
     let (machine, id, fingerprint) = found.ok_or_else(|| ApiError::not_found(&path(call)))?;
-    Ok(machine.shown(*id, *fingerprint))
+    let shown = machine.shown(*id, *fingerprint);
+    if let Some(FaultKind::AddTag(tag)) = &call.fault {
+        let add = |machine: &mut Machine| _ = machine.tags.insert(tag.clone());
+        state.change_instance(call.project(), &key.0, &key.1, add);
+    }
+    Ok(shown)
 }
 
 pub(super) fn list(state: &State, call: &Call<'_>) -> Result<Value, ApiError> {

@@ -1,0 +1,97 @@
+//! Throttling, pages, lost answers, and what EC2 does not know everywhere yet.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use firewall_model::conformance::{converge, desired, group};
+use firewall_model::{Desired, FirewallProvider, InstanceId};
+use tokio::time::Instant;
+
+use crate::fake::{FakeEc2, Fault, NODES};
+use crate::{HTTP, attach, first_error, id, web};
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_ec2_does_not_know_everywhere_yet_is_waited_for() {
+    let cloud = FakeEc2::new(1);
+    cloud.state().lag = 5;
+    converge(&attach(&cloud), &web(HTTP)).await;
+    assert_eq!(cloud.state().count("CreateSecurityGroup"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_propagation_ends() {
+    let cloud = FakeEc2::new(1);
+    cloud.state().lag = 10_000;
+    let start = Instant::now();
+    let error = first_error(&attach(&cloud), &web(HTTP)).await;
+    assert_eq!(error.reason(), "NotFound");
+    assert!((20..60).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_slows_down_and_fails_nothing() {
+    let cloud = FakeEc2::new(1);
+    for action in ["DescribeSecurityGroups", "CreateSecurityGroup", "ModifyNetworkInterfaceAttribute"] {
+        cloud.state().fault(action, (0..6).map(|_| Fault::Code("RequestLimitExceeded")));
+    }
+    let start = Instant::now();
+    converge(&attach(&cloud), &web(HTTP)).await;
+    assert!(start.elapsed() > Duration::from_mins(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_without_end_becomes_an_error() {
+    let cloud = FakeEc2::new(1);
+    cloud.state().fault("DescribeSecurityGroups", (0..100).map(|_| Fault::Code("RequestLimitExceeded")));
+    let error = attach(&cloud).observe(&BTreeSet::new()).await.unwrap_err();
+    assert_eq!(error.reason(), "Throttled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_on_failing_is_left_to_a_later_pass_and_throttling_in_between_is_waited_for() {
+    let cloud = FakeEc2::new(1);
+    let provider = attach(&cloud);
+    for code in ["InternalError", "IncorrectState"] {
+        cloud.state().fault("CreateSecurityGroup", (0..100).map(|_| Fault::Code(code)));
+        let start = Instant::now();
+        assert_eq!(first_error(&provider, &web(HTTP)).await.reason(), "Unavailable");
+        assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+        assert_eq!(cloud.state().faults["CreateSecurityGroup"].len(), 96);
+        cloud.state().faults.clear();
+    }
+    let throttled = || (0..6).map(|_| Fault::Code("RequestLimitExceeded"));
+    let faults = std::iter::once(Fault::Code("Unavailable")).chain(throttled());
+    cloud.state().fault("CreateSecurityGroup", faults);
+    converge(&provider, &web(HTTP)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_missing_is_an_error_and_not_an_empty_list() {
+    let cloud = FakeEc2::new(5);
+    let members: Vec<InstanceId> = (1..=5).map(|n| id(&format!("i-{n:02x}"))).collect();
+    let wanted = desired([group("web", HTTP, &members.iter().collect::<Vec<_>>())]);
+    converge(&attach(&cloud), &wanted).await;
+    let faults = std::iter::once(Fault::None).chain((0..100).map(|_| Fault::Code("InternalError")));
+    cloud.state().fault("DescribeNetworkInterfaces", faults);
+    let error = attach(&cloud).observe(&wanted.members()).await.unwrap_err();
+    assert_eq!(error.reason(), "Unavailable");
+}
+
+#[tokio::test(start_paused = true)]
+async fn hundreds_of_members_are_read_in_batches_and_pages() {
+    let cloud = FakeEc2::new(400);
+    let members: Vec<InstanceId> = cloud.state().instances.keys().map(InstanceId::new).collect();
+    let wanted = desired([group("web", HTTP, &members.iter().collect::<Vec<_>>())]);
+    converge(&attach(&cloud), &wanted).await;
+    assert_eq!(cloud.state().count("ModifyNetworkInterfaceAttribute"), 400);
+    converge(&attach(&cloud), &Desired::nothing()).await;
+    assert!(cloud.state().interfaces.values().all(|interface| interface.groups == [NODES]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_to_a_creation_is_not_a_second_group() {
+    let cloud = FakeEc2::new(1);
+    cloud.state().fault("CreateSecurityGroup", [Fault::AnswerLost]);
+    converge(&attach(&cloud), &web(HTTP)).await;
+    assert_eq!(cloud.state().groups.len(), 2);
+}

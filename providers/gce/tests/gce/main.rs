@@ -1,0 +1,40 @@
+//! What Compute Engine does that other clouds do not, each as a behaviour of the provider.
+
+mod instances;
+mod permissions;
+mod rules;
+#[path = "../simulated/mod.rs"]
+mod simulated;
+
+use firewall_gce::{Gce, GceResource};
+use firewall_model::conformance::{desired, group, planned};
+use firewall_model::{Desired, FirewallProvider, InstanceId, ProviderError, Step};
+
+use simulated::{Simulated, id};
+
+const CLUSTER: &str = "prod";
+const WEB: &[&str] = &["tcp/80 0.0.0.0/0"];
+
+async fn steps(gce: &Gce, wanted: &Desired) -> Vec<Step<GceResource>> {
+    planned(gce, wanted).await.expect("it can be observed").0.steps
+}
+
+/// Applies the plan once, and returns what failed.
+async fn attempt(gce: &Gce, wanted: &Desired) -> Vec<ProviderError> {
+    let mut errors = Vec::new();
+    for step in steps(gce, wanted).await {
+        errors.extend(gce.apply(&step.action).await.err());
+    }
+    errors
+}
+
+/// The ids of the mutating calls so far.
+fn mutations(simulated: &Simulated) -> Vec<String> {
+    let requests = simulated.cloud().requests().into_iter();
+    requests.filter(|request| request.mutating).map(|request| request.method).collect()
+}
+
+fn web(members: &[u32]) -> Desired {
+    let members: Vec<InstanceId> = members.iter().copied().map(id).collect();
+    desired([group("web", WEB, &members.iter().collect::<Vec<_>>())])
+}
