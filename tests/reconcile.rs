@@ -82,6 +82,19 @@ fn pod(number: usize) -> Object {
     Object::Pod(serde_json::from_value(pod).expect("a pod"))
 }
 
+/// A pod of another workload on the same node, which exposes port 81.
+fn other() -> Object {
+    let mut other = pod(0);
+    if let Object::Pod(pod) = &mut other {
+        pod.metadata.name = Some("other".to_owned());
+        pod.metadata.uid = Some("other".to_owned());
+        pod.metadata.owner_references = None;
+        pod.spec.containers[0].ports[0].host_port = Some(81);
+        pod.metadata.annotations.get_or_insert_default().insert(EXPOSE.to_owned(), "81".to_owned());
+    }
+    other
+}
+
 /// Pod 0, once it binds and exposes port 81 as well.
 fn wider() -> Object {
     let mut wider = pod(0);
@@ -131,6 +144,25 @@ async fn what_fails_is_told_on_the_pod_and_tried_again_when_its_time_has_come() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_stays_in_use_for_a_moment_is_no_problem() {
+    let mut world = World::new(1);
+    world.index.update(|index| index.apply(&Watch::Pods, other()));
+    world.pass().await;
+    world.index.update(|index| index.reset(Watch::Pods, vec![other()]));
+    world.pass().await;
+    tokio::time::advance(LINGER).await;
+    let (call, object, message) = ("memory:Update".into(), "x".into(), "an interface has it".into());
+    let in_use = ProviderError::InUse { call, object, message };
+    for told in [false, true] {
+        world.cloud.inject([Fault::Before(in_use.clone())]);
+        let pass = world.pass().await;
+        assert_eq!(!pass.notices.is_empty(), told, "{:?}", pass.notices);
+        tokio::time::advance(Duration::from_mins(3)).await;
+    }
+    assert_eq!(world.pass().await.notices, BTreeSet::new());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_fails_on_one_node_is_told_there_and_leaves_the_others_open() {
     let mut world = World::new(3);
     let (call, object, message) = ("memory:Attach".into(), "x".into(), "slow down".into());
@@ -148,15 +180,7 @@ async fn what_fails_on_one_node_is_told_there_and_leaves_the_others_open() {
 async fn what_fails_for_one_workload_closes_nothing_of_another_on_the_node() {
     let mut world = World::new(1);
     world.pass().await;
-    let mut other = pod(0);
-    if let Object::Pod(pod) = &mut other {
-        pod.metadata.name = Some("other".to_owned());
-        pod.metadata.uid = Some("other".to_owned());
-        pod.metadata.owner_references = None;
-        pod.spec.containers[0].ports[0].host_port = Some(81);
-        pod.metadata.annotations.get_or_insert_default().insert(EXPOSE.to_owned(), "81".to_owned());
-    }
-    world.index.update(|index| index.apply(&Watch::Pods, other));
+    world.index.update(|index| index.apply(&Watch::Pods, other()));
     let full =
         ProviderError::Quota { call: "memory:Create".into(), object: "x".into(), message: "full".into() };
     world.cloud.inject([Fault::Before(full)]);

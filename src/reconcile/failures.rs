@@ -1,6 +1,7 @@
 //! What the cloud refused, or will: remembered, left alone for a while, and told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use firewall_model::{Effect, FirewallProvider, ProviderError, Rejection, Resource, Step, World};
 use tokio::time::Instant;
@@ -12,11 +13,15 @@ use crate::grouping::Grouped;
 use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
 
+/// How long something may stay in use after its last use has ended before that is a problem: amazon-vpc-cni-k8s takes a
+/// group off a node's other interfaces every 30 s.
+const RELEASED: Duration = Duration::from_mins(2);
+
 /// What has failed to open or to close, and how long it is left alone.
 pub(super) struct Failures<K> {
     pub(super) backoff: Backoff<(K, Effect)>,
-    /// What failed last with each
-    errors: BTreeMap<(K, Effect), ProviderError>,
+    /// What failed last with each, and since when it fails
+    errors: BTreeMap<(K, Effect), (ProviderError, Instant)>,
 }
 
 impl<K: Ord + Clone> Failures<K> {
@@ -34,8 +39,10 @@ impl<K: Ord + Clone> Failures<K> {
                 self.errors.remove(&failing);
             }
             Outcome::Failed(error) => {
-                self.backoff.failed(failing.clone(), error, Instant::now());
-                self.errors.insert(failing, error.clone());
+                let now = Instant::now();
+                self.backoff.failed(failing.clone(), error, now);
+                let since = self.errors.get(&failing).map_or(now, |(_, since)| *since);
+                self.errors.insert(failing, (error.clone(), since));
             }
             Outcome::LeftOut | Outcome::Stopped => {}
         }
@@ -44,7 +51,7 @@ impl<K: Ord + Clone> Failures<K> {
     /// Why the resource is not as it should be, if it failed. What could not be opened says more than what could not be
     /// closed.
     pub(super) fn of(&self, key: &K) -> Option<&ProviderError> {
-        let of = |effect| self.errors.get(&(key.clone(), effect));
+        let of = |effect| self.errors.get(&(key.clone(), effect)).map(|(error, _)| error);
         of(Effect::Open).or_else(|| of(Effect::Close))
     }
 
@@ -75,7 +82,10 @@ impl<K: Ord + Clone> Failures<K> {
             }
         }
         let mut notices = BTreeSet::new();
-        for ((key, _), error) in &self.errors {
+        for ((key, _), (error, since)) in &self.errors {
+            if matches!(error, ProviderError::InUse { .. }) && since.elapsed() < RELEASED {
+                continue;
+            }
             let concerned = match taking.get(key) {
                 Some(taking) => waiting(taking),
                 None => observed.get(key).map(|left| leaving(left, observed, grouped)).unwrap_or_default(),
