@@ -69,10 +69,15 @@ fn told(verdict: Verdict, now: &str, membership: &Membership) -> Vec<Notice> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use firewall_model::Workload;
 
+    use crate::exposures::Settings;
+    use crate::index::Index;
+    use crate::reconcile::Cluster;
+
     use super::*;
-    use crate::reconcile::Asked;
 
     fn object(kind: &'static str, name: &str) -> ObjectRef {
         let (namespace, name, uid) = ("shop".to_owned(), name.to_owned(), String::new());
@@ -113,7 +118,7 @@ mod tests {
             unsettled: unsettled.then(|| "rule".to_owned()).into_iter().collect(),
             withheld: BTreeMap::new(),
             standing: standing.then_some(key).into_iter().collect(),
-            asked: Asked::default(),
+            cluster: Arc::new(Cluster::read(&Index::default(), &Settings::default())),
         };
         let text = |notice: Notice| format!("{} {}", notice.verdict, notice.object.kind);
         known.announcements(&pass).into_iter().map(text).collect()

@@ -2,6 +2,7 @@
 //!
 //! Everything that decides is called from here and is pure; what is left is moving data.
 
+mod cluster;
 mod failures;
 mod membership;
 
@@ -10,23 +11,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_model::{
-    Compiled, Completeness, Desired, FirewallProvider, GroupKey, InstanceId, Limits, Open, Plan, PlanInput,
-    Policy, ProviderError, Resource, Step, Waiting, Withheld, World, check, closings, plan,
+    Compiled, Desired, FirewallProvider, GroupKey, InstanceId, Limits, Open, Plan, PlanInput, Policy,
+    ProviderError, Resource, Step, Waiting, Withheld, World, check, closings, plan,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::execute::{Outcome, execute};
-use crate::exposures::{Binding, Exposure, Found, Intents, Settings, binding, exposures, intents};
+use crate::exposures::Settings;
 use crate::grouping::{Grouped, grouped};
-use crate::index::Index;
 use crate::linger::Linger;
 use crate::notice::Notice;
-use crate::objects::ObjectRef;
 use crate::providers::{self, Provider};
-use crate::readiness::gated;
 use crate::watch::SharedIndex;
+pub use cluster::{Asked, Cluster};
 use failures::{Failures, rejected};
 use membership::world_after;
 pub use membership::{Membership, with_ids};
@@ -79,22 +78,9 @@ pub struct Prospect<P: FirewallProvider> {
     pub refused: BTreeSet<usize>,
     /// What somebody must know
     pub notices: BTreeSet<Notice>,
-    /// All that is asked for, on whichever cloud
-    pub asked: Asked,
+    /// What it all follows from
+    pub cluster: Arc<Cluster>,
     linger_ends: Option<Duration>,
-}
-
-/// What the cluster asked for when it was looked at, on whichever cloud.
-#[derive(Clone, Debug, Default)]
-pub struct Asked {
-    /// When that was
-    pub at: Option<Instant>,
-    /// Ports on nodes
-    pub exposures: Arc<[Exposure]>,
-    /// The generation of each `HostPortExposure`
-    pub generations: Arc<BTreeMap<ObjectRef, i64>>,
-    /// The pods that declare the readiness gate
-    pub gated: Arc<BTreeSet<ObjectRef>>,
 }
 
 /// What a pass came to.
@@ -116,36 +102,8 @@ pub struct Pass {
     pub withheld: BTreeMap<&'static str, usize>,
     /// All that stays open on this cloud, what lingers too
     pub standing: BTreeSet<(GroupKey, InstanceId)>,
-    /// All that is asked for, on whichever cloud
-    pub asked: Asked,
-}
-
-/// What one look at the cluster has found.
-struct Cluster {
-    asked: Asked,
-    problems: BTreeSet<Notice>,
-    binding: Binding,
-    intents: Intents,
-    completeness: Completeness,
-}
-
-impl Cluster {
-    /// Nothing else may wait for the index longer than this takes.
-    fn read(index: &Index, settings: &Settings) -> Self {
-        let Found { exposures, problems } = exposures(index, settings);
-        let generations = index
-            .host_port_exposures()
-            .map(|exposure| (exposure.reference(), exposure.metadata.generation.unwrap_or_default()));
-        let generations: BTreeMap<_, _> = generations.collect();
-        let asked = Asked {
-            at: Some(Instant::now()),
-            exposures: exposures.into(),
-            generations: generations.into(),
-            gated: gated(index).into(),
-        };
-        let (binding, intents, completeness) = (binding(index), intents(index), index.completeness());
-        Self { asked, problems, binding, intents, completeness }
-    }
+    /// What it all follows from
+    pub cluster: Arc<Cluster>,
 }
 
 impl<P: FirewallProvider> Reconciler<P> {
@@ -168,27 +126,36 @@ impl<P: FirewallProvider> Reconciler<P> {
         self.provider.name()
     }
 
+    /// Defaults and guardrails for intents, as they are now.
+    #[must_use]
+    pub fn settings(&self) -> watch::Receiver<Settings> {
+        self.options.settings.clone()
+    }
+
     /// Reads cluster and cloud, and plans. Changes nothing in the cloud.
     ///
     /// # Errors
     /// If the cloud cannot be observed; then nothing is known well enough to change anything.
     pub async fn look(&mut self, index: &SharedIndex) -> Result<Prospect<P>, ProviderError> {
-        let Cluster { asked, problems, binding, intents, completeness } =
-            Cluster::read(&index.read(), &self.options.settings.borrow());
+        let cluster = Cluster::read(&index.read(), &self.options.settings.borrow());
         let unclaimed = |id: &str| providers::unclaimed(id, &self.options.active);
-        let mut grouped = grouped(&asked.exposures, |id| self.provider.instance(id), unclaimed, completeness);
-        let (desired, linger_ends) = self.linger.extend(&grouped, &binding, &intents, self.started.elapsed());
+        let instance = |id: &str| self.provider.instance(id);
+        let mut grouped =
+            grouped(&cluster.asked.exposures, instance, unclaimed, cluster.completeness.clone());
+        let now = self.started.elapsed();
+        let (desired, linger_ends) = self.linger.extend(&grouped, &cluster.binding, &cluster.intents, now);
         grouped.desired = desired;
         let observed = self.provider.observe(&grouped.desired.members()).await?;
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
         let (plan, refused) = self.plan(&grouped.desired, &compiled.resources, &observed.resources);
-        let mut notices = problems;
+        let mut notices = cluster.problems.clone();
         notices.extend(grouped.problems.iter().cloned());
         for rejection in &compiled.rejections {
             notices.extend(rejected(rejection, &grouped));
         }
         let observed = observed.resources;
-        Ok(Prospect { compiled, observed, grouped, plan, refused, notices, asked, linger_ends })
+        let cluster = Arc::new(cluster);
+        Ok(Prospect { compiled, observed, grouped, plan, refused, notices, cluster, linger_ends })
     }
 
     /// Plans and checks; what has been held as a mass close for long enough is released.
@@ -283,12 +250,12 @@ impl<P: FirewallProvider> Reconciler<P> {
         // Where all of it has been held for long enough, the next plan goes ahead.
         let at_once = (!self.held.is_empty()).then_some(Duration::ZERO);
         let hold_ends = holds.filter(|left| !left.is_zero()).min().or(at_once);
-        let planned = prospect.asked.at.unwrap_or(now);
+        let planned = prospect.cluster.asked.at.unwrap_or(now);
         let retry = self.failures.backoff.next(planned, now);
         let again = [prospect.linger_ends, retry, hold_ends].into_iter().flatten().min();
         let standing = prospect.compiled.memberships.into_keys().collect();
-        let asked = prospect.asked;
-        Pass { notices, again, applied, undone, memberships, unsettled, withheld, standing, asked }
+        let cluster = prospect.cluster;
+        Pass { notices, again, applied, undone, memberships, unsettled, withheld, standing, cluster }
     }
 }
 

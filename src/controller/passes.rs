@@ -1,18 +1,21 @@
 //! The loop: a pass whenever something changed, and now and then although nothing did.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_model::{FirewallProvider, ProviderError};
+use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::gaps;
 use super::statuses::{Outcome, Statuses};
 use crate::announce::Known;
+use crate::exposures::Settings;
 use crate::metrics::Metrics;
 use crate::notice::Notices;
 use crate::providers::Reconcilers;
-use crate::reconcile::{Pass, Reconciler};
+use crate::reconcile::{Cluster, Pass, Reconciler};
 use crate::watch::{self, SharedIndex};
 
 /// A burst of changes is over when nothing has changed for this long…
@@ -23,6 +26,10 @@ const LONGEST_BURST: Duration = Duration::from_secs(2);
 
 /// How long a plan is carried out whatever changes: a pass must do more than read the cloud and plan.
 const UNINTERRUPTED: Duration = Duration::from_secs(10);
+
+/// How long it is carried out after that at most, even if nothing changes: what has opened is told, to readiness gates
+/// among others, at the end.
+const LONGEST_PASS: Duration = Duration::from_mins(1);
 
 /// How long calls under way may take to end after a signal: the Deployment's grace period, 45 s, less a margin.
 const LAST_CALLS: Duration = Duration::from_secs(30);
@@ -75,16 +82,19 @@ struct Every {
 }
 
 impl Every {
-    async fn passes<P: FirewallProvider>(mut self, reconciler: Option<Reconciler<P>>) {
+    async fn passes<P: FirewallProvider>(self, reconciler: Option<Reconciler<P>>) {
         let Some(mut reconciler) = reconciler else { return };
         tokio::select! {
             () = self.stop.cancelled() => return,
             () = first_sync(&self.index) => {}
         }
         let (mut unobserved, mut untold, mut known) = (UNOBSERVED.0, UNTOLD.0, Known::default());
+        // What changes during a pass is news after it.
+        let (mut changes, settings) = (self.index.clone(), reconciler.settings());
         while !self.stop.is_cancelled() {
-            let pause = match self.interruptible(&mut reconciler).await {
-                (Ok(pass), changed) => {
+            let (pause, before) = match self.interruptible(&mut reconciler, &changes).await {
+                (Ok(pass), interrupted) => {
+                    let cluster = Arc::clone(&pass.cluster);
                     unobserved = UNOBSERVED.0;
                     let again = pass.again.unwrap_or(self.resync).min(self.resync);
                     self.telling.metrics.readable(reconciler.name(), true);
@@ -96,7 +106,7 @@ impl Every {
                         untold = (untold * 2).min(UNTOLD.1);
                         pause
                     };
-                    if changed { Duration::ZERO } else { pause }
+                    (if interrupted { Duration::ZERO } else { pause }, Some(cluster))
                 }
                 (Err(error), _) => {
                     let (cloud, reason) = (reconciler.name(), error.reason());
@@ -105,13 +115,13 @@ impl Every {
                     self.telling.statuses.unobserved(cloud, &self.index).await;
                     let pause = unobserved;
                     unobserved = (unobserved * 2).min(UNOBSERVED.1);
-                    pause
+                    (pause, None)
                 }
             };
             tokio::select! {
                 () = self.stop.cancelled() => {}
                 () = sleep(pause) => {}
-                () = burst(&mut self.index) => {}
+                () = self.news(&mut changes, reconciler.name(), &settings, before.as_deref()) => {}
             }
         }
     }
@@ -123,8 +133,8 @@ impl Every {
         }
         self.telling.metrics.withheld(cloud, &pass.withheld);
         let announcements = known.announcements(&pass);
-        let Pass { notices, memberships, asked, .. } = pass;
-        let outcome = Outcome { problems: notices.clone(), memberships, asked };
+        let Pass { notices, memberships, cluster, .. } = pass;
+        let outcome = Outcome { problems: notices.clone(), memberships, asked: cluster.asked.clone() };
         let written = self.telling.statuses.say(cloud, outcome, &self.index).await;
         self.telling.notices.say(cloud, notices);
         self.telling.notices.say("hostnames", written.unpublished);
@@ -132,37 +142,60 @@ impl Every {
         written.all
     }
 
-    /// One pass. Where calls are scarce it can take many minutes: then a change of the cluster ends it early, so
-    /// that what is new is planned together with what is left. Also returns whether that happened.
+    /// One pass. Where calls are scarce a plan can take many minutes: then a change of the cluster, or some time, ends it
+    /// early, so that what is new is planned together with what is left. Also returns whether that happened.
     async fn interruptible<P: FirewallProvider>(
         &self,
         reconciler: &mut Reconciler<P>,
+        seen: &SharedIndex,
     ) -> (Result<Pass, ProviderError>, bool) {
-        // What changes meanwhile is still news to `self` if the pass ends before this has noticed.
-        let mut changes = self.index.clone();
+        let mut changes = seen.clone();
         let prospect = match reconciler.look(&self.index).await {
             Ok(prospect) => prospect,
             Err(error) => return (Err(error), false),
         };
+        let (cloud, settings, cluster) =
+            (reconciler.name(), reconciler.settings(), Arc::clone(&prospect.cluster));
         // Clients are sent elsewhere before anything closes.
         let outlook = Outcome {
             problems: prospect.notices.clone(),
             memberships: reconciler.outlook(&prospect),
-            asked: prospect.asked.clone(),
+            asked: cluster.asked.clone(),
         };
-        self.telling.statuses.withdraw(reconciler.name(), outlook, &self.index).await;
+        self.telling.statuses.withdraw(cloud, outlook, &self.index).await;
         let interrupt = self.stop.child_token();
         let mut pass = std::pin::pin!(reconciler.carry_out(prospect, &interrupt));
         // However long it took until here, else what takes long would never come to its first call.
         let long = async {
             sleep(UNINTERRUPTED).await;
-            burst(&mut changes).await;
+            _ = timeout(LONGEST_PASS, self.news(&mut changes, cloud, &settings, Some(&cluster))).await;
         };
         tokio::select! {
             pass = &mut pass => (Ok(pass), false),
             () = long => {
                 interrupt.cancel();
                 (Ok(pass.await), true)
+            }
+        }
+    }
+
+    /// Waits for a change that makes another plan. What else changes is only told: to read the cloud whenever some pod gets
+    /// ready would take most of the calls that it allows.
+    async fn news(
+        &self,
+        changes: &mut SharedIndex,
+        cloud: &'static str,
+        settings: &Receiver<Settings>,
+        before: Option<&Cluster>,
+    ) {
+        loop {
+            burst(changes).await;
+            let Some(before) = before else { return };
+            let now = Cluster::read(&self.index.read(), &settings.borrow());
+            if now.is_news_after(before)
+                || !self.telling.statuses.say_again(cloud, now.asked, &self.index).await
+            {
+                return;
             }
         }
     }
@@ -189,111 +222,4 @@ async fn burst(index: &mut SharedIndex) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use firewall_model::memory::{Memory, MemoryCloud, MemoryResource};
-    use firewall_model::{Action, Applied, Compiled, Desired, InstanceId, Limits, Observed, Policy};
-    use serde_json::json;
-
-    use super::*;
-    use crate::exposures::Settings;
-    use crate::index::{Index, Object, Watch};
-    use crate::reconcile::Options;
-
-    /// A cloud that takes longer to read than any pass goes on whatever changes.
-    struct Slow(Memory);
-
-    impl FirewallProvider for Slow {
-        type Resource = MemoryResource;
-        type Inventory = <Memory as FirewallProvider>::Inventory;
-
-        fn name(&self) -> &'static str {
-            self.0.name()
-        }
-        fn instance(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
-            self.0.instance(provider_id)
-        }
-        fn compile(&self, desired: &Desired, inventory: &Self::Inventory) -> Compiled<MemoryResource> {
-            self.0.compile(desired, inventory)
-        }
-        async fn observe(
-            &self,
-            members: &BTreeSet<InstanceId>,
-        ) -> Result<Observed<MemoryResource, Self::Inventory>, ProviderError> {
-            sleep(UNINTERRUPTED * 2).await;
-            self.0.observe(members).await
-        }
-        fn id(&self, key: &<MemoryResource as firewall_model::Resource>::Key) -> Option<String> {
-            self.0.id(key)
-        }
-        fn backlog(&self, changes: usize) -> Duration {
-            self.0.backlog(changes)
-        }
-        async fn apply(&self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {
-            self.0.apply(action).await
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_pass_comes_to_its_calls_however_slow_the_cloud_is_and_whatever_changes() {
-        let cloud = MemoryCloud::new([InstanceId::new("i-0")]);
-        let options = Options {
-            settings: tokio::sync::watch::channel(Settings::default()).1,
-            policy: Policy::Sync,
-            limits: Limits::default(),
-            mass_close_hold: Duration::ZERO,
-            linger: Duration::ZERO,
-            active: BTreeSet::new(),
-        };
-        let reconciler = Reconciler::new(Slow(cloud.provider("c")), options);
-        let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
-        index.reset(Watch::Nodes, vec![node(0)]);
-        index.reset(Watch::Pods, vec![pod()]);
-        let index = SharedIndex::new(index);
-        let metrics = Metrics::default();
-        let (notices, statuses) = (Notices::to_log(metrics.clone()), Statuses::new(None, None, 0));
-        let every = Every {
-            index: index.clone(),
-            telling: Telling { notices, statuses, metrics },
-            resync: Duration::from_mins(5),
-            stop: CancellationToken::new(),
-        };
-        let changing = async {
-            for number in 1.. {
-                sleep(Duration::from_secs(1)).await;
-                index.update(|index| index.apply(&Watch::Nodes, node(number)));
-            }
-        };
-        let opened = async {
-            while cloud.resources().is_empty() {
-                sleep(Duration::from_secs(1)).await;
-            }
-        };
-        tokio::select! {
-            () = every.passes(Some(reconciler)) => panic!("it ended"),
-            () = changing => {}
-            opened = timeout(UNINTERRUPTED * 5, opened) => opened.expect("the port is opened"),
-        }
-    }
-
-    fn node(number: usize) -> Object {
-        let node = json!({
-            "metadata": { "name": format!("n-{number}") },
-            "spec": { "providerID": format!("memory://i-{number}") },
-            "status": { "addresses": [{ "type": "InternalIP", "address": "10.0.0.1" }] },
-        });
-        Object::Node(serde_json::from_value(node).expect("a node"))
-    }
-
-    fn pod() -> Object {
-        let pod = json!({
-            "metadata": { "name": "web", "namespace": "default", "annotations": { "hostport-firewall.dev/expose": "80" } },
-            "spec": {
-                "nodeName": "n-0",
-                "containers": [{ "name": "main", "ports": [{ "containerPort": 80, "hostPort": 80 }] }],
-            },
-        });
-        Object::Pod(serde_json::from_value(pod).expect("a pod"))
-    }
-}
+mod tests;

@@ -97,6 +97,14 @@ impl Statuses {
         known.write(index).await
     }
 
+    /// Writes what has changed in the cluster since one cloud was last looked at, with nothing else asked of it. Returns
+    /// whether nothing has to be tried again.
+    pub(super) async fn say_again(&self, cloud: &'static str, asked: Asked, index: &SharedIndex) -> bool {
+        let mut known = self.0.lock().await;
+        known.learn_anew(cloud, asked);
+        known.write(index).await.all
+    }
+
     /// Writes what has changed although one cloud cannot be observed.
     pub(super) async fn unobserved(&self, cloud: &'static str, index: &SharedIndex) {
         let mut known = self.0.lock().await;
@@ -108,11 +116,19 @@ impl Statuses {
 impl Known {
     fn learn(&mut self, cloud: &'static str, outcome: Outcome) {
         self.unobserved.remove(cloud);
-        // A pass can take minutes, and another cloud have looked since.
-        if outcome.asked.at >= self.asked.at {
-            self.asked = outcome.asked.clone();
-        }
+        let asked = outcome.asked.clone();
         self.by_cloud.insert(cloud, outcome);
+        self.learn_anew(cloud, asked);
+    }
+
+    fn learn_anew(&mut self, cloud: &'static str, asked: Asked) {
+        if let Some(outcome) = self.by_cloud.get_mut(cloud) {
+            outcome.asked = asked.clone();
+        }
+        // A pass can take minutes, and another cloud have looked since.
+        if asked.at >= self.asked.at {
+            self.asked = asked;
+        }
     }
 
     /// Whether something else is asked for by now than what one of the clouds has looked at.

@@ -19,6 +19,12 @@ pub struct Binding {
 }
 
 impl Binding {
+    /// Whether the same objects bind ports on the same nodes, ready or not.
+    #[must_use]
+    pub fn binds_the_same(&self, other: &Self) -> bool {
+        self.on_nodes == other.on_nodes && self.everywhere == other.everywhere
+    }
+
     /// Whether it binds ports on the node.
     #[must_use]
     pub fn binds(&self, binder: &ObjectRef, node: &str) -> bool {

@@ -10,7 +10,7 @@ use crate::index::Index;
 use crate::objects::ObjectRef;
 
 /// What each object that can ask for ports says, whether or not it does. That of a pod is the pod itself, and not here.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Intents(BTreeMap<Name, String>);
 
 /// An object without its API version, which can change while it stays.
