@@ -11,9 +11,9 @@ use crate::reconcile::{Membership, Pass, with_ids};
 
 /// What one cloud had open when it was last looked at. Losing it (a restart) loses announcements of closings only.
 #[derive(Debug, Default)]
-pub struct Known(BTreeMap<(GroupKey, InstanceId), Membership>);
+pub struct Remembered(BTreeMap<(GroupKey, InstanceId), Membership>);
 
-impl Known {
+impl Remembered {
     /// What a pass has opened and closed.
     pub fn announcements(&mut self, pass: &Pass) -> Vec<Notice> {
         let opened = pass.memberships.iter().filter(|membership| membership.opened);
@@ -107,7 +107,12 @@ mod tests {
     }
 
     /// What a pass says; `standing` is whether the membership stays, `unsettled` whether its rule could not be changed.
-    fn said(known: &mut Known, memberships: Vec<Membership>, standing: bool, unsettled: bool) -> Vec<String> {
+    fn said(
+        known: &mut Remembered,
+        memberships: Vec<Membership>,
+        standing: bool,
+        unsettled: bool,
+    ) -> Vec<String> {
         let key = (membership(false).group, membership(false).instance);
         let pass = Pass {
             notices: BTreeSet::new(),
@@ -126,7 +131,7 @@ mod tests {
 
     #[test]
     fn an_opening_and_a_closing_are_told_once_on_the_pod_and_on_what_asked() {
-        let mut known = Known::default();
+        let mut known = Remembered::default();
         let both = |reason: &str| vec![format!("{reason} HostPortExposure"), format!("{reason} Pod")];
         assert_eq!(said(&mut known, vec![membership(true)], true, false), both("Opened"));
         assert_eq!(said(&mut known, vec![membership(false)], true, false), [""; 0]);
@@ -145,7 +150,7 @@ mod tests {
             other
         };
         for (ports, told) in [(ports(80), 0), (ports(81), 2)] {
-            let mut known = Known::default();
+            let mut known = Remembered::default();
             said(&mut known, vec![membership(true)], true, false);
             assert_eq!(said(&mut known, vec![other(ports)], false, false).len(), told);
         }
@@ -153,6 +158,6 @@ mod tests {
 
     #[test]
     fn what_was_open_before_a_restart_is_not_told_again() {
-        assert_eq!(said(&mut Known::default(), vec![membership(false)], true, false), [""; 0]);
+        assert_eq!(said(&mut Remembered::default(), vec![membership(false)], true, false), [""; 0]);
     }
 }

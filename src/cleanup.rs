@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::execute::{Outcome, execute};
+use crate::execute::{StepOutcome, execute};
 use crate::report::Report;
 
 /// How often to look again before giving up, and how long to wait between: a group can be deleted only some
@@ -52,8 +52,8 @@ pub async fn remove<P: FirewallProvider>(provider: &P) -> Result<(), CleanupErro
             return Ok(());
         }
         error = None;
-        let mut tell = |step: &Step<P::Resource>, outcome: &Outcome| {
-            if let Outcome::Failed(failure) = outcome {
+        let mut tell = |step: &Step<P::Resource>, outcome: &StepOutcome| {
+            if let StepOutcome::Failed(failure) = outcome {
                 tracing::warn!("{failure}");
                 error = Some(failure.to_string());
             } else {

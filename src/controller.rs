@@ -2,8 +2,8 @@
 
 mod hostnames;
 mod passes;
+mod publisher;
 mod settings;
-mod statuses;
 mod writer;
 
 use std::time::Duration;
@@ -23,8 +23,8 @@ use crate::notice::Notices;
 use crate::providers::{Providers, Reconcilers};
 use crate::watch::{self, SharedIndex};
 use passes::{Telling, reconcile};
+use publisher::Publisher;
 use settings::Following;
-use statuses::Statuses;
 use writer::Writer;
 
 /// Why the controller cannot start.
@@ -90,8 +90,8 @@ pub async fn run(args: &RunArgs, providers: Providers, stop: CancellationToken) 
     let reconcilers = providers.reconcilers(&args.options(settings.current()));
     if let Some(manifests) = &args.source.manifests {
         let (index, following) = manifests::followed(manifests)?;
-        let (notices, statuses) = (Notices::to_log(metrics.clone()), Statuses::new(None, None, 0));
-        let telling = Telling { notices, statuses, metrics };
+        let (notices, publisher) = (Notices::to_log(metrics.clone()), Publisher::new(None, None, 0));
+        let telling = Telling { notices, publisher, metrics };
         tokio::select! {
             () = following => Ok(()),
             () = settings.follow(&index) => Ok(()),
@@ -125,7 +125,7 @@ async fn run_in_cluster(
     let writer = Writer::new(client.clone(), lost.clone());
     let telling = Telling {
         notices: Notices::to_cluster(client.clone(), &identity, metrics.clone()),
-        statuses: Statuses::new(Some(writer), args.zone(), reconcilers.count()),
+        publisher: Publisher::new(Some(writer), args.zone(), reconcilers.count()),
         metrics,
     };
     if args.no_leader_election {

@@ -13,7 +13,7 @@ const IN_FLIGHT: usize = 16;
 
 /// What became of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum StepOutcome {
     /// The cloud accepted it.
     Applied(Applied),
     /// The cloud did not.
@@ -31,8 +31,8 @@ pub async fn execute<P: FirewallProvider>(
     plan: &Plan<P::Resource>,
     refused: &BTreeSet<usize>,
     stop: &CancellationToken,
-    mut ended: impl FnMut(&Step<P::Resource>, &Outcome),
-) -> Vec<Outcome> {
+    mut ended: impl FnMut(&Step<P::Resource>, &StepOutcome),
+) -> Vec<StepOutcome> {
     let mut schedule = Schedule::new(plan, refused);
     let mut running = FuturesUnordered::new();
     loop {
@@ -42,7 +42,7 @@ pub async fn execute<P: FirewallProvider>(
             running.push(async move { (position, provider.apply(action).await) });
         }
         let Some((position, result)) = running.next().await else { return schedule.outcomes() };
-        let outcome = result.map_or_else(Outcome::Failed, Outcome::Applied);
+        let outcome = result.map_or_else(StepOutcome::Failed, StepOutcome::Applied);
         ended(&plan.steps[position], &outcome);
         schedule.ended(position, outcome);
     }
@@ -56,7 +56,7 @@ struct Schedule<'a, R: Resource> {
     waits_for: Vec<usize>,
     followers: Vec<Vec<usize>>,
     ready: BTreeSet<usize>,
-    outcomes: Vec<Option<Outcome>>,
+    outcomes: Vec<Option<StepOutcome>>,
 }
 
 impl<'a, R: Resource> Schedule<'a, R> {
@@ -85,12 +85,12 @@ impl<'a, R: Resource> Schedule<'a, R> {
     fn next(&mut self, stopping: bool) -> Option<usize> {
         while let Some(position) = self.ready.pop_first() {
             let failed = |other: &Dependency| {
-                other.must_succeed && !matches!(self.outcomes[other.step], Some(Outcome::Applied(_)))
+                other.must_succeed && !matches!(self.outcomes[other.step], Some(StepOutcome::Applied(_)))
             };
             if stopping {
-                self.ended(position, Outcome::Stopped);
+                self.ended(position, StepOutcome::Stopped);
             } else if self.refused.contains(&position) || self.plan.steps[position].after.iter().any(failed) {
-                self.ended(position, Outcome::LeftOut);
+                self.ended(position, StepOutcome::LeftOut);
             } else {
                 return Some(position);
             }
@@ -98,7 +98,7 @@ impl<'a, R: Resource> Schedule<'a, R> {
         None
     }
 
-    fn ended(&mut self, position: usize, outcome: Outcome) {
+    fn ended(&mut self, position: usize, outcome: StepOutcome) {
         self.outcomes[position] = Some(outcome);
         for &follower in &self.followers[position] {
             self.waits_for[follower] -= 1;
@@ -108,9 +108,9 @@ impl<'a, R: Resource> Schedule<'a, R> {
         }
     }
 
-    fn outcomes(self) -> Vec<Outcome> {
+    fn outcomes(self) -> Vec<StepOutcome> {
         // A step that never became ready would wait for itself; plans wait only for earlier steps.
-        self.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::LeftOut)).collect()
+        self.outcomes.into_iter().map(|outcome| outcome.unwrap_or(StepOutcome::LeftOut)).collect()
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
         (MemoryCloud::new(ids.clone()), desired([web, dns]))
     }
 
-    async fn outcomes(cloud: &MemoryCloud, desired: &Desired, stop: &CancellationToken) -> Vec<Outcome> {
+    async fn outcomes(cloud: &MemoryCloud, desired: &Desired, stop: &CancellationToken) -> Vec<StepOutcome> {
         let provider = cloud.provider("c");
         let (plan, _) = planned(&provider, desired).await.unwrap();
         execute(&provider, &plan, &BTreeSet::new(), stop, |_, _| {}).await
@@ -141,10 +141,11 @@ mod tests {
         let error = ProviderError::Transient { call: "x".into(), object: "x".into(), message: "x".into() };
         cloud.inject([Fault::Before(error.clone())]);
         let outcomes = outcomes(&cloud, &desired, &CancellationToken::new()).await;
-        let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
-        assert_eq!(count(|outcome| matches!(outcome, Outcome::Failed(_))), 1);
-        assert_eq!(count(|outcome| matches!(outcome, Outcome::LeftOut)), 1);
-        assert_eq!(count(|outcome| matches!(outcome, Outcome::Applied(_))), 2);
+        let count =
+            |wanted: fn(&StepOutcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
+        assert_eq!(count(|outcome| matches!(outcome, StepOutcome::Failed(_))), 1);
+        assert_eq!(count(|outcome| matches!(outcome, StepOutcome::LeftOut)), 1);
+        assert_eq!(count(|outcome| matches!(outcome, StepOutcome::Applied(_))), 2);
     }
 
     #[tokio::test]
@@ -152,7 +153,7 @@ mod tests {
         let (cloud, desired) = two_groups();
         let stop = CancellationToken::new();
         stop.cancel();
-        assert_eq!(outcomes(&cloud, &desired, &stop).await, vec![Outcome::Stopped; 4]);
+        assert_eq!(outcomes(&cloud, &desired, &stop).await, vec![StepOutcome::Stopped; 4]);
         assert_eq!(cloud.mutations(), 0);
     }
 }

@@ -5,6 +5,7 @@
 mod cluster;
 mod failures;
 mod membership;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::execute::{Outcome, execute};
+use crate::execute::{StepOutcome, execute};
 use crate::exposures::Settings;
 use crate::grouping::{Grouped, grouped};
 use crate::linger::Linger;
@@ -29,6 +30,7 @@ pub use cluster::{Asked, Cluster};
 use failures::{Failures, rejected};
 use membership::world_after;
 pub use membership::{Membership, with_ids};
+use steps::{in_doubt, log, stopped, unsettled};
 
 type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
 
@@ -225,12 +227,12 @@ impl<P: FirewallProvider> Reconciler<P> {
             tracing::info!(steps, "the cloud's call rate lets this take about {seconds} s");
         }
         let (provider, failures) = (&self.provider, &mut self.failures);
-        let learn = |step: &Step<P::Resource>, outcome: &Outcome| {
+        let learn = |step: &Step<P::Resource>, outcome: &StepOutcome| {
             log(step, outcome);
             failures.learn(step, outcome);
         };
         let outcomes = execute(provider, &prospect.plan, &prospect.refused, stop, learn).await;
-        let applied = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Applied(_))).count();
+        let applied = outcomes.iter().filter(|outcome| matches!(outcome, StepOutcome::Applied(_))).count();
         let undone = outcomes.len() - applied;
         let world = world_after(&prospect.observed, &prospect.plan, &outcomes);
         self.failures.retain(&world, &prospect.compiled.resources);
@@ -257,49 +259,4 @@ impl<P: FirewallProvider> Reconciler<P> {
         let cluster = prospect.cluster;
         Pass { notices, again, applied, undone, memberships, unsettled, withheld, standing, cluster }
     }
-}
-
-fn log<R: Resource>(step: &Step<R>, outcome: &Outcome) {
-    let (key, verb) = (step.action.key(), step.action.verb());
-    match outcome {
-        Outcome::Applied(applied) => {
-            tracing::info!(resource = %key, ids = applied.ids.join(" "), "{verb}: {}", step.why);
-            for note in &applied.notes {
-                tracing::warn!(resource = %key, "{note}");
-            }
-        }
-        Outcome::Failed(error) => {
-            tracing::warn!(resource = %key, reason = error.reason(), "{verb}: {error}");
-            // What nobody asks for any more has no object to put an Event on.
-            if let ProviderError::Denied { instead: Some(command), .. } = error {
-                tracing::warn!(resource = %key, "somebody with the permission can run: {command}");
-            }
-        }
-        Outcome::LeftOut | Outcome::Stopped => {}
-    }
-}
-
-/// What was not tried is not known to be closed: nobody is to be sent elsewhere for it.
-fn in_doubt<R: Resource>(memberships: &mut [Membership], compiled: &Compiled<R>, untried: &BTreeSet<R::Key>) {
-    for membership in memberships {
-        let id = (membership.group.clone(), membership.instance.clone());
-        let takes = compiled.memberships.get(&id);
-        membership.stands |= takes.is_some_and(|takes| !takes.resources.is_disjoint(untried));
-    }
-}
-
-/// What the pass was ended before.
-fn stopped<R: Resource>(plan: &Plan<R>, outcomes: &[Outcome]) -> BTreeSet<R::Key> {
-    let steps = plan.steps.iter().zip(outcomes);
-    steps
-        .filter(|(_, outcome)| matches!(outcome, Outcome::Stopped))
-        .map(|(step, _)| step.action.key())
-        .collect()
-}
-
-fn unsettled<R: Resource>(plan: &Plan<R>, outcomes: &[Outcome]) -> BTreeSet<String> {
-    let steps = plan.steps.iter().zip(outcomes);
-    let undone = steps.filter(|(_, outcome)| !matches!(outcome, Outcome::Applied(_)));
-    let undone = undone.map(|(step, _)| step.action.key().to_string());
-    undone.chain(plan.withheld.iter().map(|withheld| withheld.key.to_string())).collect()
 }

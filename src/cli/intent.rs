@@ -22,7 +22,7 @@ pub struct IntentArgs {
     /// Ports that may be exposed although they are denied by default (22, 2379-2380, 6443, 10248-10259)
     #[arg(long, value_name = "PORTS,…", value_delimiter = ',')]
     pub allow_ports: Vec<PortRange>,
-    /// YAML file of what no intent can exceed: ports, namespaces, source ranges; read again when it changes
+    /// YAML file of what no intent can exceed: ports, namespaces, source ranges, hostnames, rules; read again when it changes
     #[arg(long, value_name = "FILE")]
     pub guardrails: Option<PathBuf>,
     /// Namespace where k3s runs the pods of its `ServiceLB`

@@ -29,23 +29,23 @@ impl Hostnames {
 
     /// What has to change before anything closes; none if nothing has to.
     pub(super) fn leaving(&self, index: &Index, outcomes: &Outcomes) -> Option<Records> {
-        let zone = self.zone.as_ref()?;
-        let before = self.before(index)?;
-        let targets = dns::without_leaving(&before, &targets(index, outcomes, &before));
-        (targets != before).then(|| Records { changes: changes(index, zone, &before, &targets), targets })
+        self.records(index, |before| {
+            let kept = dns::without_leaving(before, &targets(index, outcomes, before));
+            (kept != *before).then_some(kept)
+        })
     }
 
     /// What has to change; none if nothing is published, or what is cannot be known.
     pub(super) fn wanted(&self, index: &Index, outcomes: &Outcomes) -> Option<Records> {
-        let zone = self.zone.as_ref()?;
-        let before = self.before(index)?;
-        let targets = targets(index, outcomes, &before);
-        Some(Records { changes: changes(index, zone, &before, &targets), targets })
+        self.records(index, |before| Some(targets(index, outcomes, before)))
     }
 
-    fn before(&self, index: &Index) -> Option<Targets> {
+    fn records(&self, index: &Index, wanted: impl FnOnce(&Targets) -> Option<Targets>) -> Option<Records> {
+        let zone = self.zone.as_ref()?;
         let published = published(index)?;
-        Some(self.written.clone().unwrap_or(published))
+        let before = self.written.clone().unwrap_or(published);
+        let targets = wanted(&before)?;
+        Some(Records { changes: changes(index, zone, &before, &targets), targets })
     }
 
     /// Tells everybody who names a hostname that none can be published.

@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::gaps;
-use super::statuses::{Outcome, Statuses};
-use crate::announce::Known;
+use super::publisher::{Findings, Publisher};
+use crate::announce::Remembered;
 use crate::exposures::Settings;
 use crate::metrics::Metrics;
 use crate::notice::Notices;
@@ -50,7 +50,7 @@ pub(super) async fn reconcile(
     stop: &CancellationToken,
 ) {
     let Reconcilers { aws, gce } = reconcilers;
-    let every = Every { index: index.clone(), telling, resync, stop: stop.clone() };
+    let every = Shared { index: index.clone(), telling, resync, stop: stop.clone() };
     // Each cloud at its own pace: one that is slow, or refuses everything, does not hold up the other.
     let all =
         async { tokio::join!(Box::pin(every.clone().passes(aws)), Box::pin(every.clone().passes(gce))) };
@@ -68,27 +68,27 @@ pub(super) async fn reconcile(
 #[derive(Clone)]
 pub(super) struct Telling {
     pub(super) notices: Notices,
-    pub(super) statuses: Statuses,
+    pub(super) publisher: Publisher,
     pub(super) metrics: Metrics,
 }
 
 /// What the passes of every cloud go by.
 #[derive(Clone)]
-struct Every {
+struct Shared {
     index: SharedIndex,
     telling: Telling,
     resync: Duration,
     stop: CancellationToken,
 }
 
-impl Every {
+impl Shared {
     async fn passes<P: FirewallProvider>(self, reconciler: Option<Reconciler<P>>) {
         let Some(mut reconciler) = reconciler else { return };
         tokio::select! {
             () = self.stop.cancelled() => return,
             () = first_sync(&self.index) => {}
         }
-        let (mut unobserved, mut untold, mut known) = (UNOBSERVED.0, UNTOLD.0, Known::default());
+        let (mut unobserved, mut untold, mut known) = (UNOBSERVED.0, UNTOLD.0, Remembered::default());
         // What changes during a pass is news after it.
         let (mut changes, settings) = (self.index.clone(), reconciler.settings());
         while !self.stop.is_cancelled() {
@@ -112,7 +112,7 @@ impl Every {
                     let (cloud, reason) = (reconciler.name(), error.reason());
                     tracing::warn!(cloud, reason, "cannot be observed, nothing is changed: {error}");
                     self.telling.metrics.readable(cloud, false);
-                    self.telling.statuses.unobserved(cloud, &self.index).await;
+                    self.telling.publisher.unobserved(cloud, &self.index).await;
                     let pause = unobserved;
                     unobserved = (unobserved * 2).min(UNOBSERVED.1);
                     (pause, None)
@@ -127,15 +127,15 @@ impl Every {
     }
 
     /// Tells what a pass has come to. Returns whether all of it could be written.
-    async fn tell(&self, cloud: &'static str, pass: Pass, known: &mut Known) -> bool {
+    async fn tell(&self, cloud: &'static str, pass: Pass, known: &mut Remembered) -> bool {
         if pass.applied + pass.undone > 0 {
             tracing::info!(cloud, applied = pass.applied, undone = pass.undone, "reconciled");
         }
         self.telling.metrics.withheld(cloud, &pass.withheld);
         let announcements = known.announcements(&pass);
         let Pass { notices, memberships, cluster, .. } = pass;
-        let outcome = Outcome { problems: notices.clone(), memberships, asked: cluster.asked.clone() };
-        let written = self.telling.statuses.say(cloud, outcome, &self.index).await;
+        let outcome = Findings { problems: notices.clone(), memberships, asked: cluster.asked.clone() };
+        let written = self.telling.publisher.say(cloud, outcome, &self.index).await;
         self.telling.notices.say(cloud, notices);
         self.telling.notices.say("hostnames", written.unpublished);
         self.telling.notices.announce(announcements);
@@ -157,12 +157,12 @@ impl Every {
         let (cloud, settings, cluster) =
             (reconciler.name(), reconciler.settings(), Arc::clone(&prospect.cluster));
         // Clients are sent elsewhere before anything closes.
-        let outlook = Outcome {
+        let outlook = Findings {
             problems: prospect.notices.clone(),
             memberships: reconciler.outlook(&prospect),
             asked: cluster.asked.clone(),
         };
-        self.telling.statuses.withdraw(cloud, outlook, &self.index).await;
+        self.telling.publisher.withdraw(cloud, outlook, &self.index).await;
         let interrupt = self.stop.child_token();
         let mut pass = std::pin::pin!(reconciler.carry_out(prospect, &interrupt));
         // However long it took until here, else what takes long would never come to its first call.
@@ -193,7 +193,7 @@ impl Every {
             let Some(before) = before else { return };
             let now = Cluster::read(&self.index.read(), &settings.borrow());
             if now.is_news_after(before)
-                || !self.telling.statuses.say_again(cloud, now.asked, &self.index).await
+                || !self.telling.publisher.say_again(cloud, now.asked, &self.index).await
             {
                 return;
             }

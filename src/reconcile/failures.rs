@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Membership, Prospect};
 use crate::backoff::Backoff;
-use crate::execute::Outcome;
+use crate::execute::StepOutcome;
 use crate::grouping::Grouped;
 use crate::notice::{Notice, Verdict};
 use crate::objects::ObjectRef;
@@ -31,20 +31,20 @@ impl<K: Ord + Clone> Failures<K> {
 
     /// Remembers what failed, and forgets it once it has worked. That a resource could be narrowed mends nothing where it
     /// could not be widened, nor the other way round.
-    pub(super) fn learn<R: Resource<Key = K>>(&mut self, step: &Step<R>, outcome: &Outcome) {
+    pub(super) fn learn<R: Resource<Key = K>>(&mut self, step: &Step<R>, outcome: &StepOutcome) {
         let failing = (step.action.key(), step.effect);
         match outcome {
-            Outcome::Applied(_) => {
+            StepOutcome::Applied(_) => {
                 self.backoff.worked(&failing);
                 self.errors.remove(&failing);
             }
-            Outcome::Failed(error) => {
+            StepOutcome::Failed(error) => {
                 let now = Instant::now();
                 self.backoff.failed(failing.clone(), error, now);
                 let since = self.errors.get(&failing).map_or(now, |(_, since)| *since);
                 self.errors.insert(failing, (error.clone(), since));
             }
-            Outcome::LeftOut | Outcome::Stopped => {}
+            StepOutcome::LeftOut | StepOutcome::Stopped => {}
         }
     }
 

@@ -8,7 +8,7 @@ use firewall_model::{
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{Key, Prospect, Reconciler};
-use crate::execute::Outcome;
+use crate::execute::StepOutcome;
 use crate::objects::ObjectRef;
 
 /// The ports of a workload on one node.
@@ -141,11 +141,11 @@ fn reach<R: Resource>(
 pub(super) fn world_after<R: Resource>(
     observed: &World<R>,
     plan: &Plan<R>,
-    outcomes: &[Outcome],
+    outcomes: &[StepOutcome],
 ) -> World<R> {
     let mut world = observed.clone();
     let steps = plan.steps.iter().zip(outcomes);
-    for (step, _) in steps.filter(|(_, outcome)| matches!(outcome, Outcome::Applied(_))) {
+    for (step, _) in steps.filter(|(_, outcome)| matches!(outcome, StepOutcome::Applied(_))) {
         let key = step.action.key();
         let now = world.get(&key);
         if now == step.action.before() {
@@ -175,7 +175,8 @@ fn rejected_as(rejections: &[Rejection], (group, instance): &(GroupKey, Instance
     let concerns = |rejection: &&Rejection| {
         rejection.group == *group && rejection.instance.as_ref().is_none_or(|other| other == instance)
     };
-    rejections.iter().find(concerns).map_or_else(
+    // What is said of the instance is more than what is said of the whole group.
+    rejections.iter().filter(concerns).max_by_key(|rejection| rejection.instance.is_some()).map_or_else(
         || ("Pending".to_owned(), "the cloud has nothing for it yet".to_owned()),
         |rejection| (rejection.reason.to_owned(), rejection.message.clone()),
     )

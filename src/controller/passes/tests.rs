@@ -57,7 +57,7 @@ struct World {
     cloud: MemoryCloud,
     index: SharedIndex,
     reconciler: Reconciler<Read>,
-    every: Every,
+    every: Shared,
     reads: Arc<AtomicUsize>,
 }
 
@@ -79,10 +79,10 @@ impl World {
         index.reset(Watch::Pods, (0..nodes).map(|node| pod(node, false)).collect());
         let index = SharedIndex::new(index);
         let metrics = Metrics::default();
-        let (notices, statuses) = (Notices::to_log(metrics.clone()), Statuses::new(None, None, 0));
-        let every = Every {
+        let (notices, publisher) = (Notices::to_log(metrics.clone()), Publisher::new(None, None, 0));
+        let every = Shared {
             index: index.clone(),
-            telling: Telling { notices, statuses, metrics },
+            telling: Telling { notices, publisher, metrics },
             resync: Duration::from_mins(5),
             stop: CancellationToken::new(),
         };

@@ -28,7 +28,7 @@ const WITHDRAWING: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 16;
 
 /// What one cloud has come to.
-pub(super) struct Outcome {
+pub(super) struct Findings {
     pub(super) problems: BTreeSet<Notice>,
     pub(super) memberships: Vec<Membership>,
     pub(super) asked: Asked,
@@ -36,15 +36,15 @@ pub(super) struct Outcome {
 
 /// The statuses, put together from what each cloud has come to. Clones write as one.
 #[derive(Clone)]
-pub(super) struct Statuses(Arc<Mutex<Known>>);
+pub(super) struct Publisher(Arc<Mutex<Published>>);
 
-struct Known {
+struct Published {
     /// None where there is no cluster to write to
     writer: Option<Writer>,
     hostnames: Hostnames,
     /// How many clouds there are
     clouds: usize,
-    by_cloud: BTreeMap<&'static str, Outcome>,
+    by_cloud: BTreeMap<&'static str, Findings>,
     /// Those that could not be observed when they were last asked
     unobserved: BTreeSet<&'static str>,
     /// What was asked for when it was last looked
@@ -64,9 +64,9 @@ impl Written {
     const NOTHING_TO_DO: Self = Self { all: true, unpublished: BTreeSet::new() };
 }
 
-impl Statuses {
+impl Publisher {
     pub(super) fn new(writer: Option<Writer>, zone: Option<Zone>, clouds: usize) -> Self {
-        Self(Arc::new(Mutex::new(Known {
+        Self(Arc::new(Mutex::new(Published {
             writer,
             hostnames: Hostnames::new(zone),
             clouds,
@@ -78,7 +78,7 @@ impl Statuses {
     }
 
     /// Takes addresses back that lead to what one cloud is about to close.
-    pub(super) async fn withdraw(&self, cloud: &'static str, outlook: Outcome, index: &SharedIndex) {
+    pub(super) async fn withdraw(&self, cloud: &'static str, outlook: Findings, index: &SharedIndex) {
         let withdrawn = async {
             // Held while statuses are written, so that an older one never overwrites a newer.
             let mut known = self.0.lock().await;
@@ -91,7 +91,7 @@ impl Statuses {
     }
 
     /// Writes what has changed, now that one cloud has come to this.
-    pub(super) async fn say(&self, cloud: &'static str, outcome: Outcome, index: &SharedIndex) -> Written {
+    pub(super) async fn say(&self, cloud: &'static str, outcome: Findings, index: &SharedIndex) -> Written {
         let mut known = self.0.lock().await;
         known.learn(cloud, outcome);
         known.write(index).await
@@ -113,8 +113,8 @@ impl Statuses {
     }
 }
 
-impl Known {
-    fn learn(&mut self, cloud: &'static str, outcome: Outcome) {
+impl Published {
+    fn learn(&mut self, cloud: &'static str, outcome: Findings) {
         self.unobserved.remove(cloud);
         let asked = outcome.asked.clone();
         self.by_cloud.insert(cloud, outcome);
@@ -147,13 +147,13 @@ impl Known {
             unknown: self.by_cloud.len() < self.clouds || !self.unobserved.is_empty() || self.has_changed(),
             ..Outcomes::default()
         };
-        for Outcome { problems, memberships, .. } in self.by_cloud.values() {
+        for Findings { problems, memberships, .. } in self.by_cloud.values() {
             all.problems.extend(problems.iter().cloned());
             all.memberships.extend(memberships.iter().cloned());
         }
         // What holds for every cloud that can be read holds for the oldest version that one of them has looked at.
         let read = self.by_cloud.iter().filter(|(cloud, _)| !self.unobserved.contains(*cloud));
-        let read: Vec<&Outcome> = read.map(|(_, outcome)| outcome).collect();
+        let read: Vec<&Findings> = read.map(|(_, outcome)| outcome).collect();
         for (exposure, generation) in self.asked.generations.iter() {
             let seen = read.iter().map(|cloud| cloud.asked.generations.get(exposure));
             if let Some(seen) = seen.collect::<Option<Vec<_>>>() {
