@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use firewall_model::conformance::rule;
 use gce_simulator::{Fault, FaultKind};
 use hostport_firewall::host_port_exposure::HostPortExposure;
 use kube::Api;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, pod};
 use crate::mistakes::{NOT_PORTS, NOT_SOURCES};
-use crate::patience::until;
+use crate::patience::{looking_every, until};
 use crate::process::root;
 use crate::world::{CLUSTER, Mode, World};
 
@@ -80,6 +81,39 @@ async fn an_object_opens_ports_of_the_pods_that_it_selects() {
     world.google().cloud().deny("*", "compute.firewalls.create");
     world.cluster.create(exposure(&sources(&["192.0.2.0/24"]))).await;
     becomes(&world, "Programmed", "False", "PermissionDenied").await;
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn an_edit_of_ports_closes_nothing_that_is_still_asked_for() {
+    let world = World::start(Mode::Destination, 1).await;
+    let [machine] = &world.machines[..] else { panic!("a machine") };
+    world.cluster.apply(&root().join("deploy/crd.yaml")).await;
+    let _controller = world.controller(&[]);
+    let asking = |ports: Value| {
+        let selector = json!({ "matchLabels": { "app": "web" } });
+        exposure(&json!({ "podSelector": selector, "ports": ports, "sourceRanges": ["192.0.2.0/24"] }))
+    };
+    world.cluster.create(asking(json!([{ "port": "http" }]))).await;
+    world.cluster.run(web("web", &machine.name, "web")).await;
+    world.opens(machine, &["tcp/80 192.0.2.0/24"]).await;
+    // Other ports are another rule. Enough that its insertion fails in the first pass, and in the next.
+    let (status, reason, message) = (503, "backendError".to_owned(), "try again".to_owned());
+    let kind = FaultKind::Error { status, reason, message };
+    world.google().cloud().inject(Fault { method: "compute.firewalls.insert".to_owned(), times: 6, kind });
+    world.cluster.create(asking(json!([{ "port": "http" }, { "port": "metrics" }]))).await;
+    let (former, both) =
+        (rule("tcp/80 192.0.2.0/24"), ["tcp/80 192.0.2.0/24", "tcp/9100 192.0.2.0/24"].map(rule));
+    looking_every(Duration::from_millis(2), "both ports are open", async || {
+        let open = world.open(machine).await;
+        assert!(open.iter().any(|rule| *rule == former), "the port was closed meanwhile: {open}");
+        if open == both.into_iter().collect() { Ok(()) } else { Err(open.to_string()) }
+    })
+    .await;
+    let failed = world.google().cloud().requests();
+    let failed = failed.iter().filter(|request| request.method == "compute.firewalls.insert").count();
+    assert!(failed > 6, "the insertion failed meanwhile: {failed}");
+    world.cluster.event("Pod", "web", "try again").await;
 }
 
 #[tokio::test]
