@@ -40,8 +40,7 @@ impl SecurityGroup {
     }
 
     fn intersection(&self, other: &Self) -> Self {
-        let rules = IngressRule::covered(&self.rules, &other.rules);
-        self.changed_to(other, rules, &self.strays & &other.strays, Egress::intersection)
+        self.changed_to(other, &self.rules & &other.rules, &self.strays & &other.strays, Egress::intersection)
     }
 
     fn changed_to(
@@ -80,7 +79,7 @@ impl SharedRules {
     fn intersection(&self, other: &Self) -> Self {
         let strays =
             self.strays.iter().filter(|(id, _)| other.strays.contains_key(*id)).map(clone_pair).collect();
-        self.changed_to(other, IngressRule::covered(&self.rules, &other.rules), strays)
+        self.changed_to(other, &self.rules & &other.rules, strays)
     }
 
     fn changed_to(
@@ -193,6 +192,23 @@ impl Resource for AwsResource {
                 (!both.rules.is_empty() || !both.strays.is_empty()).then_some(Self::SharedRules(both))
             }
             _ => None,
+        }
+    }
+
+    fn within(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::SecurityGroup(one), Self::SecurityGroup(two)) => {
+                let rules = IngressRule::covered(&one.rules, &two.rules);
+                Some(Self::SecurityGroup(SecurityGroup { rules, ..one.intersection(two) }))
+            }
+            (Self::SharedRules(one), Self::SharedRules(two)) => {
+                let both = SharedRules {
+                    rules: IngressRule::covered(&one.rules, &two.rules),
+                    ..one.intersection(two)
+                };
+                (!both.rules.is_empty() || !both.strays.is_empty()).then_some(Self::SharedRules(both))
+            }
+            _ => self.intersection(other),
         }
     }
 

@@ -159,9 +159,14 @@ impl Resource for MemoryResource {
     }
 
     fn intersection(&self, other: &Self) -> Option<Self> {
-        let (rules, groups) = (IngressRule::covered(&self.rules, &other.rules), &self.groups & &other.groups);
+        let (rules, groups) = (&self.rules & &other.rules, &self.groups & &other.groups);
         let empty = groups.is_empty() && matches!(self.key, MemoryKey::Attachment(..));
         (!empty).then(|| Self { rules, groups, ..other.clone() })
+    }
+
+    fn within(&self, other: &Self) -> Option<Self> {
+        let rules = IngressRule::covered(&self.rules, &other.rules);
+        Some(Self { rules, ..self.intersection(other)? })
     }
 
     fn replaced_at_once(&self) -> bool {

@@ -32,8 +32,10 @@ pub(crate) struct Order<'a, R: Resource> {
 
 /// Where an action changes something.
 struct Place {
-    instances: BTreeSet<InstanceId>,
-    /// Whether there are any, and each admits after it all that it did before
+    instances: Vec<InstanceId>,
+    /// For each, whether the resource lets in more there
+    grows: Vec<bool>,
+    /// Whether there are any, each admits after it all that it did before, and what the resource let in is asked for
     tidies: bool,
 }
 
@@ -119,9 +121,12 @@ impl<'a, R: Resource> Order<'a, R> {
         if let Some(after) = action.after() {
             instances.extend(after.instances(&self.world));
         }
-        let before: Vec<Reach> = instances.iter().map(|instance| R::reach(&self.world, instance)).collect();
+        let reaches = |world: &World<R>| -> Vec<Reach> {
+            instances.iter().map(|instance| R::reach(world, instance)).collect()
+        };
+        let (before, own_before) = (reaches(&self.world), reaches(&self.own(action.before())));
         action.enact(&mut self.world);
-        let after: Vec<Reach> = instances.iter().map(|instance| R::reach(&self.world, instance)).collect();
+        let (after, own_after) = (reaches(&self.world), reaches(&self.own(action.after())));
         let exceeds = instances.iter().zip(&after).any(|(instance, after)| {
             let allowed = self.allowed.entry(instance.clone()).or_insert_with_key(|instance| {
                 R::reach(self.observed, instance).union(&R::reach(self.desired, instance))
@@ -135,9 +140,29 @@ impl<'a, R: Resource> Order<'a, R> {
             };
             return None;
         }
-        let tidies =
-            !instances.is_empty() && after.iter().zip(&before).all(|(after, before)| after.covers(before));
-        Some(Place { instances, tidies })
+        let asked_for = |(instance, own)| R::reach(self.desired, instance).covers(own);
+        let tidies = !instances.is_empty()
+            && after.iter().zip(&before).all(|(after, before)| after.covers(before))
+            && instances.iter().zip(&own_before).all(asked_for);
+        let grows = own_before.iter().zip(&own_after).map(|(before, after)| !before.covers(after)).collect();
+        Some(Place { instances: instances.into_iter().collect(), grows, tidies })
+    }
+
+    /// A resource with what it needs to let anything in: what it refers to, and what refers to it.
+    fn own(&self, resource: Option<&R>) -> World<R> {
+        let Some(resource) = resource else { return World::<R>::new() };
+        let key = resource.key();
+        let mut own: World<R> = resource
+            .refers_to()
+            .into_iter()
+            .filter_map(|other| Some((other.clone(), self.world.get(&other)?.clone())))
+            .collect();
+        if self.references.get(&key).is_some_and(|count| *count > 0) {
+            let refers = self.world.iter().filter(|(_, other)| other.refers_to().contains(&key));
+            own.extend(refers.map(|(other, resource)| (other.clone(), resource.clone())));
+        }
+        own.insert(key, resource.clone());
+        own
     }
 
     fn lay_down(&mut self, action: Action<R>, effect: Effect, place: Place) {
@@ -185,6 +210,10 @@ impl<'a, R: Resource> Order<'a, R> {
             earlier.chain(left.union(joined).chain([key]).filter_map(|other| self.written.get(other)));
         let must_succeed = effect == Effect::Open || deletes && left.is_empty();
         let mut after: BTreeMap<usize, bool> = earlier.map(|&step| (step, must_succeed)).collect();
+        // Whoever relies on the last change of a resource relies on all: that must not hide a closing that failed.
+        if let Some(&step) = self.written.get(key).filter(|step| self.steps[**step].effect == Effect::Close) {
+            after.insert(step, true);
+        }
         // The k-th detachment of a group lets the group's k-th attachment go first: what moves is open at its
         // new place before it closes at the old one.
         for other in left.difference(joined) {
@@ -231,10 +260,10 @@ impl<'a, R: Resource> Order<'a, R> {
         alone: bool,
         after: &mut BTreeMap<usize, bool>,
     ) {
-        for instance in place.instances {
+        for (instance, grows) in place.instances.into_iter().zip(place.grows) {
             let opened = self.opened_at.entry(instance).or_default();
             if effect == Effect::Open {
-                opened.push((position, alone));
+                opened.extend(grows.then_some((position, alone)));
             } else if place.tidies {
                 after.extend(opened.iter().map(|(step, _)| (*step, true)));
             } else if alone {

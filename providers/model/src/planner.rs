@@ -89,7 +89,7 @@ fn meanwhile<R: Resource>(
         (true, true) => now.cloned(),
         (true, false) => {
             let (now, later) = (now?, later?);
-            match now.intersection(later) {
+            match now.within(later) {
                 // A change that is neither is made with the opening.
                 Some(rest) if rank(now, &rest) != Rank::Narrow => Some(now.clone()),
                 rest => rest,
@@ -278,18 +278,21 @@ fn actions<R: Resource>(goal: &World<R>, observed: &World<R>) -> BTreeMap<Rank, 
     ranked
 }
 
-/// An update in one call, or through the state between: all of both if the limits leave room for it,
-/// else what both have in common.
+/// An update in one call, or through the states between: all of both if the limits leave room for it, else what both
+/// have in common; then without what nobody asks for, so that what else goes can wait for what takes its place.
 fn stages<R: Resource>(from: R, to: R) -> Vec<(R, R)> {
     if from.replaced_at_once() {
         return vec![(from, to)];
     }
-    match from.union(&to).or_else(|| from.intersection(&to)) {
-        Some(between) if !between.same_spec(&from) && !between.same_spec(&to) => {
-            vec![(from, between.clone()), (between, to)]
-        }
-        _ => vec![(from, to)],
-    }
+    let mut states = vec![from];
+    let differs = |state: &R, last: &R| !state.same_spec(last) && !state.same_spec(&to);
+    let between = states[0].union(&to).or_else(|| states[0].intersection(&to));
+    states.extend(between.filter(|between| differs(between, &states[0])));
+    let last = &states[states.len() - 1];
+    let asked_for = last.within(&to).filter(|rest| differs(rest, last));
+    states.extend(asked_for);
+    states.push(to);
+    states.windows(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
 }
 
 /// A move with its closing half first: nothing more is ever open, but what moves is closed for a moment. `None` for what

@@ -55,6 +55,11 @@ pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
     /// The resource that lets in only what both do; `None` if nothing of it is left.
     fn intersection(&self, other: &Self) -> Option<Self>;
 
+    /// What of the resource lets in no more than `other` does, however that is written; `None` if nothing is left.
+    fn within(&self, other: &Self) -> Option<Self> {
+        self.intersection(other)
+    }
+
     /// Whether the cloud replaces it in a single call. If not, an update opens in one step and closes in another.
     fn replaced_at_once(&self) -> bool;
 

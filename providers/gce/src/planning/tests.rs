@@ -157,6 +157,22 @@ fn a_rule_goes_only_once_another_lets_in_what_is_still_asked_for() {
 }
 
 #[test]
+fn what_two_rules_let_in_and_nobody_asks_for_any_more_closes_whatever_becomes_of_what_is_asked_for() {
+    let observed = world([named("a", web(&["10.0.0.1/32"])), named("b", web(&["10.0.0.1/32"]))]);
+    let desired = world([named("c", firewall_rule(&["tcp/8080 10.0.0.0/8"], &["10.0.0.1/32"]))]);
+    let (steps, _) = planned(&observed, &desired, &BTreeSet::new());
+    let first = Dependency { step: 0, must_succeed: false };
+    assert_eq!(
+        steps,
+        [
+            (key("c"), Effect::Open, vec![]),
+            (key("a"), Effect::Close, vec![first]),
+            (key("b"), Effect::Close, vec![first]),
+        ]
+    );
+}
+
+#[test]
 fn a_rule_that_could_not_be_widened_is_narrowed() {
     let observed = world([named("a", web(&["10.0.0.1/32", "10.0.0.2/32"]))]);
     let desired = world([named("a", web(&["10.0.0.2/32", "10.0.0.3/32"]))]);

@@ -22,7 +22,7 @@ fn at_moment(moment: &BTreeMap<usize, (BTreeSet<usize>, BTreeSet<usize>)>, ids: 
     const SOURCES: [&str; 4] = ["10.0.0.0/8", "192.0.2.0/24", "0.0.0.0/0", "::/0"];
     desired(moment.iter().map(|(name, (sources, members))| {
         let rules: Vec<String> =
-            sources.iter().map(|source| format!("tcp/{} {}", 80 + name, SOURCES[*source])).collect();
+            sources.iter().map(|source| format!("tcp/{} {}", 80 + name % 3, SOURCES[*source])).collect();
         let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
         let members: Vec<&InstanceId> = members.iter().map(|member| &ids[*member]).collect();
         group(&format!("w{name}"), &rules, &members)

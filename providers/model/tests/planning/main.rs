@@ -165,6 +165,26 @@ fn changed_sources_take_one_opening_and_one_closing_of_the_group_alone() {
 }
 
 #[test]
+fn what_is_only_written_in_another_way_goes_once_it_is_open_in_the_new() {
+    let ids = instances(1);
+    let before = ["tcp/80 10.0.0.0/9", "tcp/80 192.168.0.0/16"];
+    let (_, provider) = converged(1, &desired([group("web", &before, &[&ids[0]])]));
+    let plan = Case::new(&provider, &desired([group("web", &["tcp/80 10.0.0.0/8"], &[&ids[0]])])).plan();
+    let steps: Vec<(Effect, usize, Vec<bool>)> = plan
+        .steps
+        .iter()
+        .map(|step| {
+            let rules = step.action.after().map_or(0, |group| group.rules.len());
+            (step.effect, rules, step.after.iter().map(|other| other.must_succeed).collect())
+        })
+        .collect();
+    let opening = (Effect::Open, 3, vec![]);
+    let closing = (Effect::Close, 2, vec![false]);
+    let tidying = (Effect::Close, 1, vec![true, true]);
+    assert_eq!(steps, [opening, closing, tidying]);
+}
+
+#[test]
 fn a_member_joins_only_after_a_rule_that_nobody_asked_for_has_gone() {
     let ids = instances(2);
     let (cloud, provider) = converged(2, &desired([group("web", OPEN, &[&ids[0]])]));
