@@ -188,15 +188,21 @@ impl Shared {
         settings: &Receiver<Settings>,
         before: Option<&Cluster>,
     ) {
+        let mut told = true;
         loop {
-            burst(changes).await;
+            if told {
+                burst(changes).await;
+            } else {
+                _ = timeout(UNTOLD.0, burst(changes)).await;
+            }
             let Some(before) = before else { return };
             let now = Cluster::read(&self.index.read(), &settings.borrow());
-            if now.is_news_after(before)
-                || !self.telling.publisher.say_again(cloud, now.asked, &self.index).await
-            {
+            if now.is_news_after(before) {
                 return;
             }
+            let written = self.telling.publisher.say_again(cloud, now.asked, &self.index).await;
+            self.telling.notices.say("hostnames", written.unpublished);
+            told = written.all;
         }
     }
 }

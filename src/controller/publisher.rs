@@ -97,12 +97,11 @@ impl Publisher {
         known.write(index).await
     }
 
-    /// Writes what has changed in the cluster since one cloud was last looked at, with nothing else asked of it. Returns
-    /// whether nothing has to be tried again.
-    pub(super) async fn say_again(&self, cloud: &'static str, asked: Asked, index: &SharedIndex) -> bool {
+    /// Writes what has changed in the cluster since one cloud was last looked at, with nothing else asked of it.
+    pub(super) async fn say_again(&self, cloud: &'static str, asked: Asked, index: &SharedIndex) -> Written {
         let mut known = self.0.lock().await;
         known.learn_anew(cloud, asked);
-        known.write(index).await.all
+        known.write(index).await
     }
 
     /// Writes what has changed although one cloud cannot be observed.
