@@ -34,6 +34,10 @@ use steps::{in_doubt, log, stopped, unsettled};
 
 type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
 
+/// How soon the cloud is read again where it has no place for something: a new machine that it does not list yet, a slot
+/// that somebody frees.
+const REFUSED: Duration = Duration::from_mins(1);
+
 /// A pass that is expected to take longer than this is announced.
 const LONG: Duration = Duration::from_secs(10);
 
@@ -169,6 +173,7 @@ impl<P: FirewallProvider> Reconciler<P> {
     ) -> (Plan<P::Resource>, BTreeSet<usize>) {
         let now = Instant::now();
         let mut limits = self.options.limits;
+        let mut released = false;
         if !self.held.is_empty() {
             let (open, closing) = closings(observed, wanted);
             self.hold(closing, now);
@@ -176,8 +181,9 @@ impl<P: FirewallProvider> Reconciler<P> {
             let young = self.held.values().filter(|since| now - **since < hold).count();
             let old = self.held.len() - young;
             // Pods come and go meanwhile: what has come to it since does not begin it anew.
-            limits.mass_close_released |= old > 0 && !limits.is_mass_close(open.saturating_sub(old), young);
+            released = old > 0 && !limits.is_mass_close(open.saturating_sub(old), young);
         }
+        limits.mass_close_released |= released;
         let backoff = self.failures.backoff.waiting(now);
         let input = PlanInput {
             desired: wanted,
@@ -192,9 +198,8 @@ impl<P: FirewallProvider> Reconciler<P> {
         for violation in &violations {
             tracing::error!("{violation}; the step is left out. This is a defect, please report it");
         }
-        let held = |withheld: &Withheld<_>| matches!(withheld.waiting, Waiting::MassClose { .. });
-        let closing =
-            if plan.withheld.iter().any(held) { closings(observed, wanted).1 } else { BTreeSet::new() };
+        // What is released stays so until it has closed: that can take several passes.
+        let closing = if released || is_held(&plan) { closings(observed, wanted).1 } else { BTreeSet::new() };
         self.hold(closing, now);
         (plan, violations.into_iter().map(|violation| violation.step).collect())
     }
@@ -205,6 +210,13 @@ impl<P: FirewallProvider> Reconciler<P> {
         let since = |open: &Open| before.get(open).copied().unwrap_or(now);
         self.held =
             closing.into_iter().map(|open| (since(&open), open)).map(|(since, open)| (open, since)).collect();
+    }
+
+    /// How long until more of what is held has been held for long enough.
+    fn hold_ends(&self, now: Instant) -> Duration {
+        let left = self.held.values().map(|since| self.options.mass_close_hold.saturating_sub(now - *since));
+        // Where that is all of it, the next plan goes ahead.
+        left.filter(|left| !left.is_zero()).min().unwrap_or_default()
     }
 
     /// What is open, and what the plan does not close: addresses that lead there stay while it is carried out.
@@ -247,16 +259,17 @@ impl<P: FirewallProvider> Reconciler<P> {
         let mut notices = prospect.notices;
         notices.extend(told);
         let now = Instant::now();
-        let hold = self.options.mass_close_hold;
-        let holds = self.held.values().map(|since| hold.saturating_sub(now - *since));
-        // Where all of it has been held for long enough, the next plan goes ahead.
-        let at_once = (!self.held.is_empty()).then_some(Duration::ZERO);
-        let hold_ends = holds.filter(|left| !left.is_zero()).min().or(at_once);
+        let hold_ends = is_held(&prospect.plan).then(|| self.hold_ends(now));
         let planned = prospect.cluster.asked.at.unwrap_or(now);
         let retry = self.failures.backoff.next(planned, now);
-        let again = [prospect.linger_ends, retry, hold_ends].into_iter().flatten().min();
+        let refused = (!prospect.compiled.rejections.is_empty()).then_some(REFUSED);
+        let again = [prospect.linger_ends, retry, hold_ends, refused].into_iter().flatten().min();
         let standing = prospect.compiled.memberships.into_keys().collect();
         let cluster = prospect.cluster;
         Pass { notices, again, applied, undone, memberships, unsettled, withheld, standing, cluster }
     }
+}
+
+fn is_held<R: Resource>(plan: &Plan<R>) -> bool {
+    plan.withheld.iter().any(|withheld| matches!(withheld.waiting, Waiting::MassClose { .. }))
 }

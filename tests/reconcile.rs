@@ -321,6 +321,24 @@ async fn a_mass_close_is_held_and_goes_ahead_once_its_hold_has_passed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_mass_close_whose_hold_has_passed_can_take_several_passes() {
+    let mut world = World::new(20);
+    world.pass().await;
+    world.leave(0..1);
+    world.pass().await;
+    tokio::time::advance(LINGER).await;
+    world.pass().await;
+    tokio::time::advance(HOLD).await;
+    let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    world.reconciler.carry_out(prospect, &stopped).await;
+    assert_eq!(world.open(), 20, "the pass ended before its first call");
+    world.pass().await;
+    assert_eq!(world.open(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mass_close_that_joins_another_has_its_own_hold() {
     let mut world = World::new(60);
     world.pass().await;

@@ -55,12 +55,17 @@ impl<K: Ord + Clone> Failures<K> {
         of(Effect::Open).or_else(|| of(Effect::Close))
     }
 
-    /// Forgets what failed with resources that are as they should be, whoever has mended them.
+    /// Forgets what failed to open where nothing is to be opened any more, and the same of closing, whoever has mended it.
     pub(super) fn retain<R: Resource<Key = K>>(&mut self, world: &World<R>, wanted: &World<R>) {
-        let differs = |(key, _): &(K, Effect)| match (world.get(key), wanted.get(key)) {
+        let differs = |(key, effect): &(K, Effect)| match (world.get(key), wanted.get(key)) {
             (None, None) => false,
-            (Some(now), Some(wanted)) => !now.same_spec(wanted),
-            _ => true,
+            (None, Some(_)) => *effect == Effect::Open,
+            (Some(_), None) => *effect == Effect::Close,
+            (Some(now), Some(wanted)) if now.same_spec(wanted) => false,
+            (Some(now), Some(wanted)) => now.union(wanted).is_none_or(|both| match effect {
+                Effect::Open => !both.same_spec(now),
+                Effect::Close => !both.same_spec(wanted),
+            }),
         };
         self.backoff.retain(differs);
         self.errors.retain(|failing, _| differs(failing));
