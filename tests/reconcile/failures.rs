@@ -1,0 +1,172 @@
+//! What fails: who is told, what it holds up, and when it is tried again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use firewall_model::ProviderError;
+use firewall_model::memory::Fault;
+use hostport_firewall::index::{Object, Watch};
+use hostport_firewall::objects::ObjectRef;
+use hostport_firewall::reconcile::{Membership, Pass};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::{LINGER, World, other, pod};
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_is_told_on_the_pod_and_tried_again_when_its_time_has_come() {
+    let mut world = World::new(1);
+    let message = "UnauthorizedOperation".to_owned();
+    let (action, object, instead) = ("memory:Create".into(), "group".into(), Some("create --now".into()));
+    let denied = ProviderError::Denied { action, object, message, instead };
+    world.cloud.inject([Fault::Before(denied)]);
+    let pass = world.pass().await;
+    assert_eq!((pass.applied, pass.undone), (0, 2), "what needs the failed step is left out");
+    for (reason, text) in [("PermissionDenied", "memory:Create"), ("ManualChangeRequired", "create --now")] {
+        let told = pass.notices.iter().filter(|notice| notice.reason == reason);
+        let told: Vec<(&str, bool)> =
+            told.map(|notice| (notice.object.name.as_str(), notice.message.contains(text))).collect();
+        assert_eq!(told, [("n-0", true), ("web-0", true)]);
+    }
+
+    let pass = world.pass().await;
+    assert_eq!(pass.applied, 0, "it is left alone for a while");
+    assert!(!pass.notices.is_empty(), "and still told");
+    tokio::time::advance(pass.again.expect("a time to try again")).await;
+    let pass = world.pass().await;
+    assert_eq!((pass.applied, pass.notices.len()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stays_in_use_for_a_moment_is_no_problem() {
+    let mut world = World::new(1);
+    world.index.update(|index| index.apply(&Watch::Pods, other()));
+    world.pass().await;
+    world.index.update(|index| index.reset(Watch::Pods, vec![other()]));
+    world.pass().await;
+    tokio::time::advance(LINGER).await;
+    let (call, object, message) = ("memory:Update".into(), "x".into(), "an interface has it".into());
+    let in_use = ProviderError::InUse { call, object, message };
+    for told in [false, true] {
+        world.cloud.inject([Fault::Before(in_use.clone())]);
+        let pass = world.pass().await;
+        assert_eq!(!pass.notices.is_empty(), told, "{:?}", pass.notices);
+        tokio::time::advance(Duration::from_mins(3)).await;
+    }
+    assert_eq!(world.pass().await.notices, BTreeSet::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_on_one_node_is_told_there_and_leaves_the_others_open() {
+    let mut world = World::new(3);
+    let (call, object, message) = ("memory:Attach".into(), "x".into(), "slow down".into());
+    let throttled = ProviderError::Throttled { call, object, message };
+    // The group, and then an attachment for each node
+    world.cloud.inject([Fault::None, Fault::None, Fault::Before(throttled)]);
+    let pass = world.pass().await;
+    let closed: Vec<&Membership> = pass.memberships.iter().filter(|one| one.open.is_err()).collect();
+    let [closed] = &closed[..] else { panic!("one is closed: {:?}", pass.memberships) };
+    let told: BTreeSet<&ObjectRef> = pass.notices.iter().map(|notice| &notice.object).collect();
+    assert_eq!(told, closed.binders.iter().chain([&closed.node]).collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_for_one_workload_closes_nothing_of_another_on_the_node() {
+    let mut world = World::new(1);
+    world.pass().await;
+    world.index.update(|index| index.apply(&Watch::Pods, other()));
+    let full =
+        ProviderError::Quota { call: "memory:Create".into(), object: "x".into(), message: "full".into() };
+    world.cloud.inject([Fault::Before(full)]);
+    let pass = world.pass().await;
+    let open: BTreeMap<&str, bool> = pass
+        .memberships
+        .iter()
+        .flat_map(|one| one.binders.iter().map(|binder| (binder.name.as_str(), one.open.is_ok())))
+        .collect();
+    assert_eq!(open, BTreeMap::from([("web-0", true), ("other", false)]));
+    assert!(pass.notices.iter().all(|notice| notice.object.name != "web-0"), "{:?}", pass.notices);
+    assert!(pass.memberships.iter().all(|one| !one.opened), "nothing has opened in this pass");
+}
+
+/// An object that selects the pods, and names who may connect.
+fn selecting(sources: &[&str]) -> Object {
+    let exposure = json!({
+        "metadata": { "name": "web", "namespace": "default", "uid": "web", "generation": 1 },
+        "spec": {
+            "podSelector": { "matchLabels": { "app": "web" } },
+            "ports": [{ "port": 80 }],
+            "sourceRanges": sources,
+        },
+    });
+    Object::HostPortExposure(serde_json::from_value(exposure).expect("an exposure"))
+}
+
+/// What becomes of an edit of sources of which the opening part fails.
+async fn edited(before: &[&str], after: &[&str]) -> (World, Pass) {
+    let mut world = World::new(1);
+    let mut selected = pod(0);
+    if let Object::Pod(pod) = &mut selected {
+        pod.metadata.annotations = None;
+        pod.metadata.labels = Some(BTreeMap::from([("app".to_owned(), "web".to_owned())]));
+    }
+    world.index.update(|index| index.reset(Watch::Pods, vec![selected]));
+    world.index.update(|index| index.reset(Watch::HostPortExposures, vec![selecting(before)]));
+    assert!(world.pass().await.memberships[0].open.is_ok());
+    world.index.update(|index| index.reset(Watch::HostPortExposures, vec![selecting(after)]));
+    let (call, object, message) = ("memory:Update".into(), "x".into(), "full".into());
+    world.cloud.inject([Fault::Before(ProviderError::Quota { call, object, message })]);
+    let pass = world.pass().await;
+    let [membership] = &pass.memberships[..] else { panic!("one: {:?}", pass.memberships) };
+    assert_eq!(membership.open.as_ref().expect_err("not all are let in").0, "QuotaReached");
+    assert!(pass.notices.iter().any(|notice| notice.object.kind == "HostPortExposure"), "{:?}", pass.notices);
+    (world, pass)
+}
+
+#[tokio::test(start_paused = true)]
+async fn sources_that_could_not_be_let_in_are_not_open_because_the_former_were_taken_away() {
+    let (mut world, pass) = edited(&["10.0.0.0/8"], &["192.168.0.0/16"]).await;
+    assert_eq!((pass.applied, pass.undone), (1, 1), "the former are taken away all the same");
+    assert!(!pass.memberships[0].stands, "nobody is let in: its gate turns");
+    tokio::time::advance(pass.again.expect("it is tried again")).await;
+    let pass = world.pass().await;
+    assert!(pass.memberships[0].open.is_ok() && pass.notices.is_empty(), "{pass:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_let_in_beside_others_takes_nothing_from_them() {
+    for more in ["192.168.0.0/16", "2001:db8::/32"] {
+        let (_, pass) = edited(&["10.0.0.0/8"], &["10.0.0.0/8", more]).await;
+        assert!(pass.memberships[0].stands, "{more}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_falls_due_while_a_pass_lasts_is_tried_right_after() {
+    let mut world = World::new(1);
+    let (call, object, message) = ("memory:Create".into(), "x".into(), "for now".into());
+    world.cloud.inject([Fault::Before(ProviderError::Transient { call, object, message })]);
+    let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
+    let due = world.reconciler.carry_out(prospect, &CancellationToken::new()).await.again.expect("a time");
+    let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
+    tokio::time::advance(due).await;
+    let pass = world.reconciler.carry_out(prospect, &CancellationToken::new()).await;
+    assert_eq!((pass.applied, pass.again), (0, Some(Duration::ZERO)));
+    assert_eq!(world.pass().await.applied, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_took_effect_although_it_seemed_to_fail_is_told_no_longer_than_it_takes_to_see() {
+    let mut world = World::new(1);
+    let (call, object, message) = ("memory:Create".into(), "x".into(), "no answer".into());
+    let lost = ProviderError::Transient { call, object, message };
+    world.cloud.inject([Fault::After(lost)]);
+    assert!(!world.pass().await.notices.is_empty());
+    let mut pass = world.pass().await;
+    while pass.undone > 0 || pass.applied > 0 {
+        tokio::time::advance(Duration::from_mins(10)).await;
+        pass = world.pass().await;
+    }
+    assert_eq!(pass.notices, BTreeSet::new());
+    assert_eq!(world.open(), 1);
+}

@@ -1,0 +1,182 @@
+//! The reconciler on virtual time, over the cloud in memory: what it remembers from pass to pass.
+
+mod failures;
+mod mass_close;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use firewall_model::memory::{Memory, MemoryCloud};
+use firewall_model::{InstanceId, Limits, Policy};
+use hostport_firewall::exposures::Settings;
+use hostport_firewall::index::{Index, Object, Watch};
+use hostport_firewall::objects::ContainerPort;
+use hostport_firewall::reconcile::{Options, Pass, Reconciler};
+use hostport_firewall::watch::SharedIndex;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+struct World {
+    cloud: MemoryCloud,
+    index: SharedIndex,
+    reconciler: Reconciler<Memory>,
+}
+
+const LINGER: Duration = Duration::from_secs(30);
+const EXPOSE: &str = "hostport-firewall.dev/expose";
+const HOLD: Duration = Duration::from_mins(30);
+
+impl World {
+    /// This many nodes, each with a pod of the same DaemonSet that exposes port 80.
+    fn new(nodes: usize) -> Self {
+        let cloud = MemoryCloud::new((0..nodes).map(|node| InstanceId::new(format!("i-{node}"))));
+        let options = Options {
+            settings: watch::channel(Settings::default()).1,
+            policy: Policy::Sync,
+            limits: Limits::default(),
+            mass_close_hold: HOLD,
+            linger: LINGER,
+            active: BTreeSet::new(),
+        };
+        let reconciler = Reconciler::new(cloud.provider("c"), options);
+        let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
+        index.reset(Watch::Nodes, (0..nodes).map(node).collect());
+        index.reset(Watch::Pods, (0..nodes).map(pod).collect());
+        Self { cloud, index: SharedIndex::new(index), reconciler }
+    }
+
+    async fn pass(&mut self) -> Pass {
+        let prospect = self.reconciler.look(&self.index).await.expect("the cloud answers");
+        self.reconciler.carry_out(prospect, &CancellationToken::new()).await
+    }
+
+    fn leave(&self, pods: std::ops::Range<usize>) {
+        self.index.update(|index| index.reset(Watch::Pods, pods.map(pod).collect()));
+    }
+
+    /// Memberships in the cloud.
+    fn open(&self) -> usize {
+        self.cloud.resources().values().filter(|resource| !resource.groups.is_empty()).count()
+    }
+}
+
+fn node(number: usize) -> Object {
+    let node = json!({
+        "metadata": { "name": format!("n-{number}") },
+        "spec": { "providerID": format!("memory://i-{number}") },
+        "status": { "addresses": [{ "type": "InternalIP", "address": "10.0.0.1" }] },
+    });
+    Object::Node(serde_json::from_value(node).expect("a node"))
+}
+
+fn pod(number: usize) -> Object {
+    let owner = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "web", "uid": "1", "controller": true });
+    let pod = json!({
+        "metadata": {
+            "name": format!("web-{number}"), "namespace": "default", "uid": format!("uid-{number}"),
+            "annotations": { "hostport-firewall.dev/expose": "80" }, "ownerReferences": [owner],
+        },
+        "spec": {
+            "nodeName": format!("n-{number}"),
+            "containers": [{ "name": "main", "ports": [{ "containerPort": 80, "hostPort": 80 }] }],
+        },
+    });
+    Object::Pod(serde_json::from_value(pod).expect("a pod"))
+}
+
+/// A pod of another workload on the same node, which exposes port 81.
+fn other() -> Object {
+    let mut other = pod(0);
+    if let Object::Pod(pod) = &mut other {
+        pod.metadata.name = Some("other".to_owned());
+        pod.metadata.uid = Some("other".to_owned());
+        pod.metadata.owner_references = None;
+        pod.spec.containers[0].ports[0].host_port = Some(81);
+        pod.metadata.annotations.get_or_insert_default().insert(EXPOSE.to_owned(), "81".to_owned());
+    }
+    other
+}
+
+/// Pod 0, once it binds and exposes port 81 as well.
+fn wider() -> Object {
+    let mut wider = pod(0);
+    if let Object::Pod(pod) = &mut wider {
+        let port = ContainerPort { container_port: 81, host_port: Some(81), ..ContainerPort::default() };
+        pod.spec.containers[0].ports.push(port);
+        pod.metadata.annotations.get_or_insert_default().insert(EXPOSE.to_owned(), "80, 81".to_owned());
+    }
+    wider
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_membership_lingers_after_its_pod_and_the_next_pass_is_due_when_it_ends() {
+    let mut world = World::new(2);
+    world.pass().await;
+    assert_eq!(world.open(), 2);
+    world.leave(0..1);
+    assert_eq!(world.pass().await.again, Some(LINGER));
+    assert_eq!(world.open(), 2);
+    tokio::time::advance(LINGER).await;
+    world.pass().await;
+    assert_eq!(world.open(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pass_was_ended_before_is_in_doubt_and_not_closed() {
+    let mut world = World::new(2);
+    world.pass().await;
+    world.index.update(|index| index.apply(&Watch::Pods, wider()));
+    let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
+    let ended = CancellationToken::new();
+    ended.cancel();
+    let pass = world.reconciler.carry_out(prospect, &ended).await;
+    let [closed] = &pass.memberships.iter().filter(|one| one.open.is_err()).collect::<Vec<_>>()[..] else {
+        panic!("one is not open: {:?}", pass.memberships)
+    };
+    assert!(closed.stands);
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_stay_where_a_port_is_about_to_be_added() {
+    let mut world = World::new(1);
+    world.pass().await;
+    world.index.update(|index| index.apply(&Watch::Pods, wider()));
+    let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
+    let [outlook] = &world.reconciler.outlook(&prospect)[..] else { panic!("one membership") };
+    assert!(outlook.stands && outlook.open.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_closes_while_a_watch_is_broken_and_what_is_new_opens() {
+    let mut world = World::new(2);
+    world.leave(0..1);
+    world.pass().await;
+    assert_eq!(world.open(), 1);
+    world.index.update(|index| {
+        index.reset(Watch::Pods, vec![pod(1)]);
+        index.broken(Watch::Pods, "403".to_owned())
+    });
+    tokio::time::advance(LINGER * 2).await;
+    world.pass().await;
+    assert_eq!(world.open(), 2);
+    world.leave(1..2);
+    tokio::time::advance(LINGER * 2).await;
+    world.pass().await;
+    tokio::time::advance(LINGER * 2).await;
+    world.pass().await;
+    assert_eq!(world.open(), 1, "once everything is known again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_machine_does_not_exist_is_told_and_holds_nothing_up() {
+    let mut world = World::new(1);
+    world.index.update(|index| index.reset(Watch::Nodes, vec![node(0), node(7)]));
+    world.index.update(|index| index.reset(Watch::Pods, vec![pod(0), pod(7)]));
+    let pass = world.pass().await;
+    assert_eq!(world.open(), 1);
+    let told: Vec<_> = pass.notices.iter().filter(|notice| notice.object.name == "n-7").collect();
+    assert_eq!(told.len(), 1, "{:?}", pass.notices);
+    assert_eq!(told[0].reason, "InstanceNotFound");
+    assert!(pass.notices.iter().all(|notice| notice.object.name != "web-0"), "{:?}", pass.notices);
+}
