@@ -14,7 +14,6 @@ use crate::dns::Zone;
 use crate::exposures::Settings;
 use crate::guardrails::GuardrailsError;
 use crate::manifests::Manifests;
-use crate::providers::ProvidersConfig;
 use crate::reconcile::Options;
 pub use cloud::{AwsMode, CloudArgs, GceMode, ProviderName};
 pub use intent::{IntentArgs, Policy};
@@ -102,10 +101,12 @@ pub struct SourceArgs {
 /// Arguments of `run`.
 #[derive(Args, Debug)]
 pub struct RunArgs {
+    /// Which cluster and which clouds
     #[command(flatten)]
-    pub(crate) cloud: CloudArgs,
+    pub cloud: CloudArgs,
+    /// Where cluster state comes from
     #[command(flatten)]
-    pub(crate) source: SourceArgs,
+    pub source: SourceArgs,
     #[command(flatten)]
     pub(crate) intent: IntentArgs,
     /// How long a port stays open on a node after its pod has gone, so that a restart in place does not flap
@@ -152,10 +153,12 @@ pub enum LogFormat {
 /// Arguments of `plan`.
 #[derive(Args, Debug)]
 pub struct PlanArgs {
+    /// Which cluster and which clouds
     #[command(flatten)]
-    pub(crate) cloud: CloudArgs,
+    pub cloud: CloudArgs,
+    /// Where cluster state comes from
     #[command(flatten)]
-    pub(crate) source: SourceArgs,
+    pub source: SourceArgs,
     #[command(flatten)]
     pub(crate) intent: IntentArgs,
     /// Form of the plan on standard output
@@ -166,8 +169,9 @@ pub struct PlanArgs {
 /// Arguments of `cleanup`.
 #[derive(Args, Debug)]
 pub struct CleanupArgs {
+    /// Which cluster and which clouds
     #[command(flatten)]
-    pub(crate) cloud: CloudArgs,
+    pub cloud: CloudArgs,
     /// Remove; without it, only show
     #[arg(long)]
     pub yes: bool,
@@ -186,12 +190,6 @@ pub enum Output {
 }
 
 impl PlanArgs {
-    /// Where cluster state comes from; the cluster if `None`.
-    #[must_use]
-    pub const fn manifests(&self) -> Option<&Manifests> {
-        self.source.manifests.as_ref()
-    }
-
     /// What the administrator decided.
     ///
     /// # Errors
@@ -199,32 +197,12 @@ impl PlanArgs {
     pub fn options(&self) -> Result<Options, GuardrailsError> {
         Ok(self.intent.options(watch::channel(self.intent.settings()?).1))
     }
-
-    /// Which clouds, and how.
-    #[must_use]
-    pub fn providers(&self) -> ProvidersConfig {
-        self.cloud.providers()
-    }
-}
-
-impl CleanupArgs {
-    /// Which clouds, and how.
-    #[must_use]
-    pub fn providers(&self) -> ProvidersConfig {
-        self.cloud.providers()
-    }
 }
 
 impl RunArgs {
     /// Where hostnames are published; nowhere if `None`.
     pub(crate) fn zone(&self) -> Option<Zone> {
         self.intent.external_dns.then(|| Zone::new(&self.cloud.cluster_name, self.dns_ttl))
-    }
-
-    /// Which clouds, and how.
-    #[must_use]
-    pub fn providers(&self) -> ProvidersConfig {
-        self.cloud.providers()
     }
 
     pub(crate) fn options(&self, settings: watch::Receiver<Settings>) -> Options {

@@ -56,7 +56,7 @@ async fn run(args: RunArgs) -> Result<ExitCode, AnyError> {
         tracing::info!("stopping: calls under way are finished, no others begin");
         stopping.cancel();
     });
-    let providers = Providers::connect(args.providers()).await?;
+    let providers = Providers::connect(args.cloud.providers()).await?;
     controller::run(&args, providers, stop.clone()).await?;
     // Without a signal, the lease was lost: the next start begins as a follower.
     Ok(if stop.is_cancelled() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -65,14 +65,14 @@ async fn run(args: RunArgs) -> Result<ExitCode, AnyError> {
 async fn plan(args: PlanArgs) -> Result<ExitCode, AnyError> {
     log_to_stderr("warn", LogFormat::Text);
     let options = args.options()?;
-    let index = controller::read_once(args.manifests()).await?;
-    let providers = Providers::connect(args.providers()).await?;
+    let index = controller::read_once(args.source.manifests.as_ref()).await?;
+    let providers = Providers::connect(args.cloud.providers()).await?;
     print(&providers.plan(&index, &options).await?, args.output)
 }
 
 async fn clean(args: CleanupArgs) -> Result<ExitCode, AnyError> {
     log_to_stderr("info", LogFormat::Text);
-    let providers = Providers::connect(args.providers()).await?;
+    let providers = Providers::connect(args.cloud.providers()).await?;
     if args.yes {
         providers.clean_up().await?;
         return Ok(ExitCode::SUCCESS);

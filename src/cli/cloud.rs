@@ -111,7 +111,9 @@ pub enum AwsMode {
 }
 
 impl CloudArgs {
-    pub(super) fn providers(&self) -> ProvidersConfig {
+    /// Which clouds, and how.
+    #[must_use]
+    pub fn providers(&self) -> ProvidersConfig {
         let these = |name: &ProviderName| match name {
             ProviderName::Auto => None,
             ProviderName::Aws => Some(Provider::Aws),
