@@ -52,6 +52,11 @@ impl Linger {
         Self { duration, last: BTreeMap::new(), behind: BTreeMap::new(), leaving: BTreeMap::new() }
     }
 
+    /// Nothing that has gone lingers any longer.
+    pub fn forget(&mut self) {
+        *self = Self::new(self.duration);
+    }
+
     /// Adds to what is desired the memberships that have gone less than the duration ago. Also returns how long it is
     /// until the next of them has to go. `now` is a time on any clock that only moves forward.
     ///

@@ -143,7 +143,11 @@ impl<P: FirewallProvider> Reconciler<P> {
     /// # Errors
     /// If the cloud cannot be observed; then nothing is known well enough to change anything.
     pub async fn look(&mut self, index: &SharedIndex) -> Result<Prospect<P>, ProviderError> {
-        let cluster = Cluster::read(&index.read(), &self.options.settings.borrow());
+        // What an administrator has just forbidden must not linger.
+        if self.options.settings.has_changed().unwrap_or(false) {
+            self.linger.forget();
+        }
+        let cluster = Cluster::read(&index.read(), &self.options.settings.borrow_and_update());
         let unclaimed = |id: &str| providers::unclaimed(id, &self.options.active);
         let instance = |id: &str| self.provider.instance(id);
         let mut grouped =

@@ -30,6 +30,7 @@ pub struct Asked {
 pub struct Cluster {
     /// All that is asked for
     pub asked: Asked,
+    settings: Settings,
     pub(super) problems: BTreeSet<Notice>,
     pub(super) binding: Binding,
     pub(super) intents: Intents,
@@ -52,7 +53,8 @@ impl Cluster {
             gated: gated(index).into(),
         };
         let (binding, intents, completeness) = (binding(index), intents(index), index.completeness());
-        Self { asked, problems, binding, intents, completeness }
+        let settings = settings.clone();
+        Self { asked, settings, problems, binding, intents, completeness }
     }
 
     /// Whether a plan, or what is said of it, can be another than before. Which pods are ready only matters to statuses,
@@ -60,6 +62,7 @@ impl Cluster {
     #[must_use]
     pub fn is_news_after(&self, before: &Self) -> bool {
         self.asked.exposures != before.asked.exposures
+            || self.settings != before.settings
             || self.problems != before.problems
             || self.intents != before.intents
             || self.completeness != before.completeness

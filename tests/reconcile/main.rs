@@ -21,6 +21,7 @@ struct World {
     cloud: MemoryCloud,
     index: SharedIndex,
     reconciler: Reconciler<Memory>,
+    settings: watch::Sender<Settings>,
 }
 
 const LINGER: Duration = Duration::from_secs(30);
@@ -31,8 +32,9 @@ impl World {
     /// This many nodes, each with a pod of the same DaemonSet that exposes port 80.
     fn new(nodes: usize) -> Self {
         let cloud = MemoryCloud::new((0..nodes).map(|node| InstanceId::new(format!("i-{node}"))));
+        let (settings, current) = watch::channel(Settings::default());
         let options = Options {
-            settings: watch::channel(Settings::default()).1,
+            settings: current,
             policy: Policy::Sync,
             limits: Limits::default(),
             mass_close_hold: HOLD,
@@ -43,7 +45,7 @@ impl World {
         let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
         index.reset(Watch::Nodes, (0..nodes).map(node).collect());
         index.reset(Watch::Pods, (0..nodes).map(pod).collect());
-        Self { cloud, index: SharedIndex::new(index), reconciler }
+        Self { cloud, index: SharedIndex::new(index), reconciler, settings }
     }
 
     async fn pass(&mut self) -> Pass {
@@ -120,6 +122,19 @@ async fn a_membership_lingers_after_its_pod_and_the_next_pass_is_due_when_it_end
     tokio::time::advance(LINGER).await;
     world.pass().await;
     assert_eq!(world.open(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lingers_ends_when_the_guardrails_change() {
+    let mut world = World::new(1);
+    world.pass().await;
+    world.leave(0..0);
+    world.pass().await;
+    assert_eq!(world.open(), 1, "it lingers");
+    let denied_ports = vec!["80".parse().expect("a port")];
+    world.settings.send_modify(|settings| settings.guardrails.denied_ports = denied_ports);
+    world.pass().await;
+    assert_eq!(world.open(), 0);
 }
 
 #[tokio::test(start_paused = true)]
