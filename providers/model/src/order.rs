@@ -1,9 +1,12 @@
 //! Order: lays down actions one by one so that every promise holds after each, and says what each waits for.
 
+mod alternate;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::planner::{Rank, closed_first, rank};
 use crate::{Action, Dependency, Effect, InstanceId, Reach, Resource, Step, World};
+use alternate::alternate;
 
 /// The state of the world while steps are being laid down.
 pub(crate) struct Order<'a, R: Resource> {
@@ -299,43 +302,6 @@ impl<'a, R: Resource> Order<'a, R> {
             Effect::Close => format!("no longer asked for by {groups}"),
         }
     }
-}
-
-/// Lets openings and closings alternate as far as they do not wait for each other, so that where calls are
-/// scarce neither starves.
-fn alternate<R>(steps: Vec<Step<R>>) -> Vec<Step<R>> {
-    let mut queues = [Vec::new(), Vec::new()];
-    for (position, step) in steps.iter().enumerate() {
-        queues[usize::from(step.effect == Effect::Close)].push(position);
-    }
-    let mut next = [0, 0];
-    let mut place = vec![usize::MAX; steps.len()];
-    let mut turn = 0;
-    for moved in 0..steps.len() {
-        let ready = |queue: usize| {
-            let position = *queues[queue].get(next[queue])?;
-            steps[position].after.iter().all(|other| place[other.step] != usize::MAX).then_some(position)
-        };
-        // The lowest position left is always ready: it waits only for lower ones.
-        let queue = if ready(turn).is_some() { turn } else { 1 - turn };
-        let Some(position) = ready(queue) else { break };
-        place[position] = moved;
-        next[queue] += 1;
-        turn = 1 - queue;
-    }
-    let mut placed: Vec<(usize, Step<R>)> = steps
-        .into_iter()
-        .zip(&place)
-        .map(|(mut step, &moved)| {
-            for dependency in &mut step.after {
-                dependency.step = place[dependency.step];
-            }
-            step.after.sort_unstable();
-            (moved, step)
-        })
-        .collect();
-    placed.sort_by_key(|(moved, _)| *moved);
-    placed.into_iter().map(|(_, step)| step).collect()
 }
 
 /// What an action does to the resource itself: a group that has no members yet opens, too, when it widens,

@@ -1,0 +1,40 @@
+//! Openings and closings take turns.
+
+use crate::{Effect, Step};
+
+/// Lets openings and closings alternate as far as they do not wait for each other, so that where calls are
+/// scarce neither starves.
+pub(super) fn alternate<R>(steps: Vec<Step<R>>) -> Vec<Step<R>> {
+    let mut queues = [Vec::new(), Vec::new()];
+    for (position, step) in steps.iter().enumerate() {
+        queues[usize::from(step.effect == Effect::Close)].push(position);
+    }
+    let mut next = [0, 0];
+    let mut place = vec![usize::MAX; steps.len()];
+    let mut turn = 0;
+    for moved in 0..steps.len() {
+        let ready = |queue: usize| {
+            let position = *queues[queue].get(next[queue])?;
+            steps[position].after.iter().all(|other| place[other.step] != usize::MAX).then_some(position)
+        };
+        // The lowest position left is always ready: it waits only for lower ones.
+        let queue = if ready(turn).is_some() { turn } else { 1 - turn };
+        let Some(position) = ready(queue) else { break };
+        place[position] = moved;
+        next[queue] += 1;
+        turn = 1 - queue;
+    }
+    let mut placed: Vec<(usize, Step<R>)> = steps
+        .into_iter()
+        .zip(&place)
+        .map(|(mut step, &moved)| {
+            for dependency in &mut step.after {
+                dependency.step = place[dependency.step];
+            }
+            step.after.sort_unstable();
+            (moved, step)
+        })
+        .collect();
+    placed.sort_by_key(|(moved, _)| *moved);
+    placed.into_iter().map(|(_, step)| step).collect()
+}
