@@ -35,9 +35,8 @@ pub(crate) struct Order<'a, R: Resource> {
 
 /// Where an action changes something.
 struct Place {
-    instances: Vec<InstanceId>,
-    /// For each, whether the resource lets in more there
-    grows: Vec<bool>,
+    /// Each instance, with whether the resource lets in more there
+    instances: Vec<(InstanceId, bool)>,
     /// Whether there are any, each admits after it all that it did before, and what the resource let in is asked for
     tidies: bool,
 }
@@ -106,7 +105,7 @@ impl<'a, R: Resource> Order<'a, R> {
             && action
                 .after()
                 .is_none_or(|to| to.refers_to().iter().all(|other| self.world.contains_key(other)))
-            && (action.after().is_some() || self.references.get(&key).is_none_or(|count| *count == 0));
+            && (action.after().is_some() || !self.is_referred_to(&key));
         if !fits {
             return false;
         }
@@ -117,38 +116,56 @@ impl<'a, R: Resource> Order<'a, R> {
 
     /// Enacts the action, or undoes it if it would let in what is neither open now nor wanted.
     fn try_out(&mut self, action: &Action<R>) -> Option<Place> {
-        let mut instances = BTreeSet::new();
-        if let Some(before) = action.before() {
-            instances.extend(before.instances(&self.world));
-        }
-        if let Some(after) = action.after() {
-            instances.extend(after.instances(&self.world));
-        }
-        let reaches = |world: &World<R>| -> Vec<Reach> {
-            instances.iter().map(|instance| R::reach(world, instance)).collect()
-        };
-        let (before, own_before) = (reaches(&self.world), reaches(&self.own(action.before())));
+        let resources = || action.before().into_iter().chain(action.after());
+        let instances: BTreeSet<InstanceId> =
+            resources().flat_map(|resource| resource.instances(&self.world)).collect();
+        let opens = effect(action) == Effect::Open;
+        let before = if opens { None } else { self.asked_for(&self.own(action.before()), &instances) };
         action.enact(&mut self.world);
-        let (after, own_after) = (reaches(&self.world), reaches(&self.own(action.after())));
-        let exceeds = instances.iter().zip(&after).any(|(instance, after)| {
-            let allowed = self.allowed.entry(instance.clone()).or_insert_with_key(|instance| {
-                R::reach(self.observed, instance).union(&R::reach(self.desired, instance))
-            });
-            !allowed.covers(after)
-        });
-        if exceeds {
+        let after: Vec<Reach> = instances.iter().map(|instance| R::reach(&self.world, instance)).collect();
+        if !self.allow(&instances, &after) {
             match action.before() {
                 Some(resource) => self.world.insert(resource.key(), resource.clone()),
                 None => self.world.remove(&action.key()),
             };
             return None;
         }
-        let asked_for = |(instance, own)| R::reach(self.desired, instance).covers(own);
-        let tidies = !instances.is_empty()
-            && after.iter().zip(&before).all(|(after, before)| after.covers(before))
-            && instances.iter().zip(&own_before).all(asked_for);
-        let grows = own_before.iter().zip(&own_after).map(|(before, after)| !before.covers(after)).collect();
-        Some(Place { instances: instances.into_iter().collect(), grows, tidies })
+        let tidies = before
+            .is_some_and(|before| after.iter().zip(&before).all(|(after, before)| after.covers(before)));
+        let grows = self.grows(action, &instances);
+        Some(Place { instances: instances.into_iter().zip(grows).collect(), tidies })
+    }
+
+    /// For each instance, whether the resource lets in more there. What others refer to does so wherever they are.
+    fn grows(&self, action: &Action<R>, instances: &BTreeSet<InstanceId>) -> Vec<bool> {
+        if effect(action) == Effect::Close || self.is_referred_to(&action.key()) {
+            return vec![effect(action) == Effect::Open; instances.len()];
+        }
+        let (before, after) = (self.own(action.before()), self.own(action.after()));
+        let grows = |instance| !R::reach(&before, instance).covers(&R::reach(&after, instance));
+        instances.iter().map(grows).collect()
+    }
+
+    fn is_referred_to(&self, key: &R::Key) -> bool {
+        self.references.get(key).is_some_and(|count| *count > 0)
+    }
+
+    /// Whether each instance may admit this.
+    fn allow(&mut self, instances: &BTreeSet<InstanceId>, reaches: &[Reach]) -> bool {
+        instances.iter().zip(reaches).all(|(instance, reach)| {
+            let allowed = self.allowed.entry(instance.clone()).or_insert_with_key(|instance| {
+                R::reach(self.observed, instance).union(&R::reach(self.desired, instance))
+            });
+            allowed.covers(reach)
+        })
+    }
+
+    /// What each instance admits now, if there are any and what a resource lets in there by `own` is asked for. Most that
+    /// closes lets in something that nobody asks for, which the first instance tells: looking at all would be slow.
+    fn asked_for(&self, own: &World<R>, instances: &BTreeSet<InstanceId>) -> Option<Vec<Reach>> {
+        let asked_for = |instance| R::reach(self.desired, instance).covers(&R::reach(own, instance));
+        let all = !instances.is_empty() && instances.iter().all(asked_for);
+        all.then(|| instances.iter().map(|instance| R::reach(&self.world, instance)).collect())
     }
 
     /// A resource with what it needs to let anything in: what it refers to, and what refers to it.
@@ -160,7 +177,7 @@ impl<'a, R: Resource> Order<'a, R> {
             .into_iter()
             .filter_map(|other| Some((other.clone(), self.world.get(&other)?.clone())))
             .collect();
-        if self.references.get(&key).is_some_and(|count| *count > 0) {
+        if self.is_referred_to(&key) {
             let refers = self.world.iter().filter(|(_, other)| other.refers_to().contains(&key));
             own.extend(refers.map(|(other, resource)| (other.clone(), resource.clone())));
         }
@@ -263,7 +280,7 @@ impl<'a, R: Resource> Order<'a, R> {
         alone: bool,
         after: &mut BTreeMap<usize, bool>,
     ) {
-        for (instance, grows) in place.instances.into_iter().zip(place.grows) {
+        for (instance, grows) in place.instances {
             let opened = self.opened_at.entry(instance).or_default();
             if effect == Effect::Open {
                 opened.extend(grows.then_some((position, alone)));

@@ -6,21 +6,30 @@ use crate::{Effect, Step};
 /// scarce neither starves.
 pub(super) fn alternate<R>(steps: Vec<Step<R>>) -> Vec<Step<R>> {
     let mut queues = [Vec::new(), Vec::new()];
+    let mut followers = vec![Vec::new(); steps.len()];
     for (position, step) in steps.iter().enumerate() {
         queues[usize::from(step.effect == Effect::Close)].push(position);
+        for other in &step.after {
+            followers[other.step].push(position);
+        }
     }
+    // Counted, not looked up: a closing can wait for thousands of openings.
+    let mut waits_for: Vec<usize> = steps.iter().map(|step| step.after.len()).collect();
     let mut next = [0, 0];
     let mut place = vec![usize::MAX; steps.len()];
     let mut turn = 0;
     for moved in 0..steps.len() {
         let ready = |queue: usize| {
             let position = *queues[queue].get(next[queue])?;
-            steps[position].after.iter().all(|other| place[other.step] != usize::MAX).then_some(position)
+            (waits_for[position] == 0).then_some(position)
         };
         // The lowest position left is always ready: it waits only for lower ones.
         let queue = if ready(turn).is_some() { turn } else { 1 - turn };
         let Some(position) = ready(queue) else { break };
         place[position] = moved;
+        for &follower in &followers[position] {
+            waits_for[follower] -= 1;
+        }
         next[queue] += 1;
         turn = 1 - queue;
     }
