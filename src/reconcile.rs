@@ -7,6 +7,7 @@ mod failures;
 mod membership;
 mod steps;
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -177,9 +178,11 @@ impl<P: FirewallProvider> Reconciler<P> {
     ) -> (Plan<P::Resource>, BTreeSet<usize>) {
         let now = Instant::now();
         let mut limits = self.options.limits;
+        // Slow, and needed only where something is held.
+        let going = LazyCell::new(|| closings(observed, wanted));
         let mut released = false;
         if !self.held.is_empty() {
-            let (open, closing) = closings(observed, wanted);
+            let (open, closing) = &*going;
             self.hold(closing, now);
             let hold = self.options.mass_close_hold;
             let young = self.held.values().filter(|since| now - **since < hold).count();
@@ -203,17 +206,20 @@ impl<P: FirewallProvider> Reconciler<P> {
             tracing::error!("{violation}; the step is left out. This is a defect, please report it");
         }
         // What is released stays so until it has closed: that can take several passes.
-        let closing = if released || is_held(&plan) { closings(observed, wanted).1 } else { BTreeSet::new() };
-        self.hold(closing, now);
+        if released || is_held(&plan) {
+            self.hold(&going.1, now);
+        } else {
+            self.held.clear();
+        }
         (plan, violations.into_iter().map(|violation| violation.step).collect())
     }
 
     /// Holds this and nothing else, from now on if not already.
-    fn hold(&mut self, closing: BTreeSet<Open>, now: Instant) {
-        let before = std::mem::take(&mut self.held);
-        let since = |open: &Open| before.get(open).copied().unwrap_or(now);
-        self.held =
-            closing.into_iter().map(|open| (since(&open), open)).map(|(since, open)| (open, since)).collect();
+    fn hold(&mut self, closing: &BTreeSet<Open>, now: Instant) {
+        self.held.retain(|open, _| closing.contains(open));
+        for open in closing {
+            self.held.entry(open.clone()).or_insert(now);
+        }
     }
 
     /// How long until more of what is held has been held for long enough.

@@ -50,10 +50,10 @@ pub(super) async fn reconcile(
     stop: &CancellationToken,
 ) {
     let Reconcilers { aws, gce } = reconcilers;
-    let every = Shared { index: index.clone(), telling, resync, stop: stop.clone() };
+    let shared = Shared { index: index.clone(), telling, resync, stop: stop.clone() };
     // Each cloud at its own pace: one that is slow, or refuses everything, does not hold up the other.
     let all =
-        async { tokio::join!(Box::pin(every.clone().passes(aws)), Box::pin(every.clone().passes(gce))) };
+        async { tokio::join!(Box::pin(shared.clone().passes(aws)), Box::pin(shared.clone().passes(gce))) };
     let late = async {
         stop.cancelled().await;
         sleep(LAST_CALLS).await;
@@ -134,8 +134,8 @@ impl Shared {
         self.telling.metrics.withheld(cloud, &pass.withheld);
         let announcements = known.announcements(&pass);
         let Pass { notices, memberships, cluster, .. } = pass;
-        let outcome = Findings { problems: notices.clone(), memberships, asked: cluster.asked.clone() };
-        let written = self.telling.publisher.say(cloud, outcome, &self.index).await;
+        let findings = Findings { problems: notices.clone(), memberships, asked: cluster.asked.clone() };
+        let written = self.telling.publisher.say(cloud, findings, &self.index).await;
         self.telling.notices.say(cloud, notices);
         self.telling.notices.say("hostnames", written.unpublished);
         self.telling.notices.announce(announcements);

@@ -91,9 +91,9 @@ impl Publisher {
     }
 
     /// Writes what has changed, now that one cloud has come to this.
-    pub(super) async fn say(&self, cloud: &'static str, outcome: Findings, index: &SharedIndex) -> Written {
+    pub(super) async fn say(&self, cloud: &'static str, findings: Findings, index: &SharedIndex) -> Written {
         let mut known = self.0.lock().await;
-        known.learn(cloud, outcome);
+        known.learn(cloud, findings);
         known.write(index).await
     }
 
@@ -113,16 +113,16 @@ impl Publisher {
 }
 
 impl Published {
-    fn learn(&mut self, cloud: &'static str, outcome: Findings) {
+    fn learn(&mut self, cloud: &'static str, findings: Findings) {
         self.unobserved.remove(cloud);
-        let asked = outcome.asked.clone();
-        self.by_cloud.insert(cloud, outcome);
+        let asked = findings.asked.clone();
+        self.by_cloud.insert(cloud, findings);
         self.learn_anew(cloud, asked);
     }
 
     fn learn_anew(&mut self, cloud: &'static str, asked: Asked) {
-        if let Some(outcome) = self.by_cloud.get_mut(cloud) {
-            outcome.asked = asked.clone();
+        if let Some(findings) = self.by_cloud.get_mut(cloud) {
+            findings.asked = asked.clone();
         }
         // A pass can take minutes, and another cloud have looked since.
         if asked.at >= self.asked.at {
@@ -152,7 +152,7 @@ impl Published {
         }
         // What holds for every cloud that can be read holds for the oldest version that one of them has looked at.
         let read = self.by_cloud.iter().filter(|(cloud, _)| !self.unobserved.contains(*cloud));
-        let read: Vec<&Findings> = read.map(|(_, outcome)| outcome).collect();
+        let read: Vec<&Findings> = read.map(|(_, findings)| findings).collect();
         for (exposure, generation) in self.asked.generations.iter() {
             let seen = read.iter().map(|cloud| cloud.asked.generations.get(exposure));
             if let Some(seen) = seen.collect::<Option<Vec<_>>>() {

@@ -49,8 +49,19 @@ impl World {
     }
 
     async fn pass(&mut self) -> Pass {
+        self.pass_until(&CancellationToken::new()).await
+    }
+
+    /// A pass that is ended before its first call.
+    async fn ended_pass(&mut self) -> Pass {
+        let ended = CancellationToken::new();
+        ended.cancel();
+        self.pass_until(&ended).await
+    }
+
+    async fn pass_until(&mut self, end: &CancellationToken) -> Pass {
         let prospect = self.reconciler.look(&self.index).await.expect("the cloud answers");
-        self.reconciler.carry_out(prospect, &CancellationToken::new()).await
+        self.reconciler.carry_out(prospect, end).await
     }
 
     fn leave(&self, pods: std::ops::Range<usize>) {
@@ -142,10 +153,7 @@ async fn what_a_pass_was_ended_before_is_in_doubt_and_not_closed() {
     let mut world = World::new(2);
     world.pass().await;
     world.index.update(|index| index.apply(&Watch::Pods, wider()));
-    let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
-    let ended = CancellationToken::new();
-    ended.cancel();
-    let pass = world.reconciler.carry_out(prospect, &ended).await;
+    let pass = world.ended_pass().await;
     let [closed] = &pass.memberships.iter().filter(|one| one.open.is_err()).collect::<Vec<_>>()[..] else {
         panic!("one is not open: {:?}", pass.memberships)
     };

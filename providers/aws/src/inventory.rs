@@ -43,6 +43,24 @@ pub struct InstanceFacts {
     pub managed_by: Option<String>,
 }
 
+#[cfg(test)]
+impl Inventory {
+    /// Instances by id, each with these groups, none of them ours, on its only interface.
+    pub(crate) fn of_instances(instances: &[(&str, &[&str])]) -> Self {
+        let facts = |groups: &[&str]| InstanceFacts {
+            vpc: "vpc-1".into(),
+            interface: "eni-1".into(),
+            groups: groups.iter().map(ToString::to_string).collect(),
+            ours: BTreeSet::new(),
+            interfaces: 1,
+            ipv6: false,
+            managed_by: None,
+        };
+        let instances = instances.iter().map(|(id, groups)| (InstanceId::new(*id), facts(groups)));
+        Self { instances: instances.collect(), ..Self::default() }
+    }
+}
+
 /// One of the user's security groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SharedGroup {

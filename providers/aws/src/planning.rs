@@ -82,6 +82,10 @@ impl SharedRules {
         self.changed_to(other, &self.rules & &other.rules, strays)
     }
 
+    fn unless_empty(self) -> Option<Self> {
+        (!self.rules.is_empty() || !self.strays.is_empty()).then_some(self)
+    }
+
     fn changed_to(
         &self,
         other: &Self,
@@ -188,8 +192,7 @@ impl Resource for AwsResource {
                 (!groups.is_empty()).then(|| Self::Attachment(two.with(groups)))
             }
             (Self::SharedRules(one), Self::SharedRules(two)) => {
-                let both = one.intersection(two);
-                (!both.rules.is_empty() || !both.strays.is_empty()).then_some(Self::SharedRules(both))
+                one.intersection(two).unless_empty().map(Self::SharedRules)
             }
             _ => None,
         }
@@ -202,11 +205,8 @@ impl Resource for AwsResource {
                 Some(Self::SecurityGroup(SecurityGroup { rules, ..one.intersection(two) }))
             }
             (Self::SharedRules(one), Self::SharedRules(two)) => {
-                let both = SharedRules {
-                    rules: IngressRule::covered(&one.rules, &two.rules),
-                    ..one.intersection(two)
-                };
-                (!both.rules.is_empty() || !both.strays.is_empty()).then_some(Self::SharedRules(both))
+                let rules = IngressRule::covered(&one.rules, &two.rules);
+                SharedRules { rules, ..one.intersection(two) }.unless_empty().map(Self::SharedRules)
             }
             _ => self.intersection(other),
         }

@@ -5,6 +5,7 @@ mod alternate;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::planner::{Rank, closed_first, rank};
+use crate::resource::admits_at;
 use crate::{Action, Dependency, Effect, InstanceId, Reach, Resource, Step, World};
 use alternate::alternate;
 
@@ -163,9 +164,8 @@ impl<'a, R: Resource> Order<'a, R> {
     /// What each instance admits now, if there are any and what a resource lets in there by `own` is asked for. Most that
     /// closes lets in something that nobody asks for, which the first instance tells: looking at all would be slow.
     fn asked_for(&self, own: &World<R>, instances: &BTreeSet<InstanceId>) -> Option<Vec<Reach>> {
-        let asked_for = |instance| R::reach(self.desired, instance).covers(&R::reach(own, instance));
-        let all = !instances.is_empty() && instances.iter().all(asked_for);
-        all.then(|| instances.iter().map(|instance| R::reach(&self.world, instance)).collect())
+        let asked_for = !instances.is_empty() && admits_at(self.desired, own, instances);
+        asked_for.then(|| instances.iter().map(|instance| R::reach(&self.world, instance)).collect())
     }
 
     /// A resource with what it needs to let anything in: what it refers to, and what refers to it.

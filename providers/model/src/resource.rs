@@ -70,6 +70,15 @@ pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
     fn reach(world: &World<Self>, instance: &InstanceId) -> Reach;
 }
 
+/// Whether `world` lets in to each of these instances all that `part` does.
+pub(crate) fn admits_at<R: Resource>(
+    world: &World<R>,
+    part: &World<R>,
+    instances: &BTreeSet<InstanceId>,
+) -> bool {
+    instances.iter().all(|instance| R::reach(world, instance).covers(&R::reach(part, instance)))
+}
+
 /// What is let in to one instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {

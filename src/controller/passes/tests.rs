@@ -57,7 +57,7 @@ struct World {
     cloud: MemoryCloud,
     index: SharedIndex,
     reconciler: Reconciler<Read>,
-    every: Shared,
+    shared: Shared,
     reads: Arc<AtomicUsize>,
 }
 
@@ -80,19 +80,19 @@ impl World {
         let index = SharedIndex::new(index);
         let metrics = Metrics::default();
         let (notices, publisher) = (Notices::to_log(metrics.clone()), Publisher::new(None, None, 0));
-        let every = Shared {
+        let shared = Shared {
             index: index.clone(),
             telling: Telling { notices, publisher, metrics },
             resync: Duration::from_mins(5),
             stop: CancellationToken::new(),
         };
-        Self { cloud, index, reconciler: Reconciler::new(read, options), every, reads }
+        Self { cloud, index, reconciler: Reconciler::new(read, options), shared, reads }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pass_comes_to_its_calls_however_slow_the_cloud_is_and_whatever_changes() {
-    let World { cloud, index, reconciler, every, .. } = World::new(1, UNINTERRUPTED * 2, Duration::ZERO);
+    let World { cloud, index, reconciler, shared, .. } = World::new(1, UNINTERRUPTED * 2, Duration::ZERO);
     let changing = async {
         for number in 1.. {
             sleep(Duration::from_secs(1)).await;
@@ -106,7 +106,7 @@ async fn a_pass_comes_to_its_calls_however_slow_the_cloud_is_and_whatever_change
         }
     };
     tokio::select! {
-        () = every.passes(Some(reconciler)) => panic!("it ended"),
+        () = shared.passes(Some(reconciler)) => panic!("it ended"),
         () = changing => {}
         opened = timeout(UNINTERRUPTED * 5, opened) => opened.expect("the port is opened"),
     }
@@ -114,7 +114,7 @@ async fn a_pass_comes_to_its_calls_however_slow_the_cloud_is_and_whatever_change
 
 #[tokio::test(start_paused = true)]
 async fn the_cloud_is_not_read_for_what_makes_no_other_plan() {
-    let World { cloud, index, reconciler, every, reads } = World::new(1, Duration::ZERO, Duration::ZERO);
+    let World { cloud, index, reconciler, shared, reads } = World::new(1, Duration::ZERO, Duration::ZERO);
     let story = async {
         sleep(Duration::from_secs(10)).await;
         assert_eq!((cloud.resources().len(), reads.load(Ordering::Relaxed)), (2, 1));
@@ -126,18 +126,18 @@ async fn the_cloud_is_not_read_for_what_makes_no_other_plan() {
         index.update(|index| index.reset(Watch::Pods, Vec::new()));
         sleep(Duration::from_secs(10)).await;
         assert_eq!((cloud.resources().len(), reads.load(Ordering::Relaxed)), (0, 2));
-        sleep(every.resync).await;
+        sleep(shared.resync).await;
         assert_eq!(reads.load(Ordering::Relaxed), 3, "and now and then although nothing changed");
     };
     tokio::select! {
-        () = every.clone().passes(Some(reconciler)) => panic!("it ended"),
+        () = shared.clone().passes(Some(reconciler)) => panic!("it ended"),
         () = story => {}
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_has_opened_is_told_although_a_plan_takes_long() {
-    let World { cloud, reconciler, every, reads, .. } =
+    let World { cloud, reconciler, shared, reads, .. } =
         World::new(100, Duration::ZERO, Duration::from_secs(30));
     let opened = async {
         while cloud.resources().len() < 100 {
@@ -145,7 +145,7 @@ async fn what_has_opened_is_told_although_a_plan_takes_long() {
         }
     };
     tokio::select! {
-        () = every.passes(Some(reconciler)) => panic!("it ended"),
+        () = shared.passes(Some(reconciler)) => panic!("it ended"),
         () = opened => {}
     }
     assert!(reads.load(Ordering::Relaxed) > 2, "it was planned anew meanwhile");

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{Rank, rank};
+use crate::resource::admits_at;
 use crate::{Effect, Owner, PlanInput, Resource, Waiting, Withheld, World};
 
 /// What is desired, less what cannot be had now: keys that others hold, and what failed a moment ago.
@@ -137,13 +138,9 @@ fn keep_what_is_asked_for<R: Resource>(
         let Some(both) = both else { continue };
         let (alone, together) =
             (World::from([(key.clone(), now.clone())]), World::from([(key.clone(), both.clone())]));
-        let instances = now.instances(input.observed);
-        let asked_for = || {
-            let asked = |instance| R::reach(input.desired, instance).covers(&R::reach(&together, instance));
-            both.instances(input.observed).iter().all(asked)
-        };
         let lost = |instance| !R::reach(wanted, instance).covers(&R::reach(&alone, instance));
-        if instances.iter().any(lost) && asked_for() {
+        let is_asked_for = || admits_at(input.desired, &together, &both.instances(input.observed));
+        if now.instances(input.observed).iter().any(lost) && is_asked_for() {
             kept.push(both);
         }
     }
@@ -159,8 +156,5 @@ fn is_asked_for<R: Resource>(input: &PlanInput<'_, R>, resource: &R, through: &R
         return false;
     };
     let alone = World::from([(resource.key(), resource.clone()), (through.clone(), other.clone())]);
-    resource
-        .instances(input.observed)
-        .iter()
-        .all(|instance| R::reach(input.desired, instance).covers(&R::reach(&alone, instance)))
+    admits_at(input.desired, &alone, &resource.instances(input.observed))
 }

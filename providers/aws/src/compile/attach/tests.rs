@@ -5,7 +5,7 @@ use firewall_model::{Compiled, FirewallGroup, GroupKey, InstanceId, Resource, Wo
 use proptest::prelude::*;
 
 use crate::config::AwsConfig;
-use crate::inventory::{InstanceFacts, Inventory};
+use crate::inventory::Inventory;
 use crate::resource::{Attachment, AwsResource, Egress, SecurityGroup};
 use crate::session::Dialect;
 
@@ -13,25 +13,9 @@ fn id(text: &str) -> InstanceId {
     InstanceId::new(text)
 }
 
-fn facts(groups: &[&str]) -> InstanceFacts {
-    InstanceFacts {
-        vpc: "vpc-1".into(),
-        interface: "eni-1".into(),
-        groups: groups.iter().map(ToString::to_string).collect(),
-        ours: BTreeSet::new(),
-        interfaces: 1,
-        ipv6: false,
-        managed_by: None,
-    }
-}
-
 /// Instances by id, each with the groups on its interface; `sg-nodes` is tagged.
 fn inventory(instances: &[(&str, &[&str])]) -> Inventory {
-    Inventory {
-        instances: instances.iter().map(|(name, groups)| (id(name), facts(groups))).collect(),
-        cluster_tagged: BTreeSet::from(["sg-nodes".into()]),
-        ..Inventory::default()
-    }
+    Inventory { cluster_tagged: BTreeSet::from(["sg-nodes".into()]), ..Inventory::of_instances(instances) }
 }
 
 fn compile(

@@ -5,7 +5,7 @@ use firewall_model::{Compiled, FirewallGroup, GroupKey, InstanceId, World};
 use proptest::prelude::*;
 
 use crate::config::{AwsConfig, Mode, SharedTargets};
-use crate::inventory::{InstanceFacts, Inventory, SharedGroup};
+use crate::inventory::{Inventory, SharedGroup};
 use crate::resource::{AwsKey, AwsResource, SharedRules};
 
 fn id(text: &str) -> InstanceId {
@@ -14,20 +14,8 @@ fn id(text: &str) -> InstanceId {
 
 /// Instances with the groups on their interfaces; `sg-1` and `sg-2` are the targets.
 fn inventory(instances: &[(&str, &[&str])]) -> Inventory {
-    let facts = |groups: &[&str]| InstanceFacts {
-        vpc: "vpc-1".into(),
-        interface: "eni-1".into(),
-        groups: groups.iter().map(ToString::to_string).collect(),
-        ours: BTreeSet::new(),
-        interfaces: 1,
-        ipv6: false,
-        managed_by: None,
-    };
-    Inventory {
-        instances: instances.iter().map(|(name, groups)| (id(name), facts(groups))).collect(),
-        shared_groups: ["sg-1", "sg-2"].map(|group| (group.to_owned(), SharedGroup::default())).into(),
-        ..Inventory::default()
-    }
+    let targets = ["sg-1", "sg-2"].map(|group| (group.to_owned(), SharedGroup::default()));
+    Inventory { shared_groups: targets.into(), ..Inventory::of_instances(instances) }
 }
 
 fn compile(
