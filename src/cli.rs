@@ -10,11 +10,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 use tokio::sync::watch;
 
-use crate::dns::Zone;
-use crate::exposures::Settings;
 use crate::guardrails::GuardrailsError;
-use crate::manifests::Manifests;
-use crate::reconcile::Options;
+use crate::intents::settings::Settings;
+use crate::k8s::dns_zone::Zone;
+use crate::k8s::manifests::Manifests;
+use crate::reconcile::pass::Options;
+
 pub use cloud::{AwsMode, CloudArgs, GceMode, ProviderName};
 pub use intent::{IntentArgs, Policy};
 

@@ -1,31 +1,34 @@
 //! The controller: watches, waits for quiet, reconciles, and stops cleanly.
 
-mod hostnames;
-mod passes;
-mod publisher;
-mod settings;
-mod writer;
+pub mod clouds;
+mod guardrails_reload;
+mod leader;
+pub mod lease;
+mod reconcile_loop;
 
 use std::time::Duration;
 
-use kube::{Client, Config};
+use kube::Client;
 use thiserror::Error;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArgs;
+use crate::controller::clouds::{Providers, Reconcilers};
+use crate::controller::leader::lead;
+use crate::controller::lease::Election;
 use crate::guardrails::GuardrailsError;
-use crate::index::Index;
-use crate::lease::{Election, GRACE};
-use crate::manifests::{self, ManifestError, Manifests};
-use crate::metrics::{self, Metrics, MetricsError};
-use crate::notice::Notices;
-use crate::providers::{Providers, Reconcilers};
-use crate::watch::{self, SharedIndex};
-use passes::{Telling, reconcile};
-use publisher::Publisher;
-use settings::Following;
-use writer::Writer;
+use crate::k8s::connect::{ConnectError, connect};
+use crate::k8s::index::Index;
+use crate::k8s::index::shared_index::{SharedIndex, synced};
+use crate::k8s::manifests::{self, ManifestError, Manifests};
+use crate::k8s::watcher;
+use crate::publish::events::Notices;
+use crate::publish::metrics::{self, Metrics, MetricsError};
+use crate::publish::publisher::Publisher;
+use crate::publish::status_writer::Writer;
+use guardrails_reload::Following;
+use reconcile_loop::{Telling, reconcile};
 
 /// Why the controller cannot start.
 #[derive(Debug, Error)]
@@ -40,24 +43,11 @@ pub enum StartError {
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     /// There is no usable kubeconfig or service account.
-    #[error("cannot connect to Kubernetes: {0}; set KUBECONFIG, run in a pod, or use --manifests")]
-    Kubernetes(String),
+    #[error(transparent)]
+    Kubernetes(#[from] ConnectError),
     /// The cluster could not be listed in time.
     #[error("the cluster could not be read within {seconds} s: {gaps}", seconds = .0.as_secs(), gaps = .1)]
     NotSynced(Duration, String),
-}
-
-/// Connects to the cluster of the kubeconfig or the pod.
-///
-/// # Errors
-/// If neither is there or usable.
-pub async fn connect() -> Result<Client, StartError> {
-    /// Longer than a watch lasts (290 s), as kube asks for it. Without, a list that is never answered is waited for for ever.
-    const SILENCE: Duration = Duration::from_secs(295);
-    let cannot = |error: &dyn std::error::Error| StartError::Kubernetes(error.to_string());
-    let mut config = Config::infer().await.map_err(|error| cannot(&error))?;
-    config.read_timeout = Some(SILENCE);
-    Client::try_from(config).map_err(|error| cannot(&error))
 }
 
 /// An index that has been filled once, for commands that look once.
@@ -69,9 +59,9 @@ pub async fn read_once(source: Option<&Manifests>) -> Result<SharedIndex, StartE
     if let Some(manifests) = source {
         return Ok(SharedIndex::new(manifests::read(manifests)?));
     }
-    let index = SharedIndex::new(Index::expecting(watch::expected(None)));
-    let watching = tokio::spawn(watch::cluster(connect().await?, index.clone(), None));
-    let synced = timeout(LONGEST, watch::synced(&index)).await;
+    let index = SharedIndex::new(Index::expecting(watcher::expected(None)));
+    let watching = tokio::spawn(watcher::cluster(connect().await?, index.clone(), None));
+    let synced = timeout(LONGEST, synced(&index)).await;
     watching.abort();
     match synced {
         Ok(()) => Ok(index),
@@ -100,7 +90,7 @@ pub async fn run(args: &RunArgs, providers: Providers, stop: CancellationToken) 
         }
     } else {
         let client = connect().await?;
-        let index = SharedIndex::new(Index::expecting(watch::expected(args.zone().as_ref())));
+        let index = SharedIndex::new(Index::expecting(watcher::expected(args.zone().as_ref())));
         tokio::select! {
             () = settings.follow(&index) => {}
             () = serving => {}
@@ -120,7 +110,7 @@ async fn run_in_cluster(
 ) {
     let identity = args.identity.clone().unwrap_or_else(host_name);
     // A replica that waits for the lease watches already, so that it can act at once when it leads.
-    let watching = tokio::spawn(watch::cluster(client.clone(), index.clone(), args.zone()));
+    let watching = tokio::spawn(watcher::cluster(client.clone(), index.clone(), args.zone()));
     let lost = CancellationToken::new();
     let writer = Writer::new(client.clone(), lost.clone());
     let telling = Telling {
@@ -140,53 +130,11 @@ async fn run_in_cluster(
     watching.abort();
 }
 
-/// Reconciles while this replica leads. A lost lease ends the process: what starts again begins as a follower,
-/// without any belief from before.
-///
-/// `writing` ends what is written to the clouds, `lost` at once all that is written to the cluster.
-async fn lead(
-    mut election: Election,
-    reconciling: impl Future<Output = ()>,
-    writing: &CancellationToken,
-    lost: &CancellationToken,
-) {
-    tokio::select! {
-        () = writing.cancelled() => return,
-        () = election.acquire() => {}
-    }
-    // A task of its own: a pass over a large cluster computes for seconds, and the lease must be renewed meanwhile.
-    let (done, losing, stopping) = (CancellationToken::new(), lost.clone(), writing.clone());
-    let ended = done.clone();
-    let leading = tokio::spawn(async move {
-        tokio::select! {
-            () = election.hold() => {
-                losing.cancel();
-                stopping.cancel();
-            }
-            // Calls under way when a signal comes were finished under the lease.
-            () = ended.cancelled() => election.release().await,
-        }
-    });
-    let mut reconciling = std::pin::pin!(reconciling);
-    tokio::select! {
-        biased;
-        () = lost.cancelled() => {
-            // Whatever has not ended by then is dropped: another replica may write from now on.
-            _ = timeout(GRACE, reconciling).await;
-        }
-        () = &mut reconciling => {
-            done.cancel();
-            // It ends by itself: a release is bounded, and a panic ends the process.
-            _ = leading.await;
-        }
-    }
-}
-
 /// What has not been listed yet.
 fn gaps(index: &SharedIndex) -> String {
     match index.read().completeness() {
-        firewall_model::Completeness::Complete => String::new(),
-        firewall_model::Completeness::Partial(gaps) => gaps.join("; "),
+        firewall_core::Completeness::Complete => String::new(),
+        firewall_core::Completeness::Partial(gaps) => gaps.join("; "),
     }
 }
 

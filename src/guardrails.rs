@@ -5,11 +5,12 @@ mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{PortRange, Protocol, RuleSet};
+use firewall_core::{PortRange, Protocol, RuleSet};
 use ipnet::IpNet;
 use kube::core::{Selector, SelectorExt};
 
-use crate::objects::Namespace;
+use crate::k8s::objects::Namespace;
+
 pub use file::{GuardrailsError, read};
 pub use ports::Ports;
 
@@ -228,8 +229,8 @@ impl Who {
 /// Those of the ports that are refused, as a message names them; none if none is.
 fn listed(ports: &BTreeSet<(Protocol, u16)>, refused: impl Fn(Protocol, u16) -> bool) -> Option<String> {
     let refused = ports.iter().filter(|(protocol, port)| refused(*protocol, *port)).copied().collect();
-    let ranges = crate::exposures::port_ranges(&refused);
-    (!ranges.is_empty()).then(|| crate::exposures::listed(&ranges))
+    let ranges = crate::parse::ports::port_ranges(&refused);
+    (!ranges.is_empty()).then(|| crate::parse::ports::listed(&ranges))
 }
 
 #[cfg(test)]

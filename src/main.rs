@@ -8,7 +8,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hostport_firewall::cli::{CleanupArgs, Cli, Command, LogFormat, Output, PlanArgs, RunArgs};
-use hostport_firewall::{controller, host_port_exposure, providers::Providers, report::Report};
+use hostport_firewall::commands::report::Report;
+use hostport_firewall::controller;
+use hostport_firewall::controller::clouds::Providers;
+use hostport_firewall::k8s::host_port_exposure;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;

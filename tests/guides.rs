@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use hostport_firewall::exposures::{Settings, exposures};
-use hostport_firewall::manifests::{Manifests, read};
+use hostport_firewall::intents::collect::exposures;
+use hostport_firewall::intents::settings::Settings;
+use hostport_firewall::k8s::manifests::{Manifests, read};
 
 /// The text of the only fenced block that is marked so; none if there is none.
 fn block<'a>(text: &'a str, mark: &str) -> Option<&'a str> {

@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use firewall_aws::{AwsConfig, Mode, SharedTargets};
 use firewall_gce::GceConfig;
 
-use crate::providers::{Choice, Provider, ProvidersConfig};
+use crate::controller::clouds::{Choice, ProvidersConfig};
+use crate::desired::claims::Provider;
 
 /// Which cluster, and which cloud.
 #[derive(Args, Debug)]

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use firewall_model::{Limits, PortRange};
+use firewall_core::{Limits, PortRange};
 use ipnet::IpNet;
 use tokio::sync::watch;
 
-use crate::exposures::Settings;
 use crate::guardrails::{self, Guardrails, GuardrailsError, Ports};
-use crate::reconcile::Options;
+use crate::intents::settings::Settings;
+use crate::reconcile::pass::Options;
 
 /// What is exposed, and what may change.
 #[derive(Args, Debug)]
@@ -76,9 +76,9 @@ impl IntentArgs {
         Options {
             settings,
             policy: match self.policy {
-                Policy::Sync => firewall_model::Policy::Sync,
-                Policy::OpenOnly => firewall_model::Policy::OpenOnly,
-                Policy::Observe => firewall_model::Policy::Observe,
+                Policy::Sync => firewall_core::Policy::Sync,
+                Policy::OpenOnly => firewall_core::Policy::OpenOnly,
+                Policy::Observe => firewall_core::Policy::Observe,
             },
             limits: Limits {
                 mass_close_percent: self.mass_close_percent.into(),

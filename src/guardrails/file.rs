@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use super::{Guardrails, Namespaces, Ports, Who};
-use crate::exposures::source_range;
+use crate::parse::source_ranges::source_range;
 
 /// Why guardrails cannot be read. The controller does not start without those it is told to keep.
 #[derive(Debug, Error)]
@@ -109,7 +109,7 @@ struct Domain(String);
 impl<'de> Deserialize<'de> for Domain {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
         let text = String::deserialize(source)?;
-        crate::exposures::hostname(&text).map(Self).map_err(serde::de::Error::custom)
+        crate::parse::hostname::hostname(&text).map(Self).map_err(serde::de::Error::custom)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use firewall_model::{PortError, PortRange, Protocol};
+use firewall_core::{PortError, PortRange, Protocol};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 /// Ports of one protocol, or of every protocol: `25`, `8000-8100`, `30000-30100/udp`.

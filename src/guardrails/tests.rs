@@ -1,7 +1,7 @@
 //! Tests of what each guardrail refuses, and of how the file is read.
 
 use Protocol::{Tcp, Udp};
-use firewall_model::conformance::rule;
+use firewall_core::testing::conformance::rule;
 use serde_json::json;
 
 use super::file::parse;

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use firewall_model::{Effect, FirewallProvider, ProviderError, Rejection, Resource, Step, World};
+use firewall_core::{Effect, FirewallProvider, ProviderError, Rejection, Resource, Step, World};
 use tokio::time::Instant;
 
-use super::{Membership, Prospect};
-use crate::backoff::Backoff;
-use crate::execute::StepOutcome;
-use crate::grouping::Grouped;
-use crate::notice::{Notice, Verdict};
-use crate::objects::ObjectRef;
+use super::backoff::Backoff;
+use super::executor::StepOutcome;
+use super::outcome::Membership;
+use super::pass::Prospect;
+use crate::desired::grouping::Grouped;
+use crate::k8s::objects::ObjectRef;
+use crate::k8s::problem::{Notice, Verdict};
 
 /// How long something may stay in use after its last use has ended before that is a problem: amazon-vpc-cni-k8s takes a
 /// group off a node's other interfaces every 30 s.

@@ -1,97 +1,66 @@
 //! The ports of a workload on one node: which resources open them, and whether they do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use firewall_model::{
+use firewall_core::{
     FirewallProvider, GroupKey, IngressRule, InstanceId, Plan, Rejection, Resource, RuleSet, Takes, World,
 };
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{Key, Prospect, Reconciler};
-use crate::execute::StepOutcome;
-use crate::objects::ObjectRef;
+use super::executor::StepOutcome;
+use super::failures::Failures;
+use super::outcome::Membership;
+use super::pass::{Key, Prospect};
+use crate::k8s::objects::ObjectRef;
 
-/// The ports of a workload on one node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Membership {
-    /// Whose pods, and which of their host ports
-    pub group: GroupKey,
-    /// The node's machine
-    pub instance: InstanceId,
-    /// What asks for it
-    pub intents: BTreeSet<ObjectRef>,
-    /// The node
-    pub node: ObjectRef,
-    /// What binds the ports: pods, or a Service
-    pub binders: BTreeSet<ObjectRef>,
-    /// The cloud's objects that open the ports, each with the id that the cloud gave it if that is not its name
-    pub resources: BTreeMap<String, Option<String>>,
-    /// Whether the cloud has confirmed it; if not, why, as reason and message
-    pub open: Result<(), (String, String)>,
-    /// Whether each of the ports is open to somebody, if not to all who should be let in
-    pub stands: bool,
-    /// Whether this pass has opened it
-    pub opened: bool,
-}
-
-/// The cloud's objects, as messages and statuses name them.
-pub fn with_ids(resources: &BTreeMap<String, Option<String>>) -> impl Iterator<Item = String> {
-    resources.iter().map(|(key, id)| match id {
-        Some(id) => format!("{key} ({id})"),
-        None => key.clone(),
-    })
-}
-
-impl<P: FirewallProvider> Reconciler<P> {
-    /// What the cloud has confirmed, membership by membership. What lingers is bound by nothing and is left out.
-    pub(super) fn memberships(&self, prospect: &Prospect<P>, world: &World<P::Resource>) -> Vec<Membership> {
-        let Prospect { compiled, grouped, .. } = prospect;
-        let none = Takes { resources: BTreeSet::new(), at: BTreeSet::new() };
-        let membership = |(id, binders): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
-            let (group, instance) = id;
-            let takes = compiled.memberships.get(id).unwrap_or(&none);
-            let rules = &grouped.desired.groups.get(group)?.rules;
-            let reach = |world| reach(takes, rules, world, &compiled.resources);
-            let now = reach(world);
-            let open = match now {
-                _ if !compiled.memberships.contains_key(id) => Err(rejected_as(&compiled.rejections, id)),
-                Reached::Whole => Ok(()),
-                Reached::Partly | Reached::Not => Err(self.missing(takes, world, &compiled.resources)),
-            };
-            Some(Membership {
-                group: group.clone(),
-                instance: instance.clone(),
-                intents: grouped.intents.get(id).cloned().unwrap_or_default(),
-                node: grouped.nodes.get(instance)?.clone(),
-                binders: binders.clone(),
-                resources: takes
-                    .resources
-                    .iter()
-                    .map(|key| (key.to_string(), self.provider.id(key)))
-                    .collect(),
-                stands: open.is_ok() || compiled.memberships.contains_key(id) && now == Reached::Partly,
-                opened: open.is_ok() && reach(&prospect.observed) != Reached::Whole,
-                open,
-            })
+/// What the cloud has confirmed, membership by membership. What lingers is bound by nothing and is left out.
+pub(super) fn memberships<P: FirewallProvider>(
+    provider: &P,
+    failures: &Failures<Key<P>>,
+    prospect: &Prospect<P>,
+    world: &World<P::Resource>,
+) -> Vec<Membership> {
+    let Prospect { compiled, grouped, .. } = prospect;
+    let none = Takes { resources: BTreeSet::new(), at: BTreeSet::new() };
+    let membership = |(id, binders): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
+        let (group, instance) = id;
+        let takes = compiled.memberships.get(id).unwrap_or(&none);
+        let rules = &grouped.desired.groups.get(group)?.rules;
+        let reach = |world| reach(takes, rules, world, &compiled.resources);
+        let now = reach(world);
+        let open = match now {
+            _ if !compiled.memberships.contains_key(id) => Err(rejected_as(&compiled.rejections, id)),
+            Reached::Whole => Ok(()),
+            Reached::Partly | Reached::Not => Err(missing(failures, takes, world, &compiled.resources)),
         };
-        grouped.binders.iter().filter_map(membership).collect()
-    }
+        Some(Membership {
+            group: group.clone(),
+            instance: instance.clone(),
+            intents: grouped.intents.get(id).cloned().unwrap_or_default(),
+            node: grouped.nodes.get(instance)?.clone(),
+            binders: binders.clone(),
+            resources: takes.resources.iter().map(|key| (key.to_string(), provider.id(key))).collect(),
+            stands: open.is_ok() || compiled.memberships.contains_key(id) && now == Reached::Partly,
+            opened: open.is_ok() && reach(&prospect.observed) != Reached::Whole,
+            open,
+        })
+    };
+    grouped.binders.iter().filter_map(membership).collect()
+}
 
-    /// What keeps a membership closed, as reason and message.
-    fn missing(
-        &self,
-        takes: &Takes<Key<P>>,
-        world: &World<P::Resource>,
-        wanted: &World<P::Resource>,
-    ) -> (String, String) {
-        let differing =
-            || takes.resources.iter().filter(|key| !is_as_wanted::<P::Resource>(key, world, wanted));
-        if let Some(error) = differing().find_map(|key| self.failures.of(key)) {
-            return (error.reason().to_owned(), error.to_string());
-        }
-        let differing: Vec<String> = differing().map(ToString::to_string).collect();
-        ("Pending".to_owned(), format!("not yet as it should be: {}", differing.join(", ")))
+/// What keeps a membership closed, as reason and message.
+fn missing<R: Resource>(
+    failures: &Failures<R::Key>,
+    takes: &Takes<R::Key>,
+    world: &World<R>,
+    wanted: &World<R>,
+) -> (String, String) {
+    let differing = || takes.resources.iter().filter(|key| !is_as_wanted::<R>(key, world, wanted));
+    if let Some(error) = differing().find_map(|key| failures.of(key)) {
+        return (error.reason().to_owned(), error.to_string());
     }
+    let differing: Vec<String> = differing().map(ToString::to_string).collect();
+    ("Pending".to_owned(), format!("not yet as it should be: {}", differing.join(", ")))
 }
 
 /// How much of a membership is open.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_ec2::types::{Filter, IpPermission, IpRange, SecurityGroup};
-use firewall_model::{IngressRule, PortRange, Protocol, RuleSet};
+use firewall_core::{IngressRule, PortRange, Protocol, RuleSet};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gce_simulator::{Fault, FaultKind};
-use hostport_firewall::objects::DNSEndpoint;
+use hostport_firewall::k8s::objects::DNSEndpoint;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use firewall_model::conformance::rule;
+use firewall_core::testing::conformance::rule;
 use gce_simulator::{Fault, FaultKind};
-use hostport_firewall::host_port_exposure::HostPortExposure;
+use hostport_firewall::k8s::host_port_exposure::HostPortExposure;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use firewall_model::{IngressRule, RuleSet};
+use firewall_core::{IngressRule, RuleSet};
 use gce_simulator::{Admitted, Cloud, Machine as Instance, Simulator};
 use serde_json::{Value, json};
 

@@ -19,7 +19,7 @@ mod kubectl;
 mod machine;
 mod malformed;
 mod metrics;
-#[path = "../../src/exposures/tests/mistakes.rs"]
+#[path = "../../src/intents/tests/mistakes.rs"]
 mod mistakes;
 mod patience;
 mod permissions;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use firewall_model::RuleSet;
-use firewall_model::conformance::rule;
+use firewall_core::RuleSet;
+use firewall_core::testing::conformance::rule;
 use tempfile::TempDir;
 
 use crate::amazon::Amazon;

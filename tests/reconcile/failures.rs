@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use firewall_model::ProviderError;
-use firewall_model::memory::Fault;
-use hostport_firewall::index::{Object, Watch};
-use hostport_firewall::objects::ObjectRef;
-use hostport_firewall::reconcile::{Membership, Pass};
+use firewall_core::ProviderError;
+use firewall_core::testing::memory::Fault;
+use hostport_firewall::k8s::index::{Object, Watch};
+use hostport_firewall::k8s::objects::ObjectRef;
+use hostport_firewall::reconcile::outcome::Membership;
+use hostport_firewall::reconcile::pass::Pass;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 

@@ -4,7 +4,7 @@ mod attachment;
 mod group;
 mod shared;
 
-use firewall_model::{Action, Applied, ProviderError};
+use firewall_core::{Action, Applied, ProviderError};
 
 use crate::action::Ec2Action;
 use crate::client::Client;

@@ -3,7 +3,7 @@
 mod attach;
 mod shared;
 
-use firewall_model::{Compiled, Desired, GroupKey, InstanceId, Rejection};
+use firewall_core::{Compiled, Desired, GroupKey, InstanceId, Rejection};
 
 use crate::config::{AwsConfig, Mode};
 use crate::inventory::Inventory;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{IngressRule, InstanceId};
+use firewall_core::{IngressRule, InstanceId};
 
 use crate::resource::{GroupName, Room};
 use crate::session::Dialect;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
-use firewall_model::{
+use firewall_core::{
     Action, Applied, Compiled, Desired, FirewallProvider, InstanceId, Observed, ProviderError,
 };
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{SecurityGroup as Ec2Group, SecurityGroupRule};
-use firewall_model::{InstanceId, Observed, ProviderError, Resource, World};
+use firewall_core::{InstanceId, Observed, ProviderError, Resource, World};
 
 use crate::client::Client;
 use crate::config::{AwsConfig, SharedTargets};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{IngressRule, InstanceId, Owner, Reach, Resource, RuleSet, World};
+use firewall_core::{IngressRule, InstanceId, Owner, Reach, Resource, RuleSet, World};
 
 use crate::resource::{
     Attachment, AwsKey, AwsResource, Egress, GroupName, SecurityGroup, SharedRules, Stray,

@@ -1,6 +1,6 @@
 //! The instance behind a node, from its `spec.providerID`.
 
-use firewall_model::InstanceId;
+use firewall_core::InstanceId;
 
 /// Reads `aws:///<zone>/<i-…>`, `aws:////<i-…>` or a bare `<i-…>`; `None` if the id is another provider's.
 ///

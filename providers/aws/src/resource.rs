@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use firewall_model::{IngressRule, InstanceId};
+use firewall_core::{IngressRule, InstanceId};
 use ipnet::IpNet;
 
 /// The name of a security group; names are unique in a VPC.

@@ -5,8 +5,8 @@ mod fake;
 mod localstack;
 
 use firewall_aws::{Aws, AwsConfig};
-use firewall_model::conformance::{Harness, run};
-use firewall_model::{IngressRule, InstanceId, RuleSet};
+use firewall_core::testing::conformance::{Harness, run};
+use firewall_core::{IngressRule, InstanceId, RuleSet};
 
 use fake::{FakeEc2, Rule};
 use localstack::LocalStack;

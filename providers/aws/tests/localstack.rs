@@ -12,8 +12,8 @@ use aws_sdk_ec2::error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use firewall_aws::{Aws, AwsConfig, AwsResource, CLUSTER_TAG, Mode, SharedTargets};
-use firewall_model::conformance::{Harness, converge, desired, group, planned, rule};
-use firewall_model::{Action, Desired, FirewallProvider, InstanceId, ProviderError, RuleSet};
+use firewall_core::testing::conformance::{Harness, converge, desired, group, planned, rule};
+use firewall_core::{Action, Desired, FirewallProvider, InstanceId, ProviderError, RuleSet};
 
 use cloud::LocalStack;
 

@@ -4,7 +4,7 @@ mod tags;
 
 use std::collections::BTreeSet;
 
-use firewall_model::{Action, Applied, Owner, ProviderError, Resource};
+use firewall_core::{Action, Applied, Owner, ProviderError, Resource};
 
 use crate::client::Client;
 use crate::config::GceConfig;

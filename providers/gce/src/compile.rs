@@ -7,7 +7,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{
+use firewall_core::{
     Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Memberships, Owner, Rejection, Resource,
     Standing, Takes, World, housed,
 };

@@ -84,8 +84,8 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use firewall_model::Owner;
-    use firewall_model::conformance::rule;
+    use firewall_core::Owner;
+    use firewall_core::testing::conformance::rule;
 
     use super::*;
     use crate::network::Network;

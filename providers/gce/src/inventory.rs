@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use firewall_model::InstanceId;
+use firewall_core::InstanceId;
 use ipnet::IpNet;
 
 use crate::network::Network;

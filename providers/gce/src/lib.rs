@@ -23,7 +23,7 @@ mod wire;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use firewall_model::{
+use firewall_core::{
     Action, Applied, Compiled, Desired, FirewallProvider, InstanceId, Observed, ProviderError,
 };
 use google_cloud_auth::credentials::Credentials;

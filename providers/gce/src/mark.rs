@@ -3,7 +3,7 @@
 //! Firewall rules have no labels. A name can be taken by anybody, and a description copied; only a rule with both
 //! is ever changed.
 
-use firewall_model::{GroupKey, digest};
+use firewall_core::{GroupKey, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::network::Network;
@@ -95,7 +95,7 @@ pub(crate) fn shard_of(name: &str) -> Option<(&str, usize)> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use firewall_model::conformance::group;
+    use firewall_core::testing::conformance::group;
 
     use super::*;
     use crate::network::is_name;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{InstanceId, Observed, ProviderError, Resource, World};
+use firewall_core::{InstanceId, Observed, ProviderError, Resource, World};
 use google_cloud_compute_v1::model::Instance;
 
 use crate::client::Client;

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use firewall_model::InstanceId;
+use firewall_core::InstanceId;
 use ipnet::IpNet;
 
 use crate::network::Network;

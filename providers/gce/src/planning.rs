@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_model::{InstanceId, Owner, Reach, Resource, World};
+use firewall_core::{InstanceId, Owner, Reach, Resource, World};
 
 use crate::place::Place;
 use crate::resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags, Product};

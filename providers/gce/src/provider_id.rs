@@ -1,6 +1,6 @@
 //! The instance behind a node, from its `spec.providerID`.
 
-use firewall_model::InstanceId;
+use firewall_core::InstanceId;
 
 use crate::network::{is_name, is_project};
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use firewall_model::{IngressRule, InstanceId, Owner, PortRange, Protocol, RuleSet};
+use firewall_core::{IngressRule, InstanceId, Owner, PortRange, Protocol, RuleSet};
 use ipnet::IpNet;
 
 use crate::network::Network;

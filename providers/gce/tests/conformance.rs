@@ -5,9 +5,9 @@ mod simulated;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use firewall_core::testing::conformance::{Harness, run};
+use firewall_core::{IngressRule, InstanceId, RuleSet};
 use firewall_gce::{Gce, Method, Mode};
-use firewall_model::conformance::{Harness, run};
-use firewall_model::{IngressRule, InstanceId, RuleSet};
 use gce_simulator::{Fault, FaultKind};
 use serde_json::json;
 use tokio::runtime::Handle;

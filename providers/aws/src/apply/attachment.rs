@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_model::{Applied, ProviderError};
+use firewall_core::{Applied, ProviderError};
 
 use super::Context;
 use crate::observe;

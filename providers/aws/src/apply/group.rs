@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use aws_sdk_ec2::types::SecurityGroup as Ec2Group;
 use backon::Retryable;
-use firewall_model::{Applied, IngressRule, ProviderError};
+use firewall_core::{Applied, IngressRule, ProviderError};
 
 use super::{Context, ROUNDS, restless};
 use crate::action::Ec2Action;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_model::{Applied, IngressRule, ProviderError};
+use firewall_core::{Applied, IngressRule, ProviderError};
 
 use super::{Context, ROUNDS, restless};
 use crate::action::Ec2Action;

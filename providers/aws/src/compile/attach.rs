@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{
+use firewall_core::{
     Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Rejection, Resource, RuleSet, Standing, Takes,
     World, digest, housed,
 };
@@ -36,7 +36,7 @@ struct Compiler<'a> {
     inventory: &'a Inventory,
     config: &'a AwsConfig,
     resources: World<AwsResource>,
-    memberships: firewall_model::Memberships<AwsResource>,
+    memberships: firewall_core::Memberships<AwsResource>,
     rejections: Vec<Rejection>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::{
+use firewall_core::{
     Compiled, Desired, GroupKey, IngressRule, InstanceId, Rejection, Resource, RuleSet, Standing, Takes,
     World, housed,
 };

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use firewall_model::ProviderError;
+use firewall_core::ProviderError;
 
 use crate::action::Ec2Action;
 

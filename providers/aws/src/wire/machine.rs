@@ -3,7 +3,7 @@
 use aws_sdk_ec2::types::{
     GroupIdentifier, Instance, InstanceNetworkInterface, InstanceStateName, NetworkInterface,
 };
-use firewall_model::InstanceId;
+use firewall_core::InstanceId;
 
 /// A network interface with its groups, in EC2's order.
 #[derive(Clone, Debug, PartialEq, Eq)]

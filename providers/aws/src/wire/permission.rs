@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_ec2::types::{
     IpPermission, IpRange, Ipv6Range, PrefixListId, SecurityGroupRule, UserIdGroupPair,
 };
-use firewall_model::{IngressRule, PortRange, Protocol};
+use firewall_core::{IngressRule, PortRange, Protocol};
 use ipnet::IpNet;
 
 use crate::resource::{Stray, StraySource};
@@ -159,7 +159,7 @@ fn stray_permission(stray: &Stray) -> IpPermission {
 
 #[cfg(test)]
 mod tests {
-    use firewall_model::conformance::rule;
+    use firewall_core::testing::conformance::rule;
 
     use super::*;
 

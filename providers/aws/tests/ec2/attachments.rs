@@ -1,8 +1,8 @@
 //! Our groups on interfaces, beside those of others.
 
 use firewall_aws::{Aws, AwsConfig};
-use firewall_model::conformance::{converge, desired, group, planned};
-use firewall_model::{Desired, FirewallProvider};
+use firewall_core::testing::conformance::{converge, desired, group, planned};
+use firewall_core::{Desired, FirewallProvider};
 
 use crate::fake::{FakeEc2, Fault, Group, NODES, State, VPC};
 use crate::{HTTP, attach, first_error, id, ours, reasons, web};

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use firewall_model::conformance::{converge, desired, group};
-use firewall_model::{Desired, FirewallProvider, InstanceId};
+use firewall_core::testing::conformance::{converge, desired, group};
+use firewall_core::{Desired, FirewallProvider, InstanceId};
 use tokio::time::Instant;
 
 use crate::fake::{FakeEc2, Fault, NODES};

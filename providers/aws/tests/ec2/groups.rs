@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use firewall_aws::{Aws, AwsConfig, AwsResource, CLUSTER_TAG};
-use firewall_model::conformance::{converge, planned};
-use firewall_model::{Action, Desired, FirewallProvider, Owner, ProviderError, Resource};
+use firewall_core::testing::conformance::{converge, planned};
+use firewall_core::{Action, Desired, FirewallProvider, Owner, ProviderError, Resource};
 use tokio::time::Instant;
 
 use crate::fake::{DEFAULT_VPC, FakeEc2, Fault, Group, NODES, Rule, VPC};

@@ -11,8 +11,8 @@ mod shared;
 use std::collections::BTreeSet;
 
 use firewall_aws::{Aws, AwsConfig, CLUSTER_TAG, Mode, SharedTargets};
-use firewall_model::conformance::{desired, group, planned};
-use firewall_model::{Applied, Desired, FirewallProvider, InstanceId, ProviderError};
+use firewall_core::testing::conformance::{desired, group, planned};
+use firewall_core::{Applied, Desired, FirewallProvider, InstanceId, ProviderError};
 
 use fake::{FakeEc2, Group, NODES, State};
 

@@ -1,8 +1,8 @@
 //! What is not granted.
 
 use firewall_aws::Ec2Action;
-use firewall_model::conformance::{converge, desired, group};
-use firewall_model::{Desired, ProviderError};
+use firewall_core::testing::conformance::{converge, desired, group};
+use firewall_core::{Desired, ProviderError};
 
 use crate::fake::{FakeEc2, NODES};
 use crate::{HTTP, attach, attempt, id, reasons, web};

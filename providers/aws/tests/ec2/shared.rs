@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use firewall_aws::{Aws, AwsConfig, Ec2Action, Mode, SharedTargets};
-use firewall_model::conformance::{converge, desired, group, planned};
-use firewall_model::{Desired, FirewallProvider};
+use firewall_core::testing::conformance::{converge, desired, group, planned};
+use firewall_core::{Desired, FirewallProvider};
 
 use crate::fake::{FakeEc2, Fault, NODES, Rule};
 use crate::{HTTP, id, reasons, shared, web};

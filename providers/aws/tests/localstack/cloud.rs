@@ -10,8 +10,8 @@ use aws_sdk_ec2::types::{
     Filter, InstanceType, IpPermission, IpRange, ResourceType, SecurityGroup, Tag, TagSpecification,
 };
 use firewall_aws::{Aws, AwsConfig, CLUSTER_TAG};
-use firewall_model::conformance::Harness;
-use firewall_model::{IngressRule, InstanceId, RuleSet};
+use firewall_core::testing::conformance::Harness;
+use firewall_core::{IngressRule, InstanceId, RuleSet};
 
 /// One VPC with instances, each test its own.
 pub(crate) struct LocalStack {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_model::{Applied, InstanceId, ProviderError};
+use firewall_core::{Applied, InstanceId, ProviderError};
 use google_cloud_compute_v1::model::Tags;
 
 use super::Context;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use firewall_model::InstanceId;
+use firewall_core::InstanceId;
 use google_cloud_compute_v1::model::{Instance, Tags};
 use google_cloud_gax::options::RequestOptionsBuilder;
 use google_cloud_gax::paginator::{ItemPaginator, Paginator};

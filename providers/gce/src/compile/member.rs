@@ -1,6 +1,6 @@
 //! Which interface of a member the rules apply to, and why a member can have none.
 
-use firewall_model::InstanceId;
+use firewall_core::InstanceId;
 
 use crate::config::{GceConfig, TAGS_PER_INSTANCE};
 use crate::inventory::{InstanceFacts, Interface, Inventory};

@@ -1,7 +1,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use firewall_model::conformance::{desired, group, keeps_the_room};
-use firewall_model::{RuleSet, Workload};
+use firewall_core::testing::conformance::{desired, group, keeps_the_room};
+use firewall_core::{RuleSet, Workload};
 use proptest::prelude::*;
 
 use super::*;

@@ -1,5 +1,5 @@
-use firewall_model::conformance::rule;
-use firewall_model::{Completeness, Dependency, Effect, Limits, PlanInput, Policy, check, plan};
+use firewall_core::testing::conformance::rule;
+use firewall_core::{Completeness, Dependency, Effect, Limits, PlanInput, Policy, check, plan};
 
 use super::*;
 use crate::network::Network;

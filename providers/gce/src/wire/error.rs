@@ -5,7 +5,7 @@
 use std::error::Error as _;
 use std::fmt;
 
-use firewall_model::ProviderError;
+use firewall_core::ProviderError;
 use google_cloud_compute_v1::errors::OperationError;
 use google_cloud_gax::error::Error;
 use google_cloud_gax::error::rpc::StatusDetails;

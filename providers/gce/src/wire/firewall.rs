@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use firewall_model::{Owner, PortRange, Protocol, RuleSet};
+use firewall_core::{Owner, PortRange, Protocol, RuleSet};
 use google_cloud_compute_v1::model::Firewall;
 use google_cloud_compute_v1::model::firewall::{Allowed, Direction};
 use ipnet::IpNet;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use firewall_core::testing::conformance::{converge, desired, group};
+use firewall_core::{Desired, FirewallProvider};
 use firewall_gce::Mode;
-use firewall_model::conformance::{converge, desired, group};
-use firewall_model::{Desired, FirewallProvider};
 use gce_simulator::{Fault, FaultKind};
 
 use crate::simulated::{PROJECT, Simulated, ZONE, id, name};

@@ -6,9 +6,9 @@ mod rules;
 #[path = "../simulated/mod.rs"]
 mod simulated;
 
+use firewall_core::testing::conformance::{desired, group, planned};
+use firewall_core::{Desired, FirewallProvider, InstanceId, ProviderError, Step};
 use firewall_gce::{Gce, GceResource};
-use firewall_model::conformance::{desired, group, planned};
-use firewall_model::{Desired, FirewallProvider, InstanceId, ProviderError, Step};
 
 use simulated::{Simulated, id};
 

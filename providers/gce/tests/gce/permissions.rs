@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use firewall_core::testing::conformance::{converge, desired, group};
+use firewall_core::{Desired, FirewallProvider, ProviderError};
 use firewall_gce::{GceConfig, Method, Mode};
-use firewall_model::conformance::{converge, desired, group};
-use firewall_model::{Desired, FirewallProvider, ProviderError};
 
 use crate::simulated::{PROJECT, Simulated, id, machine};
 use crate::{CLUSTER, attempt, web};

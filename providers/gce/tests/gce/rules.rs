@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use firewall_core::testing::conformance::{converge, desired, group, planned};
+use firewall_core::{Action, Desired, FirewallProvider, ProviderError};
 use firewall_gce::{GceKey, Mode};
-use firewall_model::conformance::{converge, desired, group, planned};
-use firewall_model::{Action, Desired, FirewallProvider, ProviderError};
 use gce_simulator::{Fault, FaultKind};
 use serde_json::json;
 
@@ -129,7 +129,7 @@ async fn whatever_somebody_changes_in_a_rule_of_ours_is_set_right() {
         let names = simulated.owned(CLUSTER).into_keys().collect();
         assert_eq!(
             simulated.open(&id(0), &names),
-            WEB.iter().map(|text| firewall_model::conformance::rule(text)).collect()
+            WEB.iter().map(|text| firewall_core::testing::conformance::rule(text)).collect()
         );
         assert!(simulated.open(&id(1), &names).is_empty(), "{field} {value}");
     }

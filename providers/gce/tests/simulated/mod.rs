@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use firewall_core::{IngressRule, InstanceId, RuleSet};
 use firewall_gce::{Gce, GceConfig, Mode};
-use firewall_model::{IngressRule, InstanceId, RuleSet};
 use gce_simulator::{Admitted, Cloud, Machine, Simulator};
 use google_cloud_auth::credentials::mds;
 use serde_json::Value;

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_model::conformance::{desired, group, keeps_the_room, rule};
-use firewall_model::{Compiled, FirewallGroup, GroupKey, InstanceId, Resource, World};
+use firewall_core::testing::conformance::{desired, group, keeps_the_room, rule};
+use firewall_core::{Compiled, FirewallGroup, GroupKey, InstanceId, Resource, World};
 use proptest::prelude::*;
 
 use crate::config::AwsConfig;
@@ -19,7 +19,7 @@ fn inventory(instances: &[(&str, &[&str])]) -> Inventory {
 }
 
 fn compile(
-    groups: impl IntoIterator<Item = (firewall_model::GroupKey, firewall_model::FirewallGroup)>,
+    groups: impl IntoIterator<Item = (firewall_core::GroupKey, firewall_core::FirewallGroup)>,
     inventory: &Inventory,
 ) -> Compiled<AwsResource> {
     super::compile(&desired(groups), inventory, &AwsConfig::new("test"))
@@ -53,7 +53,7 @@ fn reasons(compiled: &Compiled<AwsResource>) -> Vec<&'static str> {
 fn numbered(
     count: u16,
     members: &[&InstanceId],
-) -> Vec<(firewall_model::GroupKey, firewall_model::FirewallGroup)> {
+) -> Vec<(firewall_core::GroupKey, firewall_core::FirewallGroup)> {
     let one = |n: u16| group(&format!("g{n}"), &[&format!("tcp/{} 10.0.0.0/8", 1000 + 2 * n)], members);
     (0..count).map(one).collect()
 }
@@ -226,7 +226,7 @@ fn histories() -> impl Strategy<Value = Vec<Vec<Option<BTreeSet<u8>>>>> {
 }
 
 /// The groups of a moment, on adjacent ports and with sources of which some merge: together they can take fewer rules.
-fn moment(groups: &[Option<BTreeSet<u8>>], members: &[&InstanceId]) -> firewall_model::Desired {
+fn moment(groups: &[Option<BTreeSet<u8>>], members: &[&InstanceId]) -> firewall_core::Desired {
     let one = |(number, sources): (usize, &BTreeSet<u8>)| {
         let rules: Vec<String> =
             sources.iter().map(|source| format!("tcp/{} 10.{source}.0.0/16", 1000 + number)).collect();

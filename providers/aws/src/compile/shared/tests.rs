@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
-use firewall_model::conformance::{desired, group, keeps_the_room, rule};
-use firewall_model::{Compiled, FirewallGroup, GroupKey, InstanceId, World};
+use firewall_core::testing::conformance::{desired, group, keeps_the_room, rule};
+use firewall_core::{Compiled, FirewallGroup, GroupKey, InstanceId, World};
 use proptest::prelude::*;
 
 use crate::config::{AwsConfig, Mode, SharedTargets};

@@ -1,4 +1,4 @@
-use firewall_model::conformance::rule;
+use firewall_core::testing::conformance::rule;
 
 use super::*;
 

@@ -1,0 +1,147 @@
+//! Random moments one after another, with calls that fail: whatever happens, every promise holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firewall_core::testing::conformance::{self, desired, group, planned, reaches};
+use firewall_core::testing::memory::{Fault, Memory, MemoryCloud, MemoryKey, MemoryResource};
+use firewall_core::{
+    Completeness, Desired, Effect, FirewallProvider, InstanceId, Plan, ProviderError, RuleSet, diff,
+};
+use futures::executor::block_on;
+use proptest::prelude::*;
+
+use crate::{Case, converged, instances, verbs};
+
+/// One moment of a history: which groups exist, with which sources, on which instances.
+fn moment() -> impl Strategy<Value = BTreeMap<usize, (BTreeSet<usize>, BTreeSet<usize>)>> {
+    let sources = prop::collection::btree_set(0..4_usize, 1..3);
+    prop::collection::btree_map(0..4_usize, (sources, prop::collection::btree_set(0..4_usize, 1..4)), 0..4)
+}
+
+fn at_moment(moment: &BTreeMap<usize, (BTreeSet<usize>, BTreeSet<usize>)>, ids: &[InstanceId]) -> Desired {
+    const SOURCES: [&str; 4] = ["10.0.0.0/8", "192.0.2.0/24", "0.0.0.0/0", "::/0"];
+    desired(moment.iter().map(|(name, (sources, members))| {
+        let rules: Vec<String> =
+            sources.iter().map(|source| format!("tcp/{} {}", 80 + name % 3, SOURCES[*source])).collect();
+        let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+        let members: Vec<&InstanceId> = members.iter().map(|member| &ids[*member]).collect();
+        group(&format!("w{name}"), &rules, &members)
+    }))
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    let error =
+        || ProviderError::Transient { call: "call".into(), object: "x".into(), message: "injected".into() };
+    prop_oneof![3 => Just(Fault::None), 1 => Just(Fault::Before(error())), 1 => Just(Fault::After(error()))]
+}
+
+/// Applies the plan as the controller does: what waits for a failed step is left out if it must not go ahead.
+/// After every call, no instance admits more than it did or than is asked for.
+fn apply_with_faults(provider: &Memory, cloud: &MemoryCloud, plan: &Plan<MemoryResource>, case: &Case) {
+    let (before, wanted) = (reaches(&case.observed), reaches(&case.desired));
+    let mut failed = BTreeSet::new();
+    for (position, step) in plan.steps.iter().enumerate() {
+        let blocked = step.after.iter().any(|other| other.must_succeed && failed.contains(&other.step));
+        if blocked || block_on(provider.apply(&step.action)).is_err() {
+            failed.insert(position);
+        }
+        for (instance, open) in reaches(&cloud.resources()) {
+            let none = RuleSet::default();
+            let allowed =
+                before.get(&instance).unwrap_or(&none).union(wanted.get(&instance).unwrap_or(&none));
+            assert!(
+                allowed.covers(&open),
+                "{instance} admits {open} where {allowed} is asked for, after {step:?}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn applying_the_diff_gives_the_desired(from in moment(), to in moment()) {
+        let ids = instances(4);
+        let (_, provider) = converged(4, &at_moment(&from, &ids));
+        let case = Case::new(&provider, &at_moment(&to, &ids));
+        let difference = diff(&case.desired, &case.observed);
+        let mut world = case.observed.clone();
+        for resource in difference.create.iter().chain(difference.update.iter().map(|change| &change.to)) {
+            world.insert(resource.key.clone(), resource.clone());
+        }
+        for resource in &difference.delete {
+            world.remove(&resource.key);
+        }
+        prop_assert!(diff(&case.desired, &world).is_empty());
+        prop_assert_eq!(reaches(&world), reaches(&case.desired));
+        prop_assert!(diff(&case.desired, &case.desired).is_empty());
+    }
+
+    #[test]
+    fn every_plan_keeps_the_promises_and_leaves_nothing(from in moment(), to in moment()) {
+        let ids = instances(4);
+        let (_, provider) = converged(4, &at_moment(&from, &ids));
+        let (plan, _) = block_on(planned(&provider, &at_moment(&to, &ids))).unwrap();
+        prop_assert_eq!(&plan.withheld, &vec![]);
+        block_on(conformance::converge(&provider, &at_moment(&to, &ids)));
+    }
+
+    #[test]
+    fn what_failed_is_not_tried_and_holds_no_closing_up(
+        from in moment(), to in moment(), failing in prop::collection::vec((any::<bool>(), any::<bool>()), 32),
+    ) {
+        let ids = instances(4);
+        let (_, provider) = converged(4, &at_moment(&from, &ids));
+        let mut case = Case::new(&provider, &at_moment(&to, &ids));
+        case.limits.mass_close_released = true;
+        let keys: BTreeSet<MemoryKey> = case.desired.keys().chain(case.observed.keys()).cloned().collect();
+        for (key, (opening, closing)) in keys.iter().zip(failing) {
+            let effects = [(opening, Effect::Open), (closing, Effect::Close)];
+            let effects = effects.into_iter().filter(|(fails, _)| *fails);
+            case.backoff.extend(effects.map(|(_, effect)| (key.clone(), effect)));
+        }
+        let plan = case.plan();
+        for step in &plan.steps {
+            prop_assert!(!case.backoff.contains(&(step.action.key(), step.effect)), "{:?}", step);
+        }
+
+        case.backoff = keys.into_iter().map(|key| (key, Effect::Open)).collect();
+        let mut world = case.observed.clone();
+        for step in &case.plan().steps {
+            step.action.enact(&mut world);
+        }
+        let wanted = reaches(&case.desired);
+        for (instance, open) in reaches(&world) {
+            let wanted = wanted.get(&instance).cloned().unwrap_or_default();
+            prop_assert!(wanted.covers(&open), "{instance} admits {open} where {wanted} is asked for");
+        }
+        case.observed = world;
+        prop_assert_eq!(verbs(&case.plan()), [""; 0], "what was closed is not opened and closed again");
+    }
+
+    #[test]
+    fn histories_with_faults_never_open_more_than_asked_and_converge(
+        moments in prop::collection::vec((moment(), any::<bool>(), prop::collection::vec(fault(), 0..12)), 1..6),
+    ) {
+        let ids = instances(4);
+        let cloud = MemoryCloud::new(ids.clone());
+        let provider = cloud.provider("c");
+        let mut last = Desired::nothing();
+        for (moment, complete, faults) in moments {
+            let mut wanted = at_moment(&moment, &ids);
+            if !complete {
+                wanted.completeness = Completeness::Partial(vec!["a watch is broken".into()]);
+            }
+            let mut case = Case::new(&provider, &wanted);
+            case.limits.mass_close_released = true;
+            cloud.inject(faults);
+            apply_with_faults(&provider, &cloud, &case.plan(), &case);
+            cloud.heal();
+            last = at_moment(&moment, &ids);
+        }
+        block_on(conformance::converge(&provider, &last));
+        let case = Case::new(&provider, &last);
+        prop_assert_eq!(reaches(&cloud.resources()), reaches(&case.desired));
+    }
+}

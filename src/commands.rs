@@ -1,0 +1,4 @@
+//! Commands that run once and end.
+
+pub mod cleanup;
+pub mod report;

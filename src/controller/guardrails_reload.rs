@@ -1,0 +1,65 @@
+//! The settings while the controller runs: guardrails are read again when their file changes.
+
+use tokio::sync::watch;
+
+use crate::cli::IntentArgs;
+use crate::guardrails::GuardrailsError;
+use crate::intents::settings::Settings;
+use crate::k8s::file_watcher::Changes;
+use crate::k8s::index::shared_index::SharedIndex;
+
+/// Settings that follow their file.
+pub(super) struct Following<'a> {
+    intent: &'a IntentArgs,
+    settings: watch::Sender<Settings>,
+    /// None where there is no file
+    changes: Option<Changes>,
+}
+
+impl<'a> Following<'a> {
+    /// Reads the settings, and has them follow the file from now on.
+    ///
+    /// # Errors
+    /// If the file cannot be read, understood or watched.
+    pub(super) fn new(intent: &'a IntentArgs) -> Result<Self, GuardrailsError> {
+        // Before it is read, so that no change falls between.
+        let changes = intent.guardrails.as_deref().map(|path| {
+            Changes::of(path).map_err(|error| GuardrailsError::Content {
+                path: path.display().to_string(),
+                message: format!("it cannot be watched for changes: {error}"),
+            })
+        });
+        let changes = changes.transpose()?;
+        let (settings, _) = watch::channel(intent.settings()?);
+        Ok(Self { intent, settings, changes })
+    }
+
+    /// The settings as they are now, whenever that is asked.
+    pub(super) fn current(&self) -> watch::Receiver<Settings> {
+        self.settings.subscribe()
+    }
+
+    /// Takes over what changes, for ever. While the file cannot be understood, what it said before holds: nothing is
+    /// opened that it forbade, and nothing closed because of a slip of the pen.
+    pub(super) async fn follow(mut self, index: &SharedIndex) {
+        let Some(changes) = &mut self.changes else { return std::future::pending().await };
+        loop {
+            changes.next().await;
+            match self.intent.settings() {
+                Ok(new) => {
+                    let differs = self.settings.send_if_modified(|settings| {
+                        let differs = *settings != new;
+                        *settings = new;
+                        differs
+                    });
+                    if differs {
+                        tracing::info!("the guardrails have changed");
+                        // Whatever waits for a change of the cluster has to look again.
+                        index.update(|_| true);
+                    }
+                }
+                Err(error) => tracing::error!("{error}; the guardrails stay as they were"),
+            }
+        }
+    }
+}

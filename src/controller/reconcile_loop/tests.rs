@@ -1,0 +1,173 @@
+//! The loop on virtual time, over the cloud in memory.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use firewall_core::testing::memory::{Memory, MemoryCloud, MemoryResource};
+use firewall_core::{Action, Applied, Compiled, Desired, InstanceId, Limits, Observed, Policy};
+use serde_json::json;
+
+use super::*;
+use crate::k8s::index::{Index, Object, Watch};
+use crate::reconcile::pass::Options;
+
+/// A cloud that takes a while to read, and for each change.
+struct Read {
+    cloud: Memory,
+    takes: Duration,
+    changes_take: Duration,
+    times: Arc<AtomicUsize>,
+}
+
+impl FirewallProvider for Read {
+    type Resource = MemoryResource;
+    type Inventory = <Memory as FirewallProvider>::Inventory;
+
+    fn name(&self) -> &'static str {
+        self.cloud.name()
+    }
+    fn instance(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
+        self.cloud.instance(provider_id)
+    }
+    fn compile(&self, desired: &Desired, inventory: &Self::Inventory) -> Compiled<MemoryResource> {
+        self.cloud.compile(desired, inventory)
+    }
+    async fn observe(
+        &self,
+        members: &BTreeSet<InstanceId>,
+    ) -> Result<Observed<MemoryResource, Self::Inventory>, ProviderError> {
+        self.times.fetch_add(1, Ordering::Relaxed);
+        sleep(self.takes).await;
+        self.cloud.observe(members).await
+    }
+    fn id(&self, key: &<MemoryResource as firewall_core::Resource>::Key) -> Option<String> {
+        self.cloud.id(key)
+    }
+    fn backlog(&self, changes: usize) -> Duration {
+        self.cloud.backlog(changes)
+    }
+    async fn apply(&self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {
+        sleep(self.changes_take).await;
+        self.cloud.apply(action).await
+    }
+}
+
+/// Nodes, each with a pod that exposes a port, and a controller.
+struct World {
+    cloud: MemoryCloud,
+    index: SharedIndex,
+    reconciler: Reconciler<Read>,
+    shared: Shared,
+    reads: Arc<AtomicUsize>,
+}
+
+impl World {
+    fn new(nodes: usize, takes: Duration, changes_take: Duration) -> Self {
+        let cloud = MemoryCloud::new((0..nodes).map(|node| InstanceId::new(format!("i-{node}"))));
+        let options = Options {
+            settings: tokio::sync::watch::channel(Settings::default()).1,
+            policy: Policy::Sync,
+            limits: Limits::default(),
+            mass_close_hold: Duration::ZERO,
+            linger: Duration::ZERO,
+            active: BTreeSet::new(),
+        };
+        let reads = Arc::default();
+        let read = Read { cloud: cloud.provider("c"), takes, changes_take, times: Arc::clone(&reads) };
+        let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
+        index.reset(Watch::Nodes, (0..nodes).map(node).collect());
+        index.reset(Watch::Pods, (0..nodes).map(|node| pod(node, false)).collect());
+        let index = SharedIndex::new(index);
+        let metrics = Metrics::default();
+        let (notices, publisher) = (Notices::to_log(metrics.clone()), Publisher::new(None, None, 0));
+        let shared = Shared {
+            index: index.clone(),
+            telling: Telling { notices, publisher, metrics },
+            resync: Duration::from_mins(5),
+            stop: CancellationToken::new(),
+        };
+        Self { cloud, index, reconciler: Reconciler::new(read, options), shared, reads }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_comes_to_its_calls_however_slow_the_cloud_is_and_whatever_changes() {
+    let World { cloud, index, reconciler, shared, .. } = World::new(1, UNINTERRUPTED * 2, Duration::ZERO);
+    let changing = async {
+        for number in 1.. {
+            sleep(Duration::from_secs(1)).await;
+            index.update(|index| index.apply(&Watch::Nodes, node(number)));
+            index.update(|index| index.broken(Watch::Nodes, format!("for the {number}th time")));
+        }
+    };
+    let opened = async {
+        while cloud.resources().is_empty() {
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        () = shared.passes(Some(reconciler)) => panic!("it ended"),
+        () = changing => {}
+        opened = timeout(UNINTERRUPTED * 5, opened) => opened.expect("the port is opened"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cloud_is_not_read_for_what_makes_no_other_plan() {
+    let World { cloud, index, reconciler, shared, reads } = World::new(1, Duration::ZERO, Duration::ZERO);
+    let story = async {
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!((cloud.resources().len(), reads.load(Ordering::Relaxed)), (2, 1));
+        for ready in [true, false, true] {
+            index.update(|index| index.apply(&Watch::Pods, pod(0, ready)));
+            sleep(Duration::from_secs(10)).await;
+        }
+        assert_eq!(reads.load(Ordering::Relaxed), 1, "a pod that gets ready opens and closes nothing");
+        index.update(|index| index.reset(Watch::Pods, Vec::new()));
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!((cloud.resources().len(), reads.load(Ordering::Relaxed)), (0, 2));
+        sleep(shared.resync).await;
+        assert_eq!(reads.load(Ordering::Relaxed), 3, "and now and then although nothing changed");
+    };
+    tokio::select! {
+        () = shared.clone().passes(Some(reconciler)) => panic!("it ended"),
+        () = story => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_opened_is_told_although_a_plan_takes_long() {
+    let World { cloud, reconciler, shared, reads, .. } =
+        World::new(100, Duration::ZERO, Duration::from_secs(30));
+    let opened = async {
+        while cloud.resources().len() < 100 {
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        () = shared.passes(Some(reconciler)) => panic!("it ended"),
+        () = opened => {}
+    }
+    assert!(reads.load(Ordering::Relaxed) > 2, "it was planned anew meanwhile");
+}
+
+fn node(number: usize) -> Object {
+    let node = json!({
+        "metadata": { "name": format!("n-{number}") },
+        "spec": { "providerID": format!("memory://i-{number}") },
+        "status": { "addresses": [{ "type": "InternalIP", "address": "10.0.0.1" }] },
+    });
+    Object::Node(serde_json::from_value(node).expect("a node"))
+}
+
+fn pod(node: usize, ready: bool) -> Object {
+    let pod = json!({
+        "metadata": { "name": format!("web-{node}"), "namespace": "default", "annotations": { "hostport-firewall.dev/expose": "80" } },
+        "spec": {
+            "nodeName": format!("n-{node}"),
+            "containers": [{ "name": "main", "ports": [{ "containerPort": 80, "hostPort": 80 }] }],
+        },
+        "status": { "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }] },
+    });
+    Object::Pod(serde_json::from_value(pod).expect("a pod"))
+}

@@ -1,0 +1,6 @@
+//! Desired: what is asked for, as firewall groups. Pure.
+
+pub mod claims;
+pub mod grouping;
+pub mod linger;
+pub mod snapshot;

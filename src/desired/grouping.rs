@@ -1,0 +1,188 @@
+//! Grouping: exposures become firewall groups, of which each instance is a member because of its pods.
+//!
+//! Pods of one workload that bind the same host ports form one group. Sources that come from an Ingress are not
+//! part of its identity: they change for all pods at once, which takes one call and no re-attachment. Sources
+//! that come from the pods themselves are: they change pod by pod, and one group for both would open on some node
+//! what its pod does not ask for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firewall_core::{Completeness, Desired, FirewallGroup, GroupKey, InstanceId, RuleSet};
+
+use crate::intents::exposure::Exposure;
+use crate::k8s::objects::ObjectRef;
+use crate::k8s::problem::{Notice, Verdict};
+
+/// Groups, and the Kubernetes objects behind them.
+#[derive(Clone, Debug)]
+pub struct Grouped {
+    /// What the provider compiles
+    pub desired: Desired,
+    /// The intents and binders behind each group
+    pub objects: BTreeMap<GroupKey, BTreeSet<ObjectRef>>,
+    /// What binds the ports behind each membership
+    pub binders: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
+    /// What asks for each membership
+    pub intents: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
+    /// The node of each member
+    pub nodes: BTreeMap<InstanceId, ObjectRef>,
+    /// Nodes whose machine is not known
+    pub problems: BTreeSet<Notice>,
+}
+
+/// Groups the exposures whose instance the provider knows.
+///
+/// `instance` is the provider's reading of a providerID; see
+/// [`FirewallProvider::instance`](firewall_core::FirewallProvider::instance). `unclaimed` says what is wrong with one
+/// that is not this provider's, if no other takes it either.
+pub fn grouped(
+    exposures: &[Exposure],
+    instance: impl Fn(&str) -> Option<Result<InstanceId, String>>,
+    unclaimed: impl Fn(&str) -> Option<String>,
+    completeness: Completeness,
+) -> Grouped {
+    let desired = Desired { groups: BTreeMap::new(), completeness };
+    let mut grouped = Grouped {
+        desired,
+        objects: BTreeMap::new(),
+        binders: BTreeMap::new(),
+        intents: BTreeMap::new(),
+        nodes: BTreeMap::new(),
+        problems: BTreeSet::new(),
+    };
+    for exposure in exposures {
+        match instance(&exposure.provider_id) {
+            Some(Ok(instance)) => grouped.add(exposure, instance),
+            Some(Err(message)) => grouped.tell(exposure, message),
+            None => {
+                if let Some(message) = unclaimed(&exposure.provider_id) {
+                    grouped.tell(exposure, message);
+                }
+            }
+        }
+    }
+    grouped
+}
+
+impl Grouped {
+    fn add(&mut self, exposure: &Exposure, instance: InstanceId) {
+        let key = exposure.group();
+        let objects = self.objects.entry(key.clone()).or_default();
+        objects.extend([exposure.intent.clone(), exposure.binder.clone()]);
+        self.nodes.insert(instance.clone(), exposure.node.clone());
+        let membership = (key.clone(), instance.clone());
+        self.intents.entry(membership.clone()).or_default().insert(exposure.intent.clone());
+        self.binders.entry(membership).or_default().insert(exposure.binder.clone());
+        let group = self.desired.groups.entry(key);
+        let group =
+            group.or_insert_with(|| FirewallGroup { rules: RuleSet::default(), members: BTreeSet::new() });
+        group.rules = group.rules.union(&exposure.rules);
+        group.members.insert(instance);
+    }
+
+    /// Tells the node, and whatever wanted a port opened on it.
+    fn tell(&mut self, exposure: &Exposure, message: String) {
+        let (object, reason) = (exposure.node.clone(), "UnsupportedNode".to_owned());
+        let notice = Notice { object, verdict: Verdict::Failed, reason, message };
+        self.problems.extend([&exposure.binder, &exposure.intent].map(|other| notice.to(other)));
+        self.problems.insert(notice);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use firewall_core::testing::conformance::rule;
+    use firewall_core::{Protocol, Workload};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn exposure(workload: &str, node: &str, port: u16, source: &str, variant: &str) -> Exposure {
+        let object = |kind: &'static str, name: &str| ObjectRef {
+            api_version: "v1".into(),
+            kind: kind.into(),
+            namespace: String::new(),
+            name: name.to_owned(),
+            uid: String::new(),
+        };
+        Exposure {
+            binder: object("Pod", &format!("{workload}-{node}")),
+            node: object("Node", node),
+            provider_id: format!("memory://{node}"),
+            intent: object("Pod", workload),
+            workload: Workload {
+                kind: "DaemonSet".into(),
+                namespace: "default".into(),
+                name: workload.into(),
+            },
+            ports: BTreeSet::from([(Protocol::Tcp, port)]),
+            rules: RuleSet::from_iter([rule(&format!("tcp/{port} {source}"))]),
+            variant: variant.to_owned(),
+            hostname: None,
+        }
+    }
+
+    fn known(id: &str) -> Option<Result<InstanceId, String>> {
+        Some(Ok(InstanceId::new(id.strip_prefix("memory://")?)))
+    }
+
+    fn groups(exposures: &[Exposure]) -> Vec<(usize, usize)> {
+        let grouped = grouped(exposures, known, |_| None, Completeness::Complete);
+        grouped.desired.groups.values().map(|group| (group.rules.len(), group.members.len())).collect()
+    }
+
+    #[test]
+    fn pods_of_one_workload_with_the_same_ports_share_a_group() {
+        let web = |node| exposure("web", node, 80, "0.0.0.0/0", "");
+        assert_eq!(groups(&[web("a"), web("b"), web("b")]), [(1, 2)]);
+        assert_eq!(groups(&[web("a"), exposure("web", "b", 81, "0.0.0.0/0", "")]), [(1, 1), (1, 1)]);
+        assert_eq!(groups(&[web("a"), exposure("dns", "a", 80, "0.0.0.0/0", "")]), [(1, 1), (1, 1)]);
+        assert_eq!(groups(&[web("a"), exposure("web", "b", 80, "10.0.0.0/8", "x")]), [(1, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn a_node_that_no_provider_takes_is_told_so_and_one_of_another_provider_is_not() {
+        let mut exposure = exposure("web", "a", 80, "0.0.0.0/0", "");
+        exposure.provider_id = "openstack:///x".to_owned();
+        let unclaimed = grouped(&[exposure.clone()], known, |id| Some(id.to_owned()), Completeness::Complete);
+        assert!(unclaimed.desired.groups.is_empty());
+        let told = |kind: &str| {
+            let mut told = unclaimed.problems.iter();
+            told.any(|notice| notice.object.kind == kind && notice.message.contains("openstack"))
+        };
+        assert!(told("Node") && told("Pod"), "{:?}", unclaimed.problems);
+        let claimed = grouped(&[exposure], known, |_| None, Completeness::Complete);
+        assert!(claimed.desired.groups.is_empty() && claimed.problems.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn groups_open_on_each_instance_exactly_what_its_exposures_ask_for(
+            asked in prop::collection::vec((0..3_usize, 0..3_usize, 0..3_u16, 0..2_usize), 0..20),
+        ) {
+            let names = ["a", "b", "c"];
+            let sources = ["10.0.0.0/8", "192.0.2.0/24"];
+            let exposures: Vec<_> = asked
+                .iter()
+                .map(|(workload, node, port, source)| {
+                    exposure(names[*workload], names[*node], 80 + port, sources[*source], sources[*source])
+                })
+                .collect();
+            let grouped = grouped(&exposures, known, |_| None, Completeness::Complete);
+            for node in names {
+                let wanted: RuleSet = exposures
+                    .iter()
+                    .filter(|exposure| exposure.node.name == node)
+                    .flat_map(|exposure| exposure.rules.iter().copied())
+                    .collect();
+                let members = grouped.desired.groups.values().filter(|group| {
+                    group.members.contains(&InstanceId::new(node))
+                });
+                let open: RuleSet = members.flat_map(|group| group.rules.iter().copied()).collect();
+                prop_assert_eq!(open, wanted);
+            }
+        }
+    }
+}

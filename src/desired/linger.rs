@@ -1,0 +1,274 @@
+//! Linger: a membership outlives its pod for a while, so that a restart in place does not flap.
+//!
+//! It outlives the pod, not the intent: where a pod is still there and asks for less, or the object that asked is gone or
+//! says something else, that is heeded at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use firewall_core::{Desired, FirewallGroup, GroupKey, InstanceId};
+
+use super::grouping::Grouped;
+use crate::intents::fingerprint::Intents;
+use crate::intents::port_owner::Binding;
+use crate::k8s::objects::ObjectRef;
+
+/// What was wanted a moment ago. Losing it (a restart) closes a little earlier, never later.
+#[derive(Debug)]
+pub struct Linger {
+    duration: Duration,
+    /// Groups of the last call, with what lingered in them
+    last: BTreeMap<GroupKey, FirewallGroup>,
+    /// What was behind each of their memberships, when it was last there
+    behind: BTreeMap<(GroupKey, InstanceId), Behind>,
+    /// When each membership that is gone has to go
+    leaving: BTreeMap<(GroupKey, InstanceId), Duration>,
+}
+
+/// What is behind a membership.
+#[derive(Debug)]
+struct Behind {
+    binders: BTreeSet<ObjectRef>,
+    /// With what each of them said
+    intents: BTreeMap<ObjectRef, Option<String>>,
+    node: String,
+}
+
+impl Behind {
+    /// Whether what binds the ports has gone, and what asks for them goes on asking for the same. A pod that asks itself has
+    /// gone as it was.
+    fn lingers(&self, binding: &Binding, intents: &Intents) -> bool {
+        let goes_on = |(intent, said): (&ObjectRef, &Option<String>)| {
+            intent.kind == "Pod" || said.is_some() && intents.says(intent) == said.as_deref()
+        };
+        !self.binders.iter().any(|binder| binding.binds(binder, &self.node))
+            && self.intents.iter().any(goes_on)
+    }
+}
+
+impl Linger {
+    /// Lets memberships linger for `duration`; zero lets none.
+    #[must_use]
+    pub const fn new(duration: Duration) -> Self {
+        Self { duration, last: BTreeMap::new(), behind: BTreeMap::new(), leaving: BTreeMap::new() }
+    }
+
+    /// Nothing that has gone lingers any longer.
+    pub fn forget(&mut self) {
+        *self = Self::new(self.duration);
+    }
+
+    /// Adds to what is desired the memberships that have gone less than the duration ago. Also returns how long it is
+    /// until the next of them has to go. `now` is a time on any clock that only moves forward.
+    ///
+    /// A group that still has members keeps its new rules; one that has none keeps its last. While knowledge is
+    /// partial nothing goes, however long ago it was last seen: nothing could be closed on it anyway, and what
+    /// stays open must stay in what is planned with.
+    pub fn extend(
+        &mut self,
+        grouped: &Grouped,
+        binding: &Binding,
+        intents: &Intents,
+        now: Duration,
+    ) -> (Desired, Option<Duration>) {
+        let mut desired = grouped.desired.clone();
+        if self.duration.is_zero() {
+            return (desired, None);
+        }
+        let complete = desired.completeness.is_complete();
+        let mut leaving = BTreeMap::new();
+        for (key, group) in &self.last {
+            let staying = desired.groups.get(key).map(|group| &group.members);
+            for member in &group.members {
+                if staying.is_some_and(|members| members.contains(member)) {
+                    continue;
+                }
+                let id = (key.clone(), member.clone());
+                if !self.behind.get(&id).is_some_and(|behind| behind.lingers(binding, intents)) {
+                    continue;
+                }
+                let until = self.leaving.get(&id).copied().unwrap_or(now + self.duration);
+                if until > now || !complete {
+                    leaving.insert(id, until);
+                }
+            }
+        }
+        for (key, member) in leaving.keys() {
+            let rules = || self.last.get(key).map(|group| group.rules.clone()).unwrap_or_default();
+            let group = desired.groups.entry(key.clone());
+            let group = group.or_insert_with(|| FirewallGroup { rules: rules(), members: BTreeSet::new() });
+            group.members.insert(member.clone());
+        }
+        let next =
+            leaving.values().filter(|until| **until > now).min().map(|until| until.saturating_sub(now));
+        self.last.clone_from(&desired.groups);
+        self.behind.retain(|id, _| leaving.contains_key(id));
+        self.behind.extend(grouped.binders.iter().filter_map(|(id, binders)| {
+            let asking = grouped.intents.get(id)?.iter();
+            let asking = asking.map(|intent| (intent.clone(), intents.says(intent).map(str::to_owned)));
+            let node = grouped.nodes.get(&id.1)?.name.clone();
+            Some((id.clone(), Behind { binders: binders.clone(), intents: asking.collect(), node }))
+        }));
+        self.leaving = leaving;
+        (desired, next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firewall_core::Completeness;
+    use firewall_core::testing::conformance::{desired, group};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::intents::fingerprint::intents;
+    use crate::intents::port_owner::binding;
+    use crate::k8s::index::{Index, Object, Watch};
+
+    const LINGER: Duration = Duration::from_secs(30);
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn object(kind: &'static str, name: &str) -> ObjectRef {
+        let (namespace, name, uid) = ("default".to_owned(), name.to_owned(), String::new());
+        ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
+    }
+
+    /// What is desired because of a pod `web` on the node, which asks itself or by another object.
+    fn because_of(desired: Desired, intent: &ObjectRef) -> Grouped {
+        let ids: Vec<_> = desired
+            .groups
+            .iter()
+            .flat_map(|(key, group)| group.members.iter().map(|member| (key.clone(), member.clone())))
+            .collect();
+        let each = |object: &ObjectRef| {
+            ids.iter().map(|id| (id.clone(), BTreeSet::from([object.clone()]))).collect::<BTreeMap<_, _>>()
+        };
+        Grouped {
+            objects: BTreeMap::new(),
+            binders: each(&object("Pod", "web")),
+            intents: each(intent),
+            nodes: ids.iter().map(|(_, member)| (member.clone(), object("Node", "a"))).collect(),
+            problems: BTreeSet::new(),
+            desired,
+        }
+    }
+
+    /// Extends where the pod behind what is gone is gone too.
+    fn extend(linger: &mut Linger, desired: Desired, now: Duration) -> (Desired, Option<Duration>) {
+        let grouped = because_of(desired, &object("Pod", "web"));
+        linger.extend(&grouped, &Binding::default(), &Intents::default(), now)
+    }
+
+    #[test]
+    fn what_is_there_and_asks_no_more_is_heeded_at_once() {
+        let id = InstanceId::new("i-0");
+        let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+        let cluster = |pod: bool, ingress: Option<&str>| {
+            let mut index = Index::default();
+            let pod_on_a = json!({
+                "metadata": { "name": "web" },
+                "spec": { "nodeName": "a", "containers": [{ "name": "x", "ports": [{ "hostPort": 80 }] }] },
+            });
+            let named = json!({ "apiVersion": "v1", "metadata": { "name": "web" }, "spec": {
+                "loadBalancerSourceRanges": [ingress.unwrap_or_default()],
+            } });
+            let pod_on_a = Object::Pod(serde_json::from_value(pod_on_a).expect("a pod"));
+            let named = Object::Ingress(serde_json::from_value(named).expect("an Ingress"));
+            index.reset(Watch::Pods, pod.then_some(pod_on_a).into_iter().collect());
+            index.reset(Watch::Ingresses("x".into()), ingress.map(|_| named).into_iter().collect());
+            (binding(&index), intents(&index))
+        };
+        let table = [
+            ("Pod", (true, None), false),
+            ("Pod", (false, None), true),
+            ("Ingress", (true, Some("10.0.0.0/8")), false),
+            ("Ingress", (false, Some("10.0.0.0/8")), true),
+            ("Ingress", (false, Some("192.0.2.0/24")), false),
+            ("Ingress", (false, None), false),
+        ];
+        for (intent, (pod, ingress), lingers) in table {
+            let mut linger = Linger::new(LINGER);
+            let intent = object(intent, "web");
+            let (binding, intents) = cluster(true, Some("10.0.0.0/8"));
+            linger.extend(&because_of(web(), &intent), &binding, &intents, at(0));
+            let gone = because_of(Desired::nothing(), &intent);
+            let (binding, intents) = cluster(pod, ingress);
+            let (extended, _) = linger.extend(&gone, &binding, &intents, at(1));
+            assert_eq!(!extended.groups.is_empty(), lingers, "{intent} {pod} {ingress:?}");
+        }
+    }
+
+    #[test]
+    fn a_membership_stays_for_the_duration_and_then_goes() {
+        let id = InstanceId::new("i-0");
+        let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+        let mut linger = Linger::new(LINGER);
+        assert_eq!(extend(&mut linger, web(), at(0)), (web(), None));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(10)), (web(), Some(at(30))));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(39)), (web(), Some(at(1))));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(40)), (Desired::nothing(), None));
+    }
+
+    #[test]
+    fn a_membership_that_comes_back_starts_anew() {
+        let id = InstanceId::new("i-0");
+        let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+        let mut linger = Linger::new(LINGER);
+        extend(&mut linger, web(), at(0));
+        extend(&mut linger, Desired::nothing(), at(10));
+        assert_eq!(extend(&mut linger, web(), at(20)), (web(), None));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(50)), (web(), Some(LINGER)));
+    }
+
+    #[test]
+    fn what_lingers_in_a_group_follows_its_new_rules() {
+        let ids = [InstanceId::new("i-0"), InstanceId::new("i-1")];
+        let (key, before) = group("web", &["tcp/80 0.0.0.0/0"], &[&ids[0], &ids[1]]);
+        let (_, after) = group("web", &["tcp/80 10.0.0.0/8"], &[&ids[0]]);
+        let mut linger = Linger::new(LINGER);
+        extend(&mut linger, desired([(key.clone(), before)]), at(0));
+        let (extended, _) = extend(&mut linger, desired([(key.clone(), after.clone())]), at(1));
+        assert_eq!(extended.groups[&key].rules, after.rules);
+        assert_eq!(extended.groups[&key].members.len(), 2);
+    }
+
+    #[test]
+    fn zero_lets_nothing_linger() {
+        let id = InstanceId::new("i-0");
+        let mut linger = Linger::new(Duration::ZERO);
+        extend(&mut linger, desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]), at(0));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(1)), (Desired::nothing(), None));
+    }
+
+    #[test]
+    fn nothing_goes_while_knowledge_is_partial() {
+        let id = InstanceId::new("i-0");
+        let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+        let partial = |desired: Desired| Desired {
+            completeness: Completeness::Partial(vec!["pods: 403".into()]),
+            ..desired
+        };
+        let mut linger = Linger::new(LINGER);
+        extend(&mut linger, web(), at(0));
+        assert_eq!(extend(&mut linger, partial(Desired::nothing()), at(10)), (partial(web()), Some(LINGER)));
+        assert_eq!(extend(&mut linger, partial(Desired::nothing()), at(99)), (partial(web()), None));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(100)), (Desired::nothing(), None));
+    }
+
+    #[test]
+    fn memberships_go_one_by_one() {
+        let ids = [InstanceId::new("i-0"), InstanceId::new("i-1")];
+        let web = |members: &[&InstanceId]| desired([group("web", &["tcp/80 0.0.0.0/0"], members)]);
+        let both = || web(&[&ids[0], &ids[1]]);
+        let mut linger = Linger::new(LINGER);
+        extend(&mut linger, both(), at(0));
+        assert_eq!(extend(&mut linger, web(&[&ids[1]]), at(10)), (both(), Some(at(30))));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(20)), (both(), Some(at(20))));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(40)), (web(&[&ids[1]]), Some(at(10))));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(50)), (Desired::nothing(), None));
+    }
+}

@@ -1,0 +1,70 @@
+//! Binders: what binds ports on nodes.
+
+use std::collections::BTreeSet;
+
+use super::node_port;
+use crate::k8s::index::Index;
+use crate::k8s::objects::reference::{pod_reference, service_reference};
+use crate::k8s::objects::{Endpoint, ObjectRef, Pod};
+
+/// What binds ports of nodes now, whether or not anything exposes them.
+#[derive(Clone, Debug, Default)]
+pub struct Binding {
+    /// Pods, and Services that only nodes with an endpoint serve; each with the node
+    on_nodes: BTreeSet<(ObjectRef, String)>,
+    /// These Services, on the nodes where an endpoint is ready
+    ready: BTreeSet<(ObjectRef, String)>,
+    /// Services that every node serves
+    everywhere: BTreeSet<ObjectRef>,
+}
+
+impl Binding {
+    /// Whether the same objects bind ports on the same nodes, ready or not.
+    #[must_use]
+    pub fn binds_the_same(&self, other: &Self) -> bool {
+        self.on_nodes == other.on_nodes && self.everywhere == other.everywhere
+    }
+
+    /// Whether it binds ports on the node.
+    #[must_use]
+    pub fn binds(&self, binder: &ObjectRef, node: &str) -> bool {
+        self.everywhere.contains(binder) || self.on_nodes.contains(&(binder.clone(), node.to_owned()))
+    }
+
+    /// Whether it is a Service that takes new clients on the node, if the node does. Where all its endpoints are about to
+    /// end it binds the ports still, and nobody should be sent there any more.
+    #[must_use]
+    pub fn takes_clients(&self, service: &ObjectRef, node: &str) -> bool {
+        self.everywhere.contains(service) || self.ready.contains(&(service.clone(), node.to_owned()))
+    }
+}
+
+/// Everything that binds ports of nodes now.
+#[must_use]
+pub fn binding(index: &Index) -> Binding {
+    let on_node = |pod| Some((pod_reference(pod), binding_on(pod)?.to_owned()));
+    let mut binding = Binding { on_nodes: index.pods().filter_map(on_node).collect(), ..Binding::default() };
+    for service in index.services() {
+        let reference = service_reference(service);
+        if service.has_node_ports() && !service.is_local() {
+            binding.everywhere.insert(reference);
+        }
+    }
+    for slice in index.endpoint_slices() {
+        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+        let service = slice.service().and_then(|name| index.service(namespace, name));
+        let Some(service) = service.filter(|service| service.has_node_ports() && service.is_local()) else {
+            continue;
+        };
+        let on = |node: &str| (service_reference(service), node.to_owned());
+        binding.on_nodes.extend(node_port::nodes_of(slice, Endpoint::takes_traffic).map(on));
+        binding.ready.extend(node_port::nodes_of(slice, Endpoint::is_ready).map(on));
+    }
+    binding
+}
+
+/// The node on which the pod binds its ports. One that is being deleted binds them until it is gone.
+pub(super) fn binding_on(pod: &Pod) -> Option<&str> {
+    let finished = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    pod.spec.node_name.as_deref().filter(|name| !name.is_empty() && !finished)
+}

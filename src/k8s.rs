@@ -1,0 +1,11 @@
+//! The cluster's side: objects, the index that holds them, and what keeps it true.
+
+pub mod connect;
+pub mod dns_zone;
+pub(crate) mod file_watcher;
+pub mod host_port_exposure;
+pub mod index;
+pub mod manifests;
+pub mod objects;
+pub mod problem;
+pub mod watcher;

@@ -1,0 +1,118 @@
+//! One object of the index: what is kept of it, and what of it is news.
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::k8s::host_port_exposure::HostPortExposure;
+use crate::k8s::objects::{
+    DNSEndpoint, EndpointSlice, Ingress, Namespace, Node, Pod, Service, carries_ours, declares,
+};
+
+/// Namespace and name of an object; the namespace is empty for what has none.
+pub type Name = (String, String);
+
+/// An object of a watched kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// A pod
+    Pod(Pod),
+    /// A node
+    Node(Node),
+    /// A namespace
+    Namespace(Namespace),
+    /// A Service
+    Service(Service),
+    /// A part of the endpoints of a Service
+    EndpointSlice(EndpointSlice),
+    /// An Ingress, with its `api_version` filled in
+    Ingress(Ingress),
+    /// A `HostPortExposure`
+    HostPortExposure(Box<HostPortExposure>),
+    /// Records that we have asked external-dns for
+    DNSEndpoint(DNSEndpoint),
+}
+
+/// What an [`Object`] can be.
+pub(super) trait Kind: Sized + 'static {
+    fn of(object: &Object) -> Option<&Self>;
+}
+
+macro_rules! kinds {
+    ($($kind:ident),*) => {
+        $(impl Kind for $kind {
+            fn of(object: &Object) -> Option<&Self> {
+                match object {
+                    Object::$kind(object) => Some(object),
+                    _ => None,
+                }
+            }
+        })*
+
+        impl Object {
+            fn metadata(&self) -> &ObjectMeta {
+                match self {
+                    $(Self::$kind(object) => &object.metadata,)*
+                }
+            }
+
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                match self {
+                    $(Self::$kind(object) => &mut object.metadata,)*
+                }
+            }
+        }
+    };
+}
+
+kinds!(Pod, Node, Namespace, Service, EndpointSlice, Ingress, HostPortExposure, DNSEndpoint);
+
+impl Object {
+    pub(super) fn name(&self) -> Name {
+        let ObjectMeta { namespace, name, .. } = self.metadata();
+        (namespace.clone().unwrap_or_default(), name.clone().unwrap_or_default())
+    }
+
+    /// The object as it is kept: without what changes with every status update, which would make each of them look like a
+    /// change, and with its namespace, which the API server always sets and a manifest may leave out.
+    pub(super) fn kept(mut self) -> Self {
+        let namespaced = !matches!(self, Self::Node(_) | Self::Namespace(_));
+        let metadata = self.metadata_mut();
+        metadata.resource_version = None;
+        metadata.managed_fields = None;
+        let namespace = metadata.namespace.take().unwrap_or_else(|| "default".to_owned());
+        metadata.namespace = namespaced.then_some(namespace);
+        self
+    }
+
+    /// The object without what we write ourselves: its coming back is no news.
+    pub(super) fn asks(&self) -> Cow<'_, Self> {
+        match self {
+            Self::HostPortExposure(exposure) => {
+                let asked = HostPortExposure { status: None, ..(**exposure).clone() };
+                Cow::Owned(Self::HostPortExposure(Box::new(asked)))
+            }
+            other => Cow::Borrowed(other),
+        }
+    }
+
+    /// Whether it can ever decide about anything. What cannot is dropped at the door: most pods of a cluster have no
+    /// host port, and most Services no node port.
+    pub(super) fn matters(&self) -> bool {
+        match self {
+            Self::Pod(pod) => pod_matters(pod),
+            Self::Service(service) => service.has_node_ports() || carries_ours(&service.metadata),
+            _ => true,
+        }
+    }
+}
+
+/// Whether a pod can ever be exposed, or says that it wants to be.
+fn pod_matters(pod: &Pod) -> bool {
+    let containers = || pod.spec.containers.iter().chain(&pod.spec.init_containers);
+    let ports = || containers().flat_map(|container| &container.ports);
+    ports().any(|port| port.host_port.is_some_and(|port| port != 0))
+        || pod.spec.host_network && ports().next().is_some()
+        || carries_ours(&pod.metadata)
+        || declares(pod)
+}

@@ -1,0 +1,187 @@
+//! Tests of what the index keeps, what it drops, and when it is complete.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::k8s::objects::ObjectRef;
+use crate::k8s::problem::Verdict;
+
+fn pod(name: &str, extra: &serde_json::Value) -> Object {
+    let mut pod = json!({
+        "metadata": { "name": name, "namespace": "default", "resourceVersion": "1" },
+        "spec": { "containers": [{ "name": "main", "ports": [{ "containerPort": 80, "hostPort": 80 }] }] },
+    });
+    pod.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    Object::Pod(serde_json::from_value(pod).unwrap())
+}
+
+#[test]
+fn knowledge_is_complete_once_everything_expected_is_listed_and_until_a_watch_breaks() {
+    let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
+    let gaps = vec!["pods: not listed yet".to_owned(), "nodes: not listed yet".to_owned()];
+    assert_eq!(index.completeness(), Completeness::Partial(gaps));
+    index.reset(Watch::Pods, vec![]);
+    assert!(!index.is_synced());
+    index.reset(Watch::Nodes, vec![]);
+    assert!(index.is_synced());
+    index.broken(Watch::Pods, "403".into());
+    assert_eq!(index.completeness(), Completeness::Partial(vec!["pods: 403".into()]));
+    index.reset(Watch::Pods, vec![]);
+    assert!(index.is_synced());
+}
+
+#[test]
+fn a_broken_watch_keeps_what_it_brought() {
+    let mut index = Index::expecting([Watch::Pods]);
+    index.reset(Watch::Pods, vec![pod("a", &json!({}))]);
+    index.broken(Watch::Pods, "gone".into());
+    assert_eq!(index.pods().count(), 1);
+}
+
+#[test]
+fn a_list_replaces_what_was_there() {
+    let mut index = Index::expecting([Watch::Pods]);
+    index.reset(Watch::Pods, vec![pod("a", &json!({}))]);
+    assert!(index.reset(Watch::Pods, vec![pod("b", &json!({}))]));
+    let names: Vec<_> = index.pods().filter_map(|pod| pod.metadata.name.as_deref()).collect();
+    assert_eq!(names, ["b"]);
+}
+
+#[test]
+fn only_what_matters_is_a_change() {
+    let mut index = Index::expecting([Watch::Pods]);
+    assert!(index.apply(&Watch::Pods, pod("a", &json!({}))));
+    let noise = json!({ "metadata": { "name": "a", "namespace": "default", "resourceVersion": "2" } });
+    assert!(!index.apply(&Watch::Pods, pod("a", &noise)), "a status update");
+    assert!(index.apply(&Watch::Pods, pod("a", &json!({ "status": { "phase": "Failed" } }))));
+    assert!(index.delete(&Watch::Pods, &pod("a", &json!({})).name()));
+    assert!(!index.delete(&Watch::Pods, &pod("a", &json!({})).name()));
+}
+
+#[test]
+fn pods_that_can_never_be_exposed_are_dropped_at_the_door() {
+    let bare = json!({ "containers": [{ "name": "main", "ports": [{ "containerPort": 80 }] }] });
+    let on_host = json!({ "hostNetwork": true, "containers": bare["containers"] });
+    let asking = json!({ "name": "a", "annotations": { "hostport-firewall.dev/expose": "80" } });
+    let cases = [
+        (json!({ "spec": bare }), false),
+        (json!({ "spec": on_host }), true),
+        (json!({ "spec": bare, "metadata": asking }), true),
+        (json!({}), true),
+    ];
+    for (extra, kept) in cases {
+        let mut index = Index::expecting([Watch::Pods]);
+        index.apply(&Watch::Pods, pod("a", &extra));
+        assert_eq!(index.pods().count() == 1, kept, "{extra}");
+    }
+}
+
+fn ingress(name: &str, host_port: bool) -> Object {
+    let kind = if host_port { "HostPort" } else { "LoadBalancer" };
+    let annotations = json!({ "ingress.appscode.com/type": kind });
+    let ingress = json!({ "metadata": { "name": name, "namespace": "shop", "annotations": annotations } });
+    Object::Ingress(serde_json::from_value(ingress).unwrap())
+}
+
+fn node(resource_version: &str, provider_id: &str) -> Object {
+    let node = json!({
+        "metadata": { "name": "a", "resourceVersion": resource_version },
+        "spec": { "providerID": provider_id },
+    });
+    Object::Node(serde_json::from_value(node).unwrap())
+}
+
+#[test]
+fn ingresses_of_the_same_name_in_two_groups_are_kept_apart() {
+    let groups = ["networking.k8s.io", "voyager.appscode.com"];
+    let watches = groups.map(|group| Watch::Ingresses(group.to_owned()));
+    let mut index = Index::expecting(watches.clone());
+    for watch in &watches {
+        assert!(index.apply(watch, ingress("shop", true)));
+    }
+    let found = |index: &Index| -> Vec<String> {
+        index.ingresses("shop", "shop").map(|(group, _)| group.to_owned()).collect()
+    };
+    assert_eq!(found(&index), groups);
+    assert!(index.delete(&watches[0], &ingress("shop", true).name()));
+    assert_eq!(found(&index), groups[1..]);
+    assert_eq!(index.ingresses("other", "shop").count(), 0, "another namespace");
+}
+
+#[test]
+fn an_api_that_is_no_longer_served_takes_its_objects_and_its_gap_along() {
+    let watch = Watch::Ingresses("voyager.appscode.com".into());
+    let mut index = Index::expecting([Watch::Pods]);
+    index.reset(Watch::Pods, vec![]);
+    assert!(index.expect(watch.clone()) && !index.expect(watch.clone()));
+    assert!(!index.is_synced(), "an API that appears has to be listed first");
+    index.reset(watch.clone(), vec![ingress("shop", true)]);
+    assert!(index.forget(&watch) && !index.forget(&watch));
+    assert!(index.is_synced());
+    assert_eq!(index.ingresses("shop", "shop").count(), 0);
+}
+
+#[test]
+fn the_same_list_again_is_a_change_only_if_it_closes_a_gap() {
+    let mut index = Index::expecting([Watch::Nodes]);
+    assert!(index.reset(Watch::Nodes, vec![]), "it is complete now");
+    assert!(index.reset(Watch::Nodes, vec![node("1", "aws:///z/i-0")]));
+    assert!(!index.reset(Watch::Nodes, vec![node("2", "aws:///z/i-0")]), "a heartbeat");
+    assert!(!index.apply(&Watch::Nodes, node("3", "aws:///z/i-0")), "a heartbeat");
+    assert!(index.apply(&Watch::Nodes, node("4", "aws:///z/i-1")), "a replaced machine of the same name");
+    assert!(index.broken(Watch::Nodes, "410".into()) && !index.broken(Watch::Nodes, "410".into()));
+    assert!(index.reset(Watch::Nodes, vec![node("5", "aws:///z/i-1")]), "it is complete again");
+}
+
+#[test]
+fn what_names_no_namespace_is_in_the_default_one() {
+    let mut index = Index::default();
+    let bare = |object: Value| serde_json::from_value(object).expect("a pod");
+    let spec = json!({ "containers": [{ "ports": [{ "hostPort": 80, "containerPort": 80 }] }] });
+    let unnamed = json!({ "metadata": { "name": "a" }, "spec": spec });
+    let named = json!({ "metadata": { "name": "a", "namespace": "default" }, "spec": spec });
+    assert!(index.apply(&Watch::Pods, Object::Pod(bare(unnamed))));
+    assert!(!index.apply(&Watch::Pods, Object::Pod(bare(named))), "the same");
+    let pod = index.pod("default", "a").expect("the pod");
+    assert_eq!(pod.metadata.namespace.as_deref(), Some("default"));
+}
+
+#[test]
+fn a_pod_that_stops_to_matter_is_let_go() {
+    let mut index = Index::expecting([Watch::Pods]);
+    index.apply(&Watch::Pods, pod("a", &json!({})));
+    let bare = json!({ "spec": { "containers": [] } });
+    assert!(index.apply(&Watch::Pods, pod("a", &bare)));
+    assert!(!index.apply(&Watch::Pods, pod("a", &bare)));
+    assert_eq!(index.pods().count(), 0);
+}
+
+#[test]
+fn an_object_that_cannot_be_read_asks_for_nothing_and_is_told_until_it_can_or_is_gone() {
+    let watch = Watch::Ingresses("voyager.appscode.com".to_owned());
+    let name = || ingress("shop", true).name();
+    let notice = |message: &str| Notice {
+        object: ObjectRef {
+            api_version: "voyager.appscode.com/v1".into(),
+            kind: "Ingress".into(),
+            namespace: name().0,
+            name: name().1,
+            uid: String::new(),
+        },
+        verdict: Verdict::Refused,
+        reason: "Unreadable".to_owned(),
+        message: message.to_owned(),
+    };
+    let mut index = Index::expecting([watch.clone()]);
+    index.reset(watch.clone(), vec![ingress("shop", true)]);
+    assert!(index.refuse(&watch, name(), notice("a")));
+    assert!(!index.refuse(&watch, name(), notice("a")), "no news");
+    assert_eq!((index.all_ingresses().count(), index.unreadable().count()), (0, 1));
+    assert!(index.apply(&watch, ingress("shop", true)));
+    assert_eq!((index.all_ingresses().count(), index.unreadable().count()), (1, 0));
+    index.refuse(&watch, name(), notice("a"));
+    assert!(index.delete(&watch, &name()));
+    index.refuse(&watch, name(), notice("a"));
+    assert!(index.reset(watch, vec![ingress("shop", true)]));
+    assert_eq!(index.unreadable().count(), 0);
+}

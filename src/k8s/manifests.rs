@@ -1,0 +1,313 @@
+//! The manifest source: reads what decides about host ports from YAML or JSON files instead of a cluster.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use thiserror::Error;
+
+use super::file_watcher::Changes;
+use super::host_port_exposure::GROUP;
+use super::index::shared_index::SharedIndex;
+use super::index::{Index, Object, Watch};
+
+/// The groups whose Ingresses are read from manifests, always all of them: a file set is complete as it is.
+const INGRESS_GROUPS: [&str; 3] = ["networking.k8s.io", "voyager.appscode.com", "extensions"];
+
+/// Where manifests come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Manifests {
+    /// Standard input, read once
+    Stdin,
+    /// A file, or a folder whose `.yaml`, `.yml` and `.json` files count
+    Path(PathBuf),
+}
+
+impl std::str::FromStr for Manifests {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if text == "-" { Self::Stdin } else { Self::Path(text.into()) })
+    }
+}
+
+/// Why manifests cannot be read. None of them is used then: half a file set would look like deleted pods.
+#[derive(Debug, Error)]
+pub enum ManifestError {
+    /// The file or folder cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// Which
+        path: String,
+        /// Why
+        source: std::io::Error,
+    },
+    /// The text is neither YAML nor JSON.
+    #[error("{path} is not valid YAML or JSON: {message}")]
+    Syntax {
+        /// Which file
+        path: String,
+        /// Where and why
+        message: String,
+    },
+    /// An object is not what its kind says.
+    #[error("{path}: {object} cannot be read: {message}")]
+    Object {
+        /// Which file
+        path: String,
+        /// Kind and name
+        object: String,
+        /// Which field, and why
+        message: String,
+    },
+    /// The files cannot be watched.
+    #[error("cannot watch {path} for changes: {message}")]
+    Watch {
+        /// Which path
+        path: String,
+        /// Why
+        message: String,
+    },
+}
+
+/// Reads everything into an index that is complete.
+///
+/// # Errors
+/// If anything cannot be read; see [`ManifestError`].
+pub fn read(manifests: &Manifests) -> Result<Index, ManifestError> {
+    let mut objects: BTreeMap<Watch, Vec<Object>> = BTreeMap::new();
+    let watches = Watch::ALWAYS.into_iter().chain([Watch::HostPortExposures]);
+    let watches = watches.chain(INGRESS_GROUPS.map(|group| Watch::Ingresses(group.to_owned())));
+    for watch in watches {
+        objects.insert(watch, Vec::new());
+    }
+    for (path, text) in texts(manifests)? {
+        for document in documents(&path, &text)? {
+            collect(&path, document, &mut objects)?;
+        }
+    }
+    let mut index = Index::expecting(objects.keys().cloned());
+    for (watch, objects) in objects {
+        index.reset(watch, objects);
+    }
+    Ok(index)
+}
+
+/// Reads everything, and comes with what keeps the index true to the files, for ever. Files that cannot be read later are
+/// a gap in what is known.
+///
+/// # Errors
+/// If the files cannot be read or watched.
+pub fn followed(manifests: &Manifests) -> Result<(SharedIndex, impl Future<Output = ()>), ManifestError> {
+    // Before they are read, so that no change falls between.
+    let changes = match manifests {
+        Manifests::Stdin => None,
+        Manifests::Path(path) => Some(Changes::of(path).map_err(|error| ManifestError::Watch {
+            path: path.display().to_string(),
+            message: error.to_string(),
+        })),
+    };
+    let index = SharedIndex::new(read(manifests)?);
+    let (changes, shared) = (changes.transpose()?, index.clone());
+    let following = async move {
+        let Some(mut changes) = changes else { return std::future::pending().await };
+        loop {
+            changes.next().await;
+            match read(manifests) {
+                Ok(fresh) => shared.update(|index| index.replace(fresh)),
+                Err(error) => {
+                    tracing::warn!("{error}; what was read before stays, and nothing is closed meanwhile");
+                    shared.update(|index| index.broken(Watch::Pods, error.to_string()));
+                }
+            }
+        }
+    };
+    Ok((index, following))
+}
+
+fn texts(manifests: &Manifests) -> Result<Vec<(String, String)>, ManifestError> {
+    let Manifests::Path(path) = manifests else {
+        let mut text = String::new();
+        let read = std::io::stdin().read_to_string(&mut text);
+        return read
+            .map(|_| vec![("standard input".to_owned(), text)])
+            .map_err(|source| ManifestError::Io { path: "standard input".into(), source });
+    };
+    let io = |path: &Path| {
+        let path = path.display().to_string();
+        move |source| ManifestError::Io { path, source }
+    };
+    let mut files = vec![path.clone()];
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).map_err(io(path))?;
+        files = entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()
+            .map_err(io(path))?;
+        files.retain(|file| {
+            file.extension()
+                .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
+        });
+        files.sort();
+    }
+    let text = |file: PathBuf| match std::fs::read_to_string(&file) {
+        Ok(text) => Ok((file.display().to_string(), text)),
+        Err(source) => Err(io(&file)(source)),
+    };
+    files.into_iter().map(text).collect()
+}
+
+/// The YAML documents of a text; JSON is YAML. As to Kubernetes, only `true` and `false` are booleans: a node may be
+/// called `n`.
+fn documents(path: &str, text: &str) -> Result<Vec<Value>, ManifestError> {
+    serde_saphyr::from_multiple_with_options(text, serde_saphyr::options! { strict_booleans: true })
+        .map_err(|error| ManifestError::Syntax { path: path.to_owned(), message: error.to_string() })
+}
+
+fn collect(
+    path: &str,
+    document: Value,
+    objects: &mut BTreeMap<Watch, Vec<Object>>,
+) -> Result<(), ManifestError> {
+    let text = |field: &str| document.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (kind, api_version) = (text("kind"), text("apiVersion"));
+    let group = api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
+    // Ingresses of a group that Voyager does not read are none of ours.
+    let mut add = |watch: Watch, object: Object| {
+        if let Some(known) = objects.get_mut(&watch) {
+            known.push(object);
+        }
+    };
+    match kind.as_str() {
+        "Pod" if group.is_empty() => add(Watch::Pods, parse(path, &kind, document).map(Object::Pod)?),
+        "Node" if group.is_empty() => add(Watch::Nodes, parse(path, &kind, document).map(Object::Node)?),
+        "Namespace" if group.is_empty() => {
+            add(Watch::Namespaces, parse(path, &kind, document).map(Object::Namespace)?);
+        }
+        "Service" if group.is_empty() => {
+            add(Watch::Services, parse(path, &kind, document).map(Object::Service)?);
+        }
+        "EndpointSlice" if group == "discovery.k8s.io" => {
+            add(Watch::EndpointSlices, parse(path, &kind, document).map(Object::EndpointSlice)?);
+        }
+        "HostPortExposure" if group == GROUP => {
+            let exposure = parse(path, &kind, document).map(Box::new);
+            add(Watch::HostPortExposures, exposure.map(Object::HostPortExposure)?);
+        }
+        "Ingress" => add(Watch::Ingresses(group), parse(path, &kind, document).map(Object::Ingress)?),
+        _ if kind.ends_with("List") => {
+            if let Value::Object(mut list) = document
+                && let Some(Value::Array(items)) = list.remove("items")
+            {
+                let kind = kind.trim_end_matches("List");
+                for item in items {
+                    collect(path, with_kind(item, kind, &api_version), objects)?;
+                }
+            }
+        }
+        _ => tracing::debug!(path, kind, api_version, "ignored: not a kind that decides about host ports"),
+    }
+    Ok(())
+}
+
+/// The items of a typed list (`PodList`) leave out their kind; those of a plain `List` do not.
+fn with_kind(mut item: Value, kind: &str, api_version: &str) -> Value {
+    if let Value::Object(fields) = &mut item
+        && !kind.is_empty()
+    {
+        fields.entry("kind").or_insert_with(|| kind.into());
+        fields.entry("apiVersion").or_insert_with(|| api_version.into());
+    }
+    item
+}
+
+fn parse<K: serde::de::DeserializeOwned>(
+    path: &str,
+    kind: &str,
+    document: Value,
+) -> Result<K, ManifestError> {
+    let field = |name: &str| document.pointer(&format!("/metadata/{name}")).and_then(Value::as_str);
+    let object =
+        format!("{kind} {}/{}", field("namespace").unwrap_or("default"), field("name").unwrap_or("?"));
+    serde_json::from_value(document).map_err(|error| ManifestError::Object {
+        path: path.to_owned(),
+        object,
+        message: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: web, annotations: {hostport-firewall.dev/expose: \"80\"}}, \
+                       spec: {nodeName: n}}";
+    const NODE: &str = "{apiVersion: v1, kind: Node, metadata: {name: n}}";
+
+    fn read_file(name: &str, text: &str) -> Result<Index, ManifestError> {
+        let folder = TempDir::new().expect("a temporary folder");
+        std::fs::write(folder.path().join(name), text).expect("the file can be written");
+        read(&Manifests::Path(folder.path().to_owned()))
+    }
+
+    fn found(index: &Index) -> (usize, bool) {
+        (index.pods().count(), index.node("n").is_some())
+    }
+
+    #[test]
+    fn documents_lists_and_json_are_read_alike() {
+        let cases = [
+            ("a.yaml", format!("{POD}\n---\n{NODE}\n")),
+            ("a.yml", format!("kind: List\napiVersion: v1\nitems:\n- {POD}\n- {NODE}\n")),
+            (
+                "a.json",
+                r#"{"kind":"NodeList","apiVersion":"v1","items":[{"metadata":{"name":"n"}}]}"#.to_owned(),
+            ),
+        ];
+        for (name, text) in cases {
+            let index = read_file(name, &text).expect("it can be read");
+            assert_eq!(found(&index), (usize::from(name != "a.json"), true), "{name}");
+            assert!(index.is_synced(), "files are complete as they are");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_right_after_reading_is_not_lost() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("a.yaml");
+        std::fs::write(&path, NODE).expect("it can be written");
+        let manifests = Manifests::Path(path.clone());
+        let (mut index, following) = followed(&manifests).expect("it can be read");
+        std::fs::write(&path, format!("{NODE}\n---\n{POD}")).expect("it can be written");
+        let waiting = std::time::Duration::from_secs(30);
+        tokio::select! {
+            () = following => {}
+            changed = tokio::time::timeout(waiting, index.changed()) => changed.expect("it is read again"),
+        }
+        assert_eq!(found(&index.read()), (1, true));
+    }
+
+    #[test]
+    fn what_decides_nothing_is_ignored() {
+        let text = format!("{POD}\n---\n{{apiVersion: v1, kind: Secret, metadata: {{name: s}}}}\n---\n");
+        assert_eq!(found(&read_file("a.yaml", &text).expect("it can be read")), (1, false));
+        assert_eq!(found(&read_file("notes.txt", "not a manifest: [").expect("not read at all")), (0, false));
+    }
+
+    #[test]
+    fn what_cannot_be_read_names_the_file_and_the_object_and_nothing_is_used() {
+        let broken = read_file("a.yaml", "kind: [").expect_err("not YAML");
+        assert!(
+            matches!(&broken, ManifestError::Syntax { path, .. } if path.ends_with("a.yaml")),
+            "{broken}"
+        );
+        let text = format!("{NODE}\n---\n{{kind: Pod, apiVersion: v1, metadata: {{name: web}}, spec: 7}}");
+        let wrong = read_file("a.yaml", &text).expect_err("spec is no object").to_string();
+        assert!(wrong.contains("a.yaml") && wrong.contains("Pod default/web"), "{wrong}");
+        let missing = read(&Manifests::Path("/does/not/exist".into())).expect_err("no such file");
+        assert!(matches!(missing, ManifestError::Io { .. }), "{missing}");
+    }
+}

@@ -1,0 +1,78 @@
+//! Nodes: the machine behind each, its addresses, and whether it serves.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+
+use super::metadata::{null_is_default, slim_metadata};
+
+/// A node: the machine behind it and its addresses.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Node {
+    /// Slim metadata
+    #[serde(deserialize_with = "slim_metadata")]
+    pub metadata: ObjectMeta,
+    /// What the cloud controller filled in
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub spec: NodeSpec,
+    /// What the kubelet says
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub status: NodeStatus,
+}
+
+/// The part of a node's spec that names the machine.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    /// The cloud's id of the machine
+    #[serde(rename = "providerID")]
+    pub provider_id: Option<String>,
+}
+
+/// The part of a node's status that tells its addresses, and whether it serves.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    /// All addresses and names
+    #[serde(deserialize_with = "null_is_default")]
+    pub addresses: Vec<NodeAddress>,
+    /// Whether it is ready, among others
+    #[serde(deserialize_with = "null_is_default")]
+    pub conditions: Vec<Condition>,
+}
+
+/// One condition of a pod or node, without its times: a change of them alone changes nothing here.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    /// `Ready`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`
+    pub status: String,
+    /// Why, as one word in `CamelCase`
+    #[serde(deserialize_with = "null_is_default")]
+    pub reason: String,
+}
+
+impl Node {
+    /// Whether the node serves, as far as it says: a manifest mostly says nothing.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self
+            .status
+            .conditions
+            .iter()
+            .any(|condition| condition.kind == "Ready" && condition.status != "True")
+    }
+}
+
+/// One address or name of a node.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeAddress {
+    /// An IP address, or a name
+    pub address: String,
+    /// `InternalIP`, `ExternalIP`, `Hostname`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+}

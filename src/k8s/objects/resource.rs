@@ -1,0 +1,57 @@
+//! What kube's watcher asks of the types whose API is known when compiling.
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::dns_endpoint::DNSEndpoint;
+use super::node::Node;
+use super::pod::Pod;
+use super::service::{EndpointSlice, Namespace, Service};
+
+/// Implements what kube's watcher asks of a type, for one whose API is known when compiling.
+macro_rules! known_resource {
+    ($kind:ident, $group:literal, $version:literal, $plural:literal, $scope:ty) => {
+        impl kube::Resource for $kind {
+            type DynamicType = ();
+            type Scope = $scope;
+            fn kind((): &()) -> Cow<'_, str> {
+                stringify!($kind).into()
+            }
+            fn group((): &()) -> Cow<'_, str> {
+                $group.into()
+            }
+            fn version((): &()) -> Cow<'_, str> {
+                $version.into()
+            }
+            fn plural((): &()) -> Cow<'_, str> {
+                $plural.into()
+            }
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+
+known_resource!(Pod, "", "v1", "pods", kube::core::NamespaceResourceScope);
+known_resource!(Node, "", "v1", "nodes", kube::core::ClusterResourceScope);
+known_resource!(Namespace, "", "v1", "namespaces", kube::core::ClusterResourceScope);
+known_resource!(Service, "", "v1", "services", kube::core::NamespaceResourceScope);
+known_resource!(
+    DNSEndpoint,
+    "externaldns.k8s.io",
+    "v1alpha1",
+    "dnsendpoints",
+    kube::core::NamespaceResourceScope
+);
+known_resource!(
+    EndpointSlice,
+    "discovery.k8s.io",
+    "v1",
+    "endpointslices",
+    kube::core::NamespaceResourceScope
+);

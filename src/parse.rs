@@ -1,0 +1,7 @@
+//! Parsing: text to value, strict and bounded. Pure.
+
+pub(crate) mod family;
+pub mod hostname;
+pub(crate) mod list;
+pub mod ports;
+pub(crate) mod source_ranges;

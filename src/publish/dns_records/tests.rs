@@ -1,0 +1,241 @@
+//! Tests of which addresses a hostname has, and of what is written for it.
+
+use std::time::Duration;
+
+use firewall_core::testing::conformance::rule;
+use firewall_core::{InstanceId, Protocol, RuleSet, Workload};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::intents::exposure::Exposure;
+use crate::k8s::index::{Object, Watch};
+use crate::k8s::objects::ObjectRef;
+use crate::reconcile::outcome::Membership;
+
+const HOSTNAME: &str = "game.example.com";
+
+fn object(kind: &'static str, name: &str) -> ObjectRef {
+    let namespace = if kind == "Node" { String::new() } else { "games".to_owned() };
+    let (name, uid) = (name.to_owned(), String::new());
+    ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
+}
+
+/// What is asked for on a node.
+fn exposure(node: &str, sources: &[&str]) -> Exposure {
+    Exposure {
+        binder: object("Pod", node),
+        node: object("Node", node),
+        provider_id: String::new(),
+        intent: object("Pod", node),
+        workload: Workload { kind: "DaemonSet".into(), namespace: "games".into(), name: "game".into() },
+        ports: BTreeSet::from([(Protocol::Udp, 7000)]),
+        rules: sources.iter().map(|source| rule(&format!("udp/7000 {source}"))).collect::<RuleSet>(),
+        variant: String::new(),
+        hostname: Some(HOSTNAME.to_owned()),
+    }
+}
+
+fn membership(exposure: &Exposure, open: bool, stands: bool) -> Membership {
+    Membership {
+        group: exposure.group(),
+        instance: InstanceId::new(exposure.node.name.as_str()),
+        intents: BTreeSet::new(),
+        node: exposure.node.clone(),
+        binders: BTreeSet::from([exposure.binder.clone()]),
+        resources: BTreeMap::new(),
+        open: if open { Ok(()) } else { Err(("Pending".to_owned(), String::new())) },
+        stands,
+        opened: false,
+    }
+}
+
+/// Nodes `a` and `b` with a ready pod each; `b` has an external address too, and IPv6.
+fn index() -> Index {
+    let mut index = Index::default();
+    let node = |name: &str, addresses: &[(&str, &str)]| {
+        let addresses: Vec<Value> =
+            addresses.iter().map(|(kind, address)| json!({ "type": kind, "address": address })).collect();
+        let node = json!({ "metadata": { "name": name }, "status": { "addresses": addresses } });
+        Object::Node(serde_json::from_value(node).expect("a node"))
+    };
+    let b = [("InternalIP", "10.0.0.2"), ("ExternalIP", "192.0.2.2"), ("InternalIP", "2001:db8::2")];
+    index.reset(
+        Watch::Nodes,
+        vec![node("a", &[("InternalIP", "10.0.0.1"), ("Hostname", "a")]), node("b", &b)],
+    );
+    index.reset(Watch::Pods, vec![pod("a", &json!({})), pod("b", &json!({}))]);
+    index
+}
+
+fn pod(name: &str, metadata: &Value) -> Object {
+    let mut pod = json!({
+        "metadata": { "name": name, "namespace": "games" },
+        "spec": { "containers": [{ "name": "main", "ports": [{ "containerPort": 7000, "hostPort": 7000 }] }] },
+        "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
+    });
+    for (key, value) in metadata.as_object().expect("an object") {
+        pod["metadata"][key] = value.clone();
+    }
+    Object::Pod(serde_json::from_value(pod).expect("a pod"))
+}
+
+fn outcomes(memberships: Vec<Membership>, unknown: bool) -> Outcomes {
+    let asked = [exposure("a", &["0.0.0.0/0"]), exposure("b", &["0.0.0.0/0"])].into();
+    Outcomes { memberships, asked, unknown, ..Outcomes::default() }
+}
+
+fn both_open() -> Outcomes {
+    let open = |node: &str| membership(&exposure(node, &[]), true, true);
+    outcomes(vec![open("a"), open("b")], false)
+}
+
+fn addresses(targets: &Targets) -> Vec<String> {
+    targets.values().flatten().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_hostname_has_the_addresses_of_nodes_where_it_is_open_and_a_pod_is_ready() {
+    let all = targets(&index(), &both_open(), &Targets::new());
+    assert_eq!(all.keys().collect::<Vec<_>>(), [&("games".to_owned(), HOSTNAME.to_owned())]);
+    assert_eq!(addresses(&all), ["10.0.0.1", "192.0.2.2"], "the external address where there is one");
+    let mut unready = index();
+    unready.apply(&Watch::Pods, pod("a", &json!({ "deletionTimestamp": "2026-05-04T10:00:00Z" })));
+    assert_eq!(addresses(&targets(&unready, &both_open(), &all)), ["192.0.2.2"], "a pod that is ending");
+    unready.delete(&Watch::Pods, &("games".to_owned(), "b".to_owned()));
+    assert_eq!(targets(&unready, &both_open(), &all), Targets::new(), "and one that is gone");
+}
+
+#[test]
+fn node_ports_of_a_service_are_published_for_every_node_that_is_ready() {
+    let mut index = index();
+    let service = json!({ "metadata": { "name": "web", "namespace": "games" }, "spec": { "type": "NodePort", "ports": [
+        { "port": 7000, "nodePort": 30000, "protocol": "UDP" },
+    ] } });
+    index.reset(Watch::Services, vec![Object::Service(serde_json::from_value(service).expect("a Service"))]);
+    let on = |node: &str| Exposure { binder: object("Service", "web"), ..exposure(node, &["0.0.0.0/0"]) };
+    let outcomes = Outcomes { asked: [on("a"), on("b")].into(), ..both_open() };
+    let published = |index: &Index| addresses(&targets(index, &outcomes, &Targets::new()));
+    assert_eq!(published(&index), ["10.0.0.1", "192.0.2.2"]);
+    for (status, expected) in [("True", 2), ("False", 1), ("Unknown", 1)] {
+        let mut node = index.node("a").expect("the node").clone();
+        node.status.conditions =
+            serde_json::from_value(json!([{ "type": "Ready", "status": status }])).expect("one");
+        index.apply(&Watch::Nodes, Object::Node(node));
+        assert_eq!(published(&index).len(), expected, "{status}");
+    }
+}
+
+#[test]
+fn another_pod_of_the_same_name_is_not_the_one_that_was_asked_for() {
+    let mut index = index();
+    index.apply(&Watch::Pods, pod("a", &json!({ "uid": "another" })));
+    assert_eq!(addresses(&targets(&index, &both_open(), &Targets::new())), ["192.0.2.2"]);
+}
+
+#[test]
+fn only_families_that_are_let_in_are_published() {
+    let published = |sources: &[&str]| {
+        let asked = exposure("b", sources);
+        let open = membership(&asked, true, true);
+        let outcomes = Outcomes { memberships: vec![open], asked: [asked].into(), ..Outcomes::default() };
+        addresses(&targets(&index(), &outcomes, &Targets::new()))
+    };
+    assert_eq!(published(&["0.0.0.0/0"]), ["192.0.2.2"]);
+    assert_eq!(published(&["::/0"]), ["2001:db8::2"]);
+    assert_eq!(published(&["0.0.0.0/0", "::/0"]), ["192.0.2.2", "2001:db8::2"]);
+}
+
+#[test]
+fn what_is_in_doubt_stays_and_does_not_enter() {
+    let before = targets(&index(), &both_open(), &Targets::new());
+    let b = || membership(&exposure("b", &[]), true, true);
+    let cases = [
+        ("about to change", membership(&exposure("a", &[]), false, true), 2, 1),
+        ("removed by somebody", membership(&exposure("a", &[]), false, false), 1, 1),
+    ];
+    for (what, a, with_before, without) in cases {
+        let outcomes = outcomes(vec![a, b()], false);
+        assert_eq!(addresses(&targets(&index(), &outcomes, &before)).len(), with_before, "{what}");
+        assert_eq!(addresses(&targets(&index(), &outcomes, &Targets::new())).len(), without, "{what}");
+    }
+    let unobserved = outcomes(vec![b()], true);
+    assert_eq!(
+        addresses(&targets(&index(), &unobserved, &before)).len(),
+        2,
+        "its cloud has not answered yet"
+    );
+    let closed = outcomes(vec![b()], false);
+    assert_eq!(addresses(&targets(&index(), &closed, &before)).len(), 1, "it is not asked for any more");
+}
+
+fn zone() -> Zone {
+    Zone::new("prod", Duration::from_mins(1))
+}
+
+/// The `DNSEndpoint` as it is once a change has been written.
+fn written(change: &Change) -> Object {
+    let metadata = json!({ "namespace": change.namespace, "name": change.name });
+    let endpoint = json!({ "metadata": metadata, "spec": change.spec });
+    Object::DNSEndpoint(serde_json::from_value(endpoint).expect("a DNSEndpoint"))
+}
+
+#[test]
+fn a_hostname_has_one_record_for_each_family() {
+    let key = ("games".to_owned(), HOSTNAME.to_owned());
+    let addresses = ["192.0.2.2", "10.0.0.1", "2001:db8::2"].map(|text| text.parse().expect("an address"));
+    let wanted = Targets::from([(key, BTreeSet::from(addresses))]);
+    let changes = changes(&Index::default(), &zone(), &Targets::new(), &wanted);
+    let [change] = &changes[..] else { panic!("one change: {changes:?}") };
+    let spec = json!({ "endpoints": [
+        { "dnsName": HOSTNAME, "recordType": "A", "recordTTL": 60, "targets": ["10.0.0.1", "192.0.2.2"] },
+        { "dnsName": HOSTNAME, "recordType": "AAAA", "recordTTL": 60, "targets": ["2001:db8::2"] },
+    ] });
+    assert_eq!(json!(change.spec), spec);
+    assert_ne!(
+        zone().name(HOSTNAME),
+        Zone::new("test", Duration::ZERO).name(HOSTNAME),
+        "another controller's"
+    );
+}
+
+#[test]
+fn only_what_differs_is_written_and_what_nobody_wants_goes() {
+    let wanted = targets(&index(), &both_open(), &Targets::new());
+    let mut index = Index::default();
+    assert_eq!(published(&index), None, "it has not been listed");
+    index.reset(Watch::DNSEndpoints, vec![]);
+    let first = changes(&index, &zone(), &Targets::new(), &wanted);
+    assert_eq!(first.len(), 1);
+    index.apply(&Watch::DNSEndpoints, written(&first[0]));
+    index.broken(Watch::DNSEndpoints, "a break".to_owned());
+    assert_eq!(published(&index), Some(wanted.clone()), "what was heard last holds");
+    assert_eq!(changes(&index, &zone(), &wanted, &wanted), [], "it is there");
+    let gone = changes(&index, &zone(), &wanted, &Targets::new());
+    assert_eq!(gone, [Change { spec: None, ..first[0].clone() }]);
+
+    let mut drifted = first[0].clone();
+    drifted.spec.as_mut().expect("a spec").endpoints[0].targets.push("203.0.113.1".to_owned());
+    index.apply(&Watch::DNSEndpoints, written(&drifted));
+    assert_eq!(changes(&index, &zone(), &wanted, &wanted), first, "somebody has changed it");
+}
+
+#[test]
+fn what_the_index_does_not_show_yet_counts_as_written() {
+    let wanted = targets(&index(), &both_open(), &Targets::new());
+    let written = wanted.clone();
+    let unseen = Index::default();
+    assert_eq!(
+        changes(&unseen, &zone(), &written, &Targets::new())[0].spec,
+        None,
+        "it is taken back nevertheless"
+    );
+}
+
+#[test]
+fn leaving_addresses_leave_and_no_others_enter() {
+    let key = |name: &str| ("games".to_owned(), name.to_owned());
+    let set = |addresses: &[&str]| addresses.iter().map(|text| text.parse().expect("an address")).collect();
+    let before = Targets::from([(key("a"), set(&["10.0.0.1", "10.0.0.2"])), (key("b"), set(&["10.0.0.1"]))]);
+    let wanted = Targets::from([(key("a"), set(&["10.0.0.2", "10.0.0.3"])), (key("c"), set(&["10.0.0.4"]))]);
+    assert_eq!(without_leaving(&before, &wanted), Targets::from([(key("a"), set(&["10.0.0.2"]))]));
+}

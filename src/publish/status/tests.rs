@@ -1,0 +1,270 @@
+use std::sync::Arc;
+
+use firewall_core::{GroupKey, InstanceId, PortRange, Protocol, RuleSet};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::k8s::index::{Object, Watch};
+
+fn time(second: i64) -> Time {
+    Time(k8s_openapi::jiff::Timestamp::from_second(second).expect("a time"))
+}
+
+fn object(kind: &'static str, name: &str) -> ObjectRef {
+    let namespace = if kind == "Node" { "" } else { "shop" };
+    let (namespace, name, uid) = (namespace.to_owned(), name.to_owned(), String::new());
+    ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
+}
+
+const KIND: &str = "HostPortExposure";
+
+/// One exposure, on a node with a pod of the same name each; `ready` are the ready ones.
+fn index(nodes: &[&str], ready: &[&str], status: &Value) -> Index {
+    let mut index = Index::default();
+    let node = |name: &&str| {
+        let addresses = json!([
+            { "type": "InternalIP", "address": format!("10.0.0.{}", name.len()) },
+            { "type": "Hostname", "address": name },
+        ]);
+        let node = json!({ "metadata": { "name": name }, "status": { "addresses": addresses } });
+        Object::Node(serde_json::from_value(node).expect("a node"))
+    };
+    index.reset(Watch::Nodes, nodes.iter().map(node).collect());
+    let pod = |name: &&str| {
+        let status = if ready.contains(name) { "True" } else { "False" };
+        let pod = json!({
+            "metadata": { "name": name, "namespace": "shop" },
+            "spec": { "containers": [{ "name": "main", "ports": [{ "containerPort": 80, "hostPort": 80 }] }] },
+            "status": { "conditions": [{ "type": "Ready", "status": status }] },
+        });
+        Object::Pod(serde_json::from_value(pod).expect("a pod"))
+    };
+    index.reset(Watch::Pods, nodes.iter().map(pod).collect());
+    let exposure = json!({
+        "metadata": { "name": "web", "namespace": "shop", "generation": 3 },
+        "spec": { "podSelector": { "matchLabels": { "app": "web" } }, "ports": [{ "port": 80 }] },
+        "status": status,
+    });
+    let exposure = serde_json::from_value(exposure).expect("an exposure");
+    index.reset(Watch::HostPortExposures, vec![Object::HostPortExposure(exposure)]);
+    index
+}
+
+fn reference() -> ObjectRef {
+    ObjectRef { api_version: "hostport-firewall.dev/v1alpha1".into(), ..object(KIND, "web") }
+}
+
+fn workload() -> Workload {
+    Workload { kind: KIND.into(), namespace: "shop".into(), name: "web".into() }
+}
+
+/// What is asked for on these nodes, and open where it is not named as failed.
+fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
+    let membership = |name: &&str| Membership {
+        group: GroupKey {
+            workload: workload(),
+            ports: BTreeSet::from([(Protocol::Tcp, PortRange::single(80).expect("a port"))]),
+            variant: String::new(),
+        },
+        instance: InstanceId::new(*name),
+        intents: BTreeSet::new(),
+        opened: false,
+        stands: false,
+        node: object("Node", name),
+        binders: BTreeSet::from([object("Pod", name)]),
+        resources: BTreeMap::from([(format!("group of {name}"), Some("sg-1".to_owned()))]),
+        open: if failed.contains(name) { Err(("QuotaReached".into(), "it is full".into())) } else { Ok(()) },
+    };
+    Outcomes {
+        problems: BTreeSet::new(),
+        memberships: nodes.iter().map(membership).collect(),
+        asked: nodes.iter().map(|name| exposure(name)).collect(),
+        generations: BTreeMap::from([(reference(), 3)]),
+        gated: Arc::default(),
+        unknown: false,
+    }
+}
+
+/// What is asked for on a node.
+fn exposure(node: &str) -> Exposure {
+    Exposure {
+        binder: object("Pod", node),
+        node: object("Node", node),
+        provider_id: String::new(),
+        intent: object(KIND, "web"),
+        workload: workload(),
+        ports: BTreeSet::from([(Protocol::Tcp, 80)]),
+        rules: RuleSet::default(),
+        variant: String::new(),
+        hostname: None,
+    }
+}
+
+fn the_status(index: &Index, outcomes: &Outcomes, now: i64) -> HostPortExposureStatus {
+    statuses(index, outcomes, &Statuses::new(), &time(now)).pop().expect("a status").1
+}
+
+/// The conditions as `Type=Status Reason`.
+fn conditions(status: &HostPortExposureStatus) -> Vec<String> {
+    let text =
+        |condition: &Condition| format!("{}={} {}", condition.type_, condition.status, condition.reason);
+    status.conditions.iter().map(text).collect()
+}
+
+#[test]
+fn what_the_cloud_has_confirmed_is_programmed() {
+    let status = the_status(&index(&["a", "bb"], &["a"], &Value::Null), &outcomes(&["a", "bb"], &[]), 7);
+    assert_eq!(conditions(&status), ["Accepted=True Accepted", "Programmed=True Programmed"]);
+    assert_eq!((status.ports.as_str(), status.node_count), ("tcp/80", 2));
+    assert_eq!(status.nodes[0].resources, ["group of a (sg-1)"]);
+    assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
+}
+
+#[test]
+fn an_address_is_one_where_the_ports_are_open_and_a_pod_is_ready() {
+    let found = |ready: &[&str], failed: &[&str]| {
+        let status =
+            the_status(&index(&["a", "bb"], ready, &Value::Null), &outcomes(&["a", "bb"], failed), 7);
+        status.addresses.into_iter().map(|address| address.address).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&["a", "bb"], &[]), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(found(&["a"], &[]), ["10.0.0.1"], "the other pod is not ready");
+    assert_eq!(found(&["a", "bb"], &["a"]), ["10.0.0.2"], "the other port is closed");
+}
+
+#[test]
+fn what_keeps_it_from_being_programmed_is_said() {
+    let index = index(&["a", "bb"], &[], &Value::Null);
+    let failed = the_status(&index, &outcomes(&["a", "bb"], &["bb"]), 7);
+    assert_eq!(conditions(&failed)[1], "Programmed=False QuotaReached");
+    assert_eq!(failed.conditions[1].message, "on node bb: it is full");
+    assert_eq!(failed.node_count, 1);
+
+    let elsewhere = Outcomes { asked: [exposure("a"), exposure("bb")].into(), ..outcomes(&["a"], &[]) };
+    assert_eq!(conditions(&the_status(&index, &elsewhere, 7))[1], "Programmed=False NotConfirmed");
+    let mut unplaced = outcomes(&["a"], &[]);
+    unplaced.problems.insert(Notice {
+        object: object(KIND, "web"),
+        verdict: Verdict::Failed,
+        reason: "NoProviderId".to_owned(),
+        message: "Node bb: has none".to_owned(),
+    });
+    assert_eq!(conditions(&the_status(&index, &unplaced, 7))[1], "Programmed=False NoProviderId");
+    let unreadable = Outcomes { unknown: true, ..elsewhere };
+    assert_eq!(conditions(&the_status(&index, &unreadable, 7))[1], "Programmed=Unknown NotConfirmed");
+    assert_eq!(conditions(&the_status(&index, &outcomes(&[], &[]), 7))[1], "Programmed=False NoPods");
+}
+
+#[test]
+fn a_status_is_of_the_generation_that_was_looked_at_and_of_no_other_object() {
+    let index = index(&["a"], &[], &Value::Null);
+    let of = |generations| {
+        let outcomes = Outcomes { generations, ..outcomes(&["a"], &[]) };
+        let statuses = statuses(&index, &outcomes, &Statuses::new(), &time(7));
+        statuses.into_iter().map(|(_, status)| status.conditions[0].observed_generation).collect::<Vec<_>>()
+    };
+    assert_eq!(of(BTreeMap::from([(reference(), 2)])), [Some(2)], "it is at generation 3 by now");
+    let another = ObjectRef { uid: "another".to_owned(), ..reference() };
+    assert_eq!(of(BTreeMap::from([(another, 3)])), [], "one of the same name that is gone");
+}
+
+#[test]
+fn what_cannot_be_understood_is_not_accepted() {
+    let mut wrong = outcomes(&[], &[]);
+    let notice = |verdict: Verdict, reason: &str| Notice {
+        object: object(KIND, "web"),
+        verdict,
+        reason: reason.to_owned(),
+        message: "no such port".to_owned(),
+    };
+    wrong.problems.insert(notice(Verdict::Failed, "QuotaReached"));
+    let index = index(&[], &[], &Value::Null);
+    assert_eq!(
+        conditions(&the_status(&index, &wrong, 7))[0],
+        "Accepted=True Accepted",
+        "no fault of its own"
+    );
+    wrong.problems.insert(notice(Verdict::Refused, "InvalidExposure"));
+    assert_eq!(conditions(&the_status(&index, &wrong, 7))[0], "Accepted=False InvalidExposure");
+    assert_eq!(conditions(&the_status(&index, &wrong, 7))[1], "Programmed=False Invalid");
+}
+
+#[test]
+fn the_time_of_a_transition_stays_until_the_next() {
+    let first = the_status(&index(&["a"], &[], &Value::Null), &outcomes(&["a"], &["a"]), 10);
+    let before = serde_json::to_value(first).expect("JSON");
+    let index = index(&["a"], &[], &before);
+    let times = |status: &HostPortExposureStatus| {
+        status
+            .conditions
+            .iter()
+            .map(|condition| condition.last_transition_time.0.as_second())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(times(&the_status(&index, &outcomes(&["a"], &["a"]), 20)), [10, 10]);
+    assert_eq!(times(&the_status(&index, &outcomes(&["a"], &[]), 20)), [10, 20]);
+}
+
+#[test]
+fn an_address_that_is_in_doubt_stays_and_does_not_enter() {
+    let addresses = |before: &[&str], pending: &[&str]| {
+        let before: Vec<Value> = before
+            .iter()
+            .map(|name| json!({ "type": "InternalIP", "address": format!("10.0.0.{}", name.len()), "node": name }))
+            .collect();
+        let index = index(&["a", "bb"], &["a", "bb"], &json!({ "addresses": before }));
+        let mut outcomes = outcomes(&["a", "bb"], pending);
+        for membership in &mut outcomes.memberships {
+            membership.stands = true;
+        }
+        the_status(&index, &outcomes, 7).addresses.len()
+    };
+    assert_eq!(addresses(&["a", "bb"], &[]), 2);
+    assert_eq!(addresses(&["a", "bb"], &["a"]), 2, "its rule is there, and about to change");
+    assert_eq!(addresses(&["bb"], &["a"]), 1);
+}
+
+#[test]
+fn addresses_leave_before_anything_closes_and_nothing_else_changes_then() {
+    let index = index(&["a", "bb"], &["a", "bb"], &Value::Null);
+    let before = the_status(&index, &outcomes(&["a", "bb"], &[]), 7);
+    let exposure = index.host_port_exposures().next().expect("the exposure").reference();
+    let written = Statuses::from([(exposure.clone(), before.clone())]);
+    let leaving = |outcomes: &Outcomes| {
+        let wanted = statuses(&index, outcomes, &written, &time(8));
+        without_leaving(&wanted, &written)
+    };
+    assert_eq!(leaving(&outcomes(&["a", "bb"], &[])), []);
+    let kept = HostPortExposureStatus { addresses: vec![before.addresses[1].clone()], ..before.clone() };
+    assert_eq!(leaving(&outcomes(&["bb"], &[])), [(exposure, kept)]);
+}
+
+#[test]
+fn a_status_lists_the_first_nodes_and_counts_all() {
+    let names: Vec<String> = (0..=MOST_NODES).map(|number| format!("n{number:03}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let index = index(&names, &names, &Value::Null);
+    let all = the_status(&index, &outcomes(&names, &[]), 7);
+    let written = cut(all.clone());
+    assert_eq!((all.nodes.len(), all.addresses.len()), (MOST_NODES + 1, MOST_NODES + 1));
+    assert_eq!((written.nodes.len(), written.addresses.len()), (MOST_NODES, MOST_NODES));
+    assert_eq!((written.node_count, &written.conditions), (501, &all.conditions));
+    assert!(written.nodes.iter().all(|node| node.name != names[MOST_NODES]));
+    assert!(written.addresses.iter().all(|address| address.node != names[MOST_NODES]));
+    assert_eq!(cut(written.clone()), written);
+
+    // What only gives way to another is not about to close.
+    let exposure = index.host_port_exposures().next().expect("the exposure").reference();
+    let later = Statuses::from([(
+        exposure,
+        HostPortExposureStatus { addresses: all.addresses[1..].to_vec(), ..written.clone() },
+    )]);
+    let wanted = statuses(&index, &outcomes(&names, &[]), &later, &time(8));
+    assert_eq!(without_leaving(&wanted, &later), []);
+
+    let mut many = written;
+    many.addresses = (0..=MOST_ADDRESSES)
+        .map(|number| OpenAddress { address: format!("{number:04}"), ..OpenAddress::default() })
+        .collect();
+    assert_eq!(cut(many).addresses.len(), MOST_ADDRESSES, "a node can have any number of addresses");
+}

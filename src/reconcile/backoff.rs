@@ -1,0 +1,87 @@
+//! How long each failing thing is left alone: per key, growing, with jitter.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use firewall_core::ProviderError;
+use tokio::time::Instant;
+
+/// What has failed, and until when it is left alone.
+#[derive(Debug)]
+pub struct Backoff<K> {
+    failing: BTreeMap<K, (ExponentialBackoff, Instant)>,
+}
+
+impl<K: Ord + Clone> Default for Backoff<K> {
+    fn default() -> Self {
+        Self { failing: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord + Clone> Backoff<K> {
+    /// It failed: wait longer than last time, within what the error allows.
+    pub fn failed(&mut self, key: K, error: &ProviderError, now: Instant) {
+        let (shortest, longest) = error.retry().delays();
+        let delays = self.failing.remove(&key).map_or_else(
+            || {
+                ExponentialBuilder::default()
+                    .with_min_delay(shortest)
+                    .with_max_delay(longest)
+                    .with_jitter()
+                    .without_max_times()
+                    .build()
+            },
+            |(delays, _)| delays,
+        );
+        let mut delays = delays;
+        let delay = delays.next().unwrap_or(longest);
+        self.failing.insert(key, (delays, now + delay));
+    }
+
+    /// It worked.
+    pub fn worked(&mut self, key: &K) {
+        self.failing.remove(key);
+    }
+
+    /// What must not be tried at `now`.
+    #[must_use]
+    pub fn waiting(&self, now: Instant) -> BTreeSet<K> {
+        self.failing.iter().filter(|(_, (_, until))| *until > now).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// How long until the first of them may be tried again that could not be at `planned`.
+    #[must_use]
+    pub fn next(&self, planned: Instant, now: Instant) -> Option<Duration> {
+        let waiting = self.failing.values().map(|(_, until)| *until).filter(|until| *until > planned);
+        waiting.map(|until| until.saturating_duration_since(now)).min()
+    }
+
+    /// Forgets what nobody asks about any more.
+    pub fn retain(&mut self, mut known: impl FnMut(&K) -> bool) {
+        self.failing.retain(|key, _| known(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error() -> ProviderError {
+        ProviderError::Transient { call: "x".into(), object: "x".into(), message: "x".into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_again_waits_longer_and_what_works_is_forgotten() {
+        let mut backoff = Backoff::default();
+        let now = Instant::now();
+        backoff.failed("a", &error(), now);
+        let first = backoff.next(now, now).unwrap();
+        backoff.failed("a", &error(), now);
+        backoff.failed("a", &error(), now);
+        assert!(backoff.next(now, now).unwrap() > first);
+        assert_eq!(backoff.waiting(now), BTreeSet::from(["a"]));
+        backoff.worked(&"a");
+        assert_eq!(backoff.waiting(now), BTreeSet::new());
+    }
+}

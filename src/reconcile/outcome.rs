@@ -1,0 +1,38 @@
+//! The outcome of a pass for each port owner on each node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firewall_core::{GroupKey, InstanceId};
+
+use crate::k8s::objects::ObjectRef;
+
+/// The ports of a workload on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// Whose pods, and which of their host ports
+    pub group: GroupKey,
+    /// The node's machine
+    pub instance: InstanceId,
+    /// What asks for it
+    pub intents: BTreeSet<ObjectRef>,
+    /// The node
+    pub node: ObjectRef,
+    /// What binds the ports: pods, or a Service
+    pub binders: BTreeSet<ObjectRef>,
+    /// The cloud's objects that open the ports, each with the id that the cloud gave it if that is not its name
+    pub resources: BTreeMap<String, Option<String>>,
+    /// Whether the cloud has confirmed it; if not, why, as reason and message
+    pub open: Result<(), (String, String)>,
+    /// Whether each of the ports is open to somebody, if not to all who should be let in
+    pub stands: bool,
+    /// Whether this pass has opened it
+    pub opened: bool,
+}
+
+/// The cloud's objects, as messages and statuses name them.
+pub fn with_ids(resources: &BTreeMap<String, Option<String>>) -> impl Iterator<Item = String> {
+    resources.iter().map(|(key, id)| match id {
+        Some(id) => format!("{key} ({id})"),
+        None => key.clone(),
+    })
+}
