@@ -23,12 +23,12 @@ use crate::k8s::index::Index;
 use crate::k8s::index::shared_index::{SharedIndex, synced};
 use crate::k8s::manifests::{self, ManifestError, Manifests};
 use crate::k8s::watcher;
-use crate::publish::events::Notices;
+use crate::publish::events::EventPublisher;
 use crate::publish::metrics::{self, Metrics, MetricsError};
 use crate::publish::publisher::Publisher;
 use crate::publish::status_writer::Writer;
-use guardrails_reload::Following;
-use reconcile_loop::{Telling, reconcile};
+use guardrails_reload::GuardrailsReloader;
+use reconcile_loop::{Publishers, reconcile};
 
 /// Why the controller cannot start.
 #[derive(Debug, Error)]
@@ -74,14 +74,14 @@ pub async fn read_once(source: Option<&Manifests>) -> Result<SharedIndex, StartE
 /// # Errors
 /// If it cannot start. Once it runs, everything that goes wrong is reported and tried again.
 pub async fn run(args: &RunArgs, providers: Providers, stop: CancellationToken) -> Result<(), StartError> {
-    let settings = Following::new(&args.intent)?;
+    let settings = GuardrailsReloader::new(&args.intent)?;
     let metrics = Metrics::default();
     let serving = metrics::serve(args.metrics_address, metrics.clone()).await?;
     let reconcilers = providers.reconcilers(&args.options(settings.current()));
     if let Some(manifests) = &args.source.manifests {
-        let (index, following) = manifests::followed(manifests)?;
-        let (notices, publisher) = (Notices::to_log(metrics.clone()), Publisher::new(None, None, 0));
-        let telling = Telling { notices, publisher, metrics };
+        let (index, following) = manifests::watch_manifests(manifests)?;
+        let (notices, publisher) = (EventPublisher::to_log(metrics.clone()), Publisher::new(None, None, 0));
+        let telling = Publishers { notices, publisher, metrics };
         tokio::select! {
             () = following => Ok(()),
             () = settings.follow(&index) => Ok(()),
@@ -113,8 +113,8 @@ async fn run_in_cluster(
     let watching = tokio::spawn(watcher::cluster(client.clone(), index.clone(), args.zone()));
     let lost = CancellationToken::new();
     let writer = Writer::new(client.clone(), lost.clone());
-    let telling = Telling {
-        notices: Notices::to_cluster(client.clone(), &identity, metrics.clone()),
+    let telling = Publishers {
+        notices: EventPublisher::to_cluster(client.clone(), &identity, metrics.clone()),
         publisher: Publisher::new(Some(writer), args.zone(), reconcilers.count()),
         metrics,
     };

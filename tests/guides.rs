@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use hostport_firewall::intents::collect::exposures;
+use hostport_firewall::intents::collect::collect_exposures;
 use hostport_firewall::intents::settings::Settings;
 use hostport_firewall::k8s::manifests::{Manifests, read};
 
@@ -21,7 +21,7 @@ fn opened(manifests: &str) -> BTreeSet<String> {
     let path = folder.path().join("guide.yaml");
     std::fs::write(&path, manifests).expect("the file can be written");
     let index = read(&Manifests::Path(path)).expect("the manifests can be read");
-    let found = exposures(&index, &Settings { external_dns: true, ..Settings::default() });
+    let found = collect_exposures(&index, &Settings { external_dns: true, ..Settings::default() });
     assert!(found.problems.is_empty(), "{:#?}", found.problems);
     let rules = found.exposures.iter().flat_map(|exposure| {
         let node = exposure.node.name.clone();

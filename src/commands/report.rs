@@ -6,7 +6,7 @@ use std::fmt::Write;
 use firewall_core::{Effect, Plan, Resource};
 use serde::Serialize;
 
-use crate::k8s::problem::Notice;
+use crate::k8s::problem::Problem;
 
 /// The plans for all clouds. The JSON of `plan -o json`.
 #[derive(Debug, Default, Serialize)]
@@ -15,7 +15,7 @@ pub struct Report {
     /// One plan for each cloud
     pub plans: Vec<ReportedPlan>,
     /// What is wrong with objects of the cluster
-    pub notices: BTreeSet<Notice>,
+    pub notices: BTreeSet<Problem>,
 }
 
 /// A plan in a form that does not depend on the cloud.
@@ -41,7 +41,7 @@ pub struct ReportedStep {
     /// Whether it opens or closes
     pub effect: Effect,
     /// The reason
-    pub why: String,
+    pub reason: String,
     /// What it lets in or attaches that was not
     pub adds: BTreeSet<String>,
     /// What it let in or attached before
@@ -57,12 +57,12 @@ pub struct ReportedWithheld {
     /// The cloud's object
     pub resource: String,
     /// The reason
-    pub why: String,
+    pub reason: String,
 }
 
 impl Report {
     /// Adds the plan for one cloud.
-    pub fn add<R: Resource>(&mut self, provider: &'static str, plan: &Plan<R>, notices: BTreeSet<Notice>) {
+    pub fn add<R: Resource>(&mut self, provider: &'static str, plan: &Plan<R>, notices: BTreeSet<Problem>) {
         self.plans.push(ReportedPlan::new(provider, plan));
         self.notices.extend(notices);
     }
@@ -105,7 +105,7 @@ impl ReportedPlan {
                 verb: step.action.verb(),
                 resource: step.action.key().to_string(),
                 effect: step.effect,
-                why: step.why.clone(),
+                reason: step.reason.clone(),
                 adds: &after - &before,
                 removes: &before - &after,
                 after: step.after.iter().map(|other| other.step + 1).collect(),
@@ -113,14 +113,14 @@ impl ReportedPlan {
         });
         let withheld = plan.withheld.iter().map(|withheld| ReportedWithheld {
             resource: withheld.key.to_string(),
-            why: withheld.waiting.to_string(),
+            reason: withheld.reason.to_string(),
         });
         Self { provider, steps: steps.collect(), withheld: withheld.collect() }
     }
 
     fn write(&self, text: &mut String) {
         for (position, step) in self.steps.iter().enumerate() {
-            _ = writeln!(text, "{:>3}. {} {}, {}", position + 1, step.verb, step.resource, step.why);
+            _ = writeln!(text, "{:>3}. {} {}, {}", position + 1, step.verb, step.resource, step.reason);
             for (sign, details) in [('+', &step.adds), ('-', &step.removes)] {
                 for detail in details {
                     _ = writeln!(text, "       {sign} {detail}");
@@ -128,7 +128,7 @@ impl ReportedPlan {
             }
         }
         for withheld in &self.withheld {
-            _ = writeln!(text, "  stays: {}: {}", withheld.resource, withheld.why);
+            _ = writeln!(text, "  stays: {}: {}", withheld.resource, withheld.reason);
         }
     }
 }

@@ -126,12 +126,12 @@ impl Providers {
         let mut report = Report::default();
         let Reconcilers { aws, gce } = self.reconcilers(options);
         if let Some(mut aws) = aws {
-            let prospect = aws.look(index).await?;
-            report.add(aws.name(), &prospect.plan, prospect.notices);
+            let planned = aws.observe_and_plan(index).await?;
+            report.add(aws.name(), &planned.plan, planned.notices);
         }
         if let Some(mut gce) = gce {
-            let prospect = gce.look(index).await?;
-            report.add(gce.name(), &prospect.plan, prospect.notices);
+            let planned = gce.observe_and_plan(index).await?;
+            report.add(gce.name(), &planned.plan, planned.notices);
         }
         Ok(report)
     }

@@ -5,18 +5,18 @@ use tokio::sync::watch;
 use crate::cli::IntentArgs;
 use crate::guardrails::GuardrailsError;
 use crate::intents::settings::Settings;
-use crate::k8s::file_watcher::Changes;
+use crate::k8s::file_watcher::FileWatcher;
 use crate::k8s::index::shared_index::SharedIndex;
 
 /// Settings that follow their file.
-pub(super) struct Following<'a> {
+pub(super) struct GuardrailsReloader<'a> {
     intent: &'a IntentArgs,
     settings: watch::Sender<Settings>,
     /// None where there is no file
-    changes: Option<Changes>,
+    changes: Option<FileWatcher>,
 }
 
-impl<'a> Following<'a> {
+impl<'a> GuardrailsReloader<'a> {
     /// Reads the settings, and has them follow the file from now on.
     ///
     /// # Errors
@@ -24,7 +24,7 @@ impl<'a> Following<'a> {
     pub(super) fn new(intent: &'a IntentArgs) -> Result<Self, GuardrailsError> {
         // Before it is read, so that no change falls between.
         let changes = intent.guardrails.as_deref().map(|path| {
-            Changes::of(path).map_err(|error| GuardrailsError::Content {
+            FileWatcher::of(path).map_err(|error| GuardrailsError::Content {
                 path: path.display().to_string(),
                 message: format!("it cannot be watched for changes: {error}"),
             })
@@ -39,7 +39,7 @@ impl<'a> Following<'a> {
         self.settings.subscribe()
     }
 
-    /// Takes over what changes, for ever. While the file cannot be understood, what it said before holds: nothing is
+    /// Requirements over what changes, for ever. While the file cannot be understood, what it said before holds: nothing is
     /// opened that it forbade, and nothing closed because of a slip of the pen.
     pub(super) async fn follow(mut self, index: &SharedIndex) {
         let Some(changes) = &mut self.changes else { return std::future::pending().await };

@@ -39,7 +39,7 @@ pub struct Election {
 }
 
 impl Election {
-    /// Takes part under `identity`, which must be unique among the replicas (the pod's name is).
+    /// Requirements part under `identity`, which must be unique among the replicas (the pod's name is).
     #[must_use]
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
         let api = Api::namespaced(client, namespace);
@@ -113,7 +113,7 @@ impl Election {
         }
     }
 
-    /// Takes or renews the lease if it is free, run out, or ours. A write that met a conflict is a `false`.
+    /// Requirements or renews the lease if it is free, run out, or ours. A write that met a conflict is a `false`.
     async fn try_take(&mut self) -> Result<bool, kube::Error> {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };

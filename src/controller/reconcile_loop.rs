@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::clouds::Reconcilers;
 use super::gaps;
-use crate::desired::snapshot::Cluster;
+use crate::desired::snapshot::Snapshot;
 use crate::intents::settings::Settings;
 use crate::k8s::index::shared_index::{SharedIndex, synced};
-use crate::publish::events::Notices;
+use crate::publish::events::EventPublisher;
 use crate::publish::metrics::Metrics;
-use crate::publish::publisher::{Findings, Publisher};
-use crate::publish::transitions::Remembered;
+use crate::publish::publisher::{CloudResult, Publisher};
+use crate::publish::transitions::OpenMemberships;
 use crate::reconcile::pass::Pass;
 use crate::reconcile::reconciler::Reconciler;
 
@@ -27,7 +27,7 @@ const QUIET: Duration = Duration::from_millis(200);
 const LONGEST_BURST: Duration = Duration::from_secs(2);
 
 /// How long a plan is carried out whatever changes: a pass must do more than read the cloud and plan.
-const UNINTERRUPTED: Duration = Duration::from_secs(10);
+const MIN_EXECUTION: Duration = Duration::from_secs(10);
 
 /// How long it is carried out after that at most, even if nothing changes: what has opened is told, to readiness gates
 /// among others, at the end.
@@ -37,22 +37,22 @@ const LONGEST_PASS: Duration = Duration::from_mins(1);
 const LAST_CALLS: Duration = Duration::from_secs(30);
 
 /// How long to wait after a status, a gate or a hostname could not be written, first and at most.
-const UNTOLD: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
+const PUBLISH_RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
 
 /// How long to wait after the cloud could not be observed, first and at most.
-const UNOBSERVED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
+const OBSERVE_RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
 
 /// Reconciles until `stop`, and then for as long as the calls under way take, within bounds: a cloud that does not
 /// answer must not hold up the end of the process.
 pub(super) async fn reconcile(
     reconcilers: Reconcilers,
     index: &SharedIndex,
-    telling: Telling,
+    telling: Publishers,
     resync: Duration,
     stop: &CancellationToken,
 ) {
     let Reconcilers { aws, gce } = reconcilers;
-    let shared = Shared { index: index.clone(), telling, resync, stop: stop.clone() };
+    let shared = LoopContext { index: index.clone(), telling, resync, stop: stop.clone() };
     // Each cloud at its own pace: one that is slow, or refuses everything, does not hold up the other.
     let all =
         async { tokio::join!(Box::pin(shared.clone().passes(aws)), Box::pin(shared.clone().passes(gce))) };
@@ -68,55 +68,56 @@ pub(super) async fn reconcile(
 
 /// Whom to tell what a pass has come to.
 #[derive(Clone)]
-pub(super) struct Telling {
-    pub(super) notices: Notices,
+pub(super) struct Publishers {
+    pub(super) notices: EventPublisher,
     pub(super) publisher: Publisher,
     pub(super) metrics: Metrics,
 }
 
 /// What the passes of every cloud go by.
 #[derive(Clone)]
-struct Shared {
+struct LoopContext {
     index: SharedIndex,
-    telling: Telling,
+    telling: Publishers,
     resync: Duration,
     stop: CancellationToken,
 }
 
-impl Shared {
+impl LoopContext {
     async fn passes<P: FirewallProvider>(self, reconciler: Option<Reconciler<P>>) {
         let Some(mut reconciler) = reconciler else { return };
         tokio::select! {
             () = self.stop.cancelled() => return,
             () = first_sync(&self.index) => {}
         }
-        let (mut unobserved, mut untold, mut known) = (UNOBSERVED.0, UNTOLD.0, Remembered::default());
+        let (mut unobserved, mut untold, mut known) =
+            (OBSERVE_RETRY.0, PUBLISH_RETRY.0, OpenMemberships::default());
         // What changes during a pass is news after it.
         let (mut changes, settings) = (self.index.clone(), reconciler.settings());
         while !self.stop.is_cancelled() {
             let (pause, before) = match self.interruptible(&mut reconciler, &changes).await {
                 (Ok(pass), interrupted) => {
-                    let cluster = Arc::clone(&pass.cluster);
-                    unobserved = UNOBSERVED.0;
+                    let snapshot = Arc::clone(&pass.snapshot);
+                    unobserved = OBSERVE_RETRY.0;
                     let again = pass.again.unwrap_or(self.resync).min(self.resync);
                     self.telling.metrics.readable(reconciler.name(), true);
                     let pause = if self.tell(reconciler.name(), pass, &mut known).await {
-                        untold = UNTOLD.0;
+                        untold = PUBLISH_RETRY.0;
                         again
                     } else {
                         let pause = again.min(untold);
-                        untold = (untold * 2).min(UNTOLD.1);
+                        untold = (untold * 2).min(PUBLISH_RETRY.1);
                         pause
                     };
-                    (if interrupted { Duration::ZERO } else { pause }, Some(cluster))
+                    (if interrupted { Duration::ZERO } else { pause }, Some(snapshot))
                 }
                 (Err(error), _) => {
                     let (cloud, reason) = (reconciler.name(), error.reason());
                     tracing::warn!(cloud, reason, "cannot be observed, nothing is changed: {error}");
                     self.telling.metrics.readable(cloud, false);
-                    self.telling.publisher.unobserved(cloud, &self.index).await;
+                    self.telling.publisher.mark_unobserved(cloud, &self.index).await;
                     let pause = unobserved;
-                    unobserved = (unobserved * 2).min(UNOBSERVED.1);
+                    unobserved = (unobserved * 2).min(OBSERVE_RETRY.1);
                     (pause, None)
                 }
             };
@@ -129,15 +130,16 @@ impl Shared {
     }
 
     /// Tells what a pass has come to. Returns whether all of it could be written.
-    async fn tell(&self, cloud: &'static str, pass: Pass, known: &mut Remembered) -> bool {
+    async fn tell(&self, cloud: &'static str, pass: Pass, known: &mut OpenMemberships) -> bool {
         if pass.applied + pass.undone > 0 {
             tracing::info!(cloud, applied = pass.applied, undone = pass.undone, "reconciled");
         }
         self.telling.metrics.withheld(cloud, &pass.withheld);
-        let announcements = known.announcements(&pass);
-        let Pass { notices, memberships, cluster, .. } = pass;
-        let findings = Findings { problems: notices.clone(), memberships, asked: cluster.asked.clone() };
-        let written = self.telling.publisher.say(cloud, findings, &self.index).await;
+        let announcements = known.diff_and_record(&pass);
+        let Pass { notices, memberships, snapshot, .. } = pass;
+        let findings =
+            CloudResult { problems: notices.clone(), memberships, demand: snapshot.demand.clone() };
+        let written = self.telling.publisher.publish(cloud, findings, &self.index).await;
         self.telling.notices.say(cloud, notices);
         self.telling.notices.say("hostnames", written.unpublished);
         self.telling.notices.announce(announcements);
@@ -152,25 +154,25 @@ impl Shared {
         seen: &SharedIndex,
     ) -> (Result<Pass, ProviderError>, bool) {
         let mut changes = seen.clone();
-        let prospect = match reconciler.look(&self.index).await {
-            Ok(prospect) => prospect,
+        let planned = match reconciler.observe_and_plan(&self.index).await {
+            Ok(planned) => planned,
             Err(error) => return (Err(error), false),
         };
-        let (cloud, settings, cluster) =
-            (reconciler.name(), reconciler.settings(), Arc::clone(&prospect.cluster));
+        let (cloud, settings, snapshot) =
+            (reconciler.name(), reconciler.settings(), Arc::clone(&planned.snapshot));
         // Clients are sent elsewhere before anything closes.
-        let outlook = Findings {
-            problems: prospect.notices.clone(),
-            memberships: reconciler.outlook(&prospect),
-            asked: cluster.asked.clone(),
+        let projected_memberships = CloudResult {
+            problems: planned.notices.clone(),
+            memberships: reconciler.projected_memberships(&planned),
+            demand: snapshot.demand.clone(),
         };
-        self.telling.publisher.withdraw(cloud, outlook, &self.index).await;
+        self.telling.publisher.retract_addresses(cloud, projected_memberships, &self.index).await;
         let interrupt = self.stop.child_token();
-        let mut pass = std::pin::pin!(reconciler.carry_out(prospect, &interrupt));
+        let mut pass = std::pin::pin!(reconciler.execute_plan(planned, &interrupt));
         // However long it took until here, else what takes long would never come to its first call.
         let long = async {
-            sleep(UNINTERRUPTED).await;
-            _ = timeout(LONGEST_PASS, self.news(&mut changes, cloud, &settings, Some(&cluster))).await;
+            sleep(MIN_EXECUTION).await;
+            _ = timeout(LONGEST_PASS, self.news(&mut changes, cloud, &settings, Some(&snapshot))).await;
         };
         tokio::select! {
             pass = &mut pass => (Ok(pass), false),
@@ -188,21 +190,21 @@ impl Shared {
         changes: &mut SharedIndex,
         cloud: &'static str,
         settings: &Receiver<Settings>,
-        before: Option<&Cluster>,
+        before: Option<&Snapshot>,
     ) {
         let mut told = true;
         loop {
             if told {
-                burst(changes).await;
+                debounce(changes).await;
             } else {
-                _ = timeout(UNTOLD.0, burst(changes)).await;
+                _ = timeout(PUBLISH_RETRY.0, debounce(changes)).await;
             }
             let Some(before) = before else { return };
-            let now = Cluster::read(&self.index.read(), &settings.borrow());
-            if now.is_news_after(before) {
+            let now = Snapshot::take(&self.index.read(), &settings.borrow());
+            if now.changes_plan_since(before) {
                 return;
             }
-            let written = self.telling.publisher.say_again(cloud, now.asked, &self.index).await;
+            let written = self.telling.publisher.refresh(cloud, now.demand, &self.index).await;
             self.telling.notices.say("hostnames", written.unpublished);
             told = written.all;
         }
@@ -217,7 +219,7 @@ async fn first_sync(index: &SharedIndex) {
 }
 
 /// Waits for a change, and then until the burst that it began is over.
-async fn burst(index: &mut SharedIndex) {
+async fn debounce(index: &mut SharedIndex) {
     index.changed().await;
     let longest = Instant::now() + LONGEST_BURST;
     loop {

@@ -11,29 +11,29 @@ use firewall_core::{Completeness, Desired, FirewallGroup, GroupKey, InstanceId, 
 
 use crate::intents::exposure::Exposure;
 use crate::k8s::objects::ObjectRef;
-use crate::k8s::problem::{Notice, Verdict};
+use crate::k8s::problem::{Problem, Verdict};
 
 /// Groups, and the Kubernetes objects behind them.
 #[derive(Clone, Debug)]
 pub struct Grouped {
     /// What the provider compiles
     pub desired: Desired,
-    /// The intents and binders behind each group
+    /// The intents and port_owners behind each group
     pub objects: BTreeMap<GroupKey, BTreeSet<ObjectRef>>,
     /// What binds the ports behind each membership
-    pub binders: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
+    pub port_owners: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
     /// What asks for each membership
     pub intents: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
     /// The node of each member
     pub nodes: BTreeMap<InstanceId, ObjectRef>,
     /// Nodes whose machine is not known
-    pub problems: BTreeSet<Notice>,
+    pub problems: BTreeSet<Problem>,
 }
 
 /// Groups the exposures whose instance the provider knows.
 ///
 /// `instance` is the provider's reading of a providerID; see
-/// [`FirewallProvider::instance`](firewall_core::FirewallProvider::instance). `unclaimed` says what is wrong with one
+/// [`FirewallProvider::instance`](firewall_core::FirewallProvider::instance). `unclaimed` fingerprint what is wrong with one
 /// that is not this provider's, if no other takes it either.
 pub fn grouped(
     exposures: &[Exposure],
@@ -45,7 +45,7 @@ pub fn grouped(
     let mut grouped = Grouped {
         desired,
         objects: BTreeMap::new(),
-        binders: BTreeMap::new(),
+        port_owners: BTreeMap::new(),
         intents: BTreeMap::new(),
         nodes: BTreeMap::new(),
         problems: BTreeSet::new(),
@@ -68,11 +68,11 @@ impl Grouped {
     fn add(&mut self, exposure: &Exposure, instance: InstanceId) {
         let key = exposure.group();
         let objects = self.objects.entry(key.clone()).or_default();
-        objects.extend([exposure.intent.clone(), exposure.binder.clone()]);
+        objects.extend([exposure.intent.clone(), exposure.port_owner.clone()]);
         self.nodes.insert(instance.clone(), exposure.node.clone());
         let membership = (key.clone(), instance.clone());
         self.intents.entry(membership.clone()).or_default().insert(exposure.intent.clone());
-        self.binders.entry(membership).or_default().insert(exposure.binder.clone());
+        self.port_owners.entry(membership).or_default().insert(exposure.port_owner.clone());
         let group = self.desired.groups.entry(key);
         let group =
             group.or_insert_with(|| FirewallGroup { rules: RuleSet::default(), members: BTreeSet::new() });
@@ -83,8 +83,8 @@ impl Grouped {
     /// Tells the node, and whatever wanted a port opened on it.
     fn tell(&mut self, exposure: &Exposure, message: String) {
         let (object, reason) = (exposure.node.clone(), "UnsupportedNode".to_owned());
-        let notice = Notice { object, verdict: Verdict::Failed, reason, message };
-        self.problems.extend([&exposure.binder, &exposure.intent].map(|other| notice.to(other)));
+        let notice = Problem { object, verdict: Verdict::Failed, reason, message };
+        self.problems.extend([&exposure.port_owner, &exposure.intent].map(|other| notice.to(other)));
         self.problems.insert(notice);
     }
 }
@@ -108,7 +108,7 @@ mod tests {
             uid: String::new(),
         };
         Exposure {
-            binder: object("Pod", &format!("{workload}-{node}")),
+            port_owner: object("Pod", &format!("{workload}-{node}")),
             node: object("Node", node),
             provider_id: format!("memory://{node}"),
             intent: object("Pod", workload),

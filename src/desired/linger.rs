@@ -1,7 +1,7 @@
 //! Linger: a membership outlives its pod for a while, so that a restart in place does not flap.
 //!
 //! It outlives the pod, not the intent: where a pod is still there and asks for less, or the object that asked is gone or
-//! says something else, that is heeded at once.
+//! fingerprint something else, that is heeded at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use firewall_core::{Desired, FirewallGroup, GroupKey, InstanceId};
 
 use super::grouping::Grouped;
-use crate::intents::fingerprint::Intents;
-use crate::intents::port_owner::Binding;
+use crate::intents::fingerprint::Fingerprints;
+use crate::intents::port_owner::PortOwners;
 use crate::k8s::objects::ObjectRef;
 
 /// What was wanted a moment ago. Losing it (a restart) closes a little earlier, never later.
@@ -28,7 +28,7 @@ pub struct Linger {
 /// What is behind a membership.
 #[derive(Debug)]
 struct Behind {
-    binders: BTreeSet<ObjectRef>,
+    port_owners: BTreeSet<ObjectRef>,
     /// With what each of them said
     intents: BTreeMap<ObjectRef, Option<String>>,
     node: String,
@@ -37,11 +37,11 @@ struct Behind {
 impl Behind {
     /// Whether what binds the ports has gone, and what asks for them goes on asking for the same. A pod that asks itself has
     /// gone as it was.
-    fn lingers(&self, binding: &Binding, intents: &Intents) -> bool {
+    fn lingers(&self, owners: &PortOwners, fingerprints: &Fingerprints) -> bool {
         let goes_on = |(intent, said): (&ObjectRef, &Option<String>)| {
-            intent.kind == "Pod" || said.is_some() && intents.says(intent) == said.as_deref()
+            intent.kind == "Pod" || said.is_some() && fingerprints.fingerprint(intent) == said.as_deref()
         };
-        !self.binders.iter().any(|binder| binding.binds(binder, &self.node))
+        !self.port_owners.iter().any(|port_owner| owners.owns(port_owner, &self.node))
             && self.intents.iter().any(goes_on)
     }
 }
@@ -67,8 +67,8 @@ impl Linger {
     pub fn extend(
         &mut self,
         grouped: &Grouped,
-        binding: &Binding,
-        intents: &Intents,
+        owners: &PortOwners,
+        fingerprints: &Fingerprints,
         now: Duration,
     ) -> (Desired, Option<Duration>) {
         let mut desired = grouped.desired.clone();
@@ -84,7 +84,7 @@ impl Linger {
                     continue;
                 }
                 let id = (key.clone(), member.clone());
-                if !self.behind.get(&id).is_some_and(|behind| behind.lingers(binding, intents)) {
+                if !self.behind.get(&id).is_some_and(|behind| behind.lingers(owners, fingerprints)) {
                     continue;
                 }
                 let until = self.leaving.get(&id).copied().unwrap_or(now + self.duration);
@@ -103,11 +103,12 @@ impl Linger {
             leaving.values().filter(|until| **until > now).min().map(|until| until.saturating_sub(now));
         self.last.clone_from(&desired.groups);
         self.behind.retain(|id, _| leaving.contains_key(id));
-        self.behind.extend(grouped.binders.iter().filter_map(|(id, binders)| {
+        self.behind.extend(grouped.port_owners.iter().filter_map(|(id, port_owners)| {
             let asking = grouped.intents.get(id)?.iter();
-            let asking = asking.map(|intent| (intent.clone(), intents.says(intent).map(str::to_owned)));
+            let asking =
+                asking.map(|intent| (intent.clone(), fingerprints.fingerprint(intent).map(str::to_owned)));
             let node = grouped.nodes.get(&id.1)?.name.clone();
-            Some((id.clone(), Behind { binders: binders.clone(), intents: asking.collect(), node }))
+            Some((id.clone(), Behind { port_owners: port_owners.clone(), intents: asking.collect(), node }))
         }));
         self.leaving = leaving;
         (desired, next)
@@ -122,8 +123,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::intents::fingerprint::intents;
-    use crate::intents::port_owner::binding;
+    use crate::intents::fingerprint::fingerprints;
+    use crate::intents::port_owner::collect_port_owners;
     use crate::k8s::index::{Index, Object, Watch};
 
     const LINGER: Duration = Duration::from_secs(30);
@@ -149,7 +150,7 @@ mod tests {
         };
         Grouped {
             objects: BTreeMap::new(),
-            binders: each(&object("Pod", "web")),
+            port_owners: each(&object("Pod", "web")),
             intents: each(intent),
             nodes: ids.iter().map(|(_, member)| (member.clone(), object("Node", "a"))).collect(),
             problems: BTreeSet::new(),
@@ -160,7 +161,7 @@ mod tests {
     /// Extends where the pod behind what is gone is gone too.
     fn extend(linger: &mut Linger, desired: Desired, now: Duration) -> (Desired, Option<Duration>) {
         let grouped = because_of(desired, &object("Pod", "web"));
-        linger.extend(&grouped, &Binding::default(), &Intents::default(), now)
+        linger.extend(&grouped, &PortOwners::default(), &Fingerprints::default(), now)
     }
 
     #[test]
@@ -180,7 +181,7 @@ mod tests {
             let named = Object::Ingress(serde_json::from_value(named).expect("an Ingress"));
             index.reset(Watch::Pods, pod.then_some(pod_on_a).into_iter().collect());
             index.reset(Watch::Ingresses("x".into()), ingress.map(|_| named).into_iter().collect());
-            (binding(&index), intents(&index))
+            (collect_port_owners(&index), fingerprints(&index))
         };
         let table = [
             ("Pod", (true, None), false),

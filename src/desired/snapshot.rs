@@ -6,19 +6,19 @@ use std::sync::Arc;
 use firewall_core::Completeness;
 use tokio::time::Instant;
 
-use crate::intents::collect::{Found, exposures};
+use crate::intents::collect::{Collected, collect_exposures};
 use crate::intents::exposure::Exposure;
-use crate::intents::fingerprint::{Intents, intents};
-use crate::intents::port_owner::{Binding, binding};
+use crate::intents::fingerprint::{Fingerprints, fingerprints};
+use crate::intents::port_owner::{PortOwners, collect_port_owners};
 use crate::intents::settings::Settings;
 use crate::k8s::index::Index;
 use crate::k8s::objects::reference::pod_reference;
-use crate::k8s::objects::{ObjectRef, declares};
-use crate::k8s::problem::Notice;
+use crate::k8s::objects::{ObjectRef, has_readiness_gate};
+use crate::k8s::problem::Problem;
 
 /// What the cluster asked for when it was looked at, on whichever cloud.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
+pub struct ClusterDemand {
     /// When that was
     pub at: Option<Instant>,
     /// Ports on nodes
@@ -26,56 +26,57 @@ pub struct Asked {
     /// The generation of each `HostPortExposure`
     pub generations: Arc<BTreeMap<ObjectRef, i64>>,
     /// The pods that declare the readiness gate
-    pub gated: Arc<BTreeSet<ObjectRef>>,
+    pub pods_with_gate: Arc<BTreeSet<ObjectRef>>,
 }
 
 /// What one look at the cluster has found.
 #[derive(Debug)]
-pub struct Cluster {
+pub struct Snapshot {
     /// All that is asked for
-    pub asked: Asked,
+    pub demand: ClusterDemand,
     settings: Settings,
-    pub(crate) problems: BTreeSet<Notice>,
-    pub(crate) binding: Binding,
-    pub(crate) intents: Intents,
+    pub(crate) problems: BTreeSet<Problem>,
+    pub(crate) port_owners: PortOwners,
+    pub(crate) fingerprints: Fingerprints,
     pub(crate) completeness: Completeness,
 }
 
-impl Cluster {
+impl Snapshot {
     /// Looks at the cluster. Nothing else may wait for the index longer than this takes.
     #[must_use]
-    pub fn read(index: &Index, settings: &Settings) -> Self {
-        let Found { exposures, problems } = exposures(index, settings);
+    pub fn take(index: &Index, settings: &Settings) -> Self {
+        let Collected { exposures, problems } = collect_exposures(index, settings);
         let generations = index
             .host_port_exposures()
             .map(|exposure| (exposure.reference(), exposure.metadata.generation.unwrap_or_default()));
         let generations: BTreeMap<_, _> = generations.collect();
-        let asked = Asked {
+        let demand = ClusterDemand {
             at: Some(Instant::now()),
             exposures: exposures.into(),
             generations: generations.into(),
-            gated: gated(index).into(),
+            pods_with_gate: pods_with_gate(index).into(),
         };
-        let (binding, intents, completeness) = (binding(index), intents(index), index.completeness());
+        let (port_owners, fingerprints, completeness) =
+            (collect_port_owners(index), fingerprints(index), index.completeness());
         let settings = settings.clone();
-        Self { asked, settings, problems, binding, intents, completeness }
+        Self { demand, settings, problems, port_owners, fingerprints, completeness }
     }
 
     /// Whether a plan, or what is said of it, can be another than before. Which pods are ready only matters to statuses,
     /// readiness gates and hostnames.
     #[must_use]
-    pub fn is_news_after(&self, before: &Self) -> bool {
-        self.asked.exposures != before.asked.exposures
+    pub fn changes_plan_since(&self, before: &Self) -> bool {
+        self.demand.exposures != before.demand.exposures
             || self.settings != before.settings
             || self.problems != before.problems
-            || self.intents != before.intents
+            || self.fingerprints != before.fingerprints
             || self.completeness != before.completeness
-            || !self.binding.binds_the_same(&before.binding)
+            || !self.port_owners.same_owners(&before.port_owners)
     }
 }
 
 /// The pods that declare the gate.
 #[must_use]
-pub(crate) fn gated(index: &Index) -> BTreeSet<ObjectRef> {
-    index.pods().filter(|pod| declares(pod)).map(pod_reference).collect()
+pub(crate) fn pods_with_gate(index: &Index) -> BTreeSet<ObjectRef> {
+    index.pods().filter(|pod| has_readiness_gate(pod)).map(pod_reference).collect()
 }

@@ -9,7 +9,7 @@ use kube::api::ObjectMeta;
 
 use super::annotation_keys::{EXPOSE, HOSTNAME, SOURCE_RANGES, annotations};
 use super::host_port::HostPort;
-use super::request::{Ask, Refusal, Varies, refusal};
+use super::request::{GroupVariant, PortRequest, Rejected, rejected};
 use super::rules::Sources;
 use super::{hostname, workload};
 use crate::k8s::objects::{DOMAIN, ObjectRef, Pod};
@@ -31,7 +31,11 @@ fn names_sources(name: &str) -> bool {
 
 /// Refuses annotations under our domain that mean nothing there: `source-range` for `source-ranges` would else open
 /// to anywhere what was meant for few. One notice for all of them: an object can carry thousands.
-pub(super) fn all_known(metadata: &ObjectMeta, known: &[&str], reference: &ObjectRef) -> Result<(), Refusal> {
+pub(super) fn all_known(
+    metadata: &ObjectMeta,
+    known: &[&str],
+    reference: &ObjectRef,
+) -> Result<(), Rejected> {
     let ours = annotations(metadata).keys().map(String::as_str).filter(|name| name.starts_with(DOMAIN));
     let unknown: Vec<&str> = ours.filter(|name| !known.contains(name) && !names_sources(name)).collect();
     if unknown.is_empty() {
@@ -41,18 +45,18 @@ pub(super) fn all_known(metadata: &ObjectMeta, known: &[&str], reference: &Objec
     let more = if unknown.len() > 3 { ", …" } else { "" };
     let known = known.join(" or ");
     let message = format!("{shown}{more}: means nothing here, so nothing of this is opened; {known} would");
-    Err(refusal(reference, "UnknownAnnotation", message))
+    Err(rejected(reference, "UnknownAnnotation", message))
 }
 
-/// What the pod asks for. Refused whole if any entry cannot be understood.
-pub(super) fn ask<'a>(
+/// What the pod requests for. Refused whole if any entry cannot be understood.
+pub(super) fn request<'a>(
     pod: &Pod,
     reference: &ObjectRef,
     host_ports: &'a BTreeSet<HostPort>,
-) -> Result<Option<Ask<'a>>, Refusal> {
+) -> Result<Option<PortRequest<'a>>, Rejected> {
     let refuse = |name: &str, message: String| {
         let message = format!("{name}: {message}; nothing of this pod is opened");
-        refusal(reference, "InvalidAnnotation", message)
+        rejected(reference, "InvalidAnnotation", message)
     };
     let Some(expose) = annotations(&pod.metadata).get(EXPOSE) else {
         let mut stray = naming_sources(&pod.metadata).map(|(name, _)| name.as_str());
@@ -71,10 +75,16 @@ pub(super) fn ask<'a>(
     let ports =
         with_sources(&pod.metadata, EXPOSE, ports).map_err(|(name, message)| refuse(name, message))?;
     let hostname = hostname::annotated(&pod.metadata).map_err(|error| {
-        refusal(reference, "InvalidAnnotation", format!("{error}; nothing of this pod is opened"))
+        rejected(reference, "InvalidAnnotation", format!("{error}; nothing of this pod is opened"))
     })?;
     let workload = workload::workload(pod, &reference.namespace);
-    Ok(Some(Ask { intent: reference.clone(), workload, ports, varies: Varies::PodByPod, hostname }))
+    Ok(Some(PortRequest {
+        intent: reference.clone(),
+        workload,
+        ports,
+        variant: GroupVariant::PerPod,
+        hostname,
+    }))
 }
 
 /// The host ports that the list names.

@@ -11,7 +11,7 @@ use crate::parse::ports::port_ranges;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exposure {
     /// What binds the ports on the node: a pod, or a Service whose node ports every node serves
-    pub binder: ObjectRef,
+    pub port_owner: ObjectRef,
     /// The node
     pub node: ObjectRef,
     /// The machine behind the node, by the cloud's id

@@ -1,4 +1,4 @@
-//! Intents: the objects that can ask for ports, and what each of them says now.
+//! Fingerprints: the objects that can ask for ports, and what each of them fingerprint now.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::objects::reference::service_reference;
 
-/// What each object that can ask for ports says, whether or not it does. That of a pod is the pod itself, and not here.
+/// What each object that can ask for ports fingerprint, whether or not it does. That of a pod is the pod itself, and not here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Intents(BTreeMap<Name, String>);
+pub struct Fingerprints(BTreeMap<Name, String>);
 
 /// An object without its API version, which can change while it stays.
 type Name = (String, String, String, String);
 
-impl Intents {
-    /// What the object says, as text that only serves to be compared; none if it is not there.
+impl Fingerprints {
+    /// What the object fingerprint, as text that only serves to be compared; none if it is not there.
     #[must_use]
-    pub fn says(&self, object: &ObjectRef) -> Option<&str> {
+    pub fn fingerprint(&self, object: &ObjectRef) -> Option<&str> {
         self.0.get(&name(object)).map(String::as_str)
     }
 }
@@ -31,7 +31,7 @@ fn name(object: &ObjectRef) -> Name {
 
 /// All that the index has.
 #[must_use]
-pub fn intents(index: &Index) -> Intents {
+pub fn fingerprints(index: &Index) -> Fingerprints {
     let services = index.services().map(|service| {
         (service_reference(service), format!("{:?} {:?}", service.metadata.annotations, service.spec))
     });
@@ -41,5 +41,5 @@ pub fn intents(index: &Index) -> Intents {
     let exposures =
         index.host_port_exposures().map(|exposure| (exposure.reference(), format!("{:?}", exposure.spec)));
     let all = services.chain(ingresses).chain(exposures);
-    Intents(all.map(|(object, text)| (name(&object), digest([text.as_str()]))).collect())
+    Fingerprints(all.map(|(object, text)| (name(&object), digest([text.as_str()]))).collect())
 }

@@ -1,4 +1,4 @@
-//! Host ports: what a pod binds on its node, whatever asks for it.
+//! Host ports: what a pod binds on its node, whatever requests for it.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

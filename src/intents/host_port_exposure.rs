@@ -11,7 +11,7 @@ use kube::core::{Selector, SelectorExt};
 
 use super::annotation;
 use super::host_port::HostPort;
-use super::request::{Ask, Refusal, Varies, refusal};
+use super::request::{GroupVariant, PortRequest, Rejected, rejected};
 use super::rules::Sources;
 use crate::k8s::host_port_exposure::{ExposedPort, HostPortExposure, PortProtocol};
 use crate::k8s::objects::{Node, ObjectRef, Pod};
@@ -43,11 +43,11 @@ impl<'a> Selection<'a> {
     ///
     /// # Errors
     /// If any of it cannot be understood: then it opens nothing.
-    pub(super) fn of(exposure: &'a HostPortExposure) -> Result<Self, Refusal> {
+    pub(super) fn of(exposure: &'a HostPortExposure) -> Result<Self, Rejected> {
         let refuse = |reason| {
             move |message| {
                 let message = format!("{message}; nothing of this is opened");
-                refusal(&exposure.reference(), reason, message)
+                rejected(&exposure.reference(), reason, message)
             }
         };
         let selects = refuse("InvalidSelector");
@@ -81,17 +81,17 @@ impl<'a> Selection<'a> {
         self.pods.matches(own) && self.nodes.as_ref().is_none_or(|nodes| nodes.matches(around))
     }
 
-    /// What it asks of the pod: those of its ports that the pod binds, because while a rollout is under way its pods bind
+    /// What it requests of the pod: those of its ports that the pod binds, because while a rollout is under way its pods bind
     /// different ones. Refused whole if the pod binds none of it, or one under two names with different sources.
-    pub(super) fn ask<'p>(
+    pub(super) fn request<'p>(
         &self,
         pod: &ObjectRef,
         host_ports: &'p BTreeSet<HostPort>,
-    ) -> Result<Ask<'p>, Refusal> {
+    ) -> Result<PortRequest<'p>, Rejected> {
         let reference = self.exposure.reference();
         let invalid = |message: String| {
             let message = format!("{message}; nothing is opened for {pod}");
-            refusal(&reference, "InvalidExposure", message)
+            rejected(&reference, "InvalidExposure", message)
         };
         let mut ports: BTreeMap<&HostPort, Sources> = BTreeMap::new();
         let mut apart = String::new();
@@ -113,11 +113,11 @@ impl<'a> Selection<'a> {
             let has = if host_ports.is_empty() { "none".to_owned() } else { annotation::listed(host_ports) };
             return Err(invalid(format!("ports: none of them is a host port of {pod}, which has {has}")));
         }
-        Ok(Ask {
+        Ok(PortRequest {
             workload: self.exposure.workload(),
             intent: reference,
             ports: ports.into_iter().collect(),
-            varies: Varies::NodeByNode(apart),
+            variant: GroupVariant::PerNode(apart),
             hostname: self.hostname.clone(),
         })
     }

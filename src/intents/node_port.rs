@@ -6,27 +6,27 @@ use firewall_core::Workload;
 
 use super::annotation_keys::{EXPOSE, EXPOSE_NODE_PORTS, HOSTNAME, SOURCE_RANGES, annotations};
 use super::host_port::HostPort;
-use super::request::{Ask, Refusal, Varies, refusal};
+use super::request::{GroupVariant, PortRequest, Rejected, rejected};
 use super::service_ports::{self, NodePorts};
-use super::voyager::labels::is_offshoot;
+use super::voyager::labels::is_voyager_service;
 use super::{annotation, hostname};
 use crate::k8s::index::Index;
 use crate::k8s::objects::{Endpoint, EndpointSlice, ObjectRef, Service};
 
-/// Whether the Service asks for its node ports.
+/// Whether the Service requests for its node ports.
 pub(super) fn concerns(service: &Service) -> bool {
     annotations(&service.metadata).contains_key(EXPOSE_NODE_PORTS)
 }
 
 /// Refuses annotations that mean nothing on the Service, or nothing together.
-pub(super) fn understood(service: &Service, reference: &ObjectRef) -> Result<(), Refusal> {
+pub(super) fn understood(service: &Service, reference: &ObjectRef) -> Result<(), Rejected> {
     let annotations = annotations(&service.metadata);
     annotation::all_known(
         &service.metadata,
         &[EXPOSE, EXPOSE_NODE_PORTS, SOURCE_RANGES, HOSTNAME],
         reference,
     )?;
-    let invalid = |message: String| Err(refusal(reference, "InvalidAnnotation", message));
+    let invalid = |message: String| Err(rejected(reference, "InvalidAnnotation", message));
     if annotations.contains_key(EXPOSE) && !service.is_load_balancer() {
         return invalid(format!(
             "{EXPOSE}: is for a Service of type LoadBalancer that k3s' ServiceLB serves; {EXPOSE_NODE_PORTS} opens node \
@@ -41,22 +41,22 @@ pub(super) fn understood(service: &Service, reference: &ObjectRef) -> Result<(),
     let stray = stray.or_else(|| annotations.contains_key(HOSTNAME).then_some(HOSTNAME));
     // An operator may have copied what stands on its Ingress.
     match stray {
-        Some(name) if !is_offshoot(service) => invalid(format!(
+        Some(name) if !is_voyager_service(service) => invalid(format!(
             "{name}: no ports are named by {EXPOSE_NODE_PORTS} or {EXPOSE}; nothing of this Service is opened"
         )),
         _ => Ok(()),
     }
 }
 
-/// What the Service asks for. Refused whole if any entry cannot be understood.
-pub(super) fn ask<'a>(
+/// What the Service requests for. Refused whole if any entry cannot be understood.
+pub(super) fn request<'a>(
     service: &Service,
     reference: &ObjectRef,
     node_ports: &'a NodePorts,
-) -> Result<Ask<'a>, Refusal> {
+) -> Result<PortRequest<'a>, Rejected> {
     let invalid = |name: &str, message: &str| {
         let message = format!("{name}: {message}; nothing of this Service is opened");
-        refusal(reference, "InvalidAnnotation", message)
+        rejected(reference, "InvalidAnnotation", message)
     };
     if node_ports.is_empty() {
         let message = "the Service has no node ports; those of type NodePort have, and those of type LoadBalancer unless \
@@ -68,12 +68,12 @@ pub(super) fn ask<'a>(
         .map_err(|(name, error)| invalid(&name, &error))?;
     let ports = listed.into_iter().filter_map(|(port, sources)| Some((node_ports.get(port)?, sources)));
     let hostname = hostname::annotated(&service.metadata)
-        .map_err(|error| refusal(reference, "InvalidAnnotation", error))?;
-    Ok(Ask {
+        .map_err(|error| rejected(reference, "InvalidAnnotation", error))?;
+    Ok(PortRequest {
         intent: reference.clone(),
         workload: workload(reference),
         ports: ports.collect(),
-        varies: Varies::NodeByNode(String::new()),
+        variant: GroupVariant::PerNode(String::new()),
         hostname,
     })
 }

@@ -9,7 +9,7 @@ use crate::k8s::objects::{Endpoint, ObjectRef, Pod};
 
 /// What binds ports of nodes now, whether or not anything exposes them.
 #[derive(Clone, Debug, Default)]
-pub struct Binding {
+pub struct PortOwners {
     /// Pods, and Services that only nodes with an endpoint serve; each with the node
     on_nodes: BTreeSet<(ObjectRef, String)>,
     /// These Services, on the nodes where an endpoint is ready
@@ -18,32 +18,33 @@ pub struct Binding {
     everywhere: BTreeSet<ObjectRef>,
 }
 
-impl Binding {
+impl PortOwners {
     /// Whether the same objects bind ports on the same nodes, ready or not.
     #[must_use]
-    pub fn binds_the_same(&self, other: &Self) -> bool {
+    pub fn same_owners(&self, other: &Self) -> bool {
         self.on_nodes == other.on_nodes && self.everywhere == other.everywhere
     }
 
     /// Whether it binds ports on the node.
     #[must_use]
-    pub fn binds(&self, binder: &ObjectRef, node: &str) -> bool {
-        self.everywhere.contains(binder) || self.on_nodes.contains(&(binder.clone(), node.to_owned()))
+    pub fn owns(&self, port_owner: &ObjectRef, node: &str) -> bool {
+        self.everywhere.contains(port_owner) || self.on_nodes.contains(&(port_owner.clone(), node.to_owned()))
     }
 
     /// Whether it is a Service that takes new clients on the node, if the node does. Where all its endpoints are about to
     /// end it binds the ports still, and nobody should be sent there any more.
     #[must_use]
-    pub fn takes_clients(&self, service: &ObjectRef, node: &str) -> bool {
+    pub fn accepts_new_clients(&self, service: &ObjectRef, node: &str) -> bool {
         self.everywhere.contains(service) || self.ready.contains(&(service.clone(), node.to_owned()))
     }
 }
 
 /// Everything that binds ports of nodes now.
 #[must_use]
-pub fn binding(index: &Index) -> Binding {
-    let on_node = |pod| Some((pod_reference(pod), binding_on(pod)?.to_owned()));
-    let mut binding = Binding { on_nodes: index.pods().filter_map(on_node).collect(), ..Binding::default() };
+pub fn collect_port_owners(index: &Index) -> PortOwners {
+    let on_node = |pod| Some((pod_reference(pod), node_of_running_pod(pod)?.to_owned()));
+    let mut binding =
+        PortOwners { on_nodes: index.pods().filter_map(on_node).collect(), ..PortOwners::default() };
     for service in index.services() {
         let reference = service_reference(service);
         if service.has_node_ports() && !service.is_local() {
@@ -64,7 +65,7 @@ pub fn binding(index: &Index) -> Binding {
 }
 
 /// The node on which the pod binds its ports. One that is being deleted binds them until it is gone.
-pub(super) fn binding_on(pod: &Pod) -> Option<&str> {
+pub(super) fn node_of_running_pod(pod: &Pod) -> Option<&str> {
     let finished = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
     pod.spec.node_name.as_deref().filter(|name| !name.is_empty() && !finished)
 }

@@ -1,4 +1,4 @@
-//! Rules: what a pod's ask lets in on its node, and what sets its group apart from those of its siblings.
+//! Rules: what a pod's request lets in on its node, and what sets its group apart from those of its siblings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::annotation_keys::{EXPOSE, annotations};
 use super::host_port::HostPort;
-use super::request::{Ask, Refusal, Varies, refusal};
+use super::request::{GroupVariant, PortRequest, Rejected, rejected};
 use super::settings::Settings;
 use super::{hostname, node_port, service_ports};
 use crate::k8s::index::Index;
@@ -26,14 +26,14 @@ fn label<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     pod.metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
 
-/// What the Service behind the pod asks for; nothing if there is none, or it says neither which ports nor who may come.
-pub(super) fn ask<'a>(
+/// What the Service behind the pod requests for; nothing if there is none, or it says neither which ports nor who may come.
+pub(super) fn request<'a>(
     index: &Index,
     settings: &Settings,
     pod: &Pod,
     pod_reference: &ObjectRef,
     host_ports: &'a BTreeSet<HostPort>,
-) -> Result<Option<Ask<'a>>, Refusal> {
+) -> Result<Option<PortRequest<'a>>, Rejected> {
     let own = pod_reference.namespace.as_str();
     let namespace = label(pod, SERVICE_NAMESPACE).unwrap_or(own);
     let service = label(pod, SERVICE_NAME).and_then(|name| index.service(namespace, name));
@@ -49,15 +49,15 @@ pub(super) fn ask<'a>(
              start the controller with --service-lb-namespace {own}",
             settings.service_lb_namespace
         );
-        return Err(refusal(pod_reference, "NotServiceLb", message));
+        return Err(rejected(pod_reference, "NotServiceLb", message));
     }
     node_port::understood(service, &reference)?;
     let invalid = |(name, error): (String, String)| {
         let message = format!("{name}: {error}; nothing of this Service is opened");
-        refusal(&reference, "InvalidAnnotation", message)
+        rejected(&reference, "InvalidAnnotation", message)
     };
     let named =
-        service_ports::service_ports(service).map_err(|error| refusal(&reference, "InvalidPort", error))?;
+        service_ports::service_ports(service).map_err(|error| rejected(&reference, "InvalidPort", error))?;
     let asked = if annotated {
         service_ports::listed_by(service, EXPOSE, &named)
     } else {
@@ -74,17 +74,17 @@ pub(super) fn ask<'a>(
         return Ok(None);
     }
     let hostname = hostname::annotated(&service.metadata)
-        .map_err(|error| refusal(&reference, "InvalidAnnotation", error))?;
+        .map_err(|error| rejected(&reference, "InvalidAnnotation", error))?;
     let workload = node_port::workload(&reference);
     // A number can also be one of the Service's node ports, with other sources.
     let mut on_nodes = service.spec.ports.iter().filter_map(|port| port.node_port);
     let meet = on_nodes.any(|number| ports.iter().any(|(port, _)| i64::from(port.port) == number));
     let apart = if meet { " of ServiceLB" } else { "" };
-    Ok(Some(Ask {
+    Ok(Some(PortRequest {
         intent: reference,
         workload,
         ports,
-        varies: Varies::NodeByNode(apart.to_owned()),
+        variant: GroupVariant::PerNode(apart.to_owned()),
         hostname,
     }))
 }

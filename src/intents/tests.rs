@@ -10,12 +10,12 @@ mod voyager;
 
 use serde_json::{Value, json};
 
-use super::collect::{Found, exposures};
+use super::collect::{Collected, collect_exposures};
 use super::exposure::Exposure;
 use super::settings::Settings;
 use crate::guardrails::Guardrails;
 use crate::k8s::index::{Index, Object, Watch};
-use crate::k8s::problem::Notice;
+use crate::k8s::problem::Problem;
 
 /// A pod of this name and with these annotations on `node-a`, whose one container has these ports.
 fn pod(name: &str, annotations: &Value, ports: &Value) -> Value {
@@ -52,8 +52,8 @@ fn cluster(pods: impl IntoIterator<Item = Value>) -> Index {
     index
 }
 
-fn found(pods: impl IntoIterator<Item = Value>) -> Found {
-    exposures(&cluster(pods), &Settings::default())
+fn found(pods: impl IntoIterator<Item = Value>) -> Collected {
+    collect_exposures(&cluster(pods), &Settings::default())
 }
 
 fn rules(exposure: &Exposure) -> Vec<String> {
@@ -61,21 +61,21 @@ fn rules(exposure: &Exposure) -> Vec<String> {
 }
 
 /// What the only exposure lets in, while nothing is wrong.
-fn opened(found: &Found) -> Vec<String> {
+fn opened(found: &Collected) -> Vec<String> {
     assert!(found.problems.is_empty(), "{:?}", found.problems);
     let [exposure] = &found.exposures[..] else { panic!("one exposure: {found:?}") };
     rules(exposure)
 }
 
 /// The only problem, as `reason object: message`, while nothing is opened.
-fn refused(found: &Found) -> String {
+fn refused(found: &Collected) -> String {
     assert!(found.exposures.is_empty(), "{:?}", found.exposures);
     told(found)
 }
 
 /// The only problem, as `reason object: message`. Other objects that it concerns are told the same.
-fn told(found: &Found) -> String {
-    let own = |notice: &&Notice| !found.problems.iter().any(|other| other.to(&notice.object) == **notice);
+fn told(found: &Collected) -> String {
+    let own = |notice: &&Problem| !found.problems.iter().any(|other| other.to(&notice.object) == **notice);
     let problems: Vec<_> = found.problems.iter().filter(own).collect();
     let [problem] = problems[..] else { panic!("one problem: {found:?}") };
     format!("{} {}: {}", problem.reason, problem.object, problem.message)
@@ -110,24 +110,24 @@ fn a_pod_counts_while_it_binds_its_ports() {
     for unscheduled in [json!(null), json!("")] {
         let mut pod = web();
         pod["spec"]["nodeName"] = unscheduled;
-        assert_eq!(found([pod]), Found::default());
+        assert_eq!(found([pod]), Collected::default());
     }
 }
 
 #[test]
 fn a_host_port_that_nobody_asked_for_is_not_opened() {
     let exporter = pod("node-exporter", &json!({}), &json!([{ "containerPort": 9100, "hostPort": 9100 }]));
-    assert_eq!(found([exporter]), Found::default());
+    assert_eq!(found([exporter]), Collected::default());
 }
 
 #[test]
 fn an_exposure_names_its_pod_its_node_and_its_machine() {
     let found = found([web()]);
     let [exposure] = &found.exposures[..] else { panic!("one exposure") };
-    assert_eq!(exposure.binder.to_string(), "Pod shop/web");
+    assert_eq!(exposure.port_owner.to_string(), "Pod shop/web");
     assert_eq!(exposure.node.to_string(), "Node node-a");
     assert_eq!(exposure.provider_id, "aws:///z/i-a");
-    assert_eq!(exposure.intent, exposure.binder);
+    assert_eq!(exposure.intent, exposure.port_owner);
     assert_eq!(exposure.workload.to_string(), "Pod shop/web");
 }
 
@@ -143,7 +143,7 @@ fn the_default_is_anywhere_by_the_families_that_the_node_has() {
 fn an_administrator_can_narrow_the_default() {
     let settings =
         Settings { default_source_ranges: vec!["192.0.2.0/24".parse().unwrap()], ..Settings::default() };
-    assert_eq!(opened(&exposures(&cluster([web()]), &settings)), ["tcp/80 from 192.0.2.0/24"]);
+    assert_eq!(opened(&collect_exposures(&cluster([web()]), &settings)), ["tcp/80 from 192.0.2.0/24"]);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_node_that_cannot_be_found_or_has_no_machine_is_told() {
         let mut index = cluster([web()]);
         let node = json!({ "metadata": { "name": "node-a" }, "spec": no_id });
         index.apply(&Watch::Nodes, Object::Node(serde_json::from_value(node).unwrap()));
-        let message = refused(&exposures(&index, &Settings::default()));
+        let message = refused(&collect_exposures(&index, &Settings::default()));
         assert!(
             message.starts_with("NoProviderId Node node-a") && message.contains("--provider-id"),
             "{message}"
@@ -198,7 +198,7 @@ fn what_a_guardrail_denies_is_refused_whole() {
     assert!(message.starts_with("PortDenied Pod shop/ssh") && message.contains("--allow-ports"), "{message}");
     let guardrails = Guardrails { allowed_ports: vec!["22".parse().unwrap()], ..Guardrails::default() };
     let allowed = Settings { guardrails, ..Settings::default() };
-    assert_eq!(opened(&exposures(&cluster([ssh()]), &allowed)).len(), 4);
+    assert_eq!(opened(&collect_exposures(&cluster([ssh()]), &allowed)).len(), 4);
     let expose = json!({ "hostport-firewall.dev/expose": "9890" });
     let elsewhere = pod("ssh", &expose, &json!([{ "containerPort": 22, "hostPort": 9890 }]));
     assert_eq!(opened(&found([elsewhere])).len(), 2, "the host port counts, not the container's");

@@ -2,7 +2,7 @@
 //! operator makes for it.
 //!
 //! Voyager's pods use the host's network, so that every declared port becomes a host port, the stats page and the
-//! metrics exporter too. Only what the Ingress asks for may be opened.
+//! metrics exporter too. Only what the Ingress requests for may be opened.
 
 pub(super) mod labels;
 mod sources;
@@ -14,14 +14,14 @@ use kube::api::ObjectMeta;
 
 use super::annotation_keys::{HOSTNAME, SOURCE_RANGES, annotations};
 use super::host_port::HostPort;
-use super::request::{Ask, Refusal, Varies, refusal};
+use super::request::{GroupVariant, PortRequest, Rejected, rejected};
 use super::service_ports::NodePorts;
-use super::voyager::labels::{is_haproxy, is_made, label};
+use super::voyager::labels::{has_voyager_labels, is_haproxy, label};
 use super::{annotation, hostname};
 use crate::k8s::index::Index;
 use crate::k8s::objects::{Ingress, IntOrText, ObjectRef, Pod, Service};
-use crate::k8s::problem::Notice;
-use sources::{narrowed_by_ingress_alone, sources};
+use crate::k8s::problem::Problem;
+use sources::{reject_sources_on_managed_object, sources};
 
 const TYPE: &str = "ingress.appscode.com/type";
 const STATS: &str = "ingress.appscode.com/stats";
@@ -44,74 +44,80 @@ const KUBERNETES: &str = "networking.k8s.io";
 const KUBERNETES_BEFORE: &str = "extensions";
 
 /// Refuses what no intent opens of the pod: what is no frontend of `HAProxy`, such as the stats page and the exporter.
-pub(super) fn only_frontends(pod: &Pod, ask: &Ask<'_>) -> Result<(), Refusal> {
-    never(ask, |port| is_haproxy(pod) && !is_frontend(port))
+pub(super) fn reject_internal_ports(pod: &Pod, request: &PortRequest<'_>) -> Result<(), Rejected> {
+    reject_ports(request, |port| is_haproxy(pod) && !is_frontend(port))
 }
 
 /// Refuses what no intent opens of the Service.
-pub(super) fn no_stats(service: &Service, ask: &Ask<'_>) -> Result<(), Refusal> {
-    never(ask, |port| is_made(&service.metadata) && port.name.as_deref() == Some(STATS_PORT_NAME))
+pub(super) fn reject_stats_port(service: &Service, request: &PortRequest<'_>) -> Result<(), Rejected> {
+    reject_ports(request, |port| {
+        has_voyager_labels(&service.metadata) && port.name.as_deref() == Some(STATS_PORT_NAME)
+    })
 }
 
-fn never(ask: &Ask<'_>, internal: impl Fn(&HostPort) -> bool) -> Result<(), Refusal> {
-    let Some((port, _)) = ask.ports.iter().find(|(port, _)| internal(port)) else { return Ok(()) };
+fn reject_ports(request: &PortRequest<'_>, internal: impl Fn(&HostPort) -> bool) -> Result<(), Rejected> {
+    let Some((port, _)) = request.ports.iter().find(|(port, _)| internal(port)) else { return Ok(()) };
     let message = format!(
         "{}/{} is no frontend of Voyager's HAProxy, but its stats page, its exporter or the like, which are never opened; \
          nothing of this is opened",
         port.port, port.protocol
     );
-    Err(refusal(&ask.intent, "VoyagerInternalPort", message))
+    Err(rejected(&request.intent, "VoyagerInternalPort", message))
 }
 
-/// What the Ingress behind the pod asks for; nothing if there is none, or it is of another type.
-pub(super) fn ask<'a>(
+/// What the Ingress behind the pod requests for; nothing if there is none, or it is of another type.
+pub(super) fn request<'a>(
     index: &Index,
     pod: &Pod,
     pod_reference: &ObjectRef,
     host_ports: &'a BTreeSet<HostPort>,
-    problems: &mut BTreeSet<Notice>,
-) -> Result<Option<Ask<'a>>, Refusal> {
-    let Some(origin) = origin(index, &pod.metadata, pod_reference, is_host_port)? else { return Ok(None) };
+    problems: &mut BTreeSet<Problem>,
+) -> Result<Option<PortRequest<'a>>, Rejected> {
+    let Some(owning) = owning_ingress(index, &pod.metadata, pod_reference, is_host_port)? else {
+        return Ok(None);
+    };
     let frontends = host_ports.iter().filter(|port| is_frontend(port)).map(|port| (port.port, port));
-    origin.ask(&pod.metadata, pod_reference, frontends, problems)
+    owning.request(&pod.metadata, pod_reference, frontends, problems)
 }
 
-/// What the Ingress behind a Service with node ports asks for, as for a pod.
-pub(super) fn ask_node_ports<'a>(
+/// What the Ingress behind a Service with node ports requests for, as for a pod.
+pub(super) fn request_node_ports<'a>(
     index: &Index,
     service: &Service,
     reference: &ObjectRef,
     node_ports: &'a NodePorts,
-    problems: &mut BTreeSet<Notice>,
-) -> Result<Option<Ask<'a>>, Refusal> {
-    let Some(origin) = origin(index, &service.metadata, reference, is_node_port)? else { return Ok(None) };
+    problems: &mut BTreeSet<Problem>,
+) -> Result<Option<PortRequest<'a>>, Rejected> {
+    let Some(owning) = owning_ingress(index, &service.metadata, reference, is_node_port)? else {
+        return Ok(None);
+    };
     let tcp = node_ports
         .iter()
         .filter(|(port, _)| port.protocol == Protocol::Tcp && port.name.as_deref() != Some(STATS_PORT_NAME));
-    origin.ask(&service.metadata, reference, tcp.map(|(port, on_node)| (port.port, on_node)), problems)
+    owning.request(&service.metadata, reference, tcp.map(|(port, on_node)| (port.port, on_node)), problems)
 }
 
 /// The Ingress for which Voyager's operator made something, and its API group.
-struct Origin<'a> {
+struct OwningIngress<'a> {
     group: &'a str,
     ingress: &'a Ingress,
 }
 
-impl Origin<'_> {
-    /// What the Ingress asks for of these frontends: listening ports, with those to open for them.
-    fn ask<'a>(
+impl OwningIngress<'_> {
+    /// What the Ingress requests for of these frontends: listening ports, with those to open for them.
+    fn request<'a>(
         &self,
         made: &ObjectMeta,
-        made_reference: &ObjectRef,
+        managed_reference: &ObjectRef,
         frontends: impl Iterator<Item = (u16, &'a HostPort)>,
-        problems: &mut BTreeSet<Notice>,
-    ) -> Result<Option<Ask<'a>>, Refusal> {
+        problems: &mut BTreeSet<Problem>,
+    ) -> Result<Option<PortRequest<'a>>, Rejected> {
         let Self { group, ingress } = *self;
         let reference = reference(ingress, group);
         annotation::all_known(&ingress.metadata, &[SOURCE_RANGES, HOSTNAME], &reference)?;
         let (asked, not_ports) = asked_ports(ingress);
-        problems.extend(not_ports.into_iter().map(|message| *refusal(&reference, "InvalidPort", message)));
-        let stats = stats_port(ingress).map_err(|error| refusal(&reference, "InvalidStatsPort", error))?;
+        problems.extend(not_ports.into_iter().map(|message| *rejected(&reference, "InvalidPort", message)));
+        let stats = stats_port(ingress).map_err(|error| rejected(&reference, "InvalidStatsPort", error))?;
         let wanted = frontends.filter(|(listens, _)| asked.contains(listens) && stats != Some(*listens));
         let ports: Vec<&HostPort> = wanted.map(|(_, port)| port).collect();
         if ports.is_empty() {
@@ -119,19 +125,19 @@ impl Origin<'_> {
         }
         let sources = sources(ingress).map_err(|error| {
             let message = format!("{error}; nothing of this Ingress is opened");
-            refusal(&reference, "InvalidSourceRanges", message)
+            rejected(&reference, "InvalidSourceRanges", message)
         })?;
-        narrowed_by_ingress_alone(made, made_reference, ingress)?;
+        reject_sources_on_managed_object(made, managed_reference, ingress)?;
         let hostname = hostname::annotated(&ingress.metadata)
-            .map_err(|error| refusal(&reference, "InvalidAnnotation", error))?;
+            .map_err(|error| rejected(&reference, "InvalidAnnotation", error))?;
         let (namespace, name) = (reference.namespace.clone(), reference.name.clone());
         let workload = Workload { kind: format!("Ingress.{group}"), namespace, name };
         let ports = ports.into_iter().map(|port| (port, sources.clone())).collect();
-        Ok(Some(Ask {
+        Ok(Some(PortRequest {
             intent: reference,
             workload,
             ports,
-            varies: Varies::NodeByNode(String::new()),
+            variant: GroupVariant::PerNode(String::new()),
             hostname,
         }))
     }
@@ -139,14 +145,14 @@ impl Origin<'_> {
 
 /// The Ingress of the wanted type that the labels of a pod or Service name. Older ones do not name its group; then the
 /// one that has the name is meant.
-fn origin<'a>(
+fn owning_ingress<'a>(
     index: &'a Index,
     made: &ObjectMeta,
-    made_reference: &ObjectRef,
+    managed_reference: &ObjectRef,
     is_wanted: impl Fn(&Ingress) -> bool,
-) -> Result<Option<Origin<'a>>, Refusal> {
+) -> Result<Option<OwningIngress<'a>>, Rejected> {
     let Some(name) = label(made, "origin-name") else { return Ok(None) };
-    let mut named: BTreeMap<&str, &Ingress> = index.ingresses(&made_reference.namespace, name).collect();
+    let mut named: BTreeMap<&str, &Ingress> = index.ingresses(&managed_reference.namespace, name).collect();
     // The API server serves what was made as `extensions` under its newer name as well: the same object twice.
     if let Some(former) = named.remove(KUBERNETES_BEFORE) {
         named.entry(KUBERNETES).or_insert(former);
@@ -154,7 +160,7 @@ fn origin<'a>(
     named.retain(|_, ingress| is_wanted(ingress));
     if let Some(of_group) = label(made, "origin-api-group") {
         let of_group = if of_group == KUBERNETES_BEFORE { KUBERNETES } else { of_group };
-        return Ok(named.get_key_value(of_group).map(|(group, ingress)| Origin { group, ingress }));
+        return Ok(named.get_key_value(of_group).map(|(group, ingress)| OwningIngress { group, ingress }));
     }
     if named.len() > 1 {
         let groups: Vec<&str> = named.into_keys().collect();
@@ -162,11 +168,11 @@ fn origin<'a>(
             "its labels name Ingress {name} but not its API group, and there is one in {}; nothing of this {} is \
              opened until it has the label origin-api-group",
             groups.join(" and in "),
-            made_reference.kind,
+            managed_reference.kind,
         );
-        return Err(refusal(made_reference, "AmbiguousIngress", message));
+        return Err(rejected(managed_reference, "AmbiguousIngress", message));
     }
-    Ok(named.pop_first().map(|(group, ingress)| Origin { group, ingress }))
+    Ok(named.pop_first().map(|(group, ingress)| OwningIngress { group, ingress }))
 }
 
 /// `Daemon` is what `HostPort` was called until 2017.
@@ -199,7 +205,7 @@ fn is_frontend(port: &HostPort) -> bool {
         && port.name.as_deref() != Some(STATS_PORT_NAME)
 }
 
-/// The ports that the Ingress asks for, and what of it is no port.
+/// The ports that the Ingress requests for, and what of it is no port.
 fn asked_ports(ingress: &Ingress) -> (BTreeSet<u16>, BTreeSet<String>) {
     let (mut ports, mut not_ports) = (BTreeSet::from(HTTP_PORTS), BTreeSet::new());
     let frontends = ingress.spec.rules.iter().flat_map(|rule| [&rule.http, &rule.tcp]).flatten();
@@ -219,7 +225,7 @@ fn asked_ports(ingress: &Ingress) -> (BTreeSet<u16>, BTreeSet<String>) {
     (ports, not_ports)
 }
 
-/// Where the stats page listens, if there is one. It is never opened, even if a rule asks for the same number.
+/// Where the stats page listens, if there is one. It is never opened, even if a rule requests for the same number.
 fn stats_port(ingress: &Ingress) -> Result<Option<u16>, String> {
     let annotations = annotations(&ingress.metadata);
     if annotations.get(STATS).is_none_or(|stats| FALSE.contains(&stats.as_str())) {

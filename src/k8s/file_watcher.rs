@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 const QUIET: Duration = Duration::from_millis(200);
 
 /// Tells of changes of a file, or of the files in a folder.
-pub(crate) struct Changes {
+pub(crate) struct FileWatcher {
     _watcher: RecommendedWatcher,
     changes: mpsc::Receiver<()>,
 }
 
-impl Changes {
+impl FileWatcher {
     /// Tells of changes from now on.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file.yaml");
         fs::write(&path, "a").expect("it is written");
-        let mut changes = Changes::of(&path).expect("it is followed");
+        let mut changes = FileWatcher::of(&path).expect("it is followed");
         for _ in 0..3 {
             fs::read(&path).expect("it is read");
         }
@@ -84,7 +84,7 @@ mod tests {
         version("..first");
         let path = folder.path().join("file.yaml");
         symlink("..data/file.yaml", &path).expect("a link");
-        let mut changes = Changes::of(&path).expect("it is followed");
+        let mut changes = FileWatcher::of(&path).expect("it is followed");
         version("..second");
         timeout(Duration::from_secs(30), changes.next()).await.expect("it has changed");
         assert_eq!(fs::read_to_string(path).expect("it is read"), "..second");

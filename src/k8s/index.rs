@@ -11,7 +11,7 @@ use firewall_core::Completeness;
 
 use super::host_port_exposure::HostPortExposure;
 use super::objects::{DNSEndpoint, EndpointSlice, Ingress, Namespace, Node, Pod, Service};
-use super::problem::Notice;
+use super::problem::Problem;
 use object::Kind;
 
 pub use object::{Name, Object};
@@ -79,7 +79,7 @@ pub struct Index {
     /// By watch, because `networking.k8s.io` and `voyager.appscode.com` can hold Ingresses of the same name.
     objects: BTreeMap<Watch, BTreeMap<Name, Object>>,
     /// What cannot be read, and what to say of it.
-    unreadable: BTreeMap<Watch, BTreeMap<Name, Notice>>,
+    unreadable: BTreeMap<Watch, BTreeMap<Name, Problem>>,
     /// Per expected watch: `None` once it has been listed since its last break, else what is missing.
     gaps: BTreeMap<Watch, Option<String>>,
 }
@@ -89,20 +89,20 @@ impl Index {
     pub fn expecting(watches: impl IntoIterator<Item = Watch>) -> Self {
         let mut index = Self::default();
         for watch in watches {
-            index.expect(watch);
+            index.expect_kind(watch);
         }
         index
     }
 
     /// Another kind is to be listed before anything is complete. Returns whether that is new.
-    pub fn expect(&mut self, watch: Watch) -> bool {
+    pub fn expect_kind(&mut self, watch: Watch) -> bool {
         let new = !self.gaps.contains_key(&watch);
         self.gaps.entry(watch).or_insert_with(|| Some("not listed yet".to_owned()));
         new
     }
 
     /// A kind is no longer served: its objects are gone. Returns whether anything changed.
-    pub fn forget(&mut self, watch: &Watch) -> bool {
+    pub fn drop_kind(&mut self, watch: &Watch) -> bool {
         let known = self.gaps.remove(watch).is_some();
         self.unreadable.remove(watch);
         self.objects.remove(watch).is_some_and(|objects| !objects.is_empty()) || known
@@ -111,7 +111,7 @@ impl Index {
     /// Replaces everything of a kind by a complete list. Returns whether anything changed.
     pub fn reset(&mut self, watch: Watch, objects: Vec<Object>) -> bool {
         let was_complete = self.gaps.get(&watch) == Some(&None);
-        let objects = objects.into_iter().filter(Object::matters).map(Object::kept);
+        let objects = objects.into_iter().filter(Object::is_relevant).map(Object::normalized);
         let fresh: BTreeMap<Name, Object> = objects.map(|object| (object.name(), object)).collect();
         let same = self.objects.get(&watch).map_or(fresh.is_empty(), |known| *known == fresh);
         self.objects.insert(watch.clone(), fresh);
@@ -122,28 +122,28 @@ impl Index {
 
     /// Adds or changes one object. Returns whether anything that matters changed.
     pub fn apply(&mut self, watch: &Watch, object: Object) -> bool {
-        let object = object.kept();
-        if !object.matters() {
+        let object = object.normalized();
+        if !object.is_relevant() {
             return self.delete(watch, &object.name());
         }
-        let concerns = self.concerns(&object);
+        let affects_plan = self.affects_plan(&object);
         let name = object.name();
         let was_unreadable = self.readable(watch, &name);
         let objects = self.objects.entry(watch.clone()).or_default();
-        let news = objects.get(&name).is_none_or(|known| known.asks() != object.asks());
+        let news = objects.get(&name).is_none_or(|known| known.without_status() != object.without_status());
         objects.insert(name, object);
-        news && concerns || was_unreadable
+        news && affects_plan || was_unreadable
     }
 
     /// Removes one object. Returns whether it was there.
     pub fn delete(&mut self, watch: &Watch, name: &Name) -> bool {
         let was_unreadable = self.readable(watch, name);
         let removed = self.objects.get_mut(watch).and_then(|objects| objects.remove(name));
-        removed.is_some_and(|object| self.concerns(&object)) || was_unreadable
+        removed.is_some_and(|object| self.affects_plan(&object)) || was_unreadable
     }
 
     /// An object is there and cannot be read: it asks for nothing any more, and is told so. Returns whether that is new.
-    pub fn refuse(&mut self, watch: &Watch, name: Name, notice: Notice) -> bool {
+    pub fn mark_unreadable(&mut self, watch: &Watch, name: Name, notice: Problem) -> bool {
         let removed = self.objects.get_mut(watch).is_some_and(|objects| objects.remove(&name).is_some());
         let unreadable = self.unreadable.entry(watch.clone()).or_default();
         unreadable.insert(name, notice.clone()) != Some(notice) || removed
@@ -155,13 +155,13 @@ impl Index {
     }
 
     /// What to say of objects that cannot be read.
-    pub fn unreadable(&self) -> impl Iterator<Item = &Notice> {
+    pub fn unreadable(&self) -> impl Iterator<Item = &Problem> {
         self.unreadable.values().flat_map(BTreeMap::values)
     }
 
     /// Endpoints come and go with every pod of the cluster; those of most Services decide about nothing here. And what
     /// we write ourselves is no news.
-    fn concerns(&self, object: &Object) -> bool {
+    fn affects_plan(&self, object: &Object) -> bool {
         match object {
             Object::DNSEndpoint(_) => false,
             Object::EndpointSlice(slice) => {
@@ -174,7 +174,7 @@ impl Index {
     }
 
     /// A watch broke: what it brought stays, but is no longer known to be all. Returns whether that is new.
-    pub fn broken(&mut self, watch: Watch, reason: String) -> bool {
+    pub fn mark_incomplete(&mut self, watch: Watch, reason: String) -> bool {
         let gap = Some(reason);
         let new = self.gaps.get(&watch) != Some(&gap);
         self.gaps.insert(watch, gap);

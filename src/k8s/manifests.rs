@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::file_watcher::Changes;
+use super::file_watcher::FileWatcher;
 use super::host_port_exposure::GROUP;
 use super::index::shared_index::SharedIndex;
 use super::index::{Index, Object, Watch};
@@ -99,11 +99,13 @@ pub fn read(manifests: &Manifests) -> Result<Index, ManifestError> {
 ///
 /// # Errors
 /// If the files cannot be read or watched.
-pub fn followed(manifests: &Manifests) -> Result<(SharedIndex, impl Future<Output = ()>), ManifestError> {
+pub fn watch_manifests(
+    manifests: &Manifests,
+) -> Result<(SharedIndex, impl Future<Output = ()>), ManifestError> {
     // Before they are read, so that no change falls between.
     let changes = match manifests {
         Manifests::Stdin => None,
-        Manifests::Path(path) => Some(Changes::of(path).map_err(|error| ManifestError::Watch {
+        Manifests::Path(path) => Some(FileWatcher::of(path).map_err(|error| ManifestError::Watch {
             path: path.display().to_string(),
             message: error.to_string(),
         })),
@@ -118,7 +120,7 @@ pub fn followed(manifests: &Manifests) -> Result<(SharedIndex, impl Future<Outpu
                 Ok(fresh) => shared.update(|index| index.replace(fresh)),
                 Err(error) => {
                     tracing::warn!("{error}; what was read before stays, and nothing is closed meanwhile");
-                    shared.update(|index| index.broken(Watch::Pods, error.to_string()));
+                    shared.update(|index| index.mark_incomplete(Watch::Pods, error.to_string()));
                 }
             }
         }
@@ -280,7 +282,7 @@ mod tests {
         let path = dir.path().join("a.yaml");
         std::fs::write(&path, NODE).expect("it can be written");
         let manifests = Manifests::Path(path.clone());
-        let (mut index, following) = followed(&manifests).expect("it can be read");
+        let (mut index, following) = watch_manifests(&manifests).expect("it can be read");
         std::fs::write(&path, format!("{NODE}\n---\n{POD}")).expect("it can be written");
         let waiting = std::time::Duration::from_secs(30);
         tokio::select! {

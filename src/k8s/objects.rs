@@ -20,7 +20,7 @@ pub use ingress::{Ingress, IngressFrontend, IngressSpec, IngressSpecRule, IntOrT
 pub(crate) use metadata::carries_ours;
 pub use metadata::{DOMAIN, LOAD_BALANCER_SOURCES};
 pub use node::{Condition, Node, NodeAddress, NodeSpec, NodeStatus};
-pub use pod::{Container, ContainerPort, GATE, Pod, PodSpec, PodStatus, ReadinessGate, declares};
+pub use pod::{Container, ContainerPort, GATE, Pod, PodSpec, PodStatus, ReadinessGate, has_readiness_gate};
 pub use reference::ObjectRef;
 pub use service::{
     Endpoint, EndpointConditions, EndpointSlice, Namespace, Service, ServicePort, ServiceSpec,

@@ -8,7 +8,7 @@ use super::objects::ObjectRef;
 
 /// What somebody must know about one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Notice {
+pub struct Problem {
     /// The object it concerns
     pub object: ObjectRef,
     /// What has become of what is asked for
@@ -43,7 +43,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-impl Notice {
+impl Problem {
     /// The same for another object that it concerns.
     #[must_use]
     pub fn to(&self, other: &ObjectRef) -> Self {

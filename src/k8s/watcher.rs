@@ -18,7 +18,7 @@ use super::dns_zone::Zone;
 use super::index::shared_index::SharedIndex;
 use super::index::{Name, Object, Watch};
 use super::objects::ObjectRef;
-use super::problem::{Notice, Verdict};
+use super::problem::{Problem, Verdict};
 
 /// What has to be listed before anything is complete: what a cluster may not serve too, until discovery has said that
 /// it does not.
@@ -86,7 +86,8 @@ async fn follow<K>(
                     tracing::debug!(%watch, objects = listed.len(), "listed");
                     index.update(|index| {
                         let changed = index.reset(watch.clone(), listed);
-                        let refused = unreadable.into_iter().map(|one| index.refuse(&watch, one.0, one.1));
+                        let refused =
+                            unreadable.into_iter().map(|one| index.mark_unreadable(&watch, one.0, one.1));
                         refused.fold(changed, |changed, refused| changed | refused)
                     });
                     delay = delays.build();
@@ -95,20 +96,20 @@ async fn follow<K>(
                     let read = parsed(&watch, guard);
                     index.update(|index| match read {
                         Ok(kind) => index.apply(&watch, object(kind)),
-                        Err(one) => index.refuse(&watch, one.0, one.1),
+                        Err(one) => index.mark_unreadable(&watch, one.0, one.1),
                     });
                 }
                 Event::Delete(guard) => index.update(|index| index.delete(&watch, &name(&guard))),
             }
         };
         tracing::warn!(%watch, "the watch broke and will be listed again: {broken}");
-        index.update(|index| index.broken(watch.clone(), broken));
+        index.update(|index| index.mark_incomplete(watch.clone(), broken));
         tokio::time::sleep(delay.next().unwrap_or(Duration::from_secs(30))).await;
     }
 }
 
 /// An object that cannot be read, and what to say of it.
-type Unreadable = (Name, Notice);
+type Unreadable = (Name, Problem);
 
 /// The object; one that cannot be read must not blind the controller to all others of its kind.
 fn parsed<K: Resource>(watch: &Watch, guard: DeserializeGuard<K>) -> Result<K, Box<Unreadable>> {
@@ -127,7 +128,7 @@ fn parsed<K: Resource>(watch: &Watch, guard: DeserializeGuard<K>) -> Result<K, B
         };
         let message = format!("it cannot be read, so nothing of it is opened: {error}");
         let reason = "Unreadable".to_owned();
-        Box::new((name, Notice { object, verdict: Verdict::Refused, reason, message }))
+        Box::new((name, Problem { object, verdict: Verdict::Refused, reason, message }))
     })
 }
 

@@ -7,7 +7,7 @@ use super::outcomes::Outcomes;
 use super::status_writer::Writer;
 use crate::k8s::dns_zone::Zone;
 use crate::k8s::index::Index;
-use crate::k8s::problem::Notice;
+use crate::k8s::problem::Problem;
 
 /// What is published.
 pub(crate) struct Hostnames {
@@ -31,7 +31,7 @@ impl Hostnames {
     /// What has to change before anything closes; none if nothing has to.
     pub(crate) fn leaving(&self, index: &Index, outcomes: &Outcomes) -> Option<Records> {
         self.records(index, |before| {
-            let kept = dns_records::without_leaving(before, &targets(index, outcomes, before));
+            let kept = dns_records::retracted(before, &targets(index, outcomes, before));
             (kept != *before).then_some(kept)
         })
     }
@@ -50,7 +50,7 @@ impl Hostnames {
     }
 
     /// Tells everybody who names a hostname that none can be published.
-    pub(crate) fn none(&self, outcomes: &Outcomes) -> BTreeSet<Notice> {
+    pub(crate) fn none(&self, outcomes: &Outcomes) -> BTreeSet<Problem> {
         let why = "DNSEndpoints are not served, or cannot be listed; install external-dns' definition of them, and \
                    deploy/external-dns";
         // Without a zone, that is told as it is.

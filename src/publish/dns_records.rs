@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::addresses::{Servers, Serving, public};
+use super::addresses::{AddressResolver, Reachability, client_addresses};
 use super::outcomes::Outcomes;
 use crate::k8s::dns_zone::Zone;
 use crate::k8s::index::Index;
 use crate::k8s::objects::{DNSEndpoint, DNSEndpointSpec, ObjectRef};
-use crate::k8s::problem::{Notice, Verdict};
+use crate::k8s::problem::{Problem, Verdict};
 
 /// A hostname in a namespace.
 pub type Hostname = (String, String);
@@ -33,16 +33,16 @@ pub fn published(index: &Index) -> Option<Targets> {
 /// What should be published; `before` is what has been.
 #[must_use]
 pub fn targets(index: &Index, outcomes: &Outcomes, before: &Targets) -> Targets {
-    let servers = Servers::new(index, outcomes);
+    let servers = AddressResolver::new(index, outcomes);
     let mut targets = Targets::new();
     for exposure in outcomes.asked.iter() {
         let Some(hostname) = &exposure.hostname else { continue };
         let key = (exposure.intent.namespace.clone(), hostname.clone());
-        let mut addresses = public(index, exposure);
-        match servers.serving(exposure) {
-            Serving::Yes => {}
-            Serving::No => continue,
-            Serving::Unknown => {
+        let mut addresses = client_addresses(index, exposure);
+        match servers.reachability(exposure) {
+            Reachability::Yes => {}
+            Reachability::No => continue,
+            Reachability::Unknown => {
                 let before = before.get(&key);
                 addresses.retain(|address| before.is_some_and(|before| before.contains(address)));
             }
@@ -55,13 +55,13 @@ pub fn targets(index: &Index, outcomes: &Outcomes, before: &Targets) -> Targets 
 
 /// Tells everybody whose hostname cannot be published why.
 #[must_use]
-pub fn unpublished(outcomes: &Outcomes, which: impl Fn(&Hostname) -> bool, why: &str) -> BTreeSet<Notice> {
+pub fn unpublished(outcomes: &Outcomes, which: impl Fn(&Hostname) -> bool, why: &str) -> BTreeSet<Problem> {
     let named = outcomes.asked.iter().filter_map(|exposure| {
         let hostname = exposure.hostname.clone()?;
         Some((&exposure.intent, (exposure.intent.namespace.clone(), hostname)))
     });
     let named = named.filter(|(_, hostname)| which(hostname));
-    let notice = |(intent, (_, hostname)): (&ObjectRef, Hostname)| Notice {
+    let notice = |(intent, (_, hostname)): (&ObjectRef, Hostname)| Problem {
         object: intent.clone(),
         verdict: Verdict::Failed,
         reason: "NotPublished".to_owned(),
@@ -72,7 +72,7 @@ pub fn unpublished(outcomes: &Outcomes, which: impl Fn(&Hostname) -> bool, why: 
 
 /// What is left of `before` without what has to leave.
 #[must_use]
-pub fn without_leaving(before: &Targets, wanted: &Targets) -> Targets {
+pub fn retracted(before: &Targets, wanted: &Targets) -> Targets {
     let kept = before.iter().filter_map(|(key, addresses)| {
         let kept: BTreeSet<IpAddr> = addresses.intersection(wanted.get(key)?).copied().collect();
         (!kept.is_empty()).then(|| (key.clone(), kept))

@@ -1,4 +1,4 @@
-//! Notices: what somebody must know about an object, as a log line and a Kubernetes Event, said once.
+//! Events: what somebody must know about an object, as a log line and a Kubernetes Event, said once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 
 use super::metrics::Metrics;
-use crate::k8s::problem::{Notice, Verdict};
+use crate::k8s::problem::{Problem, Verdict};
 
 /// Events carry at most 1,024 bytes of text; what is longer is refused by the API server.
 const LONGEST_NOTE: usize = 1024;
@@ -23,34 +23,34 @@ const CUT: &str = "… (cut; in full in the controller's log)";
 
 /// Says each notice once, and again only after it had gone. Clones speak with one voice.
 #[derive(Clone)]
-pub struct Notices(Arc<Mutex<Said>>);
+pub struct EventPublisher(Arc<Mutex<Said>>);
 
 struct Said {
     /// Where Events wait to be written; none where there is no cluster to write to
-    events: Option<mpsc::Sender<Notice>>,
+    events: Option<mpsc::Sender<Problem>>,
     metrics: Metrics,
     /// What holds, by who found it: two clouds can find the same
-    by_source: BTreeMap<&'static str, BTreeSet<Notice>>,
+    by_source: BTreeMap<&'static str, BTreeSet<Problem>>,
 }
 
-impl Notices {
-    /// Notices that go to the log only.
+impl EventPublisher {
+    /// Returns a publisher that only logs.
     #[must_use]
     pub fn to_log(metrics: Metrics) -> Self {
         Self::new(None, metrics)
     }
 
-    /// Notices that also become Events on their objects, reported by `instance` (the pod's name).
+    /// Returns a publisher that also writes Events on the objects, reported by `instance` (the pod's name).
     #[must_use]
     pub fn to_cluster(client: Client, instance: &str, metrics: Metrics) -> Self {
         let reporter =
             Reporter { controller: "hostport-firewall".to_owned(), instance: Some(instance.to_owned()) };
-        let (events, mut waiting) = mpsc::channel::<Notice>(QUEUE);
+        let (events, mut waiting) = mpsc::channel::<Problem>(QUEUE);
         // Ports do not wait for Events.
         tokio::spawn(async move {
             // A recorder counts an Event up instead of writing another if object and reason are the same, whatever the
             // text: so each notice has its own. Losing them costs a repetition.
-            let mut recorders: BTreeMap<Notice, Recorder> = BTreeMap::new();
+            let mut recorders: BTreeMap<Problem, Recorder> = BTreeMap::new();
             while let Some(notice) = waiting.recv().await {
                 if recorders.len() >= QUEUE {
                     recorders.clear();
@@ -62,15 +62,15 @@ impl Notices {
         Self::new(Some(events), metrics)
     }
 
-    fn new(events: Option<mpsc::Sender<Notice>>, metrics: Metrics) -> Self {
+    fn new(events: Option<mpsc::Sender<Problem>>, metrics: Metrics) -> Self {
         Self(Arc::new(Mutex::new(Said { events, metrics, by_source: BTreeMap::new() })))
     }
 
     /// Says what is new among all that `source` finds to hold now.
-    pub fn say(&self, source: &'static str, now: BTreeSet<Notice>) {
+    pub fn say(&self, source: &'static str, now: BTreeSet<Problem>) {
         let mut said = self.lock();
-        let known = |notice: &&Notice| said.by_source.values().any(|said| said.contains(*notice));
-        let mut new: Vec<&Notice> = now.iter().filter(|notice| !known(notice)).collect();
+        let known = |notice: &&Problem| said.by_source.values().any(|said| said.contains(*notice));
+        let mut new: Vec<&Problem> = now.iter().filter(|notice| !known(notice)).collect();
         // What asks comes before its pods, of which there can be thousands.
         new.sort_by_key(|notice| notice.object.kind == "Pod");
         for notice in &new {
@@ -78,12 +78,12 @@ impl Notices {
         }
         said.publish(new.into_iter().cloned());
         said.by_source.insert(source, now);
-        let all: BTreeSet<&Notice> = said.by_source.values().flatten().collect();
+        let all: BTreeSet<&Problem> = said.by_source.values().flatten().collect();
         said.metrics.problems(&all);
     }
 
     /// Says what has just happened: each time it does.
-    pub fn announce(&self, happened: Vec<Notice>) {
+    pub fn announce(&self, happened: Vec<Problem>) {
         self.lock().publish(happened.into_iter());
     }
 
@@ -94,7 +94,7 @@ impl Notices {
 }
 
 impl Said {
-    fn publish(&self, notices: impl Iterator<Item = Notice>) {
+    fn publish(&self, notices: impl Iterator<Item = Problem>) {
         let Some(events) = &self.events else { return };
         let left_out = notices.filter(|notice| events.try_send(notice.clone()).is_err()).count();
         if left_out > 0 {
@@ -104,7 +104,7 @@ impl Said {
 }
 
 /// An Event that cannot be written is logged and forgotten: it is a courtesy, not a duty.
-async fn publish(recorder: &Recorder, notice: &Notice) {
+async fn publish(recorder: &Recorder, notice: &Problem) {
     let object = &notice.object;
     let type_ = match notice.verdict {
         Verdict::Opened | Verdict::Closed => EventType::Normal,
@@ -131,7 +131,7 @@ async fn publish(recorder: &Recorder, notice: &Notice) {
 }
 
 /// The text of an Event.
-fn note(notice: &Notice) -> String {
+fn note(notice: &Problem) -> String {
     let mut note = match notice.verdict {
         Verdict::Opened | Verdict::Closed => notice.message.clone(),
         Verdict::Refused | Verdict::Failed => format!("{}: {}", notice.reason, notice.message),
@@ -148,21 +148,21 @@ mod tests {
     use super::*;
     use crate::k8s::objects::ObjectRef;
 
-    fn notice(kind: &'static str, name: &str, message: &str) -> Notice {
+    fn notice(kind: &'static str, name: &str, message: &str) -> Problem {
         let (namespace, name, uid) = ("shop".to_owned(), name.to_owned(), String::new());
         let object = ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid };
         let (reason, message) = ("PortDenied".to_owned(), message.to_owned());
-        Notice { object, verdict: Verdict::Refused, reason, message }
+        Problem { object, verdict: Verdict::Refused, reason, message }
     }
 
-    /// Notices, and what they hand on to be written.
-    fn notices() -> (Notices, impl FnMut() -> Vec<String>) {
+    /// A publisher, and what it hands on to be written.
+    fn notices() -> (EventPublisher, impl FnMut() -> Vec<String>) {
         let (events, mut waiting) = mpsc::channel(QUEUE);
         let written = move || {
             let waiting = std::iter::from_fn(|| waiting.try_recv().ok());
-            waiting.map(|notice: Notice| notice.object.name).collect()
+            waiting.map(|notice: Problem| notice.object.name).collect()
         };
-        (Notices::new(Some(events), Metrics::default()), written)
+        (EventPublisher::new(Some(events), Metrics::default()), written)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
-use firewall_core::Waiting;
+use firewall_core::WithheldReason;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-use crate::k8s::problem::Notice;
+use crate::k8s::problem::Problem;
 
 /// Why metrics cannot be served.
 #[derive(Debug, Error)]
@@ -30,11 +30,11 @@ pub struct MetricsError {
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
-    problems: Family<Problem, Gauge>,
+    problems: Family<ProblemLabels, Gauge>,
     unreadable: Family<Cloud, Gauge>,
     withheld: Family<Withheld, Gauge>,
     /// What `problems` holds: an object that is fine again counts as 0, instead of vanishing from graphs
-    known: Arc<std::sync::Mutex<BTreeSet<Problem>>>,
+    known: Arc<std::sync::Mutex<BTreeSet<ProblemLabels>>>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -49,7 +49,7 @@ struct Withheld {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct Problem {
+struct ProblemLabels {
     verdict: String,
     reason: String,
     kind: String,
@@ -75,10 +75,10 @@ impl Default for Metrics {
 
 impl Metrics {
     /// These, and no others, are wrong now.
-    pub fn problems(&self, notices: &BTreeSet<&Notice>) {
-        let mut objects: BTreeMap<Problem, BTreeSet<_>> = BTreeMap::new();
+    pub fn problems(&self, notices: &BTreeSet<&Problem>) {
+        let mut objects: BTreeMap<ProblemLabels, BTreeSet<_>> = BTreeMap::new();
         for notice in notices {
-            let problem = Problem {
+            let problem = ProblemLabels {
                 verdict: notice.verdict.to_string(),
                 reason: notice.reason.clone(),
                 kind: notice.object.kind.to_string(),
@@ -99,9 +99,9 @@ impl Metrics {
         self.unreadable.get_or_create(&Cloud { cloud }).set(i64::from(!readable));
     }
 
-    /// So many of a cloud's objects, by [`Waiting::word`], and no others, stay as they are.
+    /// So many of a cloud's objects, by [`WithheldReason::word`], and no others, stay as they are.
     pub fn withheld(&self, cloud: &'static str, counts: &BTreeMap<&'static str, usize>) {
-        for why in Waiting::WORDS {
+        for why in WithheldReason::ALL {
             let count = counts.get(why).copied().unwrap_or_default();
             self.withheld
                 .get_or_create(&Withheld { cloud, why })
@@ -148,7 +148,7 @@ mod tests {
     use crate::k8s::objects::ObjectRef;
     use crate::k8s::problem::Verdict;
 
-    fn notice(name: &str, message: &str) -> Notice {
+    fn notice(name: &str, message: &str) -> Problem {
         let object = ObjectRef {
             api_version: "v1".into(),
             kind: "Pod".into(),
@@ -157,7 +157,7 @@ mod tests {
             uid: String::new(),
         };
         let reason = "PortDenied".to_owned();
-        Notice { object, verdict: Verdict::Refused, reason, message: message.to_owned() }
+        Problem { object, verdict: Verdict::Refused, reason, message: message.to_owned() }
     }
 
     #[test]
@@ -168,7 +168,10 @@ mod tests {
             let line = text.lines().find(|line| line.contains("mass-close")).map(str::to_owned);
             line.expect("a line")
         };
-        metrics.withheld("aws", &BTreeMap::from([(Waiting::MassClose { closing: 9, open: 9 }.word(), 3)]));
+        metrics.withheld(
+            "aws",
+            &BTreeMap::from([(WithheldReason::MassClose { closing: 9, open: 9 }.as_str(), 3)]),
+        );
         assert_eq!(held(), "hostport_firewall_withheld{cloud=\"aws\",why=\"mass-close\"} 3");
         metrics.withheld("aws", &BTreeMap::new());
         assert!(held().ends_with(" 0"), "{}", held());

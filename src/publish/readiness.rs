@@ -1,16 +1,16 @@
-//! The readiness gate: a pod that declares it is ready only once the cloud has confirmed its ports open. Pure.
+//! The readiness gate: a pod that has_readiness_gate it is ready only once the cloud has confirmed its ports open. Pure.
 
 use std::collections::BTreeMap;
 
 use super::outcomes::Outcomes;
 use crate::k8s::index::Index;
 use crate::k8s::objects::reference::pod_reference;
-use crate::k8s::objects::{GATE, ObjectRef, Pod, declares};
+use crate::k8s::objects::{GATE, ObjectRef, Pod, has_readiness_gate};
 use crate::reconcile::outcome::Membership;
 
 /// What the gate of a pod should say, and does not yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gate {
+pub struct GateUpdate {
     /// The namespace of the pod
     pub namespace: String,
     /// The name of the pod
@@ -20,7 +20,7 @@ pub struct Gate {
     /// Whether everything that is asked for is open
     pub open: bool,
     /// Whether that is new, and not only the reason
-    pub turns: bool,
+    pub status_changed: bool,
     /// One word in `CamelCase`
     pub reason: String,
     /// What keeps it closed
@@ -29,26 +29,26 @@ pub struct Gate {
 
 /// The gates that have to change. Pods that declare none are never touched.
 #[must_use]
-pub fn gates(index: &Index, outcomes: &Outcomes) -> Vec<Gate> {
+pub fn gates(index: &Index, outcomes: &Outcomes) -> Vec<GateUpdate> {
     let mut by_pod: BTreeMap<&ObjectRef, Vec<&Membership>> = BTreeMap::new();
     for membership in &outcomes.memberships {
-        for binder in &membership.binders {
-            by_pod.entry(binder).or_default().push(membership);
+        for port_owner in &membership.port_owners {
+            by_pod.entry(port_owner).or_default().push(membership);
         }
     }
-    let declaring = index.pods().filter(|pod| declares(pod));
+    let declaring = index.pods().filter(|pod| has_readiness_gate(pod));
     let gate = |pod| {
         let reference = pod_reference(pod);
         let own = by_pod.get(&reference).map_or(&[][..], Vec::as_slice);
         // Whether anything is asked for is not known of a pod that was not there when it was looked, nor while there is a
         // cloud that cannot be read.
-        let known = !outcomes.unknown && outcomes.gated.contains(&reference);
+        let known = !outcomes.unknown && outcomes.pods_with_gate.contains(&reference);
         if own.is_empty() && !known { None } else { changed(pod, reference, own) }
     };
     declaring.filter_map(gate).collect()
 }
 
-fn changed(pod: &Pod, reference: ObjectRef, own: &[&Membership]) -> Option<Gate> {
+fn changed(pod: &Pod, reference: ObjectRef, own: &[&Membership]) -> Option<GateUpdate> {
     let closed = own.iter().find_map(|membership| membership.open.as_ref().err());
     let (open, reason, message) = match closed {
         Some((reason, message)) => (false, reason.clone(), message.clone()),
@@ -65,10 +65,10 @@ fn changed(pod: &Pod, reference: ObjectRef, own: &[&Membership]) -> Option<Gate>
     // A change of sources that has failed halfway is no reason to take the pod away from all who reach it.
     let stays = now.is_some_and(|condition| condition.status == "True")
         && !own.is_empty()
-        && own.iter().all(|membership| membership.stands || membership.open.is_ok());
+        && own.iter().all(|membership| membership.partly_open || membership.open.is_ok());
     let ObjectRef { namespace, name, uid, .. } = reference;
-    let turns = now.is_none_or(|condition| condition.status != wanted);
-    (!same && !stays).then_some(Gate { namespace, name, uid, open, turns, reason, message })
+    let status_changed = now.is_none_or(|condition| condition.status != wanted);
+    (!same && !stays).then_some(GateUpdate { namespace, name, uid, open, status_changed, reason, message })
 }
 
 #[cfg(test)]
@@ -77,7 +77,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::desired::snapshot::gated;
+    use crate::desired::snapshot::pods_with_gate;
     use crate::k8s::index::{Object, Watch};
     use std::collections::BTreeSet;
 
@@ -109,9 +109,9 @@ mod tests {
             instance: InstanceId::new("i-a"),
             intents: BTreeSet::new(),
             opened: false,
-            stands: false,
+            partly_open: false,
             node: object("Node", "a", "", ""),
-            binders: BTreeSet::from([object("Pod", "web", "shop", uid)]),
+            port_owners: BTreeSet::from([object("Pod", "web", "shop", uid)]),
             resources: BTreeMap::new(),
             open,
         }
@@ -132,7 +132,11 @@ mod tests {
         ];
         for (memberships, expected) in cases {
             let index = index(&declared, &json!([]));
-            let outcomes = Outcomes { memberships, gated: gated(&index).into(), ..Outcomes::default() };
+            let outcomes = Outcomes {
+                memberships,
+                pods_with_gate: pods_with_gate(&index).into(),
+                ..Outcomes::default()
+            };
             let found = gates(&index, &outcomes);
             let found = found.first().map(|gate| (gate.open, gate.reason.as_str()));
             assert_eq!(found, expected);
@@ -145,11 +149,11 @@ mod tests {
         let gate = |was: &str, memberships: Vec<Membership>, unknown: bool| {
             let conditions = json!([{ "type": GATE, "status": was }]);
             let index = index(&declared, &conditions);
-            let gated = gated(&index).into();
-            let outcomes = Outcomes { memberships, gated, unknown, ..Outcomes::default() };
+            let pods_with_gate = pods_with_gate(&index).into();
+            let outcomes = Outcomes { memberships, pods_with_gate, unknown, ..Outcomes::default() };
             gates(&index, &outcomes).first().map(|gate| gate.open)
         };
-        let partly = || Membership { stands: true, ..membership("1", closed()) };
+        let partly = || Membership { partly_open: true, ..membership("1", closed()) };
         assert_eq!(gate("True", vec![membership("1", Ok(())), partly()], false), None);
         assert_eq!(gate("True", vec![partly(), membership("1", closed())], false), Some(false));
         assert_eq!(gate("True", vec![], false), Some(false));

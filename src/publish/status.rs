@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_core::{GroupKey, Workload};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::addresses::{self, Servers, Serving};
+use super::addresses::{self, AddressResolver, Reachability};
 use super::outcomes::Outcomes;
 use crate::intents::exposure::Exposure;
 use crate::k8s::host_port_exposure::{
@@ -13,14 +13,14 @@ use crate::k8s::host_port_exposure::{
 };
 use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
-use crate::k8s::problem::{Notice, Verdict};
+use crate::k8s::problem::{Problem, Verdict};
 use crate::parse::ports::listed;
 use crate::reconcile::outcome::{Membership, with_ids};
 
 /// The statuses that were written last: the index may not show them yet.
 pub type Statuses = BTreeMap<ObjectRef, HostPortExposureStatus>;
 
-/// The status of every exposure that has been looked at, with all nodes and addresses; see [`cut`].
+/// The status of every exposure that has been looked at, with all nodes and addresses; see [`truncate_lists`].
 #[must_use]
 pub fn statuses<'a>(
     index: &'a Index,
@@ -28,7 +28,7 @@ pub fn statuses<'a>(
     written: &Statuses,
     now: &Time,
 ) -> Vec<(&'a HostPortExposure, HostPortExposureStatus)> {
-    let servers = Servers::new(index, outcomes);
+    let servers = AddressResolver::new(index, outcomes);
     let mut asked: BTreeMap<&Workload, Vec<&Exposure>> = BTreeMap::new();
     for exposure in outcomes.asked.iter() {
         asked.entry(&exposure.workload).or_default().push(exposure);
@@ -46,10 +46,10 @@ pub fn statuses<'a>(
         let before = written.get(&reference).or(exposure.status.as_ref());
         let addresses = addresses(index, &servers, asked, before);
         let accepted = accepted(outcomes, &reference);
-        let unplaced = outcomes.problems.iter().find(|notice| {
-            same_object(&notice.object, &reference) && UNPLACED.contains(&notice.reason.as_str())
+        let node_problem = outcomes.problems.iter().find(|notice| {
+            same_object(&notice.object, &reference) && NODE_REASONS.contains(&notice.reason.as_str())
         });
-        let programmed = programmed(own, asked, &accepted, unplaced, outcomes.unknown);
+        let programmed = programmed(own, asked, &accepted, node_problem, outcomes.unknown);
         let conditions = [("Accepted", accepted), ("Programmed", programmed)].map(|(kind, finding)| {
             let before = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
             finding.condition(kind, *generation, before, now)
@@ -123,9 +123,9 @@ fn same_object(one: &ObjectRef, other: &ObjectRef) -> bool {
 }
 
 fn accepted(outcomes: &Outcomes, exposure: &ObjectRef) -> Finding {
-    let concerns = |notice: &&Notice| same_object(&notice.object, exposure);
+    let concerns = |notice: &&Problem| same_object(&notice.object, exposure);
     // What the cloud refuses is told on the object too, but is no fault of what it asks for.
-    let refused = |notice: &&Notice| notice.verdict == Verdict::Refused;
+    let refused = |notice: &&Problem| notice.verdict == Verdict::Refused;
     match outcomes.problems.iter().filter(concerns).find(refused) {
         Some(problem) => Finding::new(false, &problem.reason, &problem.message),
         None => Finding::new(true, "Accepted", "it can be understood, and no guardrail stands against it"),
@@ -133,20 +133,20 @@ fn accepted(outcomes: &Outcomes, exposure: &ObjectRef) -> Finding {
 }
 
 /// The reasons for which something that is asked for has no place where a cloud could open it.
-const UNPLACED: [&str; 4] = ["UnknownNode", "NoProviderId", "UnsupportedNode", "NoSources"];
+const NODE_REASONS: [&str; 4] = ["UnknownNode", "NoProviderId", "UnsupportedNode", "NoSources"];
 
 fn programmed(
     own: &[&Membership],
     asked: &[&Exposure],
     accepted: &Finding,
-    unplaced: Option<&Notice>,
+    node_problem: Option<&Problem>,
     unknown: bool,
 ) -> Finding {
     let failed = own.iter().find_map(|membership| Some((membership, membership.open.as_ref().err()?)));
     if let Some((membership, (reason, message))) = failed {
         return Finding::new(false, reason, &format!("on node {}: {message}", membership.node.name));
     }
-    if let Some(problem) = unplaced {
+    if let Some(problem) = node_problem {
         return Finding::new(false, &problem.reason, &problem.message);
     }
     let known: BTreeSet<(&GroupKey, &str)> =
@@ -169,16 +169,16 @@ fn programmed(
 /// The addresses of nodes where clients find a pod.
 fn addresses(
     index: &Index,
-    servers: &Servers<'_>,
+    servers: &AddressResolver<'_>,
     asked: &[&Exposure],
     before: Option<&HostPortExposureStatus>,
 ) -> Vec<OpenAddress> {
     let known =
         |node: &str| before.is_some_and(|before| before.addresses.iter().any(|address| address.node == node));
-    let served = asked.iter().filter(|exposure| match servers.serving(exposure) {
-        Serving::Yes => true,
-        Serving::No => false,
-        Serving::Unknown => known(&exposure.node.name),
+    let served = asked.iter().filter(|exposure| match servers.reachability(exposure) {
+        Reachability::Yes => true,
+        Reachability::No => false,
+        Reachability::Unknown => known(&exposure.node.name),
     });
     let nodes: BTreeSet<&str> = served.map(|exposure| exposure.node.name.as_str()).collect();
     let addresses = nodes.into_iter().flat_map(|name| {
@@ -194,7 +194,7 @@ fn addresses(
 
 /// The status as it is written: with no more nodes and addresses than it can hold. Numbers and conditions are of all.
 #[must_use]
-pub fn cut(mut status: HostPortExposureStatus) -> HostPortExposureStatus {
+pub fn truncate_lists(mut status: HostPortExposureStatus) -> HostPortExposureStatus {
     status.nodes.truncate(MOST_NODES);
     let nodes: BTreeSet<&str> = status.addresses.iter().map(|address| address.node.as_str()).collect();
     let too_many = nodes.into_iter().nth(MOST_NODES).map(str::to_owned);
@@ -207,7 +207,7 @@ pub fn cut(mut status: HostPortExposureStatus) -> HostPortExposureStatus {
 
 /// What has to be written before anything closes: the statuses whose addresses lead to what is about to, without these.
 #[must_use]
-pub fn without_leaving(
+pub fn retracted(
     statuses: &[(&HostPortExposure, HostPortExposureStatus)],
     written: &Statuses,
 ) -> Vec<(ObjectRef, HostPortExposureStatus)> {

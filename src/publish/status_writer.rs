@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::dns_records::Change;
-use super::readiness::Gate;
+use super::readiness::GateUpdate;
 use crate::k8s::dns_zone::{MANAGED_BY, Zone};
 use crate::k8s::host_port_exposure::{HostPortExposure, HostPortExposureStatus};
 use crate::k8s::objects::{DNSEndpoint, GATE, ObjectRef};
@@ -65,8 +65,8 @@ impl Writer {
     }
 
     /// Makes a gate say what it should. Conditions are merged by type: those of others stay. Returns whether it could.
-    pub(crate) async fn gate(&self, gate: &Gate) -> bool {
-        let Gate { namespace, name, uid, open, turns, reason, message } = gate;
+    pub(crate) async fn gate(&self, gate: &GateUpdate) -> bool {
+        let GateUpdate { namespace, name, uid, open, status_changed, reason, message } = gate;
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let mut condition = json!({
             "type": GATE,
@@ -74,7 +74,7 @@ impl Writer {
             "reason": reason,
             "message": message,
         });
-        if *turns {
+        if *status_changed {
             condition["lastTransitionTime"] = json!(now());
         }
         // The UID makes it a conflict where the pod has been replaced by another of its name.

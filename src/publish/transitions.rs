@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_core::{GroupKey, InstanceId, PortRange, Protocol};
 
 use crate::k8s::objects::ObjectRef;
-use crate::k8s::problem::{Notice, Verdict};
+use crate::k8s::problem::{Problem, Verdict};
 use crate::parse::ports::listed;
 use crate::reconcile::outcome::{Membership, with_ids};
 use crate::reconcile::pass::Pass;
 
 /// What one cloud had open when it was last looked at. Losing it (a restart) loses announcements of closings only.
 #[derive(Debug, Default)]
-pub struct Remembered(BTreeMap<(GroupKey, InstanceId), Membership>);
+pub struct OpenMemberships(BTreeMap<(GroupKey, InstanceId), Membership>);
 
-impl Remembered {
+impl OpenMemberships {
     /// What a pass has opened and closed.
-    pub fn announcements(&mut self, pass: &Pass) -> Vec<Notice> {
+    pub fn diff_and_record(&mut self, pass: &Pass) -> Vec<Problem> {
         let opened = pass.memberships.iter().filter(|membership| membership.opened);
-        let opened = opened.flat_map(|membership| told(Verdict::Opened, "open", membership));
+        let opened = opened.flat_map(|membership| events_for(Verdict::Opened, "open", membership));
         // What has failed, or was withheld, has not been closed although nobody asks for it any more.
         let settled =
             |membership: &Membership| !membership.resources.keys().any(|key| pass.unsettled.contains(key));
@@ -28,8 +28,8 @@ impl Remembered {
         let closed = gone.iter().filter_map(|key| self.0.remove(key));
         // Other rules may have taken over: an edit of sources can do that.
         let closed: Vec<Membership> =
-            closed.filter(|closed| !taken_over(closed, &pass.memberships)).collect();
-        let closed = closed.iter().flat_map(|membership| told(Verdict::Closed, "closed", membership));
+            closed.filter(|closed| !is_superseded(closed, &pass.memberships)).collect();
+        let closed = closed.iter().flat_map(|membership| events_for(Verdict::Closed, "closed", membership));
         let announcements = opened.chain(closed).collect();
         for membership in pass.memberships.iter().filter(|membership| membership.open.is_ok()) {
             self.0.insert((membership.group.clone(), membership.instance.clone()), membership.clone());
@@ -39,7 +39,7 @@ impl Remembered {
 }
 
 /// Whether all ports of a membership are open for the same workload on the same node.
-fn taken_over(closed: &Membership, memberships: &[Membership]) -> bool {
+fn is_superseded(closed: &Membership, memberships: &[Membership]) -> bool {
     let same = memberships.iter().filter(|other| {
         other.open.is_ok()
             && other.instance == closed.instance
@@ -52,14 +52,14 @@ fn taken_over(closed: &Membership, memberships: &[Membership]) -> bool {
     closed.group.ports.iter().all(is_open)
 }
 
-fn told(verdict: Verdict, now: &str, membership: &Membership) -> Vec<Notice> {
-    let Membership { group, node, binders, intents, resources, .. } = membership;
+fn events_for(verdict: Verdict, now: &str, membership: &Membership) -> Vec<Problem> {
+    let Membership { group, node, port_owners, intents, resources, .. } = membership;
     let by = with_ids(resources).collect::<Vec<_>>().join(", ");
     let asking: Vec<String> = intents.iter().map(ToString::to_string).collect();
     let message =
         format!("{} {now} on node {} ({by}), for {}", listed(&group.ports), node.name, asking.join(" and "));
-    let objects: BTreeSet<&ObjectRef> = binders.union(intents).collect();
-    let told = |object: &ObjectRef| Notice {
+    let objects: BTreeSet<&ObjectRef> = port_owners.union(intents).collect();
+    let told = |object: &ObjectRef| Problem {
         object: object.clone(),
         verdict,
         reason: verdict.to_string(),
@@ -74,7 +74,7 @@ mod tests {
 
     use firewall_core::Workload;
 
-    use crate::desired::snapshot::Cluster;
+    use crate::desired::snapshot::Snapshot;
     use crate::intents::settings::Settings;
     use crate::k8s::index::Index;
 
@@ -99,17 +99,17 @@ mod tests {
             instance: InstanceId::new("i-a"),
             intents: BTreeSet::from([object("HostPortExposure", "web")]),
             node: object("Node", "a"),
-            binders: BTreeSet::from([object("Pod", "web-1")]),
+            port_owners: BTreeSet::from([object("Pod", "web-1")]),
             resources: BTreeMap::from([("rule".to_owned(), None)]),
             open: Ok(()),
-            stands: true,
+            partly_open: true,
             opened,
         }
     }
 
     /// What a pass says; `standing` is whether the membership stays, `unsettled` whether its rule could not be changed.
     fn said(
-        known: &mut Remembered,
+        known: &mut OpenMemberships,
         memberships: Vec<Membership>,
         standing: bool,
         unsettled: bool,
@@ -124,15 +124,15 @@ mod tests {
             unsettled: unsettled.then(|| "rule".to_owned()).into_iter().collect(),
             withheld: BTreeMap::new(),
             standing: standing.then_some(key).into_iter().collect(),
-            cluster: Arc::new(Cluster::read(&Index::default(), &Settings::default())),
+            snapshot: Arc::new(Snapshot::take(&Index::default(), &Settings::default())),
         };
-        let text = |notice: Notice| format!("{} {}", notice.verdict, notice.object.kind);
-        known.announcements(&pass).into_iter().map(text).collect()
+        let text = |notice: Problem| format!("{} {}", notice.verdict, notice.object.kind);
+        known.diff_and_record(&pass).into_iter().map(text).collect()
     }
 
     #[test]
     fn an_opening_and_a_closing_are_told_once_on_the_pod_and_on_what_asked() {
-        let mut known = Remembered::default();
+        let mut known = OpenMemberships::default();
         let both = |reason: &str| vec![format!("{reason} HostPortExposure"), format!("{reason} Pod")];
         assert_eq!(said(&mut known, vec![membership(true)], true, false), both("Opened"));
         assert_eq!(said(&mut known, vec![membership(false)], true, false), [""; 0]);
@@ -151,7 +151,7 @@ mod tests {
             other
         };
         for (ports, told) in [(ports(80), 0), (ports(81), 2)] {
-            let mut known = Remembered::default();
+            let mut known = OpenMemberships::default();
             said(&mut known, vec![membership(true)], true, false);
             assert_eq!(said(&mut known, vec![other(ports)], false, false).len(), told);
         }
@@ -159,6 +159,6 @@ mod tests {
 
     #[test]
     fn what_was_open_before_a_restart_is_not_told_again() {
-        assert_eq!(said(&mut Remembered::default(), vec![membership(false)], true, false), [""; 0]);
+        assert_eq!(said(&mut OpenMemberships::default(), vec![membership(false)], true, false), [""; 0]);
     }
 }

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use firewall_core::{Effect, FirewallProvider, ProviderError, Rejection, Resource, Step, World};
+use firewall_core::{Effect, FirewallProvider, ProviderError, Rejection, Resource, ResourceSet, Step};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::executor::StepOutcome;
 use super::outcome::Membership;
-use super::pass::Prospect;
+use super::pass::PlannedPass;
 use crate::desired::grouping::Grouped;
 use crate::k8s::objects::ObjectRef;
-use crate::k8s::problem::{Notice, Verdict};
+use crate::k8s::problem::{Problem, Verdict};
 
 /// How long something may stay in use after its last use has ended before that is a problem: amazon-vpc-cni-k8s takes a
 /// group off a node's other interfaces every 30 s.
@@ -57,7 +57,7 @@ impl<K: Ord + Clone> Failures<K> {
     }
 
     /// Forgets what failed to open where nothing is to be opened any more, and the same of closing, whoever has mended it.
-    pub(super) fn retain<R: Resource<Key = K>>(&mut self, world: &World<R>, wanted: &World<R>) {
+    pub(super) fn retain<R: Resource<Key = K>>(&mut self, world: &ResourceSet<R>, wanted: &ResourceSet<R>) {
         let differs = |(key, effect): &(K, Effect)| match (world.get(key), wanted.get(key)) {
             (None, None) => false,
             (None, Some(_)) => *effect == Effect::Open,
@@ -73,17 +73,17 @@ impl<K: Ord + Clone> Failures<K> {
     }
 
     /// Tells what has failed those who wait for it: `memberships` say who does.
-    pub(super) fn told<P>(&self, prospect: &Prospect<P>, memberships: &[Membership]) -> BTreeSet<Notice>
+    pub(super) fn told<P>(&self, planned: &PlannedPass<P>, memberships: &[Membership]) -> BTreeSet<Problem>
     where
         P: FirewallProvider,
         P::Resource: Resource<Key = K>,
     {
-        let Prospect { compiled, observed, grouped, .. } = prospect;
+        let PlannedPass { compiled, observed, grouped, .. } = planned;
         let mut taking: BTreeMap<&K, Vec<&Membership>> = BTreeMap::new();
         // Nothing has failed in almost every pass.
         for membership in memberships.iter().filter(|_| !self.errors.is_empty()) {
             let id = (membership.group.clone(), membership.instance.clone());
-            for key in compiled.memberships.get(&id).into_iter().flat_map(|takes| &takes.resources) {
+            for key in compiled.requirements.get(&id).into_iter().flat_map(|takes| &takes.resources) {
                 taking.entry(key).or_default().push(membership);
             }
         }
@@ -110,7 +110,7 @@ fn waiting<'a>(taking: &[&'a Membership]) -> BTreeSet<&'a ObjectRef> {
     let waiting = if closed.is_empty() { taking } else { &closed };
     let mut concerned: BTreeSet<&ObjectRef> =
         waiting.iter().flat_map(|membership| &membership.intents).collect();
-    concerned.extend(closed.iter().flat_map(|membership| &membership.binders));
+    concerned.extend(closed.iter().flat_map(|membership| &membership.port_owners));
     let nodes: BTreeSet<&ObjectRef> = waiting.iter().map(|membership| &membership.node).collect();
     // What serves many nodes is no fault of each.
     if nodes.len() == 1 {
@@ -121,7 +121,11 @@ fn waiting<'a>(taking: &[&'a Membership]) -> BTreeSet<&'a ObjectRef> {
 
 /// Who has to know of a resource that nobody takes any more: the node, if it is of one, or else what asks for another part
 /// of the same group.
-fn leaving<'a, R: Resource>(left: &R, observed: &World<R>, grouped: &'a Grouped) -> BTreeSet<&'a ObjectRef> {
+fn leaving<'a, R: Resource>(
+    left: &R,
+    observed: &ResourceSet<R>,
+    grouped: &'a Grouped,
+) -> BTreeSet<&'a ObjectRef> {
     let mut concerned: BTreeSet<&ObjectRef> =
         match left.instances(observed).into_iter().collect::<Vec<_>>().as_slice() {
             [only] => grouped.nodes.get(only).into_iter().collect(),
@@ -134,8 +138,8 @@ fn leaving<'a, R: Resource>(left: &R, observed: &World<R>, grouped: &'a Grouped)
 }
 
 /// What failed, and the command that somebody else can run instead, if there is one: apart, so that it can be copied.
-fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Notice> {
-    let notice = |reason: &str, message| Notice {
+fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Problem> {
+    let notice = |reason: &str, message| Problem {
         object: object.clone(),
         verdict: Verdict::Failed,
         reason: reason.to_owned(),
@@ -150,19 +154,19 @@ fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Notice> {
 }
 
 /// A rejection is told to whatever asked for the group; one that is about a node, to that and to what asked for it there.
-pub(super) fn rejected(rejection: &Rejection, grouped: &Grouped) -> Vec<Notice> {
+pub(super) fn rejected(rejection: &Rejection, grouped: &Grouped) -> Vec<Problem> {
     let objects: BTreeSet<&ObjectRef> = match &rejection.instance {
         None => grouped.objects.get(&rejection.group).into_iter().flatten().collect(),
         Some(instance) => {
             let id = (rejection.group.clone(), instance.clone());
             let concerned =
-                [grouped.intents.get(&id), grouped.binders.get(&id)].into_iter().flatten().flatten();
+                [grouped.intents.get(&id), grouped.port_owners.get(&id)].into_iter().flatten().flatten();
             concerned.chain(grouped.nodes.get(instance)).collect()
         }
     };
     objects
         .into_iter()
-        .map(|object| Notice {
+        .map(|object| Problem {
             object: object.clone(),
             verdict: Verdict::Failed,
             reason: rejection.reason.to_owned(),

@@ -3,33 +3,34 @@
 use std::collections::BTreeSet;
 
 use firewall_core::{
-    FirewallProvider, GroupKey, IngressRule, InstanceId, Plan, Rejection, Resource, RuleSet, Takes, World,
+    FirewallProvider, GroupKey, IngressRule, InstanceId, Plan, Rejection, Requirements, Resource,
+    ResourceSet, RuleSet,
 };
 use ipnet::{IpNet, Ipv4Net};
 
 use super::executor::StepOutcome;
 use super::failures::Failures;
 use super::outcome::Membership;
-use super::pass::{Key, Prospect};
+use super::pass::{Key, PlannedPass};
 use crate::k8s::objects::ObjectRef;
 
 /// What the cloud has confirmed, membership by membership. What lingers is bound by nothing and is left out.
 pub(super) fn memberships<P: FirewallProvider>(
     provider: &P,
     failures: &Failures<Key<P>>,
-    prospect: &Prospect<P>,
-    world: &World<P::Resource>,
+    planned: &PlannedPass<P>,
+    world: &ResourceSet<P::Resource>,
 ) -> Vec<Membership> {
-    let Prospect { compiled, grouped, .. } = prospect;
-    let none = Takes { resources: BTreeSet::new(), at: BTreeSet::new() };
-    let membership = |(id, binders): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
+    let PlannedPass { compiled, grouped, .. } = planned;
+    let none = Requirements { resources: BTreeSet::new(), reachable_at: BTreeSet::new() };
+    let membership = |(id, port_owners): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
         let (group, instance) = id;
-        let takes = compiled.memberships.get(id).unwrap_or(&none);
+        let takes = compiled.requirements.get(id).unwrap_or(&none);
         let rules = &grouped.desired.groups.get(group)?.rules;
         let reach = |world| reach(takes, rules, world, &compiled.resources);
         let now = reach(world);
         let open = match now {
-            _ if !compiled.memberships.contains_key(id) => Err(rejected_as(&compiled.rejections, id)),
+            _ if !compiled.requirements.contains_key(id) => Err(rejected_as(&compiled.rejections, id)),
             Reached::Whole => Ok(()),
             Reached::Partly | Reached::Not => Err(missing(failures, takes, world, &compiled.resources)),
         };
@@ -38,22 +39,22 @@ pub(super) fn memberships<P: FirewallProvider>(
             instance: instance.clone(),
             intents: grouped.intents.get(id).cloned().unwrap_or_default(),
             node: grouped.nodes.get(instance)?.clone(),
-            binders: binders.clone(),
+            port_owners: port_owners.clone(),
             resources: takes.resources.iter().map(|key| (key.to_string(), provider.id(key))).collect(),
-            stands: open.is_ok() || compiled.memberships.contains_key(id) && now == Reached::Partly,
-            opened: open.is_ok() && reach(&prospect.observed) != Reached::Whole,
+            partly_open: open.is_ok() || compiled.requirements.contains_key(id) && now == Reached::Partly,
+            opened: open.is_ok() && reach(&planned.observed) != Reached::Whole,
             open,
         })
     };
-    grouped.binders.iter().filter_map(membership).collect()
+    grouped.port_owners.iter().filter_map(membership).collect()
 }
 
 /// What keeps a membership closed, as reason and message.
 fn missing<R: Resource>(
     failures: &Failures<R::Key>,
-    takes: &Takes<R::Key>,
-    world: &World<R>,
-    wanted: &World<R>,
+    takes: &Requirements<R::Key>,
+    world: &ResourceSet<R>,
+    wanted: &ResourceSet<R>,
 ) -> (String, String) {
     let differing = || takes.resources.iter().filter(|key| !is_as_wanted::<R>(key, world, wanted));
     if let Some(error) = differing().find_map(|key| failures.of(key)) {
@@ -75,24 +76,23 @@ enum Reached {
 /// How much of `rules` is open where the membership is reached. What its resources do elsewhere does not matter: they can
 /// serve thousands of instances, of which one is not as it should be.
 fn reach<R: Resource>(
-    takes: &Takes<R::Key>,
+    takes: &Requirements<R::Key>,
     rules: &RuleSet,
-    world: &World<R>,
-    wanted: &World<R>,
+    world: &ResourceSet<R>,
+    wanted: &ResourceSet<R>,
 ) -> Reached {
     if takes.resources.iter().all(|key| is_as_wanted(key, world, wanted)) {
         return Reached::Whole;
     }
-    let own = takes.resources.iter().filter_map(|key| Some((key.clone(), wanted.get(key)?.clone())));
-    let own: World<R> = own.collect();
+    let own: ResourceSet<R> = takes.resources.iter().filter_map(|key| wanted.get(key).cloned()).collect();
     let (mut whole, mut open_ports, mut wanted_ports) = (true, Vec::new(), Vec::new());
-    for place in &takes.at {
-        let mut wanted = R::reach(&own, place).rules;
+    for place in &takes.reachable_at {
+        let mut wanted = own.reach(place).rules;
         // Resources that serve other workloads too let in more.
         if !rules.covers(&wanted) {
             wanted = wanted.intersection(rules);
         }
-        let open = R::reach(world, place).rules;
+        let open = world.reach(place).rules;
         whole &= open.covers(&wanted);
         open_ports.extend(open.iter().map(anywhere));
         wanted_ports.extend(wanted.iter().map(anywhere));
@@ -108,17 +108,17 @@ fn reach<R: Resource>(
 
 /// What the cloud has come to, as far as it has confirmed it.
 pub(super) fn world_after<R: Resource>(
-    observed: &World<R>,
+    observed: &ResourceSet<R>,
     plan: &Plan<R>,
     outcomes: &[StepOutcome],
-) -> World<R> {
+) -> ResourceSet<R> {
     let mut world = observed.clone();
     let steps = plan.steps.iter().zip(outcomes);
     for (step, _) in steps.filter(|(_, outcome)| matches!(outcome, StepOutcome::Applied(_))) {
         let key = step.action.key();
         let now = world.get(&key);
         if now == step.action.before() {
-            step.action.enact(&mut world);
+            step.action.apply_to(&mut world);
             continue;
         }
         // A step before it has failed: it has taken away what it was to take, from less than it was planned with.
@@ -130,7 +130,7 @@ pub(super) fn world_after<R: Resource>(
     world
 }
 
-fn is_as_wanted<R: Resource>(key: &R::Key, world: &World<R>, wanted: &World<R>) -> bool {
+fn is_as_wanted<R: Resource>(key: &R::Key, world: &ResourceSet<R>, wanted: &ResourceSet<R>) -> bool {
     matches!((world.get(key), wanted.get(key)), (Some(now), Some(wanted)) if now.same_spec(wanted))
 }
 

@@ -18,13 +18,13 @@ pub struct Membership {
     /// The node
     pub node: ObjectRef,
     /// What binds the ports: pods, or a Service
-    pub binders: BTreeSet<ObjectRef>,
+    pub port_owners: BTreeSet<ObjectRef>,
     /// The cloud's objects that open the ports, each with the id that the cloud gave it if that is not its name
     pub resources: BTreeMap<String, Option<String>>,
     /// Whether the cloud has confirmed it; if not, why, as reason and message
     pub open: Result<(), (String, String)>,
     /// Whether each of the ports is open to somebody, if not to all who should be let in
-    pub stands: bool,
+    pub partly_open: bool,
     /// Whether this pass has opened it
     pub opened: bool,
 }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::{
-    Compiled, FirewallProvider, GroupKey, InstanceId, Limits, Plan, Policy, Resource, World,
+    Compiled, FirewallProvider, GroupKey, InstanceId, Limits, Plan, Policy, Resource, ResourceSet,
 };
 use tokio::sync::watch;
 
 use super::outcome::Membership;
 use crate::desired::claims::Provider;
 use crate::desired::grouping::Grouped;
-use crate::desired::snapshot::Cluster;
+use crate::desired::snapshot::Snapshot;
 use crate::intents::settings::Settings;
-use crate::k8s::problem::Notice;
+use crate::k8s::problem::Problem;
 
 pub(super) type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
 
@@ -36,11 +36,11 @@ pub struct Options {
 }
 
 /// What is wanted and what is there: all that a plan is made of, and what to tell about it.
-pub struct Prospect<P: FirewallProvider> {
+pub struct PlannedPass<P: FirewallProvider> {
     /// What the groups compile to
     pub compiled: Compiled<P::Resource>,
     /// The cloud as it is
-    pub observed: World<P::Resource>,
+    pub observed: ResourceSet<P::Resource>,
     /// The groups, with the Kubernetes objects behind them
     pub grouped: Grouped,
     /// The plan
@@ -48,9 +48,9 @@ pub struct Prospect<P: FirewallProvider> {
     /// Positions of the steps that the check refuses
     pub refused: BTreeSet<usize>,
     /// What somebody must know
-    pub notices: BTreeSet<Notice>,
+    pub notices: BTreeSet<Problem>,
     /// What it all follows from
-    pub cluster: Arc<Cluster>,
+    pub snapshot: Arc<Snapshot>,
     pub(super) linger_ends: Option<Duration>,
 }
 
@@ -58,7 +58,7 @@ pub struct Prospect<P: FirewallProvider> {
 #[derive(Debug)]
 pub struct Pass {
     /// What somebody must know
-    pub notices: BTreeSet<Notice>,
+    pub notices: BTreeSet<Problem>,
     /// When the next pass is due although nothing changes
     pub again: Option<Duration>,
     /// Steps that the cloud accepted
@@ -69,10 +69,10 @@ pub struct Pass {
     pub memberships: Vec<Membership>,
     /// The cloud's objects that differ from what is wanted and stay: failed, left out or withheld
     pub unsettled: BTreeSet<String>,
-    /// How many of the cloud's objects are withheld, by [`Waiting::word`]
+    /// How many of the cloud's objects are withheld, by [`WithheldReason::word`]
     pub withheld: BTreeMap<&'static str, usize>,
     /// All that stays open on this cloud, what lingers too
     pub standing: BTreeSet<(GroupKey, InstanceId)>,
     /// What it all follows from
-    pub cluster: Arc<Cluster>,
+    pub snapshot: Arc<Snapshot>,
 }

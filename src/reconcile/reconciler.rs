@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::{
-    Desired, FirewallProvider, Open, Plan, PlanInput, ProviderError, Resource, Step, Waiting, Withheld,
-    World, check, closings, plan,
+    Desired, FirewallProvider, OpenPort, Plan, PlanInput, ProviderError, Resource, ResourceSet, Step,
+    Withheld, WithheldReason, check, closings, plan,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,12 +19,12 @@ use super::executor::{StepOutcome, execute};
 use super::failures::{Failures, rejected};
 use super::membership::{memberships, world_after};
 use super::outcome::Membership;
-use super::pass::{Key, Options, Pass, Prospect};
+use super::pass::{Key, Options, Pass, PlannedPass};
 use super::step_log::{in_doubt, log, stopped, unsettled};
 use crate::desired::claims;
 use crate::desired::grouping::grouped;
 use crate::desired::linger::Linger;
-use crate::desired::snapshot::Cluster;
+use crate::desired::snapshot::Snapshot;
 use crate::intents::settings::Settings;
 use crate::k8s::index::shared_index::SharedIndex;
 
@@ -43,7 +43,7 @@ pub struct Reconciler<P: FirewallProvider> {
     linger: Linger,
     failures: Failures<Key<P>>,
     /// What a plan that is held as a mass close would close, each since when.
-    held: BTreeMap<Open, Instant>,
+    held: BTreeMap<OpenPort, Instant>,
     started: Instant,
 }
 
@@ -77,38 +77,39 @@ impl<P: FirewallProvider> Reconciler<P> {
     ///
     /// # Errors
     /// If the cloud cannot be observed; then nothing is known well enough to change anything.
-    pub async fn look(&mut self, index: &SharedIndex) -> Result<Prospect<P>, ProviderError> {
+    pub async fn observe_and_plan(&mut self, index: &SharedIndex) -> Result<PlannedPass<P>, ProviderError> {
         // What an administrator has just forbidden must not linger.
         if self.options.settings.has_changed().unwrap_or(false) {
             self.linger.forget();
         }
-        let cluster = Cluster::read(&index.read(), &self.options.settings.borrow_and_update());
+        let snapshot = Snapshot::take(&index.read(), &self.options.settings.borrow_and_update());
         let unclaimed = |id: &str| claims::unclaimed(id, &self.options.active);
         let instance = |id: &str| self.provider.instance(id);
         let mut grouped =
-            grouped(&cluster.asked.exposures, instance, unclaimed, cluster.completeness.clone());
+            grouped(&snapshot.demand.exposures, instance, unclaimed, snapshot.completeness.clone());
         let now = self.started.elapsed();
-        let (desired, linger_ends) = self.linger.extend(&grouped, &cluster.binding, &cluster.intents, now);
+        let (desired, linger_ends) =
+            self.linger.extend(&grouped, &snapshot.port_owners, &snapshot.fingerprints, now);
         grouped.desired = desired;
         let observed = self.provider.observe(&grouped.desired.members()).await?;
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
         let (plan, refused) = self.plan(&grouped.desired, &compiled.resources, &observed.resources);
-        let mut notices = cluster.problems.clone();
+        let mut notices = snapshot.problems.clone();
         notices.extend(grouped.problems.iter().cloned());
         for rejection in &compiled.rejections {
             notices.extend(rejected(rejection, &grouped));
         }
         let observed = observed.resources;
-        let cluster = Arc::new(cluster);
-        Ok(Prospect { compiled, observed, grouped, plan, refused, notices, cluster, linger_ends })
+        let snapshot = Arc::new(snapshot);
+        Ok(PlannedPass { compiled, observed, grouped, plan, refused, notices, snapshot, linger_ends })
     }
 
     /// Plans and checks; what has been held as a mass close for long enough is released.
     fn plan(
         &mut self,
         desired: &Desired,
-        wanted: &World<P::Resource>,
-        observed: &World<P::Resource>,
+        wanted: &ResourceSet<P::Resource>,
+        observed: &ResourceSet<P::Resource>,
     ) -> (Plan<P::Resource>, BTreeSet<usize>) {
         let now = Instant::now();
         let mut limits = self.options.limits;
@@ -149,7 +150,7 @@ impl<P: FirewallProvider> Reconciler<P> {
     }
 
     /// Holds this and nothing else, from now on if not already.
-    fn hold(&mut self, closing: &BTreeSet<Open>, now: Instant) {
+    fn hold(&mut self, closing: &BTreeSet<OpenPort>, now: Instant) {
         self.held.retain(|open, _| closing.contains(open));
         for open in closing {
             self.held.entry(open.clone()).or_insert(now);
@@ -165,21 +166,21 @@ impl<P: FirewallProvider> Reconciler<P> {
 
     /// What is open, and what the plan does not close: addresses that lead there stay while it is carried out.
     #[must_use]
-    pub fn outlook(&self, prospect: &Prospect<P>) -> Vec<Membership> {
-        let mut memberships = memberships(&self.provider, &self.failures, prospect, &prospect.observed);
-        let all = prospect.compiled.resources.keys().cloned().collect();
-        in_doubt(&mut memberships, &prospect.compiled, &all);
+    pub fn projected_memberships(&self, planned: &PlannedPass<P>) -> Vec<Membership> {
+        let mut memberships = memberships(&self.provider, &self.failures, planned, &planned.observed);
+        let all = planned.compiled.resources.keys().cloned().collect();
+        in_doubt(&mut memberships, &planned.compiled, &all);
         memberships
     }
 
     /// Carries the plan out until `stop`. Failures of single steps are notices, and tried again later.
-    pub async fn carry_out(&mut self, prospect: Prospect<P>, stop: &CancellationToken) -> Pass {
-        for withheld in &prospect.plan.withheld {
-            tracing::info!(resource = %withheld.key, "stays as it is: {}", withheld.waiting);
+    pub async fn execute_plan(&mut self, planned: PlannedPass<P>, stop: &CancellationToken) -> Pass {
+        for withheld in &planned.plan.withheld {
+            tracing::info!(resource = %withheld.key, "stays as it is: {}", withheld.reason);
         }
-        let backlog = self.provider.backlog(prospect.plan.steps.len());
+        let backlog = self.provider.backlog(planned.plan.steps.len());
         if backlog >= LONG {
-            let (steps, seconds) = (prospect.plan.steps.len(), backlog.as_secs());
+            let (steps, seconds) = (planned.plan.steps.len(), backlog.as_secs());
             tracing::info!(steps, "the cloud's call rate lets this take about {seconds} s");
         }
         let (provider, failures) = (&self.provider, &mut self.failures);
@@ -187,33 +188,33 @@ impl<P: FirewallProvider> Reconciler<P> {
             log(step, outcome);
             failures.learn(step, outcome);
         };
-        let outcomes = execute(provider, &prospect.plan, &prospect.refused, stop, learn).await;
+        let outcomes = execute(provider, &planned.plan, &planned.refused, stop, learn).await;
         let applied = outcomes.iter().filter(|outcome| matches!(outcome, StepOutcome::Applied(_))).count();
         let undone = outcomes.len() - applied;
-        let world = world_after(&prospect.observed, &prospect.plan, &outcomes);
-        self.failures.retain(&world, &prospect.compiled.resources);
-        let mut memberships = memberships(&self.provider, &self.failures, &prospect, &world);
-        in_doubt(&mut memberships, &prospect.compiled, &stopped(&prospect.plan, &outcomes));
-        let unsettled = unsettled(&prospect.plan, &outcomes);
+        let world = world_after(&planned.observed, &planned.plan, &outcomes);
+        self.failures.retain(&world, &planned.compiled.resources);
+        let mut memberships = memberships(&self.provider, &self.failures, &planned, &world);
+        in_doubt(&mut memberships, &planned.compiled, &stopped(&planned.plan, &outcomes));
+        let unsettled = unsettled(&planned.plan, &outcomes);
         let mut withheld = BTreeMap::new();
-        for Withheld { waiting, .. } in &prospect.plan.withheld {
-            *withheld.entry(waiting.word()).or_default() += 1;
+        for Withheld { reason, .. } in &planned.plan.withheld {
+            *withheld.entry(reason.as_str()).or_default() += 1;
         }
-        let told = self.failures.told(&prospect, &memberships);
-        let mut notices = prospect.notices;
+        let told = self.failures.told(&planned, &memberships);
+        let mut notices = planned.notices;
         notices.extend(told);
         let now = Instant::now();
-        let hold_ends = is_held(&prospect.plan).then(|| self.hold_ends(now));
-        let planned = prospect.cluster.asked.at.unwrap_or(now);
-        let retry = self.failures.backoff.next(planned, now);
-        let refused = (!prospect.compiled.rejections.is_empty()).then_some(REFUSED);
-        let again = [prospect.linger_ends, retry, hold_ends, refused].into_iter().flatten().min();
-        let standing = prospect.compiled.memberships.into_keys().collect();
-        let cluster = prospect.cluster;
-        Pass { notices, again, applied, undone, memberships, unsettled, withheld, standing, cluster }
+        let hold_ends = is_held(&planned.plan).then(|| self.hold_ends(now));
+        let planned_at = planned.snapshot.demand.at.unwrap_or(now);
+        let retry = self.failures.backoff.next(planned_at, now);
+        let refused = (!planned.compiled.rejections.is_empty()).then_some(REFUSED);
+        let again = [planned.linger_ends, retry, hold_ends, refused].into_iter().flatten().min();
+        let standing = planned.compiled.requirements.into_keys().collect();
+        let snapshot = planned.snapshot;
+        Pass { notices, again, applied, undone, memberships, unsettled, withheld, standing, snapshot }
     }
 }
 
 fn is_held<R: Resource>(plan: &Plan<R>) -> bool {
-    plan.withheld.iter().any(|withheld| matches!(withheld.waiting, Waiting::MassClose { .. }))
+    plan.withheld.iter().any(|withheld| matches!(withheld.reason, WithheldReason::MassClose { .. }))
 }

@@ -11,7 +11,7 @@ pub(super) fn log<R: Resource>(step: &Step<R>, outcome: &StepOutcome) {
     let (key, verb) = (step.action.key(), step.action.verb());
     match outcome {
         StepOutcome::Applied(applied) => {
-            tracing::info!(resource = %key, ids = applied.ids.join(" "), "{verb}: {}", step.why);
+            tracing::info!(resource = %key, ids = applied.ids.join(" "), "{verb}: {}", step.reason);
             for note in &applied.notes {
                 tracing::warn!(resource = %key, "{note}");
             }
@@ -35,8 +35,8 @@ pub(super) fn in_doubt<R: Resource>(
 ) {
     for membership in memberships {
         let id = (membership.group.clone(), membership.instance.clone());
-        let takes = compiled.memberships.get(&id);
-        membership.stands |= takes.is_some_and(|takes| !takes.resources.is_disjoint(untried));
+        let takes = compiled.requirements.get(&id);
+        membership.partly_open |= takes.is_some_and(|takes| !takes.resources.is_disjoint(untried));
     }
 }
 

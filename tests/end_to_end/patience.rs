@@ -1,4 +1,4 @@
-//! Waiting for what comes about in its own time, but not for ever.
+//! WithheldReason for what comes about in its own time, but not for ever.
 
 use std::time::{Duration, Instant};
 

@@ -68,7 +68,7 @@ async fn what_fails_on_one_node_is_told_there_and_leaves_the_others_open() {
     let closed: Vec<&Membership> = pass.memberships.iter().filter(|one| one.open.is_err()).collect();
     let [closed] = &closed[..] else { panic!("one is closed: {:?}", pass.memberships) };
     let told: BTreeSet<&ObjectRef> = pass.notices.iter().map(|notice| &notice.object).collect();
-    assert_eq!(told, closed.binders.iter().chain([&closed.node]).collect());
+    assert_eq!(told, closed.port_owners.iter().chain([&closed.node]).collect());
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +83,7 @@ async fn what_fails_for_one_workload_closes_nothing_of_another_on_the_node() {
     let open: BTreeMap<&str, bool> = pass
         .memberships
         .iter()
-        .flat_map(|one| one.binders.iter().map(|binder| (binder.name.as_str(), one.open.is_ok())))
+        .flat_map(|one| one.port_owners.iter().map(|owner| (owner.name.as_str(), one.open.is_ok())))
         .collect();
     assert_eq!(open, BTreeMap::from([("web-0", true), ("other", false)]));
     assert!(pass.notices.iter().all(|notice| notice.object.name != "web-0"), "{:?}", pass.notices);
@@ -128,7 +128,7 @@ async fn edited(before: &[&str], after: &[&str]) -> (World, Pass) {
 async fn sources_that_could_not_be_let_in_are_not_open_because_the_former_were_taken_away() {
     let (mut world, pass) = edited(&["10.0.0.0/8"], &["192.168.0.0/16"]).await;
     assert_eq!((pass.applied, pass.undone), (1, 1), "the former are taken away all the same");
-    assert!(!pass.memberships[0].stands, "nobody is let in: its gate turns");
+    assert!(!pass.memberships[0].partly_open, "nobody is let in: its gate turns");
     tokio::time::advance(pass.again.expect("it is tried again")).await;
     let pass = world.pass().await;
     assert!(pass.memberships[0].open.is_ok() && pass.notices.is_empty(), "{pass:?}");
@@ -138,7 +138,7 @@ async fn sources_that_could_not_be_let_in_are_not_open_because_the_former_were_t
 async fn what_could_not_be_let_in_beside_others_takes_nothing_from_them() {
     for more in ["192.168.0.0/16", "2001:db8::/32"] {
         let (_, pass) = edited(&["10.0.0.0/8"], &["10.0.0.0/8", more]).await;
-        assert!(pass.memberships[0].stands, "{more}");
+        assert!(pass.memberships[0].partly_open, "{more}");
     }
 }
 
@@ -147,11 +147,11 @@ async fn what_falls_due_while_a_pass_lasts_is_tried_right_after() {
     let mut world = World::new(1);
     let (call, object, message) = ("memory:Create".into(), "x".into(), "for now".into());
     world.cloud.inject([Fault::Before(ProviderError::Transient { call, object, message })]);
-    let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
-    let due = world.reconciler.carry_out(prospect, &CancellationToken::new()).await.again.expect("a time");
-    let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
+    let planned = world.reconciler.observe_and_plan(&world.index).await.expect("the cloud answers");
+    let due = world.reconciler.execute_plan(planned, &CancellationToken::new()).await.again.expect("a time");
+    let planned = world.reconciler.observe_and_plan(&world.index).await.expect("the cloud answers");
     tokio::time::advance(due).await;
-    let pass = world.reconciler.carry_out(prospect, &CancellationToken::new()).await;
+    let pass = world.reconciler.execute_plan(planned, &CancellationToken::new()).await;
     assert_eq!((pass.applied, pass.again), (0, Some(Duration::ZERO)));
     assert_eq!(world.pass().await.applied, 2);
 }

@@ -61,8 +61,8 @@ impl World {
     }
 
     async fn pass_until(&mut self, end: &CancellationToken) -> Pass {
-        let prospect = self.reconciler.look(&self.index).await.expect("the cloud answers");
-        self.reconciler.carry_out(prospect, end).await
+        let planned = self.reconciler.observe_and_plan(&self.index).await.expect("the cloud answers");
+        self.reconciler.execute_plan(planned, end).await
     }
 
     fn leave(&self, pods: std::ops::Range<usize>) {
@@ -158,7 +158,7 @@ async fn what_a_pass_was_ended_before_is_in_doubt_and_not_closed() {
     let [closed] = &pass.memberships.iter().filter(|one| one.open.is_err()).collect::<Vec<_>>()[..] else {
         panic!("one is not open: {:?}", pass.memberships)
     };
-    assert!(closed.stands);
+    assert!(closed.partly_open);
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,9 +166,11 @@ async fn addresses_stay_where_a_port_is_about_to_be_added() {
     let mut world = World::new(1);
     world.pass().await;
     world.index.update(|index| index.apply(&Watch::Pods, wider()));
-    let prospect = world.reconciler.look(&world.index).await.expect("the cloud answers");
-    let [outlook] = &world.reconciler.outlook(&prospect)[..] else { panic!("one membership") };
-    assert!(outlook.stands && outlook.open.is_err());
+    let planned = world.reconciler.observe_and_plan(&world.index).await.expect("the cloud answers");
+    let [projected_memberships] = &world.reconciler.projected_memberships(&planned)[..] else {
+        panic!("one membership")
+    };
+    assert!(projected_memberships.partly_open && projected_memberships.open.is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,7 +181,7 @@ async fn nothing_closes_while_a_watch_is_broken_and_what_is_new_opens() {
     assert_eq!(world.open(), 1);
     world.index.update(|index| {
         index.reset(Watch::Pods, vec![pod(1)]);
-        index.broken(Watch::Pods, "403".to_owned())
+        index.mark_incomplete(Watch::Pods, "403".to_owned())
     });
     tokio::time::advance(LINGER * 2).await;
     world.pass().await;

@@ -48,7 +48,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Takes over a client of the SDK, less its own retries: they would multiply with the ones here.
+    /// Requirements over a client of the SDK, less its own retries: they would multiply with the ones here.
     pub(crate) fn new(ec2: &aws_sdk_ec2::Client, one_group_per_filter: bool) -> Self {
         let config = ec2.config().to_builder().retry_config(RetryConfig::disabled()).build();
         let groups_per_filter = if one_group_per_filter { 1 } else { FILTER_VALUES };

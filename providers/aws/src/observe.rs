@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{SecurityGroup as Ec2Group, SecurityGroupRule};
-use firewall_core::{InstanceId, Observed, ProviderError, Resource, World};
+use firewall_core::{InstanceId, Observed, ProviderError, ResourceSet};
 
 use crate::client::Client;
 use crate::config::{AwsConfig, SharedTargets};
@@ -48,7 +48,7 @@ pub(crate) async fn attach(
         dialect,
         egress_unmanaged: session.egress_denied(),
     };
-    Ok(Observed { resources: resources.map(|resource| (resource.key(), resource)).collect(), inventory })
+    Ok(Observed { resources: resources.collect(), inventory })
 }
 
 /// By which calls groups are attached: asked once, because a policy is not changed while it is in use.
@@ -199,7 +199,7 @@ fn shared_rules(
     ours: &[&SecurityGroupRule],
     groups: &BTreeMap<String, SharedGroup>,
     config: &AwsConfig,
-) -> World<AwsResource> {
+) -> ResourceSet<AwsResource> {
     let mut by_group: BTreeMap<String, SharedRules> = BTreeMap::new();
     for rule in ours {
         let group = rule.group_id().unwrap_or_default().to_owned();
@@ -217,5 +217,5 @@ fn shared_rules(
             Atom::Stray(stray) => _ = shared.strays.insert(id, stray.to_string()),
         }
     }
-    by_group.into_values().map(AwsResource::SharedRules).map(|shared| (shared.key(), shared)).collect()
+    by_group.into_values().map(AwsResource::SharedRules).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_core::{IngressRule, InstanceId, Owner, Reach, Resource, RuleSet, World};
+use firewall_core::{IngressRule, InstanceId, Owner, Reach, Resource, ResourceSet, RuleSet};
 
 use crate::resource::{
     Attachment, AwsKey, AwsResource, Egress, GroupName, SecurityGroup, SharedRules, Stray,
@@ -218,7 +218,7 @@ impl Resource for AwsResource {
     }
 
     /// A group of the user's stands for the instances that have it: they are not ours to ask about.
-    fn instances(&self, world: &World<Self>) -> BTreeSet<InstanceId> {
+    fn instances(&self, world: &ResourceSet<Self>) -> BTreeSet<InstanceId> {
         match self {
             Self::SecurityGroup(group) => world
                 .values()
@@ -234,7 +234,7 @@ impl Resource for AwsResource {
         }
     }
 
-    fn reach(world: &World<Self>, instance: &InstanceId) -> Reach {
+    fn reach(world: &ResourceSet<Self>, instance: &InstanceId) -> Reach {
         if let Some(Self::SharedRules(shared)) = world.get(&AwsKey::SharedRules(instance.as_str().to_owned()))
         {
             let rules: RuleSet = shared.rules.iter().copied().collect();

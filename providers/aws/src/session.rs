@@ -40,14 +40,14 @@ struct KnownGroup {
 }
 
 impl Session {
-    /// Takes in a complete list of our groups.
+    /// Requirements in a complete list of our groups.
     pub(crate) fn listed(&self, listed: impl IntoIterator<Item = (GroupName, String)>) {
         let mut groups = self.groups();
         groups.retain(|_, known| known.created.is_some_and(|created| created.elapsed() < LISTED_WITHIN));
         groups.extend(listed.into_iter().map(|(name, id)| (name, KnownGroup { id, created: None })));
     }
 
-    /// Takes in a group that we created.
+    /// Requirements in a group that we created.
     pub(crate) fn created(&self, name: &GroupName, id: &str) {
         let known = KnownGroup { id: id.to_owned(), created: Some(Instant::now()) };
         self.groups().insert(name.clone(), known);

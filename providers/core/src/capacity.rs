@@ -6,16 +6,16 @@ use crate::RuleSet;
 
 /// How much of what a candidate asks for is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum Incumbency {
     /// All of it.
-    There,
+    Established,
     /// Its ports are open, and not from all the sources that it asks for now.
-    Partly,
+    PartlyOpen,
     /// It would be opened anew.
     New,
 }
 
-impl Standing {
+impl Incumbency {
     /// By what is let in now.
     #[must_use]
     pub fn of(asked: &RuleSet, now: &RuleSet) -> Self {
@@ -23,9 +23,9 @@ impl Standing {
             now.iter().any(|rule| rule.protocol == port.protocol && rule.ports.covers(port.ports))
         };
         if now.covers(asked) {
-            Self::There
+            Self::Established
         } else if asked.iter().all(is_open) {
-            Self::Partly
+            Self::PartlyOpen
         } else {
             Self::New
         }
@@ -36,36 +36,36 @@ impl Standing {
 ///
 /// What is there already goes in together, and one by one only if that does not fit. So once the outcome is what is
 /// there, the same candidates have the same outcome, and nobody has taken the place of one that was there.
-pub fn housed<K: Clone + Ord>(
+pub fn select_within_capacity<K: Clone + Ord>(
     candidates: &BTreeSet<K>,
-    standing: impl Fn(&K) -> Standing,
+    standing: impl Fn(&K) -> Incumbency,
     fits: impl Fn(&BTreeSet<K>) -> bool,
 ) -> BTreeSet<K> {
     if fits(candidates) {
         return candidates.clone();
     }
-    let mut by_standing: BTreeMap<Standing, BTreeSet<K>> = BTreeMap::new();
+    let mut by_standing: BTreeMap<Incumbency, BTreeSet<K>> = BTreeMap::new();
     for candidate in candidates {
         by_standing.entry(standing(candidate)).or_default().insert(candidate.clone());
     }
-    let mut housed = BTreeSet::new();
+    let mut select_within_capacity = BTreeSet::new();
     for equals in by_standing.values() {
-        let with = &housed | equals;
+        let with = &select_within_capacity | equals;
         if !fits(&with) {
             break;
         }
-        housed = with;
+        select_within_capacity = with;
     }
     // More than once: ranges that come together can take fewer rules than each by itself.
     loop {
-        let before = housed.len();
+        let before = select_within_capacity.len();
         for candidate in by_standing.values().flatten() {
-            if housed.insert(candidate.clone()) && !fits(&housed) {
-                housed.remove(candidate);
+            if select_within_capacity.insert(candidate.clone()) && !fits(&select_within_capacity) {
+                select_within_capacity.remove(candidate);
             }
         }
-        if housed.len() == before {
-            return housed;
+        if select_within_capacity.len() == before {
+            return select_within_capacity;
         }
     }
 }
@@ -82,11 +82,11 @@ mod tests {
     #[test]
     fn what_is_let_in_stands_before_an_edit_of_it_and_both_before_what_is_new() {
         let now = rules(&["tcp/80-90 10.0.0.0/8", "udp/53 ::/0"]);
-        let of = |texts: &[&str]| Standing::of(&rules(texts), &now);
-        assert_eq!(of(&["tcp/85 10.1.0.0/16"]), Standing::There);
-        assert_eq!(of(&["tcp/80 10.0.0.0/8", "tcp/80 ::/0"]), Standing::Partly);
-        assert_eq!(of(&["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"]), Standing::New);
-        assert!(Standing::There < Standing::Partly && Standing::Partly < Standing::New);
+        let of = |texts: &[&str]| Incumbency::of(&rules(texts), &now);
+        assert_eq!(of(&["tcp/85 10.1.0.0/16"]), Incumbency::Established);
+        assert_eq!(of(&["tcp/80 10.0.0.0/8", "tcp/80 ::/0"]), Incumbency::PartlyOpen);
+        assert_eq!(of(&["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"]), Incumbency::New);
+        assert!(Incumbency::Established < Incumbency::PartlyOpen && Incumbency::PartlyOpen < Incumbency::New);
     }
 
     #[test]
@@ -94,21 +94,23 @@ mod tests {
         let candidates = BTreeSet::from(["a", "b", "c"]);
         let two = |set: &BTreeSet<&str>| set.len() <= 2;
         let of = |there: &'static str| {
-            move |key: &&str| if *key == there { Standing::There } else { Standing::New }
+            move |key: &&str| if *key == there { Incumbency::Established } else { Incumbency::New }
         };
-        assert_eq!(housed(&candidates, of("none"), two), BTreeSet::from(["a", "b"]));
-        assert_eq!(housed(&candidates, of("c"), two), BTreeSet::from(["a", "c"]));
-        assert_eq!(housed(&candidates, of("none"), |_| true), candidates);
+        assert_eq!(select_within_capacity(&candidates, of("none"), two), BTreeSet::from(["a", "b"]));
+        assert_eq!(select_within_capacity(&candidates, of("c"), two), BTreeSet::from(["a", "c"]));
+        assert_eq!(select_within_capacity(&candidates, of("none"), |_| true), candidates);
     }
 
     #[test]
     fn what_fits_beside_those_that_came_later_is_not_left_out() {
         // `a` fits only where `b` is: together they take less.
         let fits = |set: &BTreeSet<&str>| set.len() <= 2 && (!set.contains("a") || set.contains("b"));
-        let housed = housed(&BTreeSet::from(["a", "b", "c"]), |_| Standing::New, fits);
-        assert_eq!(housed, BTreeSet::from(["b", "c"]));
+        let select_within_capacity =
+            select_within_capacity(&BTreeSet::from(["a", "b", "c"]), |_| Incumbency::New, fits);
+        assert_eq!(select_within_capacity, BTreeSet::from(["b", "c"]));
         let fits = |set: &BTreeSet<&str>| !set.contains("c") && (!set.contains("a") || set.contains("b"));
-        let housed = super::housed(&BTreeSet::from(["a", "b", "c"]), |_| Standing::New, fits);
-        assert_eq!(housed, BTreeSet::from(["a", "b"]));
+        let select_within_capacity =
+            super::select_within_capacity(&BTreeSet::from(["a", "b", "c"]), |_| Incumbency::New, fits);
+        assert_eq!(select_within_capacity, BTreeSet::from(["a", "b"]));
     }
 }

@@ -14,16 +14,19 @@ mod rule;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use capacity::{Standing, housed};
+pub use capacity::{Incumbency, select_within_capacity};
 pub use group::{Completeness, Desired, FirewallGroup, GroupKey, InstanceId, Workload, digest};
 pub use plan::check::{Promise, Violation, check};
 pub use plan::diff::{Change, Diff, diff};
 pub use plan::planner::plan;
 pub use plan::{
-    Action, Dependency, Effect, Limits, Open, Plan, PlanInput, Policy, Step, Waiting, Withheld, closings,
+    Action, Dependency, Effect, Limits, OpenPort, Plan, PlanInput, Policy, Step, Withheld, WithheldReason,
+    closings,
 };
 pub use provider::{Applied, FirewallProvider, Observed, ProviderError, Retry};
-pub use resource::{Compiled, Memberships, Owner, Reach, Rejection, Resource, Takes, World};
+pub use resource::{
+    Compiled, MemberRequirements, Owner, Reach, Rejection, Requirements, Resource, ResourceSet,
+};
 pub use rule::ingress_rule::IngressRule;
 pub use rule::port::{PortError, PortRange, Protocol};
 pub use rule::rule_set::RuleSet;

@@ -14,7 +14,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{Completeness, InstanceId, PortRange, Protocol, Resource, World};
+use crate::{Completeness, InstanceId, PortRange, Protocol, Resource, ResourceSet};
 
 /// One change of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl<R: Resource> Action<R> {
     }
 
     /// Carries the action out on `world`, as the cloud would.
-    pub fn enact(&self, world: &mut World<R>) {
+    pub fn apply_to(&self, world: &mut ResourceSet<R>) {
         match self.after() {
             Some(resource) => world.insert(resource.key(), resource.clone()),
             None => world.remove(&self.key()),
@@ -108,16 +108,16 @@ pub struct Step<R> {
     /// Whether it opens or closes
     pub effect: Effect,
     /// Why, for people
-    pub why: String,
+    pub reason: String,
     /// What it waits for; every position is lower than its own
     pub after: Vec<Dependency>,
 }
 
 /// Why something that differs is not being changed now.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Waiting {
+pub enum WithheldReason {
     /// Knowledge is partial, and it would close something.
-    Knowledge(Vec<String>),
+    IncompleteState(Vec<String>),
     /// The policy does not allow it.
     Policy,
     /// The plan would close too large a share of what is open.
@@ -132,35 +132,43 @@ pub enum Waiting {
     /// The key is taken by something that is not ours.
     Foreign,
     /// It would let in what nobody asked for, or break a reference, until something else has happened.
-    Order,
+    BlockedByOrder,
     /// The cloud's limits leave no room for the old and the new at once, or no one resource can express both, and
     /// closing has to wait.
-    Room,
+    CapacityExceeded,
 }
 
-impl Waiting {
+impl WithheldReason {
     /// Every [`word`](Self::word).
-    pub const WORDS: [&str; 7] = ["knowledge", "policy", "mass-close", "backoff", "foreign", "order", "room"];
+    pub const ALL: [&str; 7] = [
+        "incomplete-state",
+        "policy",
+        "mass-close",
+        "backoff",
+        "foreign",
+        "blocked-by-order",
+        "capacity-exceeded",
+    ];
 
     /// One word, stable for machines.
     #[must_use]
-    pub const fn word(&self) -> &'static str {
+    pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::Knowledge(_) => "knowledge",
+            Self::IncompleteState(_) => "incomplete-state",
             Self::Policy => "policy",
             Self::MassClose { .. } => "mass-close",
             Self::Backoff => "backoff",
             Self::Foreign => "foreign",
-            Self::Order => "order",
-            Self::Room => "room",
+            Self::BlockedByOrder => "blocked-by-order",
+            Self::CapacityExceeded => "capacity-exceeded",
         }
     }
 }
 
-impl fmt::Display for Waiting {
+impl fmt::Display for WithheldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Knowledge(gaps) => {
+            Self::IncompleteState(gaps) => {
                 write!(f, "nothing is closed while knowledge is partial: {}", gaps.join("; "))
             }
             Self::Policy => f.write_str("the policy does not allow it"),
@@ -171,8 +179,10 @@ impl fmt::Display for Waiting {
             ),
             Self::Backoff => f.write_str("it failed before and will be tried again"),
             Self::Foreign => f.write_str("the name is taken by something that this cluster does not own"),
-            Self::Order => f.write_str("something else has to happen first"),
-            Self::Room => f.write_str("it cannot hold the old and the new at once, and closing has to wait"),
+            Self::BlockedByOrder => f.write_str("something else has to happen first"),
+            Self::CapacityExceeded => {
+                f.write_str("it cannot hold the old and the new at once, and closing has to wait")
+            }
         }
     }
 }
@@ -183,7 +193,7 @@ pub struct Withheld<R: Resource> {
     /// The resource
     pub key: R::Key,
     /// Why it stays
-    pub waiting: Waiting,
+    pub reason: WithheldReason,
 }
 
 /// The ordered steps, and what is left undone.
@@ -236,9 +246,9 @@ impl Limits {
 #[derive(Clone, Copy, Debug)]
 pub struct PlanInput<'a, R: Resource> {
     /// The resources as they should be
-    pub desired: &'a World<R>,
+    pub desired: &'a ResourceSet<R>,
     /// The resources as they are
-    pub observed: &'a World<R>,
+    pub observed: &'a ResourceSet<R>,
     /// Whether what is absent from `desired` is known to be unwanted
     pub completeness: &'a Completeness,
     /// What the administrator allows
@@ -250,19 +260,19 @@ pub struct PlanInput<'a, R: Resource> {
 }
 
 /// Ports that are open at an instance.
-pub type Open = (InstanceId, Protocol, PortRange);
+pub type OpenPort = (InstanceId, Protocol, PortRange);
 
 /// All that is open in `world`, and what of it is not in `then`.
 #[must_use]
-pub fn closings<R: Resource>(world: &World<R>, then: &World<R>) -> (usize, BTreeSet<Open>) {
+pub fn closings<R: Resource>(world: &ResourceSet<R>, then: &ResourceSet<R>) -> (usize, BTreeSet<OpenPort>) {
     let mut instances = BTreeSet::new();
     for resource in world.values() {
         instances.extend(resource.instances(world));
     }
     let (mut open, mut closing) = (0, BTreeSet::new());
     for instance in instances {
-        let ports = |world| -> BTreeSet<_> {
-            R::reach(world, &instance).rules.iter().map(|rule| (rule.protocol, rule.ports)).collect()
+        let ports = |world: &ResourceSet<R>| -> BTreeSet<_> {
+            world.reach(&instance).rules.iter().map(|rule| (rule.protocol, rule.ports)).collect()
         };
         let (now, later) = (ports(world), ports(then));
         open += now.len();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{Action, Compiled, Desired, InstanceId, Resource, World};
+use crate::{Action, Compiled, Desired, InstanceId, Resource, ResourceSet};
 
 /// One cloud's compile, observe and apply.
 ///
@@ -61,7 +61,7 @@ pub trait FirewallProvider: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Observed<R: Resource, I> {
     /// Our resources, and foreign ones that could stand in their way
-    pub resources: World<R>,
+    pub resources: ResourceSet<R>,
     /// Facts about the instances
     pub inventory: I,
 }

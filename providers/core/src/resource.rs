@@ -2,11 +2,84 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
+use std::ops::{Deref, DerefMut};
 
 use crate::{GroupKey, InstanceId, RuleSet};
 
-/// All resources of one kind of cloud by key: as they should be, or as they are.
-pub type World<R> = BTreeMap<<R as Resource>::Key, R>;
+/// All resources of one cloud by key: as they should be, or as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceSet<R: Resource>(BTreeMap<R::Key, R>);
+
+impl<R: Resource> ResourceSet<R> {
+    /// Returns a set without resources.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Returns everything that the set lets in to `instance`.
+    #[must_use]
+    pub fn reach(&self, instance: &InstanceId) -> Reach {
+        R::reach(self, instance)
+    }
+
+    /// Returns the resources alone, in the order of their keys.
+    pub fn into_values(self) -> impl Iterator<Item = R> {
+        self.0.into_values()
+    }
+
+    /// Whether this set lets in to each of these instances all that `part` does.
+    pub(crate) fn admits(&self, part: &Self, instances: &BTreeSet<InstanceId>) -> bool {
+        instances.iter().all(|instance| self.reach(instance).covers(&part.reach(instance)))
+    }
+}
+
+impl<R: Resource> Default for ResourceSet<R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R: Resource> Deref for ResourceSet<R> {
+    type Target = BTreeMap<R::Key, R>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<R: Resource> DerefMut for ResourceSet<R> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl<R: Resource> FromIterator<R> for ResourceSet<R> {
+    fn from_iter<I: IntoIterator<Item = R>>(resources: I) -> Self {
+        Self(resources.into_iter().map(|resource| (resource.key(), resource)).collect())
+    }
+}
+
+impl<R: Resource, const N: usize> From<[R; N]> for ResourceSet<R> {
+    fn from(resources: [R; N]) -> Self {
+        resources.into_iter().collect()
+    }
+}
+
+impl<R: Resource> Extend<R> for ResourceSet<R> {
+    fn extend<I: IntoIterator<Item = R>>(&mut self, resources: I) {
+        self.0.extend(resources.into_iter().map(|resource| (resource.key(), resource)));
+    }
+}
+
+impl<'a, R: Resource> IntoIterator for &'a ResourceSet<R> {
+    type Item = (&'a R::Key, &'a R);
+    type IntoIter = std::collections::btree_map::Iter<'a, R::Key, R>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
 
 /// Whose a resource is, by the mark it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,19 +137,10 @@ pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
     fn replaced_at_once(&self) -> bool;
 
     /// The instances whose reach depends on this resource in `world`.
-    fn instances(&self, world: &World<Self>) -> BTreeSet<InstanceId>;
+    fn instances(&self, world: &ResourceSet<Self>) -> BTreeSet<InstanceId>;
 
     /// Everything that `world` lets in to `instance`.
-    fn reach(world: &World<Self>, instance: &InstanceId) -> Reach;
-}
-
-/// Whether `world` lets in to each of these instances all that `part` does.
-pub(crate) fn admits_at<R: Resource>(
-    world: &World<R>,
-    part: &World<R>,
-    instances: &BTreeSet<InstanceId>,
-) -> bool {
-    instances.iter().all(|instance| R::reach(world, instance).covers(&R::reach(part, instance)))
+    fn reach(world: &ResourceSet<Self>, instance: &InstanceId) -> Reach;
 }
 
 /// What is let in to one instance.
@@ -104,24 +168,24 @@ impl Reach {
 }
 
 /// For every membership, what it takes to be open.
-pub type Memberships<R> = BTreeMap<(GroupKey, InstanceId), Takes<<R as Resource>::Key>>;
+pub type MemberRequirements<R> = BTreeMap<(GroupKey, InstanceId), Requirements<<R as Resource>::Key>>;
 
 /// What a membership takes to be open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Takes<K> {
+pub struct Requirements<K> {
     /// The resources that open it; none where somebody else's do already
     pub resources: BTreeSet<K>,
     /// The ids by which [`Resource::reach`] knows where the instance is reached: mostly its own
-    pub at: BTreeSet<InstanceId>,
+    pub reachable_at: BTreeSet<InstanceId>,
 }
 
 /// What the firewall groups compile to.
 #[derive(Clone, Debug)]
 pub struct Compiled<R: Resource> {
     /// All resources as they should be
-    pub resources: World<R>,
+    pub resources: ResourceSet<R>,
     /// What each membership takes; one that was rejected is not there
-    pub memberships: Memberships<R>,
+    pub requirements: MemberRequirements<R>,
     /// What could not be compiled, and why
     pub rejections: Vec<Rejection>,
 }

@@ -8,8 +8,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{
-    Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Memberships, Owner, Rejection, Resource,
-    Standing, Takes, World, housed,
+    Compiled, Desired, FirewallGroup, GroupKey, Incumbency, InstanceId, MemberRequirements, Owner, Rejection,
+    Requirements, Resource, ResourceSet, select_within_capacity,
 };
 
 use crate::config::{GceConfig, Mode, TAGS_PER_INSTANCE};
@@ -24,8 +24,8 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
     let mut compiler = Compiler {
         inventory,
         config,
-        resources: World::<GceResource>::new(),
-        memberships: BTreeMap::new(),
+        resources: ResourceSet::<GceResource>::new(),
+        requirements: BTreeMap::new(),
         rejections: Vec::new(),
     };
     let mut asked = Vec::new();
@@ -43,15 +43,15 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
         }
         Mode::Tags => compiler.by_tags(&asked),
     }
-    let Compiler { resources, memberships, rejections, .. } = compiler;
-    Compiled { resources, memberships, rejections }
+    let Compiler { resources, requirements, rejections, .. } = compiler;
+    Compiled { resources, requirements, rejections }
 }
 
 struct Compiler<'a> {
     inventory: &'a Inventory,
     config: &'a GceConfig,
-    resources: World<GceResource>,
-    memberships: Memberships<GceResource>,
+    resources: ResourceSet<GceResource>,
+    requirements: MemberRequirements<GceResource>,
     rejections: Vec<Rejection>,
 }
 
@@ -188,15 +188,15 @@ impl<'a> Compiler<'a> {
         let standing = |key: &&GroupKey| {
             let names = &groups[key];
             if names.is_subset(&facts.tags) {
-                Standing::There
+                Incumbency::Established
             } else if names.is_disjoint(&facts.tags) {
-                Standing::New
+                Incumbency::New
             } else {
-                Standing::Partly
+                Incumbency::PartlyOpen
             }
         };
         let candidates: BTreeSet<&GroupKey> = groups.keys().copied().collect();
-        let tagged = housed(&candidates, standing, |keys| {
+        let tagged = select_within_capacity(&candidates, standing, |keys| {
             keys.iter().map(|key| groups[key].len()).sum::<usize>() <= capacity
         });
         for key in &candidates - &tagged {
@@ -224,10 +224,10 @@ impl<'a> Compiler<'a> {
         resources: impl IntoIterator<Item = GceKey>,
         at: impl IntoIterator<Item = InstanceId>,
     ) {
-        let none = || Takes { resources: BTreeSet::new(), at: BTreeSet::new() };
-        let takes = self.memberships.entry((key.clone(), instance.clone())).or_insert_with(none);
+        let none = || Requirements { resources: BTreeSet::new(), reachable_at: BTreeSet::new() };
+        let takes = self.requirements.entry((key.clone(), instance.clone())).or_insert_with(none);
         takes.resources.extend(resources);
-        takes.at.extend(at);
+        takes.reachable_at.extend(at);
     }
 
     fn insert(&mut self, resource: GceResource) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_core::{InstanceId, Observed, ProviderError, Resource, World};
+use firewall_core::{InstanceId, Observed, ProviderError, ResourceSet};
 use google_cloud_compute_v1::model::Instance;
 
 use crate::client::Client;
@@ -36,7 +36,7 @@ pub(crate) async fn observe(
     inventory.missing_network = missing_network(client, config, &inventory.instances).await?;
     let tags = instances.iter().filter_map(|(id, found)| our_tags(id, found, &prefix));
     let resources = rules.into_iter().map(GceResource::Rule).chain(tags.map(GceResource::Tags));
-    let resources: World<GceResource> = resources.map(|resource| (resource.key(), resource)).collect();
+    let resources: ResourceSet<GceResource> = resources.collect();
     Ok(Observed { resources, inventory })
 }
 

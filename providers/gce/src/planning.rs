@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_core::{InstanceId, Owner, Reach, Resource, World};
+use firewall_core::{InstanceId, Owner, Reach, Resource, ResourceSet};
 
 use crate::place::Place;
 use crate::resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags, Product};
@@ -219,7 +219,7 @@ impl Resource for GceResource {
     }
 
     /// An address stands for the instance that has it, whoever that is.
-    fn instances(&self, world: &World<Self>) -> BTreeSet<InstanceId> {
+    fn instances(&self, world: &ResourceSet<Self>) -> BTreeSet<InstanceId> {
         let rule = match self {
             Self::Rule(rule) => rule,
             Self::Tags(tags) => return BTreeSet::from([tags.instance.clone()]),
@@ -252,7 +252,7 @@ impl Resource for GceResource {
         rule.tags.iter().flat_map(places).collect()
     }
 
-    fn reach(world: &World<Self>, instance: &InstanceId) -> Reach {
+    fn reach(world: &ResourceSet<Self>, instance: &InstanceId) -> Reach {
         let rules = world.values().filter_map(|resource| match resource {
             Self::Rule(rule) => Some(rule),
             Self::Tags(_) => None,

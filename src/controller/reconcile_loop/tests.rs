@@ -57,7 +57,7 @@ struct World {
     cloud: MemoryCloud,
     index: SharedIndex,
     reconciler: Reconciler<Read>,
-    shared: Shared,
+    shared: LoopContext,
     reads: Arc<AtomicUsize>,
 }
 
@@ -79,10 +79,10 @@ impl World {
         index.reset(Watch::Pods, (0..nodes).map(|node| pod(node, false)).collect());
         let index = SharedIndex::new(index);
         let metrics = Metrics::default();
-        let (notices, publisher) = (Notices::to_log(metrics.clone()), Publisher::new(None, None, 0));
-        let shared = Shared {
+        let (notices, publisher) = (EventPublisher::to_log(metrics.clone()), Publisher::new(None, None, 0));
+        let shared = LoopContext {
             index: index.clone(),
-            telling: Telling { notices, publisher, metrics },
+            telling: Publishers { notices, publisher, metrics },
             resync: Duration::from_mins(5),
             stop: CancellationToken::new(),
         };
@@ -92,12 +92,12 @@ impl World {
 
 #[tokio::test(start_paused = true)]
 async fn a_pass_comes_to_its_calls_however_slow_the_cloud_is_and_whatever_changes() {
-    let World { cloud, index, reconciler, shared, .. } = World::new(1, UNINTERRUPTED * 2, Duration::ZERO);
+    let World { cloud, index, reconciler, shared, .. } = World::new(1, MIN_EXECUTION * 2, Duration::ZERO);
     let changing = async {
         for number in 1.. {
             sleep(Duration::from_secs(1)).await;
             index.update(|index| index.apply(&Watch::Nodes, node(number)));
-            index.update(|index| index.broken(Watch::Nodes, format!("for the {number}th time")));
+            index.update(|index| index.mark_incomplete(Watch::Nodes, format!("for the {number}th time")));
         }
     };
     let opened = async {
@@ -108,7 +108,7 @@ async fn a_pass_comes_to_its_calls_however_slow_the_cloud_is_and_whatever_change
     tokio::select! {
         () = shared.passes(Some(reconciler)) => panic!("it ended"),
         () = changing => {}
-        opened = timeout(UNINTERRUPTED * 5, opened) => opened.expect("the port is opened"),
+        opened = timeout(MIN_EXECUTION * 5, opened) => opened.expect("the port is opened"),
     }
 }
 

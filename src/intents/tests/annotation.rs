@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Found, found, opened, pod, refused};
+use super::{Collected, found, opened, pod, refused};
 
 /// A pod with TCP 80 (`http`), 443 (`https`), 9100, and UDP 53 (`dns`), 3478, 30000 and 30005.
 fn many(annotations: &Value) -> Value {
@@ -21,7 +21,7 @@ fn many(annotations: &Value) -> Value {
     pod("web", annotations, &ports)
 }
 
-fn exposing(list: &str) -> Found {
+fn exposing(list: &str) -> Collected {
     let sources = "192.0.2.0/24";
     found([many(&json!({
         "hostport-firewall.dev/expose": list,
@@ -29,7 +29,7 @@ fn exposing(list: &str) -> Found {
     }))])
 }
 
-fn from(sources: &Value) -> Found {
+fn from(sources: &Value) -> Collected {
     let mut annotations = json!({ "hostport-firewall.dev/expose": "http, https" });
     for (name, value) in sources.as_object().unwrap() {
         annotations[format!("hostport-firewall.dev/{name}")] = value.clone();

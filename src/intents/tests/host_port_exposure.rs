@@ -1,4 +1,4 @@
-//! What a `HostPortExposure` asks for.
+//! What a `HostPortExposure` requests for.
 
 use super::*;
 
@@ -18,11 +18,11 @@ fn web(name: &str, node: &str) -> Value {
     pod
 }
 
-fn with(pods: impl IntoIterator<Item = Value>, selecting: impl IntoIterator<Item = Value>) -> Found {
+fn with(pods: impl IntoIterator<Item = Value>, selecting: impl IntoIterator<Item = Value>) -> Collected {
     let mut index = cluster(pods);
     let selecting = selecting.into_iter().map(|exposure| serde_json::from_value(exposure).unwrap());
     index.reset(Watch::HostPortExposures, selecting.map(Object::HostPortExposure).collect());
-    exposures(&index, &Settings::default())
+    collect_exposures(&index, &Settings::default())
 }
 
 /// The spec that selects `app: web`, with these ports.
@@ -61,7 +61,7 @@ fn only_the_pods_and_nodes_that_it_selects_are_opened() {
     let mut elsewhere = web("elsewhere", "node-a");
     elsewhere["metadata"]["namespace"] = json!("blog");
     let found = with([web("web", "node-a"), other, elsewhere], [exposure("x", &spec(&http))]);
-    let pods: Vec<&str> = found.exposures.iter().map(|exposure| exposure.binder.name.as_str()).collect();
+    let pods: Vec<&str> = found.exposures.iter().map(|exposure| exposure.port_owner.name.as_str()).collect();
     assert_eq!(pods, ["web"]);
 
     let mut on_edge = spec(&http);
@@ -150,7 +150,7 @@ fn a_number_that_pods_bind_under_names_with_different_sources_is_no_group_of_bot
     let before = found("10.0.0.0/8");
     assert_ne!(before.exposures[0].group(), before.exposures[1].group());
     let after = found("192.0.2.0/24");
-    let groups = |found: &Found| found.exposures.iter().map(Exposure::group).collect::<Vec<_>>();
+    let groups = |found: &Collected| found.exposures.iter().map(Exposure::group).collect::<Vec<_>>();
     assert_eq!(groups(&before), groups(&after), "other sources attach no node anew");
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{cluster, found, pod};
 use crate::desired::grouping::grouped;
-use crate::intents::collect::exposures;
+use crate::intents::collect::collect_exposures;
 use crate::intents::settings::Settings;
 use crate::k8s::index::{Object, Watch};
 
@@ -195,7 +195,7 @@ proptest! {
         index.apply(&Watch::Ingresses("voyager.appscode.com".into()), ingress(&annotations));
         let default: ipnet::IpNet = "203.0.113.0/24".parse().unwrap();
         let settings = Settings { default_source_ranges: vec![default], ..Settings::default() };
-        let found = exposures(&index, &settings);
+        let found = collect_exposures(&index, &settings);
         let mut open = found.exposures.iter().flat_map(|exposure| exposure.rules.iter());
         prop_assert!(open.all(|rule| rule.source != default), "{:?}", found.exposures);
         prop_assert_ne!(found.exposures.is_empty(), found.problems.is_empty(), "whatever opens nothing is told");
@@ -213,7 +213,7 @@ proptest! {
         if balanced {
             index.apply(&Watch::Services, balancer());
         }
-        let found = exposures(&index, &Settings::default());
+        let found = collect_exposures(&index, &Settings::default());
         let known = |id: &str| Some(Ok(InstanceId::new(id)));
         let desired = grouped(&found.exposures, known, |_| None, Completeness::Complete).desired;
         for instance in desired.members() {

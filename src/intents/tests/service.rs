@@ -36,12 +36,12 @@ fn with(pods: Vec<Value>, service: Value, slices: Vec<Value>) -> Index {
     index
 }
 
-fn asked(service: Value) -> Found {
-    exposures(&with(vec![], service, vec![]), &Settings::default())
+fn asked(service: Value) -> Collected {
+    collect_exposures(&with(vec![], service, vec![]), &Settings::default())
 }
 
 /// What is let in, node by node.
-fn by_node(found: &Found) -> Vec<String> {
+fn by_node(found: &Collected) -> Vec<String> {
     let lines = found.exposures.iter().flat_map(|exposure| {
         let node = exposure.node.name.clone();
         rules(exposure).into_iter().map(move |rule| format!("{node} {rule}"))
@@ -69,10 +69,10 @@ fn node_ports_open_on_all_nodes_by_the_names_and_numbers_of_the_service() {
             .collect();
         assert_eq!(by_node(&found), expected, "{kind} {listed}");
         let exposure = &found.exposures[0];
-        assert_eq!(exposure.binder.to_string(), "Service shop/web");
+        assert_eq!(exposure.port_owner.to_string(), "Service shop/web");
         assert_eq!(
             (&exposure.intent, exposure.workload.to_string()),
-            (&exposure.binder, "Service shop/web".into())
+            (&exposure.port_owner, "Service shop/web".into())
         );
     }
 }
@@ -80,13 +80,13 @@ fn node_ports_open_on_all_nodes_by_the_names_and_numbers_of_the_service() {
 #[test]
 fn a_service_that_asks_for_nothing_opens_nothing() {
     for kind in ["NodePort", "LoadBalancer", "ClusterIP", "ExternalName"] {
-        assert_eq!(asked(service(kind, &json!({}))), Found::default(), "{kind}");
+        assert_eq!(asked(service(kind, &json!({}))), Collected::default(), "{kind}");
     }
     let mut narrowed = service("LoadBalancer", &json!({}));
     narrowed["spec"]["loadBalancerSourceRanges"] = json!(["192.0.2.0/24"]);
     assert_eq!(
         asked(narrowed),
-        Found::default(),
+        Collected::default(),
         "sources are for the balancer, node ports are not asked for"
     );
 }
@@ -110,17 +110,17 @@ fn with_local_traffic_only_nodes_with_a_ready_endpoint_are_opened() {
         slice("web-v6", &json!([endpoint("node-a", "a-1", json!(true))])),
     ];
     let index = with(vec![], local(), slices);
-    let found = exposures(&index, &Settings::default());
+    let found = collect_exposures(&index, &Settings::default());
     assert_eq!(by_node(&found), ["node-a tcp/30080 from 192.0.2.0/24"]);
-    let binder = &found.exposures[0].binder;
-    assert_eq!(binder.to_string(), "Service shop/web", "whatever pods its slices claim to be behind it");
-    let binding = crate::intents::port_owner::binding(&index);
-    assert_eq!(["node-a", "node-b"].map(|node| binding.binds(binder, node)), [true, false]);
+    let port_owner = &found.exposures[0].port_owner;
+    assert_eq!(port_owner.to_string(), "Service shop/web", "whatever pods its slices claim to be behind it");
+    let owners = crate::intents::port_owner::collect_port_owners(&index);
+    assert_eq!(["node-a", "node-b"].map(|node| owners.owns(port_owner, node)), [true, false]);
 
     let unknown = slice("web", &json!([endpoint("node-b", "b-1", Value::Null)]));
-    let found = exposures(&with(vec![], local(), vec![unknown]), &Settings::default());
+    let found = collect_exposures(&with(vec![], local(), vec![unknown]), &Settings::default());
     assert_eq!(by_node(&found).len(), 1, "an endpoint that does not say is ready");
-    assert_eq!(exposures(&with(vec![], local(), vec![]), &Settings::default()), Found::default());
+    assert_eq!(collect_exposures(&with(vec![], local(), vec![]), &Settings::default()), Collected::default());
 }
 
 #[test]
@@ -130,12 +130,12 @@ fn with_local_traffic_ports_stay_open_where_endpoints_drain() {
         service["spec"]["externalTrafficPolicy"] = json!("Local");
         let endpoints = json!([{ "nodeName": "node-a", "conditions": conditions }]);
         let index = with(vec![], service, vec![slice("web", &endpoints)]);
-        let found = exposures(&index, &Settings::default());
-        let service = found.exposures.first().map(|exposure| exposure.binder.clone());
-        let binding = crate::intents::port_owner::binding(&index);
+        let found = collect_exposures(&index, &Settings::default());
+        let service = found.exposures.first().map(|exposure| exposure.port_owner.clone());
+        let owners = crate::intents::port_owner::collect_port_owners(&index);
         service.map(|service| {
-            assert!(binding.binds(&service, "node-a"));
-            binding.takes_clients(&service, "node-a")
+            assert!(owners.owns(&service, "node-a"));
+            owners.accepts_new_clients(&service, "node-a")
         })
     };
     let table = [
@@ -222,7 +222,9 @@ fn a_guardrail_on_a_service_is_that_of_its_namespace_and_node_port() {
     let guardrails = Guardrails { denied_ports: vec!["30080".parse().unwrap()], ..Guardrails::default() };
     let settings = Settings { guardrails, ..Settings::default() };
     let index = with(vec![], service("NodePort", &json!({ EXPOSE_NODE_PORTS: "http, https" })), vec![]);
-    assert!(refused(&exposures(&index, &settings)).starts_with("PortDenied Service shop/web: tcp/30080"));
+    assert!(
+        refused(&collect_exposures(&index, &settings)).starts_with("PortDenied Service shop/web: tcp/30080")
+    );
 }
 
 #[test]
@@ -234,9 +236,9 @@ fn a_guardrail_for_namespaces_judges_by_that_of_the_service_and_not_of_the_pods_
     };
     let balancer = service("LoadBalancer", &json!({ EXPOSE: "http", EXPOSE_NODE_PORTS: "https" }));
     let index = with(vec![svclb("kube-system")], balancer, vec![]);
-    let allowed = exposures(&index, &allowing("shop"));
+    let allowed = collect_exposures(&index, &allowing("shop"));
     assert_eq!((allowed.exposures.len(), allowed.problems.len()), (4, 0), "a pod, and three nodes");
-    let refused = exposures(&index, &allowing("kube-system"));
+    let refused = collect_exposures(&index, &allowing("kube-system"));
     assert!(refused.exposures.is_empty(), "{refused:?}");
     assert!(refused.problems.iter().all(|notice| notice.reason == "NamespaceNotAllowed"), "{refused:?}");
 }
@@ -259,10 +261,10 @@ fn svclb(namespace: &str) -> Value {
     pod
 }
 
-fn served(annotations: &Value, ranges: &Value, namespace: &str) -> Found {
+fn served(annotations: &Value, ranges: &Value, namespace: &str) -> Collected {
     let mut service = service("LoadBalancer", annotations);
     service["spec"]["loadBalancerSourceRanges"] = ranges.clone();
-    exposures(&with(vec![svclb(namespace)], service, vec![]), &Settings::default())
+    collect_exposures(&with(vec![svclb(namespace)], service, vec![]), &Settings::default())
 }
 
 #[test]
@@ -308,8 +310,13 @@ fn pods_of_service_lb_open_what_their_service_asks_for() {
         let found = served(&annotations, &ranges, "kube-system");
         assert_eq!(by_node(&found), expected, "{annotations} {ranges}: {:?}", found.problems);
         for exposure in &found.exposures {
-            let pod = exposure.binder.to_string() == "Pod kube-system/svclb-web-4f1c-x";
-            assert_eq!(pod, exposure.ports.iter().all(|(_, port)| *port < 30000), "{:?}", exposure.binder);
+            let pod = exposure.port_owner.to_string() == "Pod kube-system/svclb-web-4f1c-x";
+            assert_eq!(
+                pod,
+                exposure.ports.iter().all(|(_, port)| *port < 30000),
+                "{:?}",
+                exposure.port_owner
+            );
             assert_eq!(exposure.intent.to_string(), "Service shop/web");
             assert_eq!(exposure.workload.to_string(), "Service shop/web");
         }
@@ -326,9 +333,9 @@ fn a_number_that_is_a_node_port_and_a_port_of_the_balancer_is_no_group_of_both()
     service["spec"]["ports"][1]["port"] = json!(30080);
     let mut svclb = svclb("kube-system");
     svclb["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 30080, "hostPort": 30080 }]);
-    let found = exposures(&with(vec![svclb], service, vec![]), &Settings::default());
-    let [balancer, node_port] = ["Pod", "Service"].map(|binder| {
-        found.exposures.iter().find(|exposure| exposure.binder.kind == binder).expect("an exposure")
+    let found = collect_exposures(&with(vec![svclb], service, vec![]), &Settings::default());
+    let [balancer, node_port] = ["Pod", "Service"].map(|port_owner| {
+        found.exposures.iter().find(|exposure| exposure.port_owner.kind == port_owner).expect("an exposure")
     });
     assert_eq!(balancer.ports, node_port.ports);
     assert_ne!(balancer.rules, node_port.rules);
@@ -343,9 +350,13 @@ fn what_claims_to_be_of_service_lb_counts_only_where_that_runs() {
     assert!(refused(&claimed).starts_with("NotServiceLb Pod elsewhere/svclb-web"), "{claimed:?}");
     let settings = Settings { service_lb_namespace: "elsewhere".to_owned(), ..Settings::default() };
     let index = with(vec![svclb("elsewhere")], service("LoadBalancer", &expose), vec![]);
-    assert_eq!(exposures(&index, &settings).exposures.len(), 1);
+    assert_eq!(collect_exposures(&index, &settings).exposures.len(), 1);
     let index = with(vec![svclb("kube-system")], service("NodePort", &json!({})), vec![]);
-    assert_eq!(exposures(&index, &Settings::default()), Found::default(), "it is a balancer's no more");
+    assert_eq!(
+        collect_exposures(&index, &Settings::default()),
+        Collected::default(),
+        "it is a balancer's no more"
+    );
 }
 
 #[test]
@@ -353,7 +364,7 @@ fn wrong_annotations_of_a_balancer_are_told_on_it_and_on_its_pods() {
     let found = served(&json!({ EXPOSE: "smtp" }), &json!([]), "kube-system");
     assert!(found.exposures.is_empty());
     for kind in ["Service", "Pod"] {
-        let told = |notice: &Notice| notice.object.kind == kind && notice.message.contains("\"smtp\"");
+        let told = |notice: &Problem| notice.object.kind == kind && notice.message.contains("\"smtp\"");
         assert!(found.problems.iter().any(told), "{kind}: {:?}", found.problems);
     }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Found, cluster, opened, refused, rules, told};
-use crate::intents::collect::exposures;
+use super::{Collected, cluster, opened, refused, rules, told};
+use crate::intents::collect::collect_exposures;
 use crate::intents::exposure::Exposure;
 use crate::intents::settings::Settings;
 use crate::k8s::index::{Object, Watch};
@@ -27,7 +27,7 @@ fn haproxy() -> Value {
     })
 }
 
-/// An Ingress of type `HostPort` that asks for 8080 and 9000 beside 80 and 443.
+/// An Ingress of type `HostPort` that requests for 8080 and 9000 beside 80 and 443.
 fn ingress() -> Value {
     json!({
         "metadata": { "name": "shop", "namespace": "shop", "annotations": {
@@ -45,16 +45,16 @@ fn annotated(annotations: &Value) -> Value {
     ingress
 }
 
-fn behind(pods: &[Value], ingresses: &[(&str, Value)]) -> Found {
+fn behind(pods: &[Value], ingresses: &[(&str, Value)]) -> Collected {
     let mut index = cluster(pods.to_vec());
     for (group, ingress) in ingresses {
         let ingress = Object::Ingress(serde_json::from_value(ingress.clone()).unwrap());
         index.apply(&Watch::Ingresses((*group).to_owned()), ingress);
     }
-    exposures(&index, &Settings::default())
+    collect_exposures(&index, &Settings::default())
 }
 
-fn with(ingress: Value) -> Found {
+fn with(ingress: Value) -> Collected {
     behind(&[haproxy()], &[(VOYAGER, ingress)])
 }
 
@@ -63,7 +63,7 @@ fn ports(exposure: &Exposure) -> Vec<u16> {
     exposure.ports.iter().map(|(_, port)| *port).collect()
 }
 
-fn open_ports(found: &Found) -> Vec<u16> {
+fn open_ports(found: &Collected) -> Vec<u16> {
     found.exposures.iter().flat_map(ports).collect()
 }
 
@@ -142,7 +142,7 @@ fn no_other_intent_opens_stats_and_exporter_ports_either() {
             index.apply(&Watch::HostPortExposures, exposure);
         }
         index.apply(&Watch::Pods, Object::Pod(serde_json::from_value(pod).unwrap()));
-        exposures(&index, &Settings::default())
+        collect_exposures(&index, &Settings::default())
     };
     for kind in ["Pod", "HostPortExposure"] {
         assert_eq!(open_ports(&exposing(kind, "8080")), [8080]);
@@ -164,8 +164,8 @@ fn only_an_ingress_of_type_host_port_opens_anything() {
     }
     let mut untyped = ingress();
     untyped["metadata"]["annotations"] = json!(null);
-    assert_eq!(with(untyped), Found::default());
-    assert_eq!(behind(&[haproxy()], &[]), Found::default(), "without an Ingress");
+    assert_eq!(with(untyped), Collected::default());
+    assert_eq!(behind(&[haproxy()], &[]), Collected::default(), "without an Ingress");
 }
 
 #[test]
@@ -356,14 +356,14 @@ fn node_port_service(name: &str) -> Value {
 }
 
 /// What the Ingress of type `NodePort` opens on a node by this Service.
-fn by_node_ports(annotations: &Value, service: Value) -> Found {
+fn by_node_ports(annotations: &Value, service: Value) -> Collected {
     let mut ingress = annotated(annotations);
     ingress["metadata"]["annotations"]["ingress.appscode.com/type"] = json!("NodePort");
     let mut index = cluster([]);
     let ingress = Object::Ingress(serde_json::from_value(ingress).unwrap());
     index.apply(&Watch::Ingresses(VOYAGER.to_owned()), ingress);
     index.apply(&Watch::Services, Object::Service(serde_json::from_value(service).unwrap()));
-    exposures(&index, &Settings::default())
+    collect_exposures(&index, &Settings::default())
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn node_ports_of_the_stats_page_stay_closed_even_if_a_rule_asks_for_its_number()
         let asking = Object::Ingress(serde_json::from_value(asking).unwrap());
         index.apply(&Watch::Ingresses(VOYAGER.to_owned()), asking);
         index.apply(&Watch::Services, Object::Service(serde_json::from_value(service).unwrap()));
-        !exposures(&index, &Settings::default()).exposures.is_empty()
+        !collect_exposures(&index, &Settings::default()).exposures.is_empty()
     };
     let port = |name: &str, port: u16| json!({ "name": name, "port": port, "nodePort": 31000 });
     let stats = |value: &str| json!({ "ingress.appscode.com/stats": value });
@@ -410,7 +410,7 @@ fn node_ports_of_the_stats_page_stay_closed_even_if_a_rule_asks_for_its_number()
         assert_eq!(open(&annotations, &port), expected, "{annotations} {port}");
     }
     let stats_service = by_node_ports(&json!({}), node_port_service("voyager-shop-stats"));
-    assert_eq!(stats_service, Found::default());
+    assert_eq!(stats_service, Collected::default());
 
     let mut annotated = node_port_service("voyager-shop");
     annotated["metadata"]["annotations"] = json!({ "hostport-firewall.dev/expose-node-ports": "stats" });
@@ -425,7 +425,7 @@ fn an_ingress_of_another_type_opens_no_node_ports() {
     index.apply(&Watch::Ingresses(VOYAGER.to_owned()), host_port);
     let service = Object::Service(serde_json::from_value(node_port_service("voyager-shop")).unwrap());
     index.apply(&Watch::Services, service);
-    assert_eq!(exposures(&index, &Settings::default()), Found::default());
+    assert_eq!(collect_exposures(&index, &Settings::default()), Collected::default());
 }
 
 #[test]
@@ -433,5 +433,5 @@ fn a_service_whose_ingress_is_gone_opens_nothing() {
     let mut index = cluster([]);
     let service = Object::Service(serde_json::from_value(node_port_service("voyager-shop")).unwrap());
     index.apply(&Watch::Services, service);
-    assert_eq!(exposures(&index, &Settings::default()), Found::default());
+    assert_eq!(collect_exposures(&index, &Settings::default()), Collected::default());
 }

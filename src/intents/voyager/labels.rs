@@ -6,17 +6,17 @@ use crate::k8s::objects::{Pod, Service};
 
 /// Whether Voyager's operator made the pod.
 pub(in crate::intents) fn is_haproxy(pod: &Pod) -> bool {
-    is_made(&pod.metadata)
+    has_voyager_labels(&pod.metadata)
 }
 
 /// Whether Voyager's operator made the Service for an Ingress. That of the stats page has another name.
-pub(in crate::intents) fn is_offshoot(service: &Service) -> bool {
+pub(in crate::intents) fn is_voyager_service(service: &Service) -> bool {
     let metadata = &service.metadata;
     let ingress = metadata.name.as_deref().and_then(|name| name.strip_prefix("voyager-"));
-    is_made(metadata) && ingress == label(metadata, "origin-name")
+    has_voyager_labels(metadata) && ingress == label(metadata, "origin-name")
 }
 
-pub(in crate::intents) fn is_made(metadata: &ObjectMeta) -> bool {
+pub(in crate::intents) fn has_voyager_labels(metadata: &ObjectMeta) -> bool {
     label(metadata, "origin") == Some("voyager") && label(metadata, "origin-name").is_some()
 }
 

@@ -1,4 +1,4 @@
-//! Who may connect to what an Ingress asks for, in all the ways that Voyager has had to say it.
+//! Who may connect to what an Ingress requests for, in all the ways that Voyager has had to say it.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::intents::annotation;
 use crate::intents::annotation_keys::{SOURCE_RANGES, annotations};
-use crate::intents::request::{Refusal, refusal};
+use crate::intents::request::{Rejected, rejected};
 use crate::intents::rules::Sources;
 use crate::k8s::objects::{Ingress, LOAD_BALANCER_SOURCES, ObjectRef};
 use crate::parse::source_ranges;
@@ -67,11 +67,11 @@ fn service_sources(annotations: &BTreeMap<String, String>) -> Result<Option<Stri
 
 /// Refuses sources that stand on what the operator made and not on the Ingress: whoever wrote them expects them to
 /// narrow what is opened. The same ones on both are fine, in case the operator copies annotations.
-pub(super) fn narrowed_by_ingress_alone(
+pub(super) fn reject_sources_on_managed_object(
     made: &ObjectMeta,
     reference: &ObjectRef,
     ingress: &Ingress,
-) -> Result<(), Refusal> {
+) -> Result<(), Rejected> {
     let on_ingress = annotations(&ingress.metadata);
     let stray = annotation::naming_sources(made).find(|(name, text)| on_ingress.get(*name) != Some(*text));
     stray.map_or(Ok(()), |(name, _)| {
@@ -81,6 +81,6 @@ pub(super) fn narrowed_by_ingress_alone(
             "{name}: does nothing on a {kind} of Voyager's; put it on Ingress {name_of_ingress}. Nothing of this {kind} \
              is opened"
         );
-        Err(refusal(reference, "InvalidAnnotation", message))
+        Err(rejected(reference, "InvalidAnnotation", message))
     })
 }

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::k8s::host_port_exposure::HostPortExposure;
 use crate::k8s::objects::{
-    DNSEndpoint, EndpointSlice, Ingress, Namespace, Node, Pod, Service, carries_ours, declares,
+    DNSEndpoint, EndpointSlice, Ingress, Namespace, Node, Pod, Service, carries_ours, has_readiness_gate,
 };
 
 /// Namespace and name of an object; the namespace is empty for what has none.
@@ -75,7 +75,7 @@ impl Object {
 
     /// The object as it is kept: without what changes with every status update, which would make each of them look like a
     /// change, and with its namespace, which the API server always sets and a manifest may leave out.
-    pub(super) fn kept(mut self) -> Self {
+    pub(super) fn normalized(mut self) -> Self {
         let namespaced = !matches!(self, Self::Node(_) | Self::Namespace(_));
         let metadata = self.metadata_mut();
         metadata.resource_version = None;
@@ -86,7 +86,7 @@ impl Object {
     }
 
     /// The object without what we write ourselves: its coming back is no news.
-    pub(super) fn asks(&self) -> Cow<'_, Self> {
+    pub(super) fn without_status(&self) -> Cow<'_, Self> {
         match self {
             Self::HostPortExposure(exposure) => {
                 let asked = HostPortExposure { status: None, ..(**exposure).clone() };
@@ -98,9 +98,9 @@ impl Object {
 
     /// Whether it can ever decide about anything. What cannot is dropped at the door: most pods of a cluster have no
     /// host port, and most Services no node port.
-    pub(super) fn matters(&self) -> bool {
+    pub(super) fn is_relevant(&self) -> bool {
         match self {
-            Self::Pod(pod) => pod_matters(pod),
+            Self::Pod(pod) => is_relevant_pod(pod),
             Self::Service(service) => service.has_node_ports() || carries_ours(&service.metadata),
             _ => true,
         }
@@ -108,11 +108,11 @@ impl Object {
 }
 
 /// Whether a pod can ever be exposed, or says that it wants to be.
-fn pod_matters(pod: &Pod) -> bool {
+fn is_relevant_pod(pod: &Pod) -> bool {
     let containers = || pod.spec.containers.iter().chain(&pod.spec.init_containers);
     let ports = || containers().flat_map(|container| &container.ports);
     ports().any(|port| port.host_port.is_some_and(|port| port != 0))
         || pod.spec.host_network && ports().next().is_some()
         || carries_ours(&pod.metadata)
-        || declares(pod)
+        || has_readiness_gate(pod)
 }

@@ -24,7 +24,7 @@ fn knowledge_is_complete_once_everything_expected_is_listed_and_until_a_watch_br
     assert!(!index.is_synced());
     index.reset(Watch::Nodes, vec![]);
     assert!(index.is_synced());
-    index.broken(Watch::Pods, "403".into());
+    index.mark_incomplete(Watch::Pods, "403".into());
     assert_eq!(index.completeness(), Completeness::Partial(vec!["pods: 403".into()]));
     index.reset(Watch::Pods, vec![]);
     assert!(index.is_synced());
@@ -34,7 +34,7 @@ fn knowledge_is_complete_once_everything_expected_is_listed_and_until_a_watch_br
 fn a_broken_watch_keeps_what_it_brought() {
     let mut index = Index::expecting([Watch::Pods]);
     index.reset(Watch::Pods, vec![pod("a", &json!({}))]);
-    index.broken(Watch::Pods, "gone".into());
+    index.mark_incomplete(Watch::Pods, "gone".into());
     assert_eq!(index.pods().count(), 1);
 }
 
@@ -113,10 +113,10 @@ fn an_api_that_is_no_longer_served_takes_its_objects_and_its_gap_along() {
     let watch = Watch::Ingresses("voyager.appscode.com".into());
     let mut index = Index::expecting([Watch::Pods]);
     index.reset(Watch::Pods, vec![]);
-    assert!(index.expect(watch.clone()) && !index.expect(watch.clone()));
+    assert!(index.expect_kind(watch.clone()) && !index.expect_kind(watch.clone()));
     assert!(!index.is_synced(), "an API that appears has to be listed first");
     index.reset(watch.clone(), vec![ingress("shop", true)]);
-    assert!(index.forget(&watch) && !index.forget(&watch));
+    assert!(index.drop_kind(&watch) && !index.drop_kind(&watch));
     assert!(index.is_synced());
     assert_eq!(index.ingresses("shop", "shop").count(), 0);
 }
@@ -129,7 +129,10 @@ fn the_same_list_again_is_a_change_only_if_it_closes_a_gap() {
     assert!(!index.reset(Watch::Nodes, vec![node("2", "aws:///z/i-0")]), "a heartbeat");
     assert!(!index.apply(&Watch::Nodes, node("3", "aws:///z/i-0")), "a heartbeat");
     assert!(index.apply(&Watch::Nodes, node("4", "aws:///z/i-1")), "a replaced machine of the same name");
-    assert!(index.broken(Watch::Nodes, "410".into()) && !index.broken(Watch::Nodes, "410".into()));
+    assert!(
+        index.mark_incomplete(Watch::Nodes, "410".into())
+            && !index.mark_incomplete(Watch::Nodes, "410".into())
+    );
     assert!(index.reset(Watch::Nodes, vec![node("5", "aws:///z/i-1")]), "it is complete again");
 }
 
@@ -160,7 +163,7 @@ fn a_pod_that_stops_to_matter_is_let_go() {
 fn an_object_that_cannot_be_read_asks_for_nothing_and_is_told_until_it_can_or_is_gone() {
     let watch = Watch::Ingresses("voyager.appscode.com".to_owned());
     let name = || ingress("shop", true).name();
-    let notice = |message: &str| Notice {
+    let notice = |message: &str| Problem {
         object: ObjectRef {
             api_version: "voyager.appscode.com/v1".into(),
             kind: "Ingress".into(),
@@ -174,14 +177,14 @@ fn an_object_that_cannot_be_read_asks_for_nothing_and_is_told_until_it_can_or_is
     };
     let mut index = Index::expecting([watch.clone()]);
     index.reset(watch.clone(), vec![ingress("shop", true)]);
-    assert!(index.refuse(&watch, name(), notice("a")));
-    assert!(!index.refuse(&watch, name(), notice("a")), "no news");
+    assert!(index.mark_unreadable(&watch, name(), notice("a")));
+    assert!(!index.mark_unreadable(&watch, name(), notice("a")), "no news");
     assert_eq!((index.all_ingresses().count(), index.unreadable().count()), (0, 1));
     assert!(index.apply(&watch, ingress("shop", true)));
     assert_eq!((index.all_ingresses().count(), index.unreadable().count()), (1, 0));
-    index.refuse(&watch, name(), notice("a"));
+    index.mark_unreadable(&watch, name(), notice("a"));
     assert!(index.delete(&watch, &name()));
-    index.refuse(&watch, name(), notice("a"));
+    index.mark_unreadable(&watch, name(), notice("a"));
     assert!(index.reset(watch, vec![ingress("shop", true)]));
     assert_eq!(index.unreadable().count(), 0);
 }

@@ -103,6 +103,6 @@ pub const GATE: &str = "hostport-firewall.dev/open";
 
 /// Whether the pod waits for the condition.
 #[must_use]
-pub fn declares(pod: &Pod) -> bool {
+pub fn has_readiness_gate(pod: &Pod) -> bool {
     pod.spec.readiness_gates.iter().any(|gate| gate.condition_type == GATE)
 }

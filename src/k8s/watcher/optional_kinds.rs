@@ -71,18 +71,18 @@ const GONE: Duration = Duration::from_secs(30);
 
 /// The groups that look-ups miss.
 #[derive(Default)]
-struct Absences(BTreeMap<&'static str, Absence>);
+struct MissingApis(BTreeMap<&'static str, MissingApi>);
 
-struct Absence {
+struct MissingApi {
     since: Instant,
     look_ups: u32,
     believed: bool,
 }
 
-impl Absences {
+impl MissingApis {
     /// A look-up has missed it.
-    fn again(&mut self, group: &'static str, followed: bool, now: Instant) {
-        let new = Absence { since: now, look_ups: 0, believed: false };
+    fn record_miss(&mut self, group: &'static str, followed: bool, now: Instant) {
+        let new = MissingApi { since: now, look_ups: 0, believed: false };
         let absence = self.0.entry(group).or_insert(new);
         absence.look_ups = absence.look_ups.saturating_add(1);
         let long = if followed { GONE } else { ABSENT };
@@ -90,21 +90,21 @@ impl Absences {
     }
 
     /// A look-up has failed: nothing is known any more of what was not believed yet.
-    fn doubt(&mut self, group: &str) {
+    fn record_error(&mut self, group: &str) {
         self.0.retain(|missed, absence| *missed != group || absence.believed);
     }
 
-    fn end(&mut self, group: &str) {
+    fn record_found(&mut self, group: &str) {
         self.0.remove(group);
     }
 
     /// Whether it is missed, be that believed or not.
-    fn missed(&self, group: &str) -> bool {
+    fn is_missed(&self, group: &str) -> bool {
         self.0.contains_key(group)
     }
 
     /// Whether it counts as not served.
-    fn believed(&self, group: &str) -> bool {
+    fn is_absent(&self, group: &str) -> bool {
         self.0.get(group).is_some_and(|absence| absence.believed)
     }
 }
@@ -117,13 +117,13 @@ pub(super) fn watches(zone: Option<&Zone>) -> impl Iterator<Item = Watch> {
 /// Keeps one watch per kind that is served, for ever.
 pub(super) async fn cluster(client: Client, index: &SharedIndex, zone: Option<Zone>) {
     let mut followed: BTreeMap<&str, (ApiResource, AbortOnDrop)> = BTreeMap::new();
-    let mut absences = Absences::default();
+    let mut missing = MissingApis::default();
     loop {
         for wanted in optional_apis(zone.as_ref()) {
             let group = wanted.group;
             match served(&client, wanted).await {
                 Ok(Some(api)) => {
-                    absences.end(group);
+                    missing.record_found(group);
                     if followed.get(group).is_none_or(|(current, _)| *current != api) {
                         let task = tokio::spawn(follow_served(
                             client.clone(),
@@ -135,24 +135,24 @@ pub(super) async fn cluster(client: Client, index: &SharedIndex, zone: Option<Zo
                     }
                 }
                 Ok(None) => {
-                    absences.again(group, followed.contains_key(group), Instant::now());
-                    if absences.believed(group) {
+                    missing.record_miss(group, followed.contains_key(group), Instant::now());
+                    if missing.is_absent(group) {
                         followed.remove(group);
-                        index.update(|index| index.forget(&wanted.watch()));
+                        index.update(|index| index.drop_kind(&wanted.watch()));
                     }
                 }
                 Err(error) => {
                     let gap = format!("looking up the served APIs failed: {error}");
                     tracing::warn!(api = group, "{gap}");
-                    absences.doubt(group);
-                    if !followed.contains_key(group) && !absences.believed(group) {
-                        index.update(|index| index.broken(wanted.watch(), gap));
+                    missing.record_error(group);
+                    if !followed.contains_key(group) && !missing.is_absent(group) {
+                        index.update(|index| index.mark_incomplete(wanted.watch(), gap));
                     }
                 }
             }
         }
         let known =
-            |group| absences.believed(group) || followed.contains_key(group) && !absences.missed(group);
+            |group| missing.is_absent(group) || followed.contains_key(group) && !missing.is_missed(group);
         let settled = optional_apis(zone.as_ref()).all(|wanted| known(wanted.group));
         tokio::time::sleep(if settled { DISCOVERY_INTERVAL } else { UNSETTLED_INTERVAL }).await;
     }
@@ -162,12 +162,12 @@ async fn follow_served(client: Client, api: ApiResource, index: SharedIndex, zon
     let config = watcher::Config::default();
     match (api.group.as_str(), zone) {
         (host_port_exposure::GROUP, _) => {
-            index.update(|index| index.expect(Watch::HostPortExposures));
+            index.update(|index| index.expect_kind(Watch::HostPortExposures));
             let object = |exposure| Object::HostPortExposure(Box::new(exposure));
             follow(Api::all(client), config, Watch::HostPortExposures, object, &index).await;
         }
         (EXTERNAL_DNS, Some(zone)) => {
-            index.update(|index| index.expect(Watch::DNSEndpoints));
+            index.update(|index| index.expect_kind(Watch::DNSEndpoints));
             let own = config.labels(&zone.selector());
             follow(Api::all(client), own, Watch::DNSEndpoints, Object::DNSEndpoint, &index).await;
         }
@@ -177,7 +177,7 @@ async fn follow_served(client: Client, api: ApiResource, index: SharedIndex, zon
 
 async fn follow_ingresses(client: Client, api: ApiResource, index: SharedIndex) {
     let watch = Watch::Ingresses(api.group.clone());
-    index.update(|index| index.expect(watch.clone()));
+    index.update(|index| index.expect_kind(watch.clone()));
     let version = api.api_version.clone();
     let object = move |mut ingress: Ingress| {
         ingress.api_version = Some(version.clone());
@@ -226,11 +226,11 @@ mod tests {
 
     /// Since when a group is believed not to be served that is missed at these seconds.
     fn believed_at(followed: bool, seconds: &[u64]) -> Option<u64> {
-        let (start, mut absences) = (Instant::now(), Absences::default());
+        let (start, mut missing) = (Instant::now(), MissingApis::default());
         seconds.iter().copied().find(|second| {
-            absences.again("a", followed, start + Duration::from_secs(*second));
-            assert!(absences.missed("a") && !absences.missed("b") && !absences.believed("b"));
-            absences.believed("a")
+            missing.record_miss("a", followed, start + Duration::from_secs(*second));
+            assert!(missing.is_missed("a") && !missing.is_missed("b") && !missing.is_absent("b"));
+            missing.is_absent("a")
         })
     }
 
@@ -246,20 +246,20 @@ mod tests {
     fn a_look_up_that_fails_or_finds_it_begins_again() {
         let now = Instant::now();
         let at = |second| now + Duration::from_secs(second);
-        let mut absences = Absences::default();
+        let mut missing = MissingApis::default();
         for second in [0, 1, 2] {
-            absences.again("a", false, at(second));
+            missing.record_miss("a", false, at(second));
         }
-        absences.doubt("a");
+        missing.record_error("a");
         for second in [5, 6, 7, 9] {
-            assert!(!absences.believed("a"), "{second}");
-            absences.again("a", false, at(second));
+            assert!(!missing.is_absent("a"), "{second}");
+            missing.record_miss("a", false, at(second));
         }
-        assert!(absences.believed("a"));
-        absences.doubt("a");
-        assert!(absences.believed("a"), "a failure says nothing of what is known");
-        absences.end("a");
-        absences.again("a", true, at(100));
-        assert!(!absences.believed("a"));
+        assert!(missing.is_absent("a"));
+        missing.record_error("a");
+        assert!(missing.is_absent("a"), "a failure says nothing of what is known");
+        missing.record_found("a");
+        missing.record_miss("a", true, at(100));
+        assert!(!missing.is_absent("a"));
     }
 }

@@ -23,7 +23,7 @@ fn object(kind: &'static str, name: &str) -> ObjectRef {
 /// What is asked for on a node.
 fn exposure(node: &str, sources: &[&str]) -> Exposure {
     Exposure {
-        binder: object("Pod", node),
+        port_owner: object("Pod", node),
         node: object("Node", node),
         provider_id: String::new(),
         intent: object("Pod", node),
@@ -35,16 +35,16 @@ fn exposure(node: &str, sources: &[&str]) -> Exposure {
     }
 }
 
-fn membership(exposure: &Exposure, open: bool, stands: bool) -> Membership {
+fn membership(exposure: &Exposure, open: bool, partly_open: bool) -> Membership {
     Membership {
         group: exposure.group(),
         instance: InstanceId::new(exposure.node.name.as_str()),
         intents: BTreeSet::new(),
         node: exposure.node.clone(),
-        binders: BTreeSet::from([exposure.binder.clone()]),
+        port_owners: BTreeSet::from([exposure.port_owner.clone()]),
         resources: BTreeMap::new(),
         open: if open { Ok(()) } else { Err(("Pending".to_owned(), String::new())) },
-        stands,
+        partly_open,
         opened: false,
     }
 }
@@ -112,7 +112,7 @@ fn node_ports_of_a_service_are_published_for_every_node_that_is_ready() {
         { "port": 7000, "nodePort": 30000, "protocol": "UDP" },
     ] } });
     index.reset(Watch::Services, vec![Object::Service(serde_json::from_value(service).expect("a Service"))]);
-    let on = |node: &str| Exposure { binder: object("Service", "web"), ..exposure(node, &["0.0.0.0/0"]) };
+    let on = |node: &str| Exposure { port_owner: object("Service", "web"), ..exposure(node, &["0.0.0.0/0"]) };
     let outcomes = Outcomes { asked: [on("a"), on("b")].into(), ..both_open() };
     let published = |index: &Index| addresses(&targets(index, &outcomes, &Targets::new()));
     assert_eq!(published(&index), ["10.0.0.1", "192.0.2.2"]);
@@ -207,7 +207,7 @@ fn only_what_differs_is_written_and_what_nobody_wants_goes() {
     let first = changes(&index, &zone(), &Targets::new(), &wanted);
     assert_eq!(first.len(), 1);
     index.apply(&Watch::DNSEndpoints, written(&first[0]));
-    index.broken(Watch::DNSEndpoints, "a break".to_owned());
+    index.mark_incomplete(Watch::DNSEndpoints, "a break".to_owned());
     assert_eq!(published(&index), Some(wanted.clone()), "what was heard last holds");
     assert_eq!(changes(&index, &zone(), &wanted, &wanted), [], "it is there");
     let gone = changes(&index, &zone(), &wanted, &Targets::new());
@@ -237,5 +237,5 @@ fn leaving_addresses_leave_and_no_others_enter() {
     let set = |addresses: &[&str]| addresses.iter().map(|text| text.parse().expect("an address")).collect();
     let before = Targets::from([(key("a"), set(&["10.0.0.1", "10.0.0.2"])), (key("b"), set(&["10.0.0.1"]))]);
     let wanted = Targets::from([(key("a"), set(&["10.0.0.2", "10.0.0.3"])), (key("c"), set(&["10.0.0.4"]))]);
-    assert_eq!(without_leaving(&before, &wanted), Targets::from([(key("a"), set(&["10.0.0.2"]))]));
+    assert_eq!(retracted(&before, &wanted), Targets::from([(key("a"), set(&["10.0.0.2"]))]));
 }

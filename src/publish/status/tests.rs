@@ -69,9 +69,9 @@ fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
         instance: InstanceId::new(*name),
         intents: BTreeSet::new(),
         opened: false,
-        stands: false,
+        partly_open: false,
         node: object("Node", name),
-        binders: BTreeSet::from([object("Pod", name)]),
+        port_owners: BTreeSet::from([object("Pod", name)]),
         resources: BTreeMap::from([(format!("group of {name}"), Some("sg-1".to_owned()))]),
         open: if failed.contains(name) { Err(("QuotaReached".into(), "it is full".into())) } else { Ok(()) },
     };
@@ -80,7 +80,7 @@ fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
         memberships: nodes.iter().map(membership).collect(),
         asked: nodes.iter().map(|name| exposure(name)).collect(),
         generations: BTreeMap::from([(reference(), 3)]),
-        gated: Arc::default(),
+        pods_with_gate: Arc::default(),
         unknown: false,
     }
 }
@@ -88,7 +88,7 @@ fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
 /// What is asked for on a node.
 fn exposure(node: &str) -> Exposure {
     Exposure {
-        binder: object("Pod", node),
+        port_owner: object("Pod", node),
         node: object("Node", node),
         provider_id: String::new(),
         intent: object(KIND, "web"),
@@ -142,14 +142,14 @@ fn what_keeps_it_from_being_programmed_is_said() {
 
     let elsewhere = Outcomes { asked: [exposure("a"), exposure("bb")].into(), ..outcomes(&["a"], &[]) };
     assert_eq!(conditions(&the_status(&index, &elsewhere, 7))[1], "Programmed=False NotConfirmed");
-    let mut unplaced = outcomes(&["a"], &[]);
-    unplaced.problems.insert(Notice {
+    let mut node_problem = outcomes(&["a"], &[]);
+    node_problem.problems.insert(Problem {
         object: object(KIND, "web"),
         verdict: Verdict::Failed,
         reason: "NoProviderId".to_owned(),
         message: "Node bb: has none".to_owned(),
     });
-    assert_eq!(conditions(&the_status(&index, &unplaced, 7))[1], "Programmed=False NoProviderId");
+    assert_eq!(conditions(&the_status(&index, &node_problem, 7))[1], "Programmed=False NoProviderId");
     let unreadable = Outcomes { unknown: true, ..elsewhere };
     assert_eq!(conditions(&the_status(&index, &unreadable, 7))[1], "Programmed=Unknown NotConfirmed");
     assert_eq!(conditions(&the_status(&index, &outcomes(&[], &[]), 7))[1], "Programmed=False NoPods");
@@ -171,7 +171,7 @@ fn a_status_is_of_the_generation_that_was_looked_at_and_of_no_other_object() {
 #[test]
 fn what_cannot_be_understood_is_not_accepted() {
     let mut wrong = outcomes(&[], &[]);
-    let notice = |verdict: Verdict, reason: &str| Notice {
+    let notice = |verdict: Verdict, reason: &str| Problem {
         object: object(KIND, "web"),
         verdict,
         reason: reason.to_owned(),
@@ -215,7 +215,7 @@ fn an_address_that_is_in_doubt_stays_and_does_not_enter() {
         let index = index(&["a", "bb"], &["a", "bb"], &json!({ "addresses": before }));
         let mut outcomes = outcomes(&["a", "bb"], pending);
         for membership in &mut outcomes.memberships {
-            membership.stands = true;
+            membership.partly_open = true;
         }
         the_status(&index, &outcomes, 7).addresses.len()
     };
@@ -232,7 +232,7 @@ fn addresses_leave_before_anything_closes_and_nothing_else_changes_then() {
     let written = Statuses::from([(exposure.clone(), before.clone())]);
     let leaving = |outcomes: &Outcomes| {
         let wanted = statuses(&index, outcomes, &written, &time(8));
-        without_leaving(&wanted, &written)
+        retracted(&wanted, &written)
     };
     assert_eq!(leaving(&outcomes(&["a", "bb"], &[])), []);
     let kept = HostPortExposureStatus { addresses: vec![before.addresses[1].clone()], ..before.clone() };
@@ -245,13 +245,13 @@ fn a_status_lists_the_first_nodes_and_counts_all() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let index = index(&names, &names, &Value::Null);
     let all = the_status(&index, &outcomes(&names, &[]), 7);
-    let written = cut(all.clone());
+    let written = truncate_lists(all.clone());
     assert_eq!((all.nodes.len(), all.addresses.len()), (MOST_NODES + 1, MOST_NODES + 1));
     assert_eq!((written.nodes.len(), written.addresses.len()), (MOST_NODES, MOST_NODES));
     assert_eq!((written.node_count, &written.conditions), (501, &all.conditions));
     assert!(written.nodes.iter().all(|node| node.name != names[MOST_NODES]));
     assert!(written.addresses.iter().all(|address| address.node != names[MOST_NODES]));
-    assert_eq!(cut(written.clone()), written);
+    assert_eq!(truncate_lists(written.clone()), written);
 
     // What only gives way to another is not about to close.
     let exposure = index.host_port_exposures().next().expect("the exposure").reference();
@@ -260,11 +260,15 @@ fn a_status_lists_the_first_nodes_and_counts_all() {
         HostPortExposureStatus { addresses: all.addresses[1..].to_vec(), ..written.clone() },
     )]);
     let wanted = statuses(&index, &outcomes(&names, &[]), &later, &time(8));
-    assert_eq!(without_leaving(&wanted, &later), []);
+    assert_eq!(retracted(&wanted, &later), []);
 
     let mut many = written;
     many.addresses = (0..=MOST_ADDRESSES)
         .map(|number| OpenAddress { address: format!("{number:04}"), ..OpenAddress::default() })
         .collect();
-    assert_eq!(cut(many).addresses.len(), MOST_ADDRESSES, "a node can have any number of addresses");
+    assert_eq!(
+        truncate_lists(many).addresses.len(),
+        MOST_ADDRESSES,
+        "a node can have any number of addresses"
+    );
 }

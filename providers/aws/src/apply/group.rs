@@ -87,7 +87,7 @@ impl Context<'_> {
         Ok(Applied { ids: vec![id], notes })
     }
 
-    /// Takes away whatever egress the group has: in a dual-stack VPC that is two rules. Says so if it may not.
+    /// Requirements away whatever egress the group has: in a dual-stack VPC that is two rules. Says so if it may not.
     async fn close_egress(&self, to: &SecurityGroup, now: &Ec2Group) -> Result<Vec<String>, ProviderError> {
         let egress = now.ip_permissions_egress();
         if egress.is_empty() || to.egress != Egress::Closed {

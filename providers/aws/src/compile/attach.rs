@@ -4,8 +4,8 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{
-    Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Rejection, Resource, RuleSet, Standing, Takes,
-    World, digest, housed,
+    Compiled, Desired, FirewallGroup, GroupKey, Incumbency, InstanceId, Rejection, Requirements, Resource,
+    ResourceSet, RuleSet, digest, select_within_capacity,
 };
 
 use super::{not_found, too_many_rules};
@@ -21,39 +21,39 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
     let mut compiler = Compiler {
         inventory,
         config,
-        resources: World::<AwsResource>::new(),
-        memberships: BTreeMap::new(),
+        resources: ResourceSet::<AwsResource>::new(),
+        requirements: BTreeMap::new(),
         rejections: Vec::new(),
     };
-    for (instance, groups) in compiler.memberships(desired) {
+    for (instance, groups) in compiler.requirements(desired) {
         compiler.instance(&instance, &groups);
     }
-    let Compiler { resources, memberships, rejections, .. } = compiler;
-    Compiled { resources, memberships, rejections }
+    let Compiler { resources, requirements, rejections, .. } = compiler;
+    Compiled { resources, requirements, rejections }
 }
 
 struct Compiler<'a> {
     inventory: &'a Inventory,
     config: &'a AwsConfig,
-    resources: World<AwsResource>,
-    memberships: firewall_core::Memberships<AwsResource>,
+    resources: ResourceSet<AwsResource>,
+    requirements: firewall_core::MemberRequirements<AwsResource>,
     rejections: Vec<Rejection>,
 }
 
 impl Compiler<'_> {
     /// Every instance with the groups it is in, less the groups that fit nowhere.
-    fn memberships<'d>(&mut self, desired: &'d Desired) -> BTreeMap<InstanceId, Memberships<'d>> {
-        let mut memberships: BTreeMap<InstanceId, Memberships<'d>> = BTreeMap::new();
+    fn requirements<'d>(&mut self, desired: &'d Desired) -> BTreeMap<InstanceId, Memberships<'d>> {
+        let mut requirements: BTreeMap<InstanceId, Memberships<'d>> = BTreeMap::new();
         for (key, group) in &desired.groups {
             if !self.fit(&group.rules) {
                 self.rejections.push(too_many_rules(key, None, "it", self.config.rules_per_group));
                 continue;
             }
             for instance in &group.members {
-                memberships.entry(instance.clone()).or_default().insert(key, group);
+                requirements.entry(instance.clone()).or_default().insert(key, group);
             }
         }
-        memberships
+        requirements
     }
 
     fn fit(&self, rules: &RuleSet) -> bool {
@@ -87,11 +87,11 @@ impl Compiler<'_> {
             let serving = attached.iter().filter(|group| group.serves.contains(&key.to_string()));
             let serving = serving.map(|group| AwsKey::SecurityGroup(group.name.clone()));
             let resources = serving.chain([attachment.key()]).collect();
-            let takes = Takes { resources, at: BTreeSet::from([instance.clone()]) };
-            self.memberships.insert((key.clone(), instance.clone()), takes);
+            let takes = Requirements { resources, reachable_at: BTreeSet::from([instance.clone()]) };
+            self.requirements.insert((key.clone(), instance.clone()), takes);
         }
         let resources = attached.into_iter().map(AwsResource::SecurityGroup).chain([attachment]);
-        self.resources.extend(resources.map(|resource| (resource.key(), resource)));
+        self.resources.extend(resources);
     }
 
     /// Why nothing may be attached to the instance, if so.
@@ -164,21 +164,27 @@ impl Compiler<'_> {
         let standing = |key: &&'d GroupKey| {
             let now: &Attached = now.get_or_init(|| self.attached(facts, groups));
             if now.alone.contains(*key) {
-                Standing::There
+                Incumbency::Established
             } else {
-                Standing::of(&groups[*key].rules, &now.others)
+                Incumbency::of(&groups[*key].rules, &now.others)
             }
         };
-        let housed = housed(&candidates, standing, |keys| keys.len() <= capacity || self.fit(&all_of(keys)));
+        let select_within_capacity = select_within_capacity(&candidates, standing, |keys| {
+            keys.len() <= capacity || self.fit(&all_of(keys))
+        });
         let (count, limit) = (groups.len(), self.config.rules_per_group);
-        for key in &candidates - &housed {
+        for key in &candidates - &select_within_capacity {
             let what = format!(
                 "instance {instance} has {capacity} free slots for {count} groups, which would have to share one security \
                  group; that with this one"
             );
             self.rejections.push(too_many_rules(key, Some(instance), &what, limit));
         }
-        groups.iter().filter(|(key, _)| housed.contains(*key)).map(|(key, group)| (*key, *group)).collect()
+        groups
+            .iter()
+            .filter(|(key, _)| select_within_capacity.contains(*key))
+            .map(|(key, group)| (*key, *group))
+            .collect()
     }
 
     /// What of ours is on the interface now.

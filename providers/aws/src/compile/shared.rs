@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{
-    Compiled, Desired, GroupKey, IngressRule, InstanceId, Rejection, Resource, RuleSet, Standing, Takes,
-    World, housed,
+    Compiled, Desired, GroupKey, Incumbency, IngressRule, InstanceId, Rejection, Requirements, Resource,
+    ResourceSet, RuleSet, select_within_capacity,
 };
 
 use super::{not_found, too_many_rules};
@@ -15,8 +15,8 @@ use crate::resource::{AwsKey, AwsResource, Room, SharedRules};
 pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConfig) -> Compiled<AwsResource> {
     let mut rejections = Vec::new();
     let targets = targets(desired, inventory, &mut rejections);
-    let mut resources = World::<AwsResource>::new();
-    let mut memberships = BTreeMap::new();
+    let mut resources = ResourceSet::<AwsResource>::new();
+    let mut requirements = BTreeMap::new();
     for (id, groups) in targets {
         let Some(now) = inventory.shared_groups.get(id) else { continue };
         let mut target = Target {
@@ -30,12 +30,14 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         let rules = target.not_yet_open(desired, &serves, &rules);
         // What somebody else has opened already takes no rule of ours.
         let resource = (!rules.is_empty()).then(|| AwsKey::SharedRules(id.to_owned()));
-        let takes =
-            Takes { resources: resource.into_iter().collect(), at: BTreeSet::from([InstanceId::new(id)]) };
+        let takes = Requirements {
+            resources: resource.into_iter().collect(),
+            reachable_at: BTreeSet::from([InstanceId::new(id)]),
+        };
         for &key in &serves {
             let members = desired.groups[key].members.iter();
             let here = members.filter(|instance| target_of(instance, inventory) == Some(id));
-            memberships.extend(here.map(|instance| ((key.clone(), instance.clone()), takes.clone())));
+            requirements.extend(here.map(|instance| ((key.clone(), instance.clone()), takes.clone())));
         }
         if rules.is_empty() {
             continue;
@@ -45,7 +47,7 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         let resource = AwsResource::SharedRules(shared);
         resources.insert(resource.key(), resource);
     }
-    Compiled { resources, memberships, rejections }
+    Compiled { resources, requirements, rejections }
 }
 
 /// The user's groups that get rules, each with the firewall groups whose members have it.
@@ -110,9 +112,9 @@ impl Target<'_> {
         let standing = |key: &&GroupKey| {
             let asked = &desired.groups[*key].rules;
             let theirs = asked.rules() & &self.now.foreign;
-            Standing::of(asked, &theirs.union(&self.now.ours).copied().collect())
+            Incumbency::of(asked, &theirs.union(&self.now.ours).copied().collect())
         };
-        let serves = housed(groups, standing, |keys| self.room.fits(&ours(&rules(keys)), 0));
+        let serves = select_within_capacity(groups, standing, |keys| self.room.fits(&ours(&rules(keys)), 0));
         for key in groups - &serves {
             let what = format!("security group {} with it", self.id);
             self.rejections.push(too_many_rules(key, None, &what, self.limit));

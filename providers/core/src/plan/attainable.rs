@@ -4,12 +4,14 @@
 use std::collections::BTreeSet;
 
 use super::split::{Rank, rank};
-use crate::resource::admits_at;
-use crate::{Effect, Owner, PlanInput, Resource, Waiting, Withheld, World};
+use crate::{Effect, Owner, PlanInput, Resource, ResourceSet, Withheld, WithheldReason};
 
 /// What is desired, less what cannot be had now: keys that others hold, and what failed a moment ago.
-pub(super) fn attainable<R: Resource>(input: &PlanInput<'_, R>, withheld: &mut Vec<Withheld<R>>) -> World<R> {
-    let mut wanted = World::<R>::new();
+pub(super) fn drop_unattainable<R: Resource>(
+    input: &PlanInput<'_, R>,
+    withheld: &mut Vec<Withheld<R>>,
+) -> ResourceSet<R> {
+    let mut wanted = ResourceSet::<R>::new();
     let mut kept = BTreeSet::new();
     let failed: BTreeSet<&R::Key> = input.backoff.iter().map(|(key, _)| key).collect();
     for key in failed.union(&input.desired.keys().collect()).copied() {
@@ -17,13 +19,13 @@ pub(super) fn attainable<R: Resource>(input: &PlanInput<'_, R>, withheld: &mut V
         let now = input.observed.get(key);
         if now.is_some_and(|now| now.owner() == Owner::Foreign) {
             if later.is_some() {
-                withheld.push(Withheld { key: key.clone(), waiting: Waiting::Foreign });
+                withheld.push(Withheld { key: key.clone(), reason: WithheldReason::Foreign });
             }
             continue;
         }
         let meanwhile = meanwhile(input, key, now, later);
         if !same(meanwhile.as_ref(), later) {
-            withheld.push(Withheld { key: key.clone(), waiting: Waiting::Backoff });
+            withheld.push(Withheld { key: key.clone(), reason: WithheldReason::Backoff });
         }
         if let Some(meanwhile) = meanwhile {
             if waits(input, key, Effect::Close) {
@@ -35,18 +37,14 @@ pub(super) fn attainable<R: Resource>(input: &PlanInput<'_, R>, withheld: &mut V
     for key in kept {
         // What cannot be detached yet cannot be deleted either.
         if let Some(now) = input.observed.get(&key).filter(|_| !wanted.contains_key(&key)) {
-            withheld.push(Withheld { key: key.clone(), waiting: Waiting::Backoff });
+            withheld.push(Withheld { key: key.clone(), reason: WithheldReason::Backoff });
             wanted.insert(key, now.clone());
         }
     }
     let missing: BTreeSet<R::Key> =
         wanted.values().flat_map(Resource::refers_to).filter(|key| !wanted.contains_key(key)).collect();
     if !missing.is_empty() {
-        wanted = wanted
-            .into_values()
-            .filter_map(|resource| resource.without(&missing))
-            .map(|r| (r.key(), r))
-            .collect();
+        wanted = wanted.into_values().filter_map(|resource| resource.without(&missing)).collect();
     }
     keep_what_is_replaced(input, &mut wanted, withheld);
     keep_what_is_asked_for(input, &mut wanted, withheld);
@@ -94,7 +92,7 @@ fn same<R: Resource>(one: Option<&R>, two: Option<&R>) -> bool {
 /// Else a port that is open, and asked for, would close because another rule for it cannot be had.
 fn keep_what_is_replaced<R: Resource>(
     input: &PlanInput<'_, R>,
-    wanted: &mut World<R>,
+    wanted: &mut ResourceSet<R>,
     withheld: &mut Vec<Withheld<R>>,
 ) {
     let put_off = |resource: &R| {
@@ -114,7 +112,7 @@ fn keep_what_is_replaced<R: Resource>(
         let Some(merged) = merged else { continue };
         wanted.insert(key.clone(), merged);
         for other in former {
-            withheld.push(Withheld { key: other.clone(), waiting: Waiting::Backoff });
+            withheld.push(Withheld { key: other.clone(), reason: WithheldReason::Backoff });
             wanted.insert(other.clone(), input.observed[&other].clone());
         }
     }
@@ -123,7 +121,7 @@ fn keep_what_is_replaced<R: Resource>(
 /// The same for what applies by itself: where less would be open than is asked for, what lets in no more than that stays.
 fn keep_what_is_asked_for<R: Resource>(
     input: &PlanInput<'_, R>,
-    wanted: &mut World<R>,
+    wanted: &mut ResourceSet<R>,
     withheld: &mut Vec<Withheld<R>>,
 ) {
     if input.backoff.iter().all(|(_, effect)| *effect == Effect::Close) {
@@ -136,16 +134,15 @@ fn keep_what_is_asked_for<R: Resource>(
             Some(later) => now.union(later).filter(|both| !both.same_spec(later)),
         };
         let Some(both) = both else { continue };
-        let (alone, together) =
-            (World::from([(key.clone(), now.clone())]), World::from([(key.clone(), both.clone())]));
-        let lost = |instance| !R::reach(wanted, instance).covers(&R::reach(&alone, instance));
-        let is_asked_for = || admits_at(input.desired, &together, &both.instances(input.observed));
+        let (alone, together) = (ResourceSet::from([now.clone()]), ResourceSet::from([both.clone()]));
+        let lost = |instance| !wanted.reach(instance).covers(&alone.reach(instance));
+        let is_asked_for = || input.desired.admits(&together, &both.instances(input.observed));
         if now.instances(input.observed).iter().any(lost) && is_asked_for() {
             kept.push(both);
         }
     }
     for resource in kept {
-        withheld.push(Withheld { key: resource.key(), waiting: Waiting::Backoff });
+        withheld.push(Withheld { key: resource.key(), reason: WithheldReason::Backoff });
         wanted.insert(resource.key(), resource);
     }
 }
@@ -155,6 +152,6 @@ fn is_asked_for<R: Resource>(input: &PlanInput<'_, R>, resource: &R, through: &R
     let Some(other) = input.observed.get(through).filter(|other| other.owner() == Owner::Ours) else {
         return false;
     };
-    let alone = World::from([(resource.key(), resource.clone()), (through.clone(), other.clone())]);
-    admits_at(input.desired, &alone, &resource.instances(input.observed))
+    let alone = ResourceSet::from([resource.clone(), other.clone()]);
+    input.desired.admits(&alone, &resource.instances(input.observed))
 }

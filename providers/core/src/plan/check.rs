@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::guards::closing_forbidden;
-use crate::{Action, InstanceId, Owner, Plan, PlanInput, Reach, Resource, Step, World};
+use super::guards::why_closing_is_blocked;
+use crate::{Action, InstanceId, Owner, Plan, PlanInput, Reach, Resource, ResourceSet, Step};
 
 /// A promise of the design that a step would break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,9 +44,9 @@ impl fmt::Display for Violation {
 pub fn check<R: Resource>(input: &PlanInput<'_, R>, plan: &Plan<R>) -> Vec<Violation> {
     let mut end = input.observed.clone();
     for step in &plan.steps {
-        step.action.enact(&mut end);
+        step.action.apply_to(&mut end);
     }
-    let may_close = closing_forbidden(input, &end).is_none();
+    let may_close = why_closing_is_blocked(input, &end).is_none();
     let mut replay = Replay { input, world: input.observed.clone(), allowed: BTreeMap::new(), may_close };
     let mut violations = Vec::new();
     for (position, step) in plan.steps.iter().enumerate() {
@@ -58,7 +58,7 @@ pub fn check<R: Resource>(input: &PlanInput<'_, R>, plan: &Plan<R>) -> Vec<Viola
 
 struct Replay<'a, R: Resource> {
     input: &'a PlanInput<'a, R>,
-    world: World<R>,
+    world: ResourceSet<R>,
     allowed: BTreeMap<InstanceId, Reach>,
     may_close: bool,
 }
@@ -84,18 +84,18 @@ impl<R: Resource> Replay<'_, R> {
         let touched =
             action.before().into_iter().chain(action.after()).flat_map(|r| r.instances(&self.world));
         let before: BTreeMap<InstanceId, Reach> =
-            touched.map(|instance| (instance.clone(), R::reach(&self.world, &instance))).collect();
-        action.enact(&mut self.world);
+            touched.map(|instance| (instance.clone(), self.world.reach(&instance))).collect();
+        action.apply_to(&mut self.world);
         before.into_iter().find_map(|(instance, before)| self.instance(&instance, &before))
     }
 
     fn instance(&mut self, instance: &InstanceId, before: &Reach) -> Option<(Promise, String)> {
-        let after = R::reach(&self.world, instance);
+        let after = self.world.reach(instance);
         let input = self.input;
         let allowed = self
             .allowed
             .entry(instance.clone())
-            .or_insert_with(|| R::reach(input.observed, instance).union(&R::reach(input.desired, instance)));
+            .or_insert_with(|| input.observed.reach(instance).union(&input.desired.reach(instance)));
         if !allowed.covers(&after) {
             let message =
                 format!("{instance} would admit {} where {} is asked for", after.rules, allowed.rules);

@@ -1,6 +1,6 @@
 //! The difference between the desired and the observed resources.
 
-use crate::{Owner, Resource, World};
+use crate::{Owner, Resource, ResourceSet};
 
 /// What turns observed into desired, in no order yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl<R> Diff<R> {
 
 /// Compares by key and spec. What is not ours is left out, and so is what is desired where it has the key.
 #[must_use]
-pub fn diff<R: Resource>(desired: &World<R>, observed: &World<R>) -> Diff<R> {
+pub fn diff<R: Resource>(desired: &ResourceSet<R>, observed: &ResourceSet<R>) -> Diff<R> {
     let mut diff = Diff { create: Vec::new(), update: Vec::new(), delete: Vec::new() };
     for (key, to) in desired {
         match observed.get(key) {

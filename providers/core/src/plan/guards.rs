@@ -1,17 +1,20 @@
 //! Guards: whether anything may close in a plan.
 
-use crate::{Completeness, PlanInput, Policy, Resource, Waiting, World, closings};
+use crate::{Completeness, PlanInput, Policy, Resource, ResourceSet, WithheldReason, closings};
 
 /// Why nothing may close in this plan, if so.
-pub(crate) fn closing_forbidden<R: Resource>(input: &PlanInput<'_, R>, goal: &World<R>) -> Option<Waiting> {
+pub(crate) fn why_closing_is_blocked<R: Resource>(
+    input: &PlanInput<'_, R>,
+    goal: &ResourceSet<R>,
+) -> Option<WithheldReason> {
     if let Completeness::Partial(gaps) = input.completeness {
-        return Some(Waiting::Knowledge(gaps.clone()));
+        return Some(WithheldReason::IncompleteState(gaps.clone()));
     }
     if input.policy != Policy::Sync {
-        return Some(Waiting::Policy);
+        return Some(WithheldReason::Policy);
     }
     let (open, closing) = closings(input.observed, goal);
     let closing = closing.len();
     let held = input.limits.is_mass_close(open, closing) && !input.limits.mass_close_released;
-    held.then_some(Waiting::MassClose { closing, open })
+    held.then_some(WithheldReason::MassClose { closing, open })
 }

@@ -2,9 +2,9 @@
 
 use crate::{Effect, Step};
 
-/// Lets openings and closings alternate as far as they do not wait for each other, so that where calls are
+/// Lets openings and closings interleave as far as they do not wait for each other, so that where calls are
 /// scarce neither starves.
-pub(super) fn alternate<R>(steps: Vec<Step<R>>) -> Vec<Step<R>> {
+pub(super) fn interleave<R>(steps: Vec<Step<R>>) -> Vec<Step<R>> {
     let mut queues = [Vec::new(), Vec::new()];
     let mut followers = vec![Vec::new(); steps.len()];
     for (position, step) in steps.iter().enumerate() {

@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::interleave::alternate;
+use super::interleave::interleave;
 use super::split::{Rank, closed_first, rank};
-use crate::resource::admits_at;
-use crate::{Action, Dependency, Effect, InstanceId, Reach, Resource, Step, World};
+use crate::{Action, Dependency, Effect, InstanceId, Reach, Resource, ResourceSet, Step};
 
 /// The state of the world while steps are being laid down.
 pub(crate) struct Order<'a, R: Resource> {
-    observed: &'a World<R>,
-    desired: &'a World<R>,
-    world: World<R>,
+    observed: &'a ResourceSet<R>,
+    desired: &'a ResourceSet<R>,
+    world: ResourceSet<R>,
     /// How many resources of `world` refer to one
     references: BTreeMap<R::Key, usize>,
     /// What each instance may admit at any time: what it admits now or is asked to admit.
@@ -33,15 +32,15 @@ pub(crate) struct Order<'a, R: Resource> {
 }
 
 /// Where an action changes something.
-struct Place {
+struct Affected {
     /// Each instance, with whether the resource lets in more there
     instances: Vec<(InstanceId, bool)>,
     /// Whether there are any, each admits after it all that it did before, and what the resource let in is asked for
-    tidies: bool,
+    is_redundant: bool,
 }
 
 impl<'a, R: Resource> Order<'a, R> {
-    pub(crate) fn new(observed: &'a World<R>, desired: &'a World<R>) -> Self {
+    pub(crate) fn new(observed: &'a ResourceSet<R>, desired: &'a ResourceSet<R>) -> Self {
         let mut references = BTreeMap::new();
         for key in observed.values().flat_map(Resource::refers_to) {
             *references.entry(key).or_default() += 1;
@@ -65,11 +64,11 @@ impl<'a, R: Resource> Order<'a, R> {
 
     /// Lays down every action that can be, and returns the others. After each rank, what waited is tried
     /// again, so that a closing makes way for the openings that need it and for no more.
-    pub(crate) fn arrange(&mut self, ranked: BTreeMap<Rank, Vec<Action<R>>>) -> Vec<Action<R>> {
+    pub(crate) fn schedule_all(&mut self, ranked: BTreeMap<Rank, Vec<Action<R>>>) -> Vec<Action<R>> {
         let mut waiting: Vec<Action<R>> = Vec::new();
         for actions in ranked.into_values() {
             waiting.extend(actions);
-            self.take_all(&mut waiting);
+            self.schedule_each(&mut waiting);
         }
         // Moves can wait for each other in a circle, as when two groups swap members and change their sources.
         while let Some((position, halves)) =
@@ -77,28 +76,28 @@ impl<'a, R: Resource> Order<'a, R> {
         {
             waiting.remove(position);
             waiting.extend(halves);
-            self.take_all(&mut waiting);
+            self.schedule_each(&mut waiting);
         }
         waiting
     }
 
     /// The steps laid down, openings and closings alternating.
     pub(crate) fn into_steps(self) -> Vec<Step<R>> {
-        alternate(self.steps)
+        interleave(self.steps)
     }
 
-    fn take_all(&mut self, waiting: &mut Vec<Action<R>>) {
+    fn schedule_each(&mut self, waiting: &mut Vec<Action<R>>) {
         loop {
             let before = waiting.len();
-            waiting.retain(|action| !self.take(action));
+            waiting.retain(|action| !self.schedule_if_safe(action));
             if waiting.len() == before {
                 break;
             }
         }
     }
 
-    /// Takes the action if nothing forbids it now.
-    fn take(&mut self, action: &Action<R>) -> bool {
+    /// Requirements the action if nothing forbids it now.
+    fn schedule_if_safe(&mut self, action: &Action<R>) -> bool {
         let key = action.key();
         let fits = self.world.get(&key) == action.before()
             && action
@@ -108,20 +107,20 @@ impl<'a, R: Resource> Order<'a, R> {
         if !fits {
             return false;
         }
-        let Some(place) = self.try_out(action) else { return false };
-        self.lay_down(action.clone(), effect(action), place);
+        let Some(affected) = self.effects_if_safe(action) else { return false };
+        self.push_step(action.clone(), effect(action), affected);
         true
     }
 
     /// Enacts the action, or undoes it if it would let in what is neither open now nor wanted.
-    fn try_out(&mut self, action: &Action<R>) -> Option<Place> {
+    fn effects_if_safe(&mut self, action: &Action<R>) -> Option<Affected> {
         let resources = || action.before().into_iter().chain(action.after());
         let instances: BTreeSet<InstanceId> =
             resources().flat_map(|resource| resource.instances(&self.world)).collect();
         let opens = effect(action) == Effect::Open;
         let before = if opens { None } else { self.asked_for(&self.own(action.before()), &instances) };
-        action.enact(&mut self.world);
-        let after: Vec<Reach> = instances.iter().map(|instance| R::reach(&self.world, instance)).collect();
+        action.apply_to(&mut self.world);
+        let after: Vec<Reach> = instances.iter().map(|instance| self.world.reach(instance)).collect();
         if !self.allow(&instances, &after) {
             match action.before() {
                 Some(resource) => self.world.insert(resource.key(), resource.clone()),
@@ -129,10 +128,10 @@ impl<'a, R: Resource> Order<'a, R> {
             };
             return None;
         }
-        let tidies = before
+        let is_redundant = before
             .is_some_and(|before| after.iter().zip(&before).all(|(after, before)| after.covers(before)));
         let grows = self.grows(action, &instances);
-        Some(Place { instances: instances.into_iter().zip(grows).collect(), tidies })
+        Some(Affected { instances: instances.into_iter().zip(grows).collect(), is_redundant })
     }
 
     /// For each instance, whether the resource lets in more there. What others refer to does so wherever they are.
@@ -141,7 +140,7 @@ impl<'a, R: Resource> Order<'a, R> {
             return vec![effect(action) == Effect::Open; instances.len()];
         }
         let (before, after) = (self.own(action.before()), self.own(action.after()));
-        let grows = |instance| !R::reach(&before, instance).covers(&R::reach(&after, instance));
+        let grows = |instance| !before.reach(instance).covers(&after.reach(instance));
         instances.iter().map(grows).collect()
     }
 
@@ -153,7 +152,7 @@ impl<'a, R: Resource> Order<'a, R> {
     fn allow(&mut self, instances: &BTreeSet<InstanceId>, reaches: &[Reach]) -> bool {
         instances.iter().zip(reaches).all(|(instance, reach)| {
             let allowed = self.allowed.entry(instance.clone()).or_insert_with_key(|instance| {
-                R::reach(self.observed, instance).union(&R::reach(self.desired, instance))
+                self.observed.reach(instance).union(&self.desired.reach(instance))
             });
             allowed.covers(reach)
         })
@@ -161,39 +160,36 @@ impl<'a, R: Resource> Order<'a, R> {
 
     /// What each instance admits now, if there are any and what a resource lets in there by `own` is asked for. Most that
     /// closes lets in something that nobody asks for, which the first instance tells: looking at all would be slow.
-    fn asked_for(&self, own: &World<R>, instances: &BTreeSet<InstanceId>) -> Option<Vec<Reach>> {
-        let asked_for = !instances.is_empty() && admits_at(self.desired, own, instances);
-        asked_for.then(|| instances.iter().map(|instance| R::reach(&self.world, instance)).collect())
+    fn asked_for(&self, own: &ResourceSet<R>, instances: &BTreeSet<InstanceId>) -> Option<Vec<Reach>> {
+        let asked_for = !instances.is_empty() && self.desired.admits(own, instances);
+        asked_for.then(|| instances.iter().map(|instance| self.world.reach(instance)).collect())
     }
 
     /// A resource with what it needs to let anything in: what it refers to, and what refers to it.
-    fn own(&self, resource: Option<&R>) -> World<R> {
-        let Some(resource) = resource else { return World::<R>::new() };
+    fn own(&self, resource: Option<&R>) -> ResourceSet<R> {
+        let Some(resource) = resource else { return ResourceSet::<R>::new() };
         let key = resource.key();
-        let mut own: World<R> = resource
-            .refers_to()
-            .into_iter()
-            .filter_map(|other| Some((other.clone(), self.world.get(&other)?.clone())))
-            .collect();
+        let mut own: ResourceSet<R> =
+            resource.refers_to().into_iter().filter_map(|other| self.world.get(&other).cloned()).collect();
         if self.is_referred_to(&key) {
             let refers = self.world.iter().filter(|(_, other)| other.refers_to().contains(&key));
-            own.extend(refers.map(|(other, resource)| (other.clone(), resource.clone())));
+            own.extend(refers.map(|(_, resource)| resource.clone()));
         }
         own.insert(key, resource.clone());
         own
     }
 
-    fn lay_down(&mut self, action: Action<R>, effect: Effect, place: Place) {
+    fn push_step(&mut self, action: Action<R>, effect: Effect, affected: Affected) {
         let position = self.steps.len();
         let key = action.key();
         let references = |resource: Option<&R>| resource.map(Resource::refers_to).unwrap_or_default();
         let (left, joined) = (references(action.before()), references(action.after()));
         let mut after = self.dependencies(&key, effect, matches!(action, Action::Delete(_)), &left, &joined);
-        let alone = left.is_empty() && joined.is_empty();
-        if alone {
-            self.openings_first(&action, effect, position, &mut after);
+        let standalone = left.is_empty() && joined.is_empty();
+        if standalone {
+            self.depend_on_openings(&action, effect, position, &mut after);
         }
-        self.replacements_first(place, effect, position, alone, &mut after);
+        self.depend_on_replacements(affected, effect, position, standalone, &mut after);
         let after = after.into_iter().map(|(step, must_succeed)| Dependency { step, must_succeed }).collect();
         for other in &joined {
             *self.references.entry(other.clone()).or_default() += 1;
@@ -209,8 +205,8 @@ impl<'a, R: Resource> Order<'a, R> {
         }
         self.written.insert(key.clone(), position);
         self.read.remove(&key);
-        let why = self.why(&action, effect, &left, &joined);
-        self.steps.push(Step { action, effect, why, after });
+        let reason = self.reason(&action, effect, &left, &joined);
+        self.steps.push(Step { action, effect, reason, after });
     }
 
     /// An opening, and a deletion, must find all that was done before on the same resources. Any other
@@ -233,7 +229,7 @@ impl<'a, R: Resource> Order<'a, R> {
             after.insert(step, true);
         }
         // The k-th detachment of a group lets the group's k-th attachment go first: what moves is open at its
-        // new place before it closes at the old one.
+        // new affected before it closes at the old one.
         for other in left.difference(joined) {
             let count = self.detached.entry(other.clone()).or_default();
             let moves = self.attached.get(other).and_then(|steps| steps.get(*count).or(steps.last()));
@@ -247,7 +243,7 @@ impl<'a, R: Resource> Order<'a, R> {
 
     /// Where a group is spread over several resources that apply by themselves, what moves from one to another is
     /// open in the new before it closes in the old: the k-th closing lets the k-th opening go first.
-    fn openings_first(
+    fn depend_on_openings(
         &mut self,
         action: &Action<R>,
         effect: Effect,
@@ -268,31 +264,31 @@ impl<'a, R: Resource> Order<'a, R> {
         }
     }
 
-    /// A closing after which as much is let in as before only makes room: it must find what has taken its place. One that
-    /// closes something lets what opens there by itself go first, because that may take the place of a part of it.
-    fn replacements_first(
+    /// A closing after which as much is let in as before only makes room: it must find what has taken its affected. One that
+    /// closes something lets what opens there by itself go first, because that may take the affected of a part of it.
+    fn depend_on_replacements(
         &mut self,
-        place: Place,
+        affected: Affected,
         effect: Effect,
         position: usize,
-        alone: bool,
+        standalone: bool,
         after: &mut BTreeMap<usize, bool>,
     ) {
-        for (instance, grows) in place.instances {
+        for (instance, grows) in affected.instances {
             let opened = self.opened_at.entry(instance).or_default();
             if effect == Effect::Open {
-                opened.extend(grows.then_some((position, alone)));
-            } else if place.tidies {
+                opened.extend(grows.then_some((position, standalone)));
+            } else if affected.is_redundant {
                 after.extend(opened.iter().map(|(step, _)| (*step, true)));
-            } else if alone {
-                for (step, _) in opened.iter().filter(|(_, alone)| *alone) {
+            } else if standalone {
+                for (step, _) in opened.iter().filter(|(_, standalone)| *standalone) {
                     after.entry(*step).or_insert(false);
                 }
             }
         }
     }
 
-    fn why(
+    fn reason(
         &self,
         action: &Action<R>,
         effect: Effect,

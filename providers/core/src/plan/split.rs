@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::diff::diff;
-use crate::{Action, Resource, World};
+use crate::{Action, Resource, ResourceSet};
 
 /// How early an action is tried: what opens first, what closes last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,7 +15,10 @@ pub(crate) enum Rank {
     Delete,
 }
 
-pub(super) fn actions<R: Resource>(goal: &World<R>, observed: &World<R>) -> BTreeMap<Rank, Vec<Action<R>>> {
+pub(super) fn split_into_actions<R: Resource>(
+    goal: &ResourceSet<R>,
+    observed: &ResourceSet<R>,
+) -> BTreeMap<Rank, Vec<Action<R>>> {
     let diff = diff(goal, observed);
     let mut ranked: BTreeMap<Rank, Vec<Action<R>>> = BTreeMap::new();
     ranked.entry(Rank::Create).or_default().extend(diff.create.into_iter().map(Action::Create));

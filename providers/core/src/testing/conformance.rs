@@ -9,8 +9,8 @@ use std::future::Future;
 
 use crate::{
     Compiled, Completeness, Desired, FirewallGroup, FirewallProvider, GroupKey, IngressRule, InstanceId,
-    Limits, Plan, PlanInput, Policy, PortRange, Protocol, ProviderError, Resource, RuleSet, Workload, World,
-    check, plan,
+    Limits, Plan, PlanInput, Policy, PortRange, Protocol, ProviderError, Resource, ResourceSet, RuleSet,
+    Workload, check, plan,
 };
 
 /// A cloud under test. One harness is one fresh, empty cloud with at least three instances.
@@ -161,7 +161,7 @@ async fn names_what_a_membership_takes<H: Harness>(harness: &H) {
     let gone = harness.missing_instance();
     let wanted = desired([group("web", &["tcp/80 0.0.0.0/0", "tcp/80 ::/0"], &[a, b, &gone])]);
     let observed = provider.observe(&wanted.members()).await.expect("observing works");
-    let memberships = provider.compile(&wanted, &observed.inventory).memberships;
+    let memberships = provider.compile(&wanted, &observed.inventory).requirements;
     let members: Vec<&InstanceId> = memberships.keys().map(|(_, instance)| instance).collect();
     assert_eq!(members, BTreeSet::from([a, b]).into_iter().collect::<Vec<_>>());
     converge(&provider, &wanted).await;
@@ -172,7 +172,7 @@ async fn names_what_a_membership_takes<H: Harness>(harness: &H) {
             !takes.resources.is_empty() && missing.is_empty(),
             "{membership:?} takes {takes:?}, of which {missing:?}"
         );
-        let places = takes.at.iter().map(|place| {
+        let places = takes.reachable_at.iter().map(|place| {
             <<H::Provider as FirewallProvider>::Resource as Resource>::reach(&resources, place).rules
         });
         let open: RuleSet = places.flat_map(|rules| rules.iter().copied().collect::<Vec<_>>()).collect();
@@ -275,11 +275,11 @@ async fn rejects_what_does_not_exist_and_does_the_rest<H: Harness>(harness: &H) 
 
 /// What each instance admits in `world`; for tests that compare states.
 #[must_use]
-pub fn reaches<R: crate::Resource>(world: &World<R>) -> BTreeMap<InstanceId, RuleSet> {
+pub fn reaches<R: crate::Resource>(world: &ResourceSet<R>) -> BTreeMap<InstanceId, RuleSet> {
     let instances: BTreeSet<InstanceId> =
         world.values().flat_map(|resource| resource.instances(world)).collect();
     let reach = |instance: InstanceId| {
-        let rules = R::reach(world, &instance).rules;
+        let rules = world.reach(&instance).rules;
         (instance, rules)
     };
     instances.into_iter().map(reach).filter(|(_, rules)| !rules.is_empty()).collect()
@@ -292,9 +292,9 @@ pub fn reaches<R: crate::Resource>(world: &World<R>) -> BTreeMap<InstanceId, Rul
 /// If compiling again changes something, something new takes the place of what was there, or room is left unused.
 pub fn keeps_the_room<R: Resource>(
     history: &[Desired],
-    compile: impl Fn(&Desired, &World<R>) -> Compiled<R>,
+    compile: impl Fn(&Desired, &ResourceSet<R>) -> Compiled<R>,
 ) {
-    let mut now = World::<R>::new();
+    let mut now = ResourceSet::<R>::new();
     let mut held: BTreeMap<(GroupKey, InstanceId), RuleSet> = BTreeMap::new();
     for desired in history {
         let compiled = compile(desired, &now);
@@ -306,25 +306,25 @@ pub fn keeps_the_room<R: Resource>(
             held.get(id).is_some_and(|rules| rules.covers(&desired.groups[&id.0].rules))
         };
         let there = only(desired, is_there);
-        let alone = compile(&there, &now).memberships;
+        let alone = compile(&there, &now).requirements;
         if memberships(&there).iter().all(|id| alone.contains_key(id)) {
             for id in alone.keys() {
                 assert!(
-                    compiled.memberships.contains_key(id),
+                    compiled.requirements.contains_key(id),
                     "{id:?} had to go for something new: {desired:?}"
                 );
             }
         }
 
         let refused: BTreeSet<_> =
-            memberships(desired).into_iter().filter(|id| !compiled.memberships.contains_key(id)).collect();
+            memberships(desired).into_iter().filter(|id| !compiled.requirements.contains_key(id)).collect();
         for one in &refused {
-            let more = only(desired, |id| id == one || compiled.memberships.contains_key(id));
-            let with = compile(&more, &now).memberships.len();
-            assert!(with <= compiled.memberships.len(), "there is room for {one:?}: {desired:?}");
+            let more = only(desired, |id| id == one || compiled.requirements.contains_key(id));
+            let with = compile(&more, &now).requirements.len();
+            assert!(with <= compiled.requirements.len(), "there is room for {one:?}: {desired:?}");
         }
         held = compiled
-            .memberships
+            .requirements
             .into_keys()
             .map(|id| {
                 let rules = desired.groups[&id.0].rules.clone();

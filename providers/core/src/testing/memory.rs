@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::{
     Action, Applied, Compiled, Desired, FirewallProvider, IngressRule, InstanceId, Observed, Owner,
-    ProviderError, Reach, Rejection, Resource, Takes, World,
+    ProviderError, Reach, Rejection, Requirements, Resource, ResourceSet,
 };
 
 /// The cloud: instances, and the resources of all clusters. Clones share one state.
@@ -20,7 +20,7 @@ pub struct MemoryCloud(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     instances: BTreeSet<InstanceId>,
-    resources: BTreeMap<MemoryKey, MemoryResource>,
+    resources: ResourceSet<MemoryResource>,
     faults: VecDeque<Fault>,
     mutations: usize,
 }
@@ -68,7 +68,7 @@ impl MemoryCloud {
 
     /// Everything in the cloud, of all clusters.
     #[must_use]
-    pub fn resources(&self) -> BTreeMap<MemoryKey, MemoryResource> {
+    pub fn resources(&self) -> ResourceSet<MemoryResource> {
         self.state().resources.clone()
     }
 
@@ -173,7 +173,7 @@ impl Resource for MemoryResource {
         matches!(self.key, MemoryKey::Attachment(..))
     }
 
-    fn instances(&self, world: &World<Self>) -> BTreeSet<InstanceId> {
+    fn instances(&self, world: &ResourceSet<Self>) -> BTreeSet<InstanceId> {
         match &self.key {
             MemoryKey::Attachment(_, instance) => BTreeSet::from([instance.clone()]),
             group @ MemoryKey::Group(..) => world
@@ -184,7 +184,7 @@ impl Resource for MemoryResource {
         }
     }
 
-    fn reach(world: &World<Self>, instance: &InstanceId) -> Reach {
+    fn reach(world: &ResourceSet<Self>, instance: &InstanceId) -> Reach {
         let attached = world.values().filter(
             |resource| matches!(&resource.key, MemoryKey::Attachment(_, attached) if attached == instance),
         );
@@ -235,8 +235,8 @@ impl FirewallProvider for Memory {
 
     fn compile(&self, desired: &Desired, instances: &BTreeSet<InstanceId>) -> Compiled<MemoryResource> {
         let mut compiled = Compiled {
-            resources: World::<MemoryResource>::new(),
-            memberships: BTreeMap::new(),
+            resources: ResourceSet::<MemoryResource>::new(),
+            requirements: BTreeMap::new(),
             rejections: Vec::new(),
         };
         for (key, group) in &desired.groups {
@@ -257,11 +257,11 @@ impl FirewallProvider for Memory {
             let name = self.group(key.digest());
             for instance in present {
                 let attachment = MemoryKey::Attachment(self.cluster.clone(), instance.clone());
-                let takes = Takes {
+                let takes = Requirements {
                     resources: BTreeSet::from([name.clone(), attachment.clone()]),
-                    at: BTreeSet::from([instance.clone()]),
+                    reachable_at: BTreeSet::from([instance.clone()]),
                 };
-                compiled.memberships.insert((key.clone(), instance.clone()), takes);
+                compiled.requirements.insert((key.clone(), instance.clone()), takes);
                 let entry = compiled.resources.entry(attachment.clone()).or_insert_with(|| MemoryResource {
                     key: attachment,
                     label: String::new(),
@@ -284,7 +284,7 @@ impl FirewallProvider for Memory {
     ) -> Result<Observed<MemoryResource, BTreeSet<InstanceId>>, ProviderError> {
         let state = self.cloud.state();
         let ours = state.resources.iter().filter(|(key, _)| self.is_ours(key));
-        let resources = ours.map(|(key, resource)| (key.clone(), resource.clone())).collect();
+        let resources = ours.map(|(_, resource)| resource.clone()).collect();
         Ok(Observed { resources, inventory: state.instances.clone() })
     }
 

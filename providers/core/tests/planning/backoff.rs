@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use firewall_core::testing::conformance::{desired, group};
 use firewall_core::testing::memory::{MemoryKey, MemoryResource};
-use firewall_core::{Desired, Effect, GroupKey, Resource, Waiting};
+use firewall_core::{Desired, Effect, GroupKey, Resource, WithheldReason};
 
 use crate::{Case, OPEN, converged, instances, verbs};
 
@@ -20,7 +20,7 @@ fn what_failed_waits_and_holds_nothing_else_up() {
     case.backoff.insert((MemoryKey::Group("c".into(), web.digest()), Effect::Open));
     let plan = case.plan();
     assert_eq!(plan.steps.len(), 2, "{:?}", verbs(&plan));
-    assert_eq!(plan.withheld[0].waiting, Waiting::Backoff);
+    assert_eq!(plan.withheld[0].reason, WithheldReason::Backoff);
 }
 
 #[test]
@@ -35,8 +35,8 @@ fn nobody_joins_a_group_that_could_not_be_narrowed() {
     let plan = case.plan();
     assert_eq!(verbs(&plan), [format!("update {web}")], "the group opens to whom it should be open");
     assert_eq!(plan.steps[0].effect, Effect::Open);
-    let waiting: BTreeSet<_> = plan.withheld.iter().map(|withheld| withheld.waiting.clone()).collect();
-    assert_eq!(waiting, BTreeSet::from([Waiting::Backoff, Waiting::Order]));
+    let waiting: BTreeSet<_> = plan.withheld.iter().map(|withheld| withheld.reason.clone()).collect();
+    assert_eq!(waiting, BTreeSet::from([WithheldReason::Backoff, WithheldReason::BlockedByOrder]));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn what_is_open_and_asked_for_stays_while_what_is_to_replace_it_waits() {
             let plan = case.plan();
             let mut world = case.observed.clone();
             for step in &plan.steps {
-                step.action.enact(&mut world);
+                step.action.apply_to(&mut world);
             }
             assert_eq!(world.contains_key(&group_of(&former_key)), stays, "{waiting}: {:?}", verbs(&plan));
             assert_eq!(MemoryResource::reach(&world, &ids[0]).rules.is_empty(), !stays);

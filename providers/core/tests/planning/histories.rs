@@ -109,7 +109,7 @@ proptest! {
         case.backoff = keys.into_iter().map(|key| (key, Effect::Open)).collect();
         let mut world = case.observed.clone();
         for step in &case.plan().steps {
-            step.action.enact(&mut world);
+            step.action.apply_to(&mut world);
         }
         let wanted = reaches(&case.desired);
         for (instance, open) in reaches(&world) {

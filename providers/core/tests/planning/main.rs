@@ -9,7 +9,7 @@ use firewall_core::testing::conformance::{self, Harness, desired, group, rule};
 use firewall_core::testing::memory::{Memory, MemoryCloud, MemoryKey, MemoryResource};
 use firewall_core::{
     Action, Completeness, Desired, Effect, FirewallProvider, IngressRule, InstanceId, Limits, Observed, Plan,
-    PlanInput, Policy, RuleSet, Waiting, World, check, plan,
+    PlanInput, Policy, ResourceSet, RuleSet, WithheldReason, check, plan,
 };
 use futures::executor::block_on;
 
@@ -83,8 +83,8 @@ fn converged(count: usize, desired: &Desired) -> (MemoryCloud, Memory) {
 
 /// What `plan` and `check` look at, with the defaults that a case does not care about.
 struct Case {
-    desired: World<MemoryResource>,
-    observed: World<MemoryResource>,
+    desired: ResourceSet<MemoryResource>,
+    observed: ResourceSet<MemoryResource>,
     completeness: Completeness,
     policy: Policy,
     limits: Limits,
@@ -188,7 +188,7 @@ fn what_is_only_written_in_another_way_goes_once_it_is_open_in_the_new() {
 fn a_member_joins_only_after_a_rule_that_nobody_asked_for_has_gone() {
     let ids = instances(2);
     let (cloud, provider) = converged(2, &desired([group("web", OPEN, &[&ids[0]])]));
-    let key = cloud.resources().into_keys().find(|key| matches!(key, MemoryKey::Group(..))).unwrap();
+    let key = cloud.resources().keys().cloned().find(|key| matches!(key, MemoryKey::Group(..))).unwrap();
     cloud.meddle(&key, |group| _ = group.rules.insert(rule("tcp/22 0.0.0.0/0")));
     let plan = Case::new(&provider, &desired([group("web", OPEN, &[&ids[0], &ids[1]])])).plan();
     assert_eq!(plan.steps[0].action.key(), key, "{:?}", verbs(&plan));
@@ -230,7 +230,7 @@ fn what_waits_in_two_stages_is_told_once() {
     case.backoff.insert((MemoryKey::Attachment("c".into(), ids[0].clone()), Effect::Close));
     let plan = case.plan();
     assert_eq!(verbs(&plan), [""; 0]);
-    let waiting: Vec<_> = plan.withheld.iter().map(|one| (one.key.clone(), one.waiting.clone())).collect();
+    let waiting: Vec<_> = plan.withheld.iter().map(|one| (one.key.clone(), one.reason.clone())).collect();
     let (attachments, groups): (Vec<_>, Vec<_>) =
         waiting.iter().partition(|(key, _)| matches!(key, MemoryKey::Attachment(..)));
     assert_eq!((attachments.len(), groups.len()), (2, 2), "{waiting:?}");
@@ -245,7 +245,9 @@ fn partial_knowledge_opens_and_never_closes() {
     let plan = Case::new(&provider, &wanted).plan();
     assert!(plan.steps.iter().all(|step| step.effect == Effect::Open), "{:?}", verbs(&plan));
     assert_eq!(plan.steps.len(), 2);
-    assert!(matches!(&plan.withheld[0].waiting, Waiting::Knowledge(gaps) if gaps[0].contains("pods")));
+    assert!(
+        matches!(&plan.withheld[0].reason, WithheldReason::IncompleteState(gaps) if gaps[0].contains("pods"))
+    );
 }
 
 #[test]

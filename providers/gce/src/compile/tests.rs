@@ -146,7 +146,7 @@ fn groups_whose_names_look_the_same_share_nothing() {
 fn sources_change_in_the_same_rule() {
     let name = |source: &str| {
         let wanted = desired([group("web", &[&format!("tcp/80 {source}")], &[&instance(0)])]);
-        compile(&wanted, &inventory(1), &config()).resources.into_keys().collect::<Vec<_>>()
+        compile(&wanted, &inventory(1), &config()).resources.keys().cloned().collect::<Vec<_>>()
     };
     assert_eq!(name("10.0.0.0/8"), name("192.0.2.0/24"));
     assert_ne!(name("10.0.0.0/8"), name("2001:db8::/32"), "an IPv6 rule is another rule");
@@ -225,7 +225,7 @@ fn with_room(room: usize) -> Inventory {
 }
 
 /// What is there once this has been carried out.
-fn carried_out(inventory: &Inventory, resources: &World<GceResource>) -> Inventory {
+fn carried_out(inventory: &Inventory, resources: &ResourceSet<GceResource>) -> Inventory {
     let mut inventory = inventory.clone();
     for (id, facts) in &mut inventory.instances {
         let own = resources.get(&GceKey::Tags(id.clone())).and_then(GceResource::as_tags);

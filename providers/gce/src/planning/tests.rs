@@ -45,7 +45,7 @@ fn a_rule_that_is_not_in_force_lets_nothing_in() {
     let on = web(&["10.0.0.2/32"]);
     assert_eq!(off.union(&on), Some(on.clone()));
     assert_eq!(off.intersection(&on), Some(off.clone()));
-    let world: World<GceResource> = [GceResource::Rule(off)].map(|r| (r.key(), r)).into();
+    let world: ResourceSet<GceResource> = [GceResource::Rule(off)].into();
     let place = InstanceId::new("10.0.0.1/32@projects/p/global/networks/n");
     assert_eq!(GceResource::reach(&world, &place), Reach::default());
 }
@@ -61,7 +61,7 @@ fn an_intersection_is_what_both_let_in() {
 #[test]
 fn a_rule_without_targets_is_open_everywhere_in_its_network() {
     let everywhere = GceResource::Rule(web(&[]));
-    let world: World<GceResource> = [everywhere.clone()].map(|r| (r.key(), r)).into();
+    let world: ResourceSet<GceResource> = [everywhere.clone()].into();
     assert_eq!(
         everywhere.instances(&world),
         BTreeSet::from([InstanceId::new("everywhere@projects/p/global/networks/n")])
@@ -77,7 +77,7 @@ fn a_tagged_rule_is_open_where_the_tag_is() {
     let id = InstanceId::new("p/z/a");
     let tags = InstanceTags { instance: id.clone(), tags: tagged.tags.clone(), capacity: 64 };
     let rule = GceResource::Rule(tagged);
-    let mut world: World<GceResource> = [rule.clone()].map(|r| (r.key(), r)).into();
+    let mut world: ResourceSet<GceResource> = [rule.clone()].into();
     assert_eq!(
         rule.instances(&world),
         BTreeSet::from([InstanceId::new("tag hpf-x-0@projects/p/global/networks/n")])
@@ -97,16 +97,16 @@ fn named(name: &str, rule: FirewallRule) -> GceResource {
     })
 }
 
-fn world<const N: usize>(rules: [GceResource; N]) -> World<GceResource> {
-    rules.map(|rule| (rule.key(), rule)).into()
+fn world<const N: usize>(rules: [GceResource; N]) -> ResourceSet<GceResource> {
+    rules.into()
 }
 
 /// The key, effect and dependencies of each step, and the keys that stay although they differ.
 type Steps = (Vec<(GceKey, Effect, Vec<Dependency>)>, Vec<GceKey>);
 
 fn planned(
-    observed: &World<GceResource>,
-    desired: &World<GceResource>,
+    observed: &ResourceSet<GceResource>,
+    desired: &ResourceSet<GceResource>,
     backoff: &BTreeSet<(GceKey, Effect)>,
 ) -> Steps {
     let input = PlanInput {

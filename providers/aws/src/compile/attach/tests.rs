@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::testing::conformance::{desired, group, keeps_the_room, rule};
-use firewall_core::{Compiled, FirewallGroup, GroupKey, InstanceId, Resource, World};
+use firewall_core::{Compiled, FirewallGroup, GroupKey, InstanceId, Resource, ResourceSet};
 use proptest::prelude::*;
 
 use crate::config::AwsConfig;
@@ -137,7 +137,7 @@ fn a_group_that_fits_into_no_security_group_is_rejected_with_its_quota() {
 }
 
 /// What is there once this has been carried out.
-fn carried_out(inventory: &Inventory, resources: &World<AwsResource>) -> Inventory {
+fn carried_out(inventory: &Inventory, resources: &ResourceSet<AwsResource>) -> Inventory {
     let mut inventory = inventory.clone();
     inventory.security_groups.clear();
     for facts in inventory.instances.values_mut() {
@@ -176,7 +176,7 @@ fn of_groups_too_many_for_the_slots_and_for_one_security_group_the_last_is_refus
     assert_eq!((rejection.group.workload.name.as_str(), &rejection.instance), ("g4", &Some(a.clone())));
     assert_eq!(attachments(&compiled)[&a].groups.len(), 4);
     assert_eq!(attachments(&compiled)[&b].groups.len(), 1);
-    assert_eq!(compiled.memberships.len(), 5);
+    assert_eq!(compiled.requirements.len(), 5);
 }
 
 #[test]

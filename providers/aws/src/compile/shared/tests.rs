@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use firewall_core::testing::conformance::{desired, group, keeps_the_room, rule};
-use firewall_core::{Compiled, FirewallGroup, GroupKey, InstanceId, World};
+use firewall_core::{Compiled, FirewallGroup, GroupKey, InstanceId, ResourceSet};
 use proptest::prelude::*;
 
 use crate::config::{AwsConfig, Mode, SharedTargets};
@@ -89,7 +89,7 @@ fn what_does_not_fit_beside_the_rules_of_others_is_rejected() {
 }
 
 /// What is there once this has been carried out.
-fn carried_out(inventory: &Inventory, resources: &World<AwsResource>) -> Inventory {
+fn carried_out(inventory: &Inventory, resources: &ResourceSet<AwsResource>) -> Inventory {
     let mut inventory = inventory.clone();
     for (id, group) in &mut inventory.shared_groups {
         let shared = resources.get(&AwsKey::SharedRules(id.clone())).and_then(AwsResource::as_shared_rules);
