@@ -103,6 +103,8 @@ mod tests {
     use firewall_core::testing::conformance::{converge, desired, group};
     use firewall_core::testing::memory::{Fault, MemoryCloud};
 
+    use firewall_core::ErrorKind;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -113,7 +115,7 @@ mod tests {
         converge(&cloud.provider("other"), &wanted).await;
         let others = cloud.resources();
         converge(&cloud.provider("ours"), &wanted).await;
-        let error = ProviderError::InUse { call: "x".into(), object: "x".into(), message: "x".into() };
+        let error = ProviderError::new(ErrorKind::InUse, "x", "x", "x");
         cloud.inject([Fault::None, Fault::Before(error)]);
         remove(&cloud.provider("ours")).await.unwrap();
         assert_eq!(cloud.resources(), others);
@@ -123,7 +125,7 @@ mod tests {
     async fn what_the_last_try_removes_is_removed_and_what_it_does_not_is_named() {
         let id = InstanceId::new("i-0");
         let wanted = desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
-        let error = || ProviderError::InUse { call: "x".into(), object: "x".into(), message: "still".into() };
+        let error = || ProviderError::new(ErrorKind::InUse, "x", "x", "still");
         // Nothing else can be done in a try whose first step fails.
         for (failing, succeeds) in [(TRIES as usize - 1, true), (TRIES as usize, false)] {
             let cloud = MemoryCloud::new([id.clone()]);

@@ -22,7 +22,7 @@ impl<K: Ord + Clone> Default for Backoff<K> {
 impl<K: Ord + Clone> Backoff<K> {
     /// It failed: wait longer than last time, within what the error allows.
     pub fn failed(&mut self, key: K, error: &ProviderError, now: Instant) {
-        let (shortest, longest) = error.retry().delays();
+        let (shortest, longest) = error.kind.retry().delays();
         let delays = self.failing.remove(&key).map_or_else(
             || {
                 ExponentialBuilder::default()
@@ -65,10 +65,12 @@ impl<K: Ord + Clone> Backoff<K> {
 
 #[cfg(test)]
 mod tests {
+    use firewall_core::ErrorKind;
+
     use super::*;
 
     fn error() -> ProviderError {
-        ProviderError::Transient { call: "x".into(), object: "x".into(), message: "x".into() }
+        ProviderError::new(ErrorKind::Unavailable, "x", "x", "x")
     }
 
     #[tokio::test(start_paused = true)]

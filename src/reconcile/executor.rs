@@ -120,6 +120,8 @@ mod tests {
     use firewall_core::testing::memory::{Fault, MemoryCloud};
     use firewall_core::{Desired, InstanceId};
 
+    use firewall_core::ErrorKind;
+
     use super::*;
 
     fn two_groups() -> (MemoryCloud, Desired) {
@@ -138,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_group_leaves_out_what_needs_it_and_nothing_else() {
         let (cloud, desired) = two_groups();
-        let error = ProviderError::Transient { call: "x".into(), object: "x".into(), message: "x".into() };
+        let error = ProviderError::new(ErrorKind::Unavailable, "x", "x", "x");
         cloud.inject([Fault::Before(error.clone())]);
         let outcomes = outcomes(&cloud, &desired, &CancellationToken::new()).await;
         let count =

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use firewall_core::{Effect, FirewallProvider, ProviderError, Rejection, Resource, ResourceSet, Step};
+use firewall_core::{
+    Effect, ErrorKind, FirewallProvider, ProviderError, Rejection, Resource, ResourceSet, Step,
+};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
@@ -89,7 +91,7 @@ impl<K: Ord + Clone> Failures<K> {
         }
         let mut notices = BTreeSet::new();
         for ((key, _), (error, since)) in &self.errors {
-            if matches!(error, ProviderError::InUse { .. }) && since.elapsed() < RELEASED {
+            if error.kind == ErrorKind::InUse && since.elapsed() < RELEASED {
                 continue;
             }
             let concerned = match taking.get(key) {
@@ -146,7 +148,7 @@ fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Problem> {
         message,
     };
     let mut notices = vec![notice(error.reason(), error.to_string())];
-    if let ProviderError::Denied { instead: Some(command), .. } = error {
+    if let Some(command) = &error.manual_command {
         notices
             .push(notice("ManualChangeRequired", format!("somebody with the permission can run: {command}")));
     }

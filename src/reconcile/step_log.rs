@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_core::{Compiled, Plan, ProviderError, Resource, Step};
+use firewall_core::{Compiled, Plan, Resource, Step};
 
 use super::executor::StepOutcome;
 use super::outcome::Membership;
@@ -19,7 +19,7 @@ pub(super) fn log<R: Resource>(step: &Step<R>, outcome: &StepOutcome) {
         StepOutcome::Failed(error) => {
             tracing::warn!(resource = %key, reason = error.reason(), "{verb}: {error}");
             // What nobody asks for any more has no object to put an Event on.
-            if let ProviderError::Denied { instead: Some(command), .. } = error {
+            if let Some(command) = &error.manual_command {
                 tracing::warn!(resource = %key, "somebody with the permission can run: {command}");
             }
         }

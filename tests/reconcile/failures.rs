@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use firewall_core::ProviderError;
 use firewall_core::testing::memory::Fault;
+use firewall_core::{ErrorKind, ProviderError};
 use hostport_firewall::k8s::index::{Object, Watch};
 use hostport_firewall::k8s::objects::ObjectRef;
 use hostport_firewall::reconcile::outcome::Membership;
@@ -17,9 +17,9 @@ use crate::{LINGER, World, other, pod};
 #[tokio::test(start_paused = true)]
 async fn what_fails_is_told_on_the_pod_and_tried_again_when_its_time_has_come() {
     let mut world = World::new(1);
-    let message = "UnauthorizedOperation".to_owned();
-    let (action, object, instead) = ("memory:Create".into(), "group".into(), Some("create --now".into()));
-    let denied = ProviderError::Denied { action, object, message, instead };
+    let denied =
+        ProviderError::new(ErrorKind::PermissionDenied, "memory:Create", "group", "UnauthorizedOperation")
+            .with_manual_command("create --now".into());
     world.cloud.inject([Fault::Before(denied)]);
     let pass = world.pass().await;
     assert_eq!((pass.applied, pass.undone), (0, 2), "what needs the failed step is left out");
@@ -46,8 +46,7 @@ async fn what_stays_in_use_for_a_moment_is_no_problem() {
     world.index.update(|index| index.reset(Watch::Pods, vec![other()]));
     world.pass().await;
     tokio::time::advance(LINGER).await;
-    let (call, object, message) = ("memory:Update".into(), "x".into(), "an interface has it".into());
-    let in_use = ProviderError::InUse { call, object, message };
+    let in_use = ProviderError::new(ErrorKind::InUse, "memory:Update", "x", "an interface has it");
     for told in [false, true] {
         world.cloud.inject([Fault::Before(in_use.clone())]);
         let pass = world.pass().await;
@@ -60,8 +59,7 @@ async fn what_stays_in_use_for_a_moment_is_no_problem() {
 #[tokio::test(start_paused = true)]
 async fn what_fails_on_one_node_is_told_there_and_leaves_the_others_open() {
     let mut world = World::new(3);
-    let (call, object, message) = ("memory:Attach".into(), "x".into(), "slow down".into());
-    let throttled = ProviderError::Throttled { call, object, message };
+    let throttled = ProviderError::new(ErrorKind::Throttled, "memory:Attach", "x", "slow down");
     // The group, and then an attachment for each node
     world.cloud.inject([Fault::None, Fault::None, Fault::Before(throttled)]);
     let pass = world.pass().await;
@@ -76,8 +74,7 @@ async fn what_fails_for_one_workload_closes_nothing_of_another_on_the_node() {
     let mut world = World::new(1);
     world.pass().await;
     world.index.update(|index| index.apply(&Watch::Pods, other()));
-    let full =
-        ProviderError::Quota { call: "memory:Create".into(), object: "x".into(), message: "full".into() };
+    let full = ProviderError::new(ErrorKind::QuotaReached, "memory:Create", "x", "full");
     world.cloud.inject([Fault::Before(full)]);
     let pass = world.pass().await;
     let open: BTreeMap<&str, bool> = pass
@@ -115,8 +112,12 @@ async fn edited(before: &[&str], after: &[&str]) -> (World, Pass) {
     world.index.update(|index| index.reset(Watch::HostPortExposures, vec![selecting(before)]));
     assert!(world.pass().await.memberships[0].open.is_ok());
     world.index.update(|index| index.reset(Watch::HostPortExposures, vec![selecting(after)]));
-    let (call, object, message) = ("memory:Update".into(), "x".into(), "full".into());
-    world.cloud.inject([Fault::Before(ProviderError::Quota { call, object, message })]);
+    world.cloud.inject([Fault::Before(ProviderError::new(
+        ErrorKind::QuotaReached,
+        "memory:Update",
+        "x",
+        "full",
+    ))]);
     let pass = world.pass().await;
     let [membership] = &pass.memberships[..] else { panic!("one: {:?}", pass.memberships) };
     assert_eq!(membership.open.as_ref().expect_err("not all are let in").0, "QuotaReached");
@@ -145,8 +146,12 @@ async fn what_could_not_be_let_in_beside_others_takes_nothing_from_them() {
 #[tokio::test(start_paused = true)]
 async fn what_falls_due_while_a_pass_lasts_is_tried_right_after() {
     let mut world = World::new(1);
-    let (call, object, message) = ("memory:Create".into(), "x".into(), "for now".into());
-    world.cloud.inject([Fault::Before(ProviderError::Transient { call, object, message })]);
+    world.cloud.inject([Fault::Before(ProviderError::new(
+        ErrorKind::Unavailable,
+        "memory:Create",
+        "x",
+        "for now",
+    ))]);
     let planned = world.reconciler.observe_and_plan(&world.index).await.expect("the cloud answers");
     let due = world.reconciler.execute_plan(planned, &CancellationToken::new()).await.again.expect("a time");
     let planned = world.reconciler.observe_and_plan(&world.index).await.expect("the cloud answers");
@@ -159,8 +164,7 @@ async fn what_falls_due_while_a_pass_lasts_is_tried_right_after() {
 #[tokio::test(start_paused = true)]
 async fn what_took_effect_although_it_seemed_to_fail_is_told_no_longer_than_it_takes_to_see() {
     let mut world = World::new(1);
-    let (call, object, message) = ("memory:Create".into(), "x".into(), "no answer".into());
-    let lost = ProviderError::Transient { call, object, message };
+    let lost = ProviderError::new(ErrorKind::Unavailable, "memory:Create", "x", "no answer");
     world.cloud.inject([Fault::After(lost)]);
     assert!(!world.pass().await.notices.is_empty());
     let mut pass = world.pass().await;

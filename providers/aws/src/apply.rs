@@ -4,7 +4,7 @@ mod attachment;
 mod group;
 mod shared;
 
-use firewall_core::{Action, Applied, ProviderError};
+use firewall_core::{Action, Applied, ErrorKind, ProviderError};
 
 use crate::action::Ec2Action;
 use crate::client::Client;
@@ -48,19 +48,23 @@ impl Context<'_> {
     /// The id of a group that the plan knows by name.
     fn group_id(&self, group: &SecurityGroup) -> Result<String, ProviderError> {
         let known = self.session.id(&group.name).or_else(|| group.id.clone());
-        known.ok_or_else(|| ProviderError::NotFound {
-            call: "DescribeSecurityGroups".to_owned(),
-            object: group.name.to_string(),
-            message: "it has no id yet; it is created first".to_owned(),
+        known.ok_or_else(|| {
+            ProviderError::new(
+                ErrorKind::NotFound,
+                "DescribeSecurityGroups",
+                group.name.to_string(),
+                "it has no id yet; it is created first",
+            )
         })
     }
 }
 
 /// Something else writes to a group's rules as often as we do.
 fn restless(call: Ec2Action, group: &str) -> ProviderError {
-    ProviderError::Conflict {
-        call: call.to_string(),
-        object: group.to_owned(),
-        message: format!("its rules changed {ROUNDS} times meanwhile; something else writes to it"),
-    }
+    ProviderError::new(
+        ErrorKind::Conflict,
+        call.to_string(),
+        group,
+        format!("its rules changed {ROUNDS} times meanwhile; something else writes to it"),
+    )
 }

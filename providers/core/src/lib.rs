@@ -23,7 +23,7 @@ pub use plan::{
     Action, Dependency, Effect, Limits, OpenPort, Plan, PlanInput, Policy, Step, Withheld, WithheldReason,
     closings,
 };
-pub use provider::{Applied, FirewallProvider, Observed, ProviderError, Retry};
+pub use provider::{Applied, ErrorKind, FirewallProvider, Observed, ProviderError, Retry};
 pub use resource::{
     Compiled, MemberRequirements, Owner, Reach, Rejection, Requirements, Resource, ResourceSet,
 };

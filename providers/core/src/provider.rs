@@ -1,6 +1,7 @@
 //! The trait that a cloud implements, and the errors by which the shell decides what to do next.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -75,91 +76,40 @@ pub struct Applied {
     pub notes: Vec<String>,
 }
 
-/// Why a call to the cloud failed. Every variant has one next action, see [`ProviderError::retry`].
+/// A failed call to the cloud: what failed, on which object, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ProviderError {
+pub struct ProviderError {
+    /// Decides what happens next
+    pub kind: ErrorKind,
+    /// The API call; the missing permission where [`kind`](Self::kind) is [`ErrorKind::PermissionDenied`]
+    pub call: String,
+    /// The object of the call
+    pub object: String,
+    /// The cloud's own words, with the remedy where the cloud does not name it
+    pub message: String,
+    /// The command by which somebody who has the permission can make the change instead
+    pub manual_command: Option<String>,
+}
+
+/// The kinds of failure. Each has one next action, see [`ErrorKind::retry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ErrorKind {
     /// The account's call rate is used up.
-    #[error("{call} on {object} was throttled: {message}; retrying more slowly")]
-    Throttled {
-        /// The API call
-        call: String,
-        /// On which object
-        object: String,
-        /// What the cloud said
-        message: String,
-    },
-    /// Somebody else holds the name or changed the object meanwhile.
-    #[error("{call} on {object} met a conflict: {message}")]
-    Conflict {
-        /// The API call
-        call: String,
-        /// On which object
-        object: String,
-        /// What the cloud said, and the remedy
-        message: String,
-    },
+    Throttled,
+    /// Something else holds the name, or changed the object meanwhile.
+    Conflict,
     /// A limit of the account or of the object is reached.
-    #[error("{call} on {object} reached a quota: {message}")]
-    Quota {
-        /// The API call
-        call: String,
-        /// On which object
-        object: String,
-        /// Which limit, and how to raise it
-        message: String,
-    },
+    QuotaReached,
     /// A permission is missing.
-    #[error("permission {action} on {object} is missing: {message}; grant it (`iam/` has the policies)")]
-    Denied {
-        /// The permission by the cloud's name, for example `ec2:CreateSecurityGroup`
-        action: String,
-        /// On which object
-        object: String,
-        /// What the cloud said
-        message: String,
-        /// The command by which somebody who has the permission can make the change instead
-        instead: Option<String>,
-    },
-    /// The object is not there.
-    #[error("{call}: {object} does not exist: {message}")]
-    NotFound {
-        /// The API call
-        call: String,
-        /// Which object
-        object: String,
-        /// What the cloud said
-        message: String,
-    },
+    PermissionDenied,
+    /// The object does not exist.
+    NotFound,
     /// The object is still in use; deleting it has to wait.
-    #[error("{call}: {object} is still in use: {message}")]
-    InUse {
-        /// The API call
-        call: String,
-        /// Which object
-        object: String,
-        /// What the cloud said
-        message: String,
-    },
+    InUse,
     /// The network or the cloud failed; the same call may work later.
-    #[error("{call} on {object} failed for now: {message}")]
-    Transient {
-        /// The API call
-        call: String,
-        /// On which object
-        object: String,
-        /// What went wrong
-        message: String,
-    },
+    Unavailable,
     /// The cloud refused the request as such; the same call will fail again.
-    #[error("{call} on {object} was refused: {message}")]
-    Refused {
-        /// The API call
-        call: String,
-        /// On which object
-        object: String,
-        /// What the cloud said, and the remedy
-        message: String,
-    },
+    InvalidRequest,
 }
 
 /// When trying again can help.
@@ -182,32 +132,88 @@ impl Retry {
     }
 }
 
-impl ProviderError {
-    /// The next action: whether trying again soon can help.
+impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::Throttled,
+        Self::Conflict,
+        Self::QuotaReached,
+        Self::PermissionDenied,
+        Self::NotFound,
+        Self::InUse,
+        Self::Unavailable,
+        Self::InvalidRequest,
+    ];
+
+    /// Returns the next action: whether trying again soon can help.
     #[must_use]
-    pub const fn retry(&self) -> Retry {
+    pub const fn retry(self) -> Retry {
         match self {
-            Self::Throttled { .. } | Self::NotFound { .. } | Self::InUse { .. } | Self::Transient { .. } => {
-                Retry::Soon
-            }
-            Self::Conflict { .. } | Self::Quota { .. } | Self::Denied { .. } | Self::Refused { .. } => {
+            Self::Throttled | Self::NotFound | Self::InUse | Self::Unavailable => Retry::Soon,
+            Self::Conflict | Self::QuotaReached | Self::PermissionDenied | Self::InvalidRequest => {
                 Retry::Later
             }
         }
     }
 
-    /// One word in `CamelCase` for events, conditions and metrics.
+    /// Returns the reason for Events, conditions and metrics: one word in `CamelCase`.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Throttled => "Throttled",
+            Self::Conflict => "Conflict",
+            Self::QuotaReached => "QuotaReached",
+            Self::PermissionDenied => "PermissionDenied",
+            Self::NotFound => "NotFound",
+            Self::InUse => "InUse",
+            Self::Unavailable => "Unavailable",
+            Self::InvalidRequest => "InvalidRequest",
+        }
+    }
+}
+
+impl ProviderError {
+    /// Returns the error of one call on one object.
+    pub fn new(
+        kind: ErrorKind,
+        call: impl Into<String>,
+        object: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        let (call, object, message) = (call.into(), object.into(), message.into());
+        Self { kind, call, object, message, manual_command: None }
+    }
+
+    /// Returns the error with the command by which somebody who has the permission can make the change instead.
+    #[must_use]
+    pub fn with_manual_command(self, command: String) -> Self {
+        Self { manual_command: Some(command), ..self }
+    }
+
+    /// Returns the reason for Events, conditions and metrics: one word in `CamelCase`.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::Throttled { .. } => "Throttled",
-            Self::Conflict { .. } => "Conflict",
-            Self::Quota { .. } => "QuotaReached",
-            Self::Denied { .. } => "PermissionDenied",
-            Self::NotFound { .. } => "NotFound",
-            Self::InUse { .. } => "InUse",
-            Self::Transient { .. } => "Unavailable",
-            Self::Refused { .. } => "Refused",
+        self.kind.reason()
+    }
+}
+
+impl fmt::Display for ProviderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, call, object, message, .. } = self;
+        match kind {
+            ErrorKind::Throttled => {
+                write!(f, "{call} on {object} was throttled: {message}; retrying more slowly")
+            }
+            ErrorKind::Conflict => write!(f, "{call} on {object} met a conflict: {message}"),
+            ErrorKind::QuotaReached => write!(f, "{call} on {object} reached a quota: {message}"),
+            ErrorKind::PermissionDenied => write!(
+                f,
+                "permission {call} on {object} is missing: {message}; grant it (`iam/` has the policies)"
+            ),
+            ErrorKind::NotFound => write!(f, "{call}: {object} does not exist: {message}"),
+            ErrorKind::InUse => write!(f, "{call}: {object} is still in use: {message}"),
+            ErrorKind::Unavailable => write!(f, "{call} on {object} failed for now: {message}"),
+            ErrorKind::InvalidRequest => write!(f, "{call} on {object} was refused: {message}"),
         }
     }
 }

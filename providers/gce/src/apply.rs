@@ -4,7 +4,7 @@ mod tags;
 
 use std::collections::BTreeSet;
 
-use firewall_core::{Action, Applied, Owner, ProviderError, Resource};
+use firewall_core::{Action, Applied, ErrorKind, Owner, ProviderError, Resource};
 
 use crate::client::Client;
 use crate::config::GceConfig;
@@ -54,8 +54,8 @@ impl Context<'_> {
         let changing =
             |action: &str| !["compute.firewalls.get", "compute.globalOperations.get"].contains(&action);
         result.map_err(|error| match error {
-            ProviderError::Denied { action, object, message, .. } if shared && changing(&action) => {
-                ProviderError::Denied { action, object, message, instead: Some(command()) }
+            denied if shared && denied.kind == ErrorKind::PermissionDenied && changing(&denied.call) => {
+                denied.with_manual_command(command())
             }
             other => other,
         })
@@ -77,21 +77,22 @@ impl Context<'_> {
     /// Something has the name: what an earlier try of ours has made is made right, anything else is left alone.
     async fn take_over(&self, to: &FirewallRule, taken: CallError) -> Result<Applied, ProviderError> {
         let Some(found) = self.client.find_rule(&to.name).await? else {
-            return Err(ProviderError::Transient {
-                call: taken.method.to_string(),
-                object: taken.object,
-                message: "an earlier call is still making it".to_owned(),
-            });
+            return Err(ProviderError::new(
+                ErrorKind::Unavailable,
+                taken.method.to_string(),
+                taken.object,
+                "an earlier call is still making it",
+            ));
         };
         let found = firewall::read(&found, self.config);
         if found.owner == Owner::Foreign || found.network != to.network {
-            return Err(ProviderError::Conflict {
-                call: taken.method.to_string(),
-                object: taken.object,
-                message: "the name is taken by a rule that does not carry this cluster's mark; rename or delete that \
-                          rule"
-                    .to_owned(),
-            });
+            return Err(ProviderError::new(
+                ErrorKind::Conflict,
+                taken.method.to_string(),
+                taken.object,
+                "the name is taken by a rule that does not carry this cluster's mark; rename or delete that \
+                          rule",
+            ));
         }
         if GceResource::Rule(found.clone()).same_spec(&GceResource::Rule(to.clone())) {
             return Ok(self.applied(to));
@@ -120,12 +121,12 @@ impl Context<'_> {
     /// ever written.
     fn sound(&self, rule: &FirewallRule) -> Result<(), ProviderError> {
         if rule.rules.is_empty() || rule.destinations.is_empty() && rule.tags.is_empty() {
-            return Err(ProviderError::Refused {
-                call: "compute.firewalls".to_owned(),
-                object: self.client.rule(&rule.name),
-                message: "it would be open to everybody or everywhere; this is a defect, please report it"
-                    .to_owned(),
-            });
+            return Err(ProviderError::new(
+                ErrorKind::InvalidRequest,
+                "compute.firewalls",
+                self.client.rule(&rule.name),
+                "it would be open to everybody or everywhere; this is a defect, please report it",
+            ));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_core::{Applied, ProviderError};
+use firewall_core::{Applied, ErrorKind, ProviderError};
 
 use super::Context;
 use crate::observe;
@@ -42,11 +42,12 @@ impl Context<'_> {
         let edit = Edit { add, remove: self.known(&(before - &to.groups)) };
         match self.edit(to, &edit).await? {
             Some(applied) => Ok(applied),
-            None => Err(ProviderError::NotFound {
-                call: "ModifyNetworkInterfaceAttribute".to_owned(),
-                object: format!("{} of {}", to.interface, to.instance),
-                message: "the interface is gone; the instance is probably being terminated".to_owned(),
-            }),
+            None => Err(ProviderError::new(
+                ErrorKind::NotFound,
+                "ModifyNetworkInterfaceAttribute",
+                format!("{} of {}", to.interface, to.instance),
+                "the interface is gone; the instance is probably being terminated",
+            )),
         }
     }
 
@@ -56,10 +57,13 @@ impl Context<'_> {
     }
 
     fn attachable(&self, name: &GroupName, to: &Attachment) -> Result<String, ProviderError> {
-        self.session.id(name).ok_or_else(|| ProviderError::NotFound {
-            call: "ModifyNetworkInterfaceAttribute".to_owned(),
-            object: format!("{} of {}", to.interface, to.instance),
-            message: format!("security group {name} does not exist; it has to be created first"),
+        self.session.id(name).ok_or_else(|| {
+            ProviderError::new(
+                ErrorKind::NotFound,
+                "ModifyNetworkInterfaceAttribute",
+                format!("{} of {}", to.interface, to.instance),
+                format!("security group {name} does not exist; it has to be created first"),
+            )
         })
     }
 
@@ -88,13 +92,12 @@ impl Context<'_> {
         if groups.is_none_or(|groups| edit.of(&groups) == groups) {
             return Ok(Some(applied));
         }
-        Err(ProviderError::Conflict {
-            call: "ModifyNetworkInterfaceAttribute".to_owned(),
-            object: format!("{} of {}", attachment.interface, attachment.instance),
-            message: format!(
-                "something else undid the change {ROUNDS} times; only one program may set its groups"
-            ),
-        })
+        Err(ProviderError::new(
+            ErrorKind::Conflict,
+            "ModifyNetworkInterfaceAttribute",
+            format!("{} of {}", attachment.interface, attachment.instance),
+            format!("something else undid the change {ROUNDS} times; only one program may set its groups"),
+        ))
     }
 
     async fn groups_now(
@@ -128,13 +131,13 @@ impl Context<'_> {
 }
 
 fn only_ours(attachment: &Attachment) -> ProviderError {
-    ProviderError::Refused {
-        call: "ModifyNetworkInterfaceAttribute".to_owned(),
-        object: format!("{} of {}", attachment.interface, attachment.instance),
-        message: "an interface must have at least one security group, and it has only ours; add the node's own group \
-                  again"
-            .to_owned(),
-    }
+    ProviderError::new(
+        ErrorKind::InvalidRequest,
+        "ModifyNetworkInterfaceAttribute",
+        format!("{} of {}", attachment.interface, attachment.instance),
+        "an interface must have at least one security group, and it has only ours; add the node's own group \
+                  again",
+    )
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use aws_sdk_ec2::types::SecurityGroup as Ec2Group;
 use backon::Retryable;
-use firewall_core::{Applied, IngressRule, ProviderError};
+use firewall_core::{Applied, ErrorKind, IngressRule, ProviderError};
 
 use super::{Context, ROUNDS, restless};
 use crate::action::Ec2Action;
@@ -25,12 +25,12 @@ impl Context<'_> {
         let notes = self.close_egress(to, &now).await?;
         let (rules, strays) = permission::atoms(now.ip_permissions());
         if !rules.is_subset(&to.rules) || !strays.is_empty() {
-            return Err(ProviderError::Conflict {
-                call: "CreateSecurityGroup".to_owned(),
-                object: id,
-                message: "the group exists already, with other rules; the next pass will see and change them"
-                    .to_owned(),
-            });
+            return Err(ProviderError::new(
+                ErrorKind::Conflict,
+                "CreateSecurityGroup",
+                id,
+                "the group exists already, with other rules; the next pass will see and change them",
+            ));
         }
         self.authorize(&id, to, &to.rules - &rules).await?;
         // Not before: a group that is not complete must not be found by whoever wants to attach it.
@@ -60,15 +60,16 @@ impl Context<'_> {
         if tag::is_ours(group.tags(), &self.config.cluster) {
             return Ok(id);
         }
-        Err(ProviderError::Conflict {
-            call: "CreateSecurityGroup".to_owned(),
-            object: to.name.to_string(),
-            message: format!(
+        Err(ProviderError::new(
+            ErrorKind::Conflict,
+            "CreateSecurityGroup",
+            to.name.to_string(),
+            format!(
                 "{id} has the name and is not this cluster's; delete or rename it, or, if it is, tag it {}={}",
                 tag::CLUSTER_TAG,
                 self.config.cluster
             ),
-        })
+        ))
     }
 
     pub(super) async fn update_group(
@@ -168,14 +169,12 @@ impl Context<'_> {
         let id = self.group_id(from)?;
         if let Some(now) = self.client.group(&id).await? {
             if !tag::is_ours(now.tags(), &self.config.cluster) {
-                return Err(ProviderError::Conflict {
-                    call: "DeleteSecurityGroup".to_owned(),
-                    object: id,
-                    message: format!(
-                        "it does not carry the tag {} of this cluster any more",
-                        tag::CLUSTER_TAG
-                    ),
-                });
+                return Err(ProviderError::new(
+                    ErrorKind::Conflict,
+                    "DeleteSecurityGroup",
+                    id,
+                    format!("it does not carry the tag {} of this cluster any more", tag::CLUSTER_TAG),
+                ));
             }
             self.delete_unused(&id).await?;
         }
@@ -197,11 +196,9 @@ impl Context<'_> {
         let deleted = attempt.retry(detaching()).when(|error| matches!(error, DeleteError::InUse(_))).await;
         deleted.map_err(|error| match error {
             DeleteError::Call(error) => error.into(),
-            DeleteError::InUse(message) => ProviderError::InUse {
-                call: "DeleteSecurityGroup".to_owned(),
-                object: id.to_owned(),
-                message,
-            },
+            DeleteError::InUse(message) => {
+                ProviderError::new(ErrorKind::InUse, "DeleteSecurityGroup", id, message)
+            }
         })
     }
 
@@ -225,9 +222,10 @@ enum DeleteError {
 }
 
 fn vanished(id: &str) -> ProviderError {
-    ProviderError::NotFound {
-        call: "DescribeSecurityGroups".to_owned(),
-        object: id.to_owned(),
-        message: "it was deleted meanwhile; the next pass creates it again".to_owned(),
-    }
+    ProviderError::new(
+        ErrorKind::NotFound,
+        "DescribeSecurityGroups",
+        id,
+        "it was deleted meanwhile; the next pass creates it again",
+    )
 }

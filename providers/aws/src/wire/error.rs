@@ -5,7 +5,7 @@
 use std::fmt;
 
 use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use firewall_core::ProviderError;
+use firewall_core::{ErrorKind, ProviderError};
 
 use crate::action::Ec2Action;
 
@@ -159,17 +159,17 @@ impl From<CallError> for ProviderError {
         let message = explained(&error);
         let (call, object) = (error.action.to_string(), error.object);
         match kind {
-            Kind::Throttled => Self::Throttled { call, object, message },
-            Kind::Transient => Self::Transient { call, object, message },
+            Kind::Throttled => Self::new(ErrorKind::Throttled, call, object, message),
+            Kind::Transient => Self::new(ErrorKind::Unavailable, call, object, message),
             Kind::Denied => {
                 let action = denied_action(error.action, &error.message);
-                Self::Denied { action, object, message, instead: None }
+                Self::new(ErrorKind::PermissionDenied, action, object, message)
             }
-            Kind::Quota => Self::Quota { call, object, message },
-            Kind::NotFound => Self::NotFound { call, object, message },
-            Kind::InUse => Self::InUse { call, object, message },
-            Kind::Conflict => Self::Conflict { call, object, message },
-            Kind::Refused => Self::Refused { call, object, message },
+            Kind::Quota => Self::new(ErrorKind::QuotaReached, call, object, message),
+            Kind::NotFound => Self::new(ErrorKind::NotFound, call, object, message),
+            Kind::InUse => Self::new(ErrorKind::InUse, call, object, message),
+            Kind::Conflict => Self::new(ErrorKind::Conflict, call, object, message),
+            Kind::Refused => Self::new(ErrorKind::InvalidRequest, call, object, message),
         }
     }
 }
@@ -272,9 +272,9 @@ mod tests {
             ("InvalidGroup.InUse", "InUse"),
             ("InvalidGroup.Duplicate", "Conflict"),
             ("InvalidPermission.Duplicate", "Conflict"),
-            ("InvalidInstanceID", "Refused"),
-            ("InvalidParameterValue", "Refused"),
-            ("SomethingNew", "Refused"),
+            ("InvalidInstanceID", "InvalidRequest"),
+            ("InvalidParameterValue", "InvalidRequest"),
+            ("SomethingNew", "InvalidRequest"),
         ];
         for (code, reason) in table {
             assert_eq!(ProviderError::from(error(code, "")).reason(), reason, "{code}");
@@ -290,13 +290,13 @@ mod tests {
     #[test]
     fn a_denied_call_names_the_permission_that_was_missing() {
         let plain = ProviderError::from(error("UnauthorizedOperation", "You are not authorized."));
-        let ProviderError::Denied { action, .. } = plain else { panic!("{plain}") };
-        assert_eq!(action, "ec2:AuthorizeSecurityGroupIngress");
+        assert_eq!(plain.kind, ErrorKind::PermissionDenied, "{plain}");
+        assert_eq!(plain.call, "ec2:AuthorizeSecurityGroupIngress");
         let message = "You are not authorized to perform this operation. User: arn:aws:sts::1:x is not authorized \
                        to perform: ec2:CreateTags on resource: arn:aws:ec2:::security-group-rule/*";
         let tags = ProviderError::from(error("UnauthorizedOperation", message));
-        let ProviderError::Denied { action, .. } = tags else { panic!("{tags}") };
-        assert_eq!(action, "ec2:CreateTags");
+        assert_eq!(tags.kind, ErrorKind::PermissionDenied, "{tags}");
+        assert_eq!(tags.call, "ec2:CreateTags");
     }
 
     #[test]

@@ -34,7 +34,7 @@ async fn an_interface_is_never_left_without_a_group() {
     let (sg, _) = ours(&cloud.state()).unwrap();
     *cloud.state().groups_of("i-01") = vec![sg.clone()];
     let error = first_error(&attach(&cloud), &Desired::nothing()).await;
-    assert_eq!(error.reason(), "Refused", "{error}");
+    assert_eq!(error.reason(), "InvalidRequest", "{error}");
     assert_eq!(*cloud.state().groups_of("i-01"), [sg]);
 }
 

@@ -2,7 +2,7 @@
 
 use firewall_aws::Ec2Action;
 use firewall_core::testing::conformance::{converge, desired, group};
-use firewall_core::{Desired, ProviderError};
+use firewall_core::{Desired, ErrorKind};
 
 use crate::fake::{FakeEc2, NODES};
 use crate::{HTTP, attach, attempt, id, reasons, web};
@@ -13,13 +13,16 @@ async fn a_denied_call_names_the_permission() {
     let all = Ec2Action::ATTACH.iter().map(ToString::to_string);
     cloud.state().granted = all.filter(|action| action != "RevokeSecurityGroupEgress").collect();
     let results = attempt(&attach(&cloud), &web(HTTP)).await;
-    let Err(ProviderError::Denied { action, .. }) = &results[0] else { panic!("{results:?}") };
-    assert_eq!(action, "ec2:RevokeSecurityGroupEgress");
+    let error = results[0].as_ref().expect_err("it is denied");
+    assert_eq!(
+        (error.kind, error.call.as_str()),
+        (ErrorKind::PermissionDenied, "ec2:RevokeSecurityGroupEgress")
+    );
     cloud.state().granted = Ec2Action::ATTACH.iter().map(ToString::to_string).collect();
     cloud.state().granted.remove("CreateTags");
     let results = attempt(&attach(&cloud), &web(&["udp/53 ::/0"])).await;
     let denied = results.iter().find_map(|result| match result {
-        Err(ProviderError::Denied { action, .. }) => Some(action.as_str()),
+        Err(error) if error.kind == ErrorKind::PermissionDenied => Some(error.call.as_str()),
         _ => None,
     });
     assert_eq!(denied, Some("ec2:CreateTags"));

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::{
-    Action, Applied, Compiled, Desired, FirewallProvider, IngressRule, InstanceId, Observed, Owner,
-    ProviderError, Reach, Rejection, Requirements, Resource, ResourceSet,
+    Action, Applied, Compiled, Desired, ErrorKind, FirewallProvider, IngressRule, InstanceId, Observed,
+    Owner, ProviderError, Reach, Rejection, Requirements, Resource, ResourceSet,
 };
 
 /// The cloud: instances, and the resources of all clusters. Clones share one state.
@@ -314,18 +314,19 @@ impl State {
         let call = action.verb().to_owned();
         let Some(to) = action.after() else {
             if self.resources.values().any(|other| other.groups.contains(&key)) {
-                return Err(ProviderError::InUse { call, object, message: "it is attached".into() });
+                return Err(ProviderError::new(ErrorKind::InUse, call, object, "it is attached"));
             }
             self.resources.remove(&key);
             self.mutations += 1;
             return Ok(Applied::default());
         };
         if let Some(missing) = to.groups.iter().find(|group| !self.resources.contains_key(group)) {
-            return Err(ProviderError::NotFound {
+            return Err(ProviderError::new(
+                ErrorKind::NotFound,
                 call,
                 object,
-                message: format!("{missing} does not exist"),
-            });
+                format!("{missing} does not exist"),
+            ));
         }
         let nothing = MemoryResource { rules: BTreeSet::new(), groups: BTreeSet::new(), ..to.clone() };
         let from = action.before().unwrap_or(&nothing);

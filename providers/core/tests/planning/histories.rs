@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_core::testing::conformance::{self, desired, group, planned, reaches};
 use firewall_core::testing::memory::{Fault, Memory, MemoryCloud, MemoryKey, MemoryResource};
 use firewall_core::{
-    Completeness, Desired, Effect, FirewallProvider, InstanceId, Plan, ProviderError, RuleSet, diff,
+    Completeness, Desired, Effect, ErrorKind, FirewallProvider, InstanceId, Plan, ProviderError, RuleSet,
+    diff,
 };
 use futures::executor::block_on;
 use proptest::prelude::*;
@@ -30,8 +31,7 @@ fn at_moment(moment: &BTreeMap<usize, (BTreeSet<usize>, BTreeSet<usize>)>, ids: 
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
-    let error =
-        || ProviderError::Transient { call: "call".into(), object: "x".into(), message: "injected".into() };
+    let error = || ProviderError::new(ErrorKind::Unavailable, "call", "x", "injected");
     prop_oneof![3 => Just(Fault::None), 1 => Just(Fault::Before(error())), 1 => Just(Fault::After(error()))]
 }
 

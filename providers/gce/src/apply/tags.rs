@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_core::{Applied, InstanceId, ProviderError};
+use firewall_core::{Applied, ErrorKind, InstanceId, ProviderError};
 use google_cloud_compute_v1::model::Tags;
 
 use super::Context;
@@ -40,18 +40,20 @@ impl Context<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(ProviderError::Conflict {
-            call: Method::InstancesSetTags.to_string(),
-            object: instance.to_string(),
-            message: format!("something else changed its tags {ROUNDS} times in between"),
-        })
+        Err(ProviderError::new(
+            ErrorKind::Conflict,
+            Method::InstancesSetTags.to_string(),
+            instance.to_string(),
+            format!("something else changed its tags {ROUNDS} times in between"),
+        ))
     }
 }
 
 fn gone(instance: &InstanceId) -> ProviderError {
-    ProviderError::NotFound {
-        call: Method::InstancesSetTags.to_string(),
-        object: instance.to_string(),
-        message: "the instance has been deleted".to_owned(),
-    }
+    ProviderError::new(
+        ErrorKind::NotFound,
+        Method::InstancesSetTags.to_string(),
+        instance.to_string(),
+        "the instance has been deleted",
+    )
 }

@@ -5,7 +5,7 @@
 use std::error::Error as _;
 use std::fmt;
 
-use firewall_core::ProviderError;
+use firewall_core::{ErrorKind, ProviderError};
 use google_cloud_compute_v1::errors::OperationError;
 use google_cloud_gax::error::Error;
 use google_cloud_gax::error::rpc::StatusDetails;
@@ -197,16 +197,18 @@ impl From<CallError> for ProviderError {
         let message = explained(&error);
         let (call, object) = (error.method.to_string(), error.object);
         match error.cause.kind() {
-            Kind::Throttled => Self::Throttled { call, object, message },
-            Kind::Transient | Kind::NotReady | Kind::Credentials => Self::Transient { call, object, message },
+            Kind::Throttled => Self::new(ErrorKind::Throttled, call, object, message),
+            Kind::Transient | Kind::NotReady | Kind::Credentials => {
+                Self::new(ErrorKind::Unavailable, call, object, message)
+            }
             Kind::Denied => {
                 let action = denied_permission(&message).unwrap_or(error.method.permissions()[0]).to_owned();
-                Self::Denied { action, object, message, instead: None }
+                Self::new(ErrorKind::PermissionDenied, action, object, message)
             }
-            Kind::Quota => Self::Quota { call, object, message },
-            Kind::NotFound => Self::NotFound { call, object, message },
-            Kind::Taken | Kind::Outdated => Self::Conflict { call, object, message },
-            Kind::Refused => Self::Refused { call, object, message },
+            Kind::Quota => Self::new(ErrorKind::QuotaReached, call, object, message),
+            Kind::NotFound => Self::new(ErrorKind::NotFound, call, object, message),
+            Kind::Taken | Kind::Outdated => Self::new(ErrorKind::Conflict, call, object, message),
+            Kind::Refused => Self::new(ErrorKind::InvalidRequest, call, object, message),
         }
     }
 }
@@ -263,8 +265,8 @@ mod tests {
             (400, "resourceNotReady", "Unavailable"),
             (500, "backendError", "Unavailable"),
             (503, "", "Unavailable"),
-            (400, "invalid", "Refused"),
-            (400, "somethingNew", "Refused"),
+            (400, "invalid", "InvalidRequest"),
+            (400, "somethingNew", "InvalidRequest"),
         ];
         for (status, reason, expected) in table {
             assert_eq!(
@@ -277,9 +279,10 @@ mod tests {
 
     #[test]
     fn a_denied_call_names_the_permission_that_was_missing() {
-        let named = |message: &str| match ProviderError::from(error(403, "forbidden", message)) {
-            ProviderError::Denied { action, .. } => action,
-            other => panic!("{other}"),
+        let named = |message: &str| {
+            let error = ProviderError::from(error(403, "forbidden", message));
+            assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+            error.call
         };
         let message =
             "Required 'compute.networks.updatePolicy' permission for 'projects/p/global/networks/n'";

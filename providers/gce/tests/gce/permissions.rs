@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use firewall_core::testing::conformance::{converge, desired, group};
-use firewall_core::{Desired, FirewallProvider, ProviderError};
+use firewall_core::{Desired, ErrorKind, FirewallProvider, ProviderError};
 use firewall_gce::{GceConfig, Method, Mode};
 
 use crate::simulated::{PROJECT, Simulated, id, machine};
@@ -44,9 +44,9 @@ async fn missing(mode: Mode, permission: &str) -> Vec<String> {
         simulated.cloud().grant_all();
         converge(&gce, &wanted).await;
     }
-    let action = |error| match error {
-        ProviderError::Denied { action, .. } => action,
-        other => panic!("{other}"),
+    let action = |error: ProviderError| {
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+        error.call
     };
     errors.into_iter().map(action).collect()
 }
@@ -64,10 +64,10 @@ async fn where_the_host_project_refuses_the_command_for_its_administrator_is_tol
     simulated.cloud().deny("host", "compute.firewalls.create");
     let gce = simulated.connect(CLUSTER).await;
     let errors = attempt(&gce, &web(&[0])).await;
-    let [ProviderError::Denied { action, instead: Some(command), .. }] = &errors[..] else {
+    let [ProviderError { call, manual_command: Some(command), .. }] = &errors[..] else {
         panic!("{errors:?}")
     };
-    assert_eq!(action, "compute.firewalls.create");
+    assert_eq!(call, "compute.firewalls.create");
     for part in [
         "gcloud compute firewall-rules create hpf-",
         "--project=host",
@@ -83,7 +83,10 @@ async fn where_the_host_project_refuses_the_command_for_its_administrator_is_tol
     simulated.cloud().deny("host", "compute.globalOperations.get");
     let errors = attempt(&gce, &web(&[0])).await;
     assert!(
-        matches!(&errors[..], [ProviderError::Denied { instead: None, .. }]),
+        matches!(
+            &errors[..],
+            [ProviderError { kind: ErrorKind::PermissionDenied, manual_command: None, .. }]
+        ),
         "it has been made: {errors:?}"
     );
     simulated.cloud().grant_all();
@@ -93,12 +96,12 @@ async fn where_the_host_project_refuses_the_command_for_its_administrator_is_tol
 
     simulated.cloud().deny("host", "compute.networks.updatePolicy");
     let errors = attempt(&gce, &web(&[0, 1])).await;
-    let [ProviderError::Denied { instead: Some(command), .. }] = &errors[..] else { panic!("{errors:?}") };
+    let [ProviderError { manual_command: Some(command), .. }] = &errors[..] else { panic!("{errors:?}") };
     assert!(
         command.contains("firewall-rules update") && command.ends_with("10.0.0.10/32,10.0.0.11/32"),
         "{command}"
     );
     let errors = attempt(&gce, &Desired::nothing()).await;
-    let [ProviderError::Denied { instead: Some(command), .. }] = &errors[..] else { panic!("{errors:?}") };
+    let [ProviderError { manual_command: Some(command), .. }] = &errors[..] else { panic!("{errors:?}") };
     assert!(command.contains("firewall-rules delete") && command.ends_with("--quiet"), "{command}");
 }
