@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::file::parse;
 use super::*;
+use crate::k8s::objects::builders::from_json;
 
 fn namespace(labels: &serde_json::Value) -> Namespace {
-    serde_json::from_value(json!({ "metadata": { "name": "shop", "labels": labels } })).expect("a namespace")
+    from_json(json!({ "metadata": { "name": "shop", "labels": labels } }))
 }
 
 /// What stands against the opening.

@@ -90,9 +90,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::k8s::objects::builders::{from_json, host_port};
 
     fn found(spec: &Value) -> Result<Vec<String>, String> {
-        let pod: Pod = serde_json::from_value(json!({ "metadata": { "name": "a" }, "spec": spec })).unwrap();
+        let pod: Pod = from_json(json!({ "metadata": { "name": "a" }, "spec": spec }));
         let text = |port: HostPort| {
             let family = port.family.map_or(String::new(), |family| format!(" {family}"));
             format!("{}/{}{family}", port.protocol, port.port)
@@ -109,8 +110,7 @@ mod tests {
         assert_eq!(one(&json!({ "containerPort": 80 })), Ok(vec![]));
         assert_eq!(one(&json!({ "containerPort": 80, "hostPort": 0 })), Ok(vec![]));
         assert_eq!(one(&json!({ "containerPort": 22, "hostPort": 9890 })), Ok(vec!["tcp/9890".into()]));
-        let ports =
-            json!([{ "containerPort": 53, "protocol": "UDP" }, { "containerPort": 80, "hostPort": 80 }]);
+        let ports = json!([{ "containerPort": 53, "protocol": "UDP" }, host_port(80)]);
         let spec = json!({ "hostNetwork": true, "containers": [{ "name": "main", "ports": ports }] });
         assert_eq!(found(&spec), Ok(vec!["tcp/80".into(), "udp/53".into()]));
     }

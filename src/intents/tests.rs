@@ -15,25 +15,12 @@ use super::exposure::Exposure;
 use super::settings::Settings;
 use crate::guardrails::Guardrails;
 use crate::k8s::index::{Index, Object, Watch};
+use crate::k8s::objects::builders::{self, from_json, host_port, named_host_port, node};
 use crate::k8s::problem::Problem;
 
-/// A pod of this name and with these annotations on `node-a`, whose one container has these ports.
+/// Returns a pod on `node-a` whose one container has these ports.
 fn pod(name: &str, annotations: &Value, ports: &Value) -> Value {
-    json!({
-        "metadata": { "name": name, "namespace": "shop", "uid": name, "annotations": annotations },
-        "spec": { "nodeName": "node-a", "containers": [{ "name": "main", "ports": ports }] },
-        "status": { "phase": "Running" },
-    })
-}
-
-fn node(name: &str, provider_id: &str, addresses: &[&str]) -> Value {
-    let address = |address: &&str| json!({ "type": "InternalIP", "address": address });
-    let addresses: Vec<Value> = addresses.iter().map(address).collect();
-    json!({
-        "metadata": { "name": name },
-        "spec": { "providerID": provider_id },
-        "status": { "addresses": addresses },
-    })
+    builders::annotated(builders::pod("shop", name, "node-a", ports), annotations)
 }
 
 /// Three machines: `node-a` and `node-b` with both address families, `node-v4` with IPv4 alone.
@@ -45,10 +32,8 @@ fn cluster(pods: impl IntoIterator<Item = Value>) -> Index {
         node("node-v4", "aws:///z/i-v4", &["10.0.0.3"]),
     ];
     let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
-    let pods = pods.into_iter().map(|pod| Object::Pod(serde_json::from_value(pod).unwrap()));
-    index.reset(Watch::Pods, pods.collect());
-    let nodes = nodes.into_iter().map(|node| Object::Node(serde_json::from_value(node).unwrap()));
-    index.reset(Watch::Nodes, nodes.collect());
+    index.reset(Watch::Pods, pods.into_iter().map(|pod| Object::Pod(from_json(pod))).collect());
+    index.reset(Watch::Nodes, nodes.map(|node| Object::Node(from_json(node))).into());
     index
 }
 
@@ -82,11 +67,7 @@ fn told(found: &Collected) -> String {
 }
 
 fn web() -> Value {
-    pod(
-        "web",
-        &json!({ "hostport-firewall.dev/expose": "80" }),
-        &json!([{ "containerPort": 80, "hostPort": 80 }]),
-    )
+    pod("web", &json!({ "hostport-firewall.dev/expose": "80" }), &json!([host_port(80)]))
 }
 
 #[test]
@@ -116,7 +97,7 @@ fn a_pod_counts_while_it_binds_its_ports() {
 
 #[test]
 fn a_host_port_that_nobody_asked_for_is_not_opened() {
-    let exporter = pod("node-exporter", &json!({}), &json!([{ "containerPort": 9100, "hostPort": 9100 }]));
+    let exporter = pod("node-exporter", &json!({}), &json!([host_port(9100)]));
     assert_eq!(found([exporter]), Collected::default());
 }
 
@@ -166,7 +147,7 @@ fn a_port_is_reached_over_the_family_of_its_host_ip_only() {
     let mut on_v4 = pod(
         "web",
         &json!({ "hostport-firewall.dev/expose": "80", "hostport-firewall.dev/source-ranges": "2001:db8::/32" }),
-        &json!([{ "containerPort": 80, "hostPort": 80 }]),
+        &json!([host_port(80)]),
     );
     on_v4["spec"]["nodeName"] = json!("node-v4");
     assert!(refused(&found([on_v4])).starts_with("NoSources Pod shop/web: tcp/80"), "nor that of its node");
@@ -180,7 +161,7 @@ fn a_node_that_cannot_be_found_or_has_no_machine_is_told() {
     for no_id in [json!({}), json!({ "providerID": "" })] {
         let mut index = cluster([web()]);
         let node = json!({ "metadata": { "name": "node-a" }, "spec": no_id });
-        index.apply(&Watch::Nodes, Object::Node(serde_json::from_value(node).unwrap()));
+        index.apply(&Watch::Nodes, Object::Node(from_json(node)));
         let message = refused(&collect_exposures(&index, &Settings::default()));
         assert!(
             message.starts_with("NoProviderId Node node-a") && message.contains("--provider-id"),
@@ -206,11 +187,7 @@ fn what_a_guardrail_denies_is_refused_whole() {
 
 #[test]
 fn what_is_wrong_with_one_pod_leaves_the_others_alone() {
-    let bad = pod(
-        "bad",
-        &json!({ "hostport-firewall.dev/expose": "true" }),
-        &json!([{ "containerPort": 80, "hostPort": 80 }]),
-    );
+    let bad = pod("bad", &json!({ "hostport-firewall.dev/expose": "true" }), &json!([host_port(80)]));
     let found = found([bad, web()]);
     assert_eq!(found.exposures.len(), 1);
     assert!(told(&found).contains("Pod shop/bad"));

@@ -34,6 +34,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::k8s::objects::builders::from_json;
 
     fn of(name: &str, labels: &Value, owner: Option<(&str, &str, bool)>) -> String {
         let owners: Vec<Value> = owner
@@ -43,7 +44,7 @@ mod tests {
             .into_iter()
             .collect();
         let metadata = json!({ "name": name, "labels": labels, "ownerReferences": owners });
-        workload(&serde_json::from_value(json!({ "metadata": metadata })).unwrap(), "shop").to_string()
+        workload(&from_json(json!({ "metadata": metadata })), "shop").to_string()
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! An object whose fields have other types than the API's fails alone: the watcher skips and names it, so that one
 //! bad custom resource cannot hide all others.
 
+#[cfg(test)]
+pub(crate) mod builders;
 mod dns_endpoint;
 mod ingress;
 mod metadata;

@@ -71,6 +71,7 @@ pub(crate) fn of_families(ranges: &[IpNet], families: &BTreeSet<Family>) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::k8s::objects::builders::from_json;
 
     #[test]
     fn what_is_not_a_source_range_says_what_to_write() {
@@ -118,7 +119,7 @@ mod tests {
                 .map(|(kind, address)| serde_json::json!({ "type": kind, "address": address }))
                 .collect();
             let node = serde_json::json!({ "metadata": {}, "status": { "addresses": addresses } });
-            let families = families(&serde_json::from_value(node).unwrap());
+            let families = families(&from_json(node));
             let families: Vec<String> = families.iter().map(ToString::to_string).collect();
             assert_eq!(families.join(" "), expected, "{addresses:?}");
         }

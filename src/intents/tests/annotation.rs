@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Collected, found, opened, pod, refused};
+use crate::k8s::objects::builders::host_port;
 
 /// A pod with TCP 80 (`http`), 443 (`https`), 9100, and UDP 53 (`dns`), 3478, 30000 and 30005.
 fn many(annotations: &Value) -> Value {
@@ -210,7 +211,7 @@ fn asking_without_a_host_port_is_told() {
 
 #[test]
 fn a_host_port_that_is_none_refuses_the_pod() {
-    let ports = json!([{ "containerPort": 80, "hostPort": 80 }, { "containerPort": 81, "hostPort": 99999 }]);
+    let ports = json!([host_port(80), { "containerPort": 81, "hostPort": 99999 }]);
     let pod = pod("web", &json!({ "hostport-firewall.dev/expose": "80" }), &ports);
     let message = refused(&found([pod]));
     assert!(message.starts_with("InvalidPort Pod shop/web") && message.contains("99999"), "{message}");

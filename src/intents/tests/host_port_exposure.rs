@@ -3,14 +3,14 @@
 use super::*;
 
 fn exposure(name: &str, spec: &Value) -> Value {
-    json!({ "metadata": { "name": name, "namespace": "shop", "uid": name }, "spec": spec })
+    builders::host_port_exposure("shop", name, spec)
 }
 
 fn web(name: &str, node: &str) -> Value {
     let ports = json!([
-        { "name": "http", "containerPort": 80, "hostPort": 80 },
+        named_host_port("http", 80),
         { "name": "dns", "containerPort": 53, "hostPort": 53, "protocol": "UDP" },
-        { "name": "metrics", "containerPort": 9100, "hostPort": 9100 },
+        named_host_port("metrics", 9100),
     ]);
     let mut pod = pod(name, &json!({}), &ports);
     pod["metadata"]["labels"] = json!({ "app": "web" });
@@ -20,8 +20,8 @@ fn web(name: &str, node: &str) -> Value {
 
 fn with(pods: impl IntoIterator<Item = Value>, selecting: impl IntoIterator<Item = Value>) -> Collected {
     let mut index = cluster(pods);
-    let selecting = selecting.into_iter().map(|exposure| serde_json::from_value(exposure).unwrap());
-    index.reset(Watch::HostPortExposures, selecting.map(Object::HostPortExposure).collect());
+    let selecting = selecting.into_iter().map(|exposure| Object::HostPortExposure(from_json(exposure)));
+    index.reset(Watch::HostPortExposures, selecting.collect());
     collect_exposures(&index, &Settings::default())
 }
 
@@ -129,7 +129,7 @@ fn what_cannot_be_understood_opens_nothing_and_is_told_on_the_object() {
 #[test]
 fn a_guardrail_stands_above_it() {
     let mut pod = web("web", "node-a");
-    pod["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 22, "hostPort": 22 }]);
+    pod["spec"]["containers"][0]["ports"] = json!([host_port(22)]);
     let refused = refused(&with([pod], [exposure("x", &spec(&json!([{ "port": 22 }])))]));
     assert!(refused.starts_with("PortDenied HostPortExposure shop/x: "), "{refused}");
 }
@@ -138,8 +138,7 @@ fn a_guardrail_stands_above_it() {
 fn a_number_that_pods_bind_under_names_with_different_sources_is_no_group_of_both() {
     let named = |name: &str, node: &str, port: &str| {
         let mut pod = web(name, node);
-        let ports = json!([{ "name": port, "containerPort": 8080, "hostPort": 8080 }]);
-        pod["spec"]["containers"][0]["ports"] = ports;
+        pod["spec"]["containers"][0]["ports"] = json!([named_host_port(port, 8080)]);
         pod
     };
     let ports = |ranges: &str| json!([{ "port": "http" }, { "port": "metrics", "sourceRanges": [ranges] }]);

@@ -10,7 +10,7 @@ fn no_malformed_annotation_opens_anything_and_each_names_the_pod_and_the_mistake
     for (name, text, mistake) in kinds {
         let mut annotations = json!({ "hostport-firewall.dev/expose": "http" });
         annotations[name] = json!(text);
-        let ports = json!([{ "name": "http", "containerPort": 80, "hostPort": 80 }]);
+        let ports = json!([named_host_port("http", 80)]);
         let found = found([pod("web", &annotations, &ports)]);
         assert!(found.exposures.is_empty(), "{mistake:?} opens {:?}", found.exposures);
         let told = refused(&found);

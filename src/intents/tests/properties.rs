@@ -9,12 +9,15 @@ use crate::desired::grouping::grouped;
 use crate::intents::collect::collect_exposures;
 use crate::intents::settings::Settings;
 use crate::k8s::index::{Object, Watch};
+use crate::k8s::objects::builders::{
+    self, annotated, from_json, host_port, host_port_exposure, named_host_port,
+};
 
 /// TCP 80 is called `http`, TCP 8080 and UDP 53 have no name.
 fn asking(expose: &str, sources: &str) -> Value {
     let ports = json!([
-        { "name": "http", "containerPort": 80, "hostPort": 80 },
-        { "containerPort": 8080, "hostPort": 8080 },
+        named_host_port("http", 80),
+        host_port(8080),
         { "containerPort": 53, "hostPort": 53, "protocol": "UDP" },
     ]);
     let annotations =
@@ -85,7 +88,7 @@ fn pods(bound: &[Bound]) -> Vec<Value> {
         .map(|(number, (workload, node, port, address, sources, second))| {
             let mut ports = json!([
                 { "containerPort": port, "hostPort": port, "hostIP": address },
-                { "containerPort": 90, "hostPort": 90 },
+                host_port(90),
             ]);
             if let Some(second) = second {
                 let again = json!({ "containerPort": port, "hostPort": port, "hostIP": second });
@@ -125,11 +128,8 @@ fn pods(bound: &[Bound]) -> Vec<Value> {
 fn selecting() -> Object {
     let ports =
         json!([{ "port": "wide" }, { "port": "narrow", "sourceRanges": ["10.0.0.0/8"] }, { "port": 90 }]);
-    let exposure = json!({
-        "metadata": { "name": "x", "namespace": "shop" },
-        "spec": { "podSelector": { "matchLabels": { "app": "web" } }, "ports": ports },
-    });
-    Object::HostPortExposure(serde_json::from_value(exposure).unwrap())
+    let spec = json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ports": ports });
+    Object::HostPortExposure(from_json(host_port_exposure("shop", "x", &spec)))
 }
 
 /// A Service whose ports 80 to 82 are open to a few, and are the node ports of others, which are open to anybody.
@@ -144,20 +144,14 @@ fn balancer() -> Object {
     for number in 80..83 {
         annotations[format!("hostport-firewall.dev/source-ranges.{number}")] = json!("10.0.0.0/8");
     }
-    let service = json!({
-        "metadata": { "name": "balancer", "namespace": "shop", "annotations": annotations },
-        "spec": { "type": "LoadBalancer", "ports": ports },
-    });
-    Object::Service(serde_json::from_value(service).unwrap())
+    let service = builders::service("shop", "balancer", "LoadBalancer", &json!(ports));
+    Object::Service(from_json(annotated(service, &annotations)))
 }
 
 fn ingress(annotations: &Value) -> Object {
     let rules: Vec<Value> = (81..91).map(|port| json!({ "tcp": { "port": port } })).collect();
-    let mut ingress =
-        json!({ "metadata": { "name": "shop", "namespace": "shop" }, "spec": { "rules": rules } });
-    ingress["metadata"]["annotations"] = annotations.clone();
-    ingress["metadata"]["annotations"]["ingress.appscode.com/type"] = json!("HostPort");
-    Object::Ingress(serde_json::from_value(ingress).unwrap())
+    let ingress = builders::ingress("shop", "shop", "HostPort", &json!(rules));
+    Object::Ingress(from_json(annotated(ingress, annotations)))
 }
 
 proptest! {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::guardrails::{Namespaces, Who};
+use crate::k8s::objects::builders::{annotated, endpoint_slice};
 
 const EXPOSE: &str = "hostport-firewall.dev/expose";
 const EXPOSE_NODE_PORTS: &str = "hostport-firewall.dev/expose-node-ports";
@@ -11,27 +12,22 @@ const SOURCES: &str = "hostport-firewall.dev/source-ranges";
 
 /// A Service of this type, whose ports 80, 443 and 53 (UDP) have the node ports 30080, 30443 and 30053.
 fn service(kind: &str, annotations: &Value) -> Value {
-    json!({
-        "metadata": { "name": "web", "namespace": "shop", "annotations": annotations },
-        "spec": { "type": kind, "ports": [
-            { "name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP" },
-            { "name": "https", "port": 443, "nodePort": 30443 },
-            { "name": "dns", "port": 53, "nodePort": 30053, "protocol": "UDP" },
-        ] },
-    })
+    let ports = json!([
+        { "name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP" },
+        { "name": "https", "port": 443, "nodePort": 30443 },
+        { "name": "dns", "port": 53, "nodePort": 30053, "protocol": "UDP" },
+    ]);
+    annotated(builders::service("shop", "web", kind, &ports), annotations)
 }
 
 fn slice(name: &str, endpoints: &Value) -> Value {
-    let labels = json!({ "kubernetes.io/service-name": "web" });
-    json!({ "metadata": { "name": name, "namespace": "shop", "labels": labels }, "endpoints": endpoints })
+    endpoint_slice("shop", "web", name, endpoints)
 }
 
 fn with(pods: Vec<Value>, service: Value, slices: Vec<Value>) -> Index {
     let mut index = cluster(pods);
-    let service = Object::Service(serde_json::from_value(service).unwrap());
-    index.reset(Watch::Services, vec![service]);
-    let slices =
-        slices.into_iter().map(|slice| Object::EndpointSlice(serde_json::from_value(slice).unwrap()));
+    index.reset(Watch::Services, vec![Object::Service(from_json(service))]);
+    let slices = slices.into_iter().map(|slice| Object::EndpointSlice(from_json(slice)));
     index.reset(Watch::EndpointSlices, slices.collect());
     index
 }
@@ -245,15 +241,8 @@ fn a_guardrail_for_namespaces_judges_by_that_of_the_service_and_not_of_the_pods_
 
 /// A pod of `ServiceLB` for ports 80 and 443 of the Service.
 fn svclb(namespace: &str) -> Value {
-    let mut pod = pod(
-        "svclb-web-4f1c-x",
-        &json!({}),
-        &json!([
-            { "name": "lb-tcp-80", "containerPort": 80, "hostPort": 80 },
-            { "name": "lb-tcp-443", "containerPort": 443, "hostPort": 443 },
-        ]),
-    );
-    pod["metadata"]["namespace"] = json!(namespace);
+    let ports = json!([named_host_port("lb-tcp-80", 80), named_host_port("lb-tcp-443", 443)]);
+    let mut pod = builders::pod(namespace, "svclb-web-4f1c-x", "node-a", &ports);
     pod["metadata"]["labels"] = json!({
         "svccontroller.k3s.cattle.io/svcname": "web",
         "svccontroller.k3s.cattle.io/svcnamespace": "shop",
@@ -332,7 +321,7 @@ fn a_number_that_is_a_node_port_and_a_port_of_the_balancer_is_no_group_of_both()
     let mut service = service("LoadBalancer", &annotations);
     service["spec"]["ports"][1]["port"] = json!(30080);
     let mut svclb = svclb("kube-system");
-    svclb["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 30080, "hostPort": 30080 }]);
+    svclb["spec"]["containers"][0]["ports"] = json!([host_port(30080)]);
     let found = collect_exposures(&with(vec![svclb], service, vec![]), &Settings::default());
     let [balancer, node_port] = ["Pod", "Service"].map(|port_owner| {
         found.exposures.iter().find(|exposure| exposure.port_owner.kind == port_owner).expect("an exposure")

@@ -7,48 +7,40 @@ use crate::intents::collect::collect_exposures;
 use crate::intents::exposure::Exposure;
 use crate::intents::settings::Settings;
 use crate::k8s::index::{Object, Watch};
+use crate::k8s::objects::builders::{self, from_json, named_host_port};
 
 const VOYAGER: &str = "voyager.appscode.com";
 const KUBERNETES: &str = "networking.k8s.io";
 
 /// An `HAProxy` pod as Voyager's operator makes it, with the stats page and the exporter.
 fn haproxy() -> Value {
-    let port = |name: &str, port: u16| json!({ "name": name, "containerPort": port, "hostPort": port });
-    let frontends = [80, 443, 8080, 9000].map(|number: u16| port(&format!("tcp-{number}"), number));
-    let mut ports = frontends.to_vec();
-    ports.push(port("stats", 56789));
+    let mut ports = [80, 443, 8080, 9000].map(|port| named_host_port(&format!("tcp-{port}"), port)).to_vec();
+    ports.push(named_host_port("stats", 56789));
     let labels = json!({ "origin": "voyager", "origin-name": "shop", "origin-api-group": VOYAGER });
     json!({
         "metadata": { "name": "voyager-shop-1", "namespace": "shop", "labels": labels },
         "spec": { "nodeName": "node-a", "hostNetwork": true, "containers": [
             { "name": "haproxy", "ports": ports },
-            { "name": "exporter", "ports": [port("http", 56790), port("debug", 7070)] },
+            { "name": "exporter", "ports": [named_host_port("http", 56790), named_host_port("debug", 7070)] },
         ] },
     })
 }
 
 /// An Ingress of type `HostPort` that requests for 8080 and 9000 beside 80 and 443.
 fn ingress() -> Value {
-    json!({
-        "metadata": { "name": "shop", "namespace": "shop", "annotations": {
-            "ingress.appscode.com/type": "HostPort",
-        } },
-        "spec": { "rules": [{ "http": { "port": 8080 } }, { "tcp": { "port": "9000" } }, { "http": { "paths": [] } }] },
-    })
+    let rules =
+        json!([{ "http": { "port": 8080 } }, { "tcp": { "port": "9000" } }, { "http": { "paths": [] } }]);
+    builders::ingress("shop", "shop", "HostPort", &rules)
 }
 
 fn annotated(annotations: &Value) -> Value {
-    let mut ingress = ingress();
-    for (name, value) in annotations.as_object().unwrap() {
-        ingress["metadata"]["annotations"][name] = value.clone();
-    }
-    ingress
+    builders::annotated(ingress(), annotations)
 }
 
 fn behind(pods: &[Value], ingresses: &[(&str, Value)]) -> Collected {
     let mut index = cluster(pods.to_vec());
     for (group, ingress) in ingresses {
-        let ingress = Object::Ingress(serde_json::from_value(ingress.clone()).unwrap());
+        let ingress = Object::Ingress(from_json(ingress.clone()));
         index.apply(&Watch::Ingresses((*group).to_owned()), ingress);
     }
     collect_exposures(&index, &Settings::default())
@@ -138,10 +130,10 @@ fn no_other_intent_opens_stats_and_exporter_ports_either() {
                     "ports": [{ "port": ports }],
                 },
             });
-            let exposure = Object::HostPortExposure(serde_json::from_value(exposure).unwrap());
+            let exposure = Object::HostPortExposure(from_json(exposure));
             index.apply(&Watch::HostPortExposures, exposure);
         }
-        index.apply(&Watch::Pods, Object::Pod(serde_json::from_value(pod).unwrap()));
+        index.apply(&Watch::Pods, Object::Pod(from_json(pod)));
         collect_exposures(&index, &Settings::default())
     };
     for kind in ["Pod", "HostPortExposure"] {
@@ -360,9 +352,9 @@ fn by_node_ports(annotations: &Value, service: Value) -> Collected {
     let mut ingress = annotated(annotations);
     ingress["metadata"]["annotations"]["ingress.appscode.com/type"] = json!("NodePort");
     let mut index = cluster([]);
-    let ingress = Object::Ingress(serde_json::from_value(ingress).unwrap());
+    let ingress = Object::Ingress(from_json(ingress));
     index.apply(&Watch::Ingresses(VOYAGER.to_owned()), ingress);
-    index.apply(&Watch::Services, Object::Service(serde_json::from_value(service).unwrap()));
+    index.apply(&Watch::Services, Object::Service(from_json(service)));
     collect_exposures(&index, &Settings::default())
 }
 
@@ -391,9 +383,9 @@ fn node_ports_of_the_stats_page_stay_closed_even_if_a_rule_asks_for_its_number()
         let mut service = node_port_service("voyager-shop");
         service["spec"]["ports"] = json!([stats_port]);
         let mut index = cluster([]);
-        let asking = Object::Ingress(serde_json::from_value(asking).unwrap());
+        let asking = Object::Ingress(from_json(asking));
         index.apply(&Watch::Ingresses(VOYAGER.to_owned()), asking);
-        index.apply(&Watch::Services, Object::Service(serde_json::from_value(service).unwrap()));
+        index.apply(&Watch::Services, Object::Service(from_json(service)));
         !collect_exposures(&index, &Settings::default()).exposures.is_empty()
     };
     let port = |name: &str, port: u16| json!({ "name": name, "port": port, "nodePort": 31000 });
@@ -421,9 +413,9 @@ fn node_ports_of_the_stats_page_stay_closed_even_if_a_rule_asks_for_its_number()
 #[test]
 fn an_ingress_of_another_type_opens_no_node_ports() {
     let mut index = cluster([]);
-    let host_port = Object::Ingress(serde_json::from_value(ingress()).unwrap());
+    let host_port = Object::Ingress(from_json(ingress()));
     index.apply(&Watch::Ingresses(VOYAGER.to_owned()), host_port);
-    let service = Object::Service(serde_json::from_value(node_port_service("voyager-shop")).unwrap());
+    let service = Object::Service(from_json(node_port_service("voyager-shop")));
     index.apply(&Watch::Services, service);
     assert_eq!(collect_exposures(&index, &Settings::default()), Collected::default());
 }
@@ -431,7 +423,7 @@ fn an_ingress_of_another_type_opens_no_node_ports() {
 #[test]
 fn a_service_whose_ingress_is_gone_opens_nothing() {
     let mut index = cluster([]);
-    let service = Object::Service(serde_json::from_value(node_port_service("voyager-shop")).unwrap());
+    let service = Object::Service(from_json(node_port_service("voyager-shop")));
     index.apply(&Watch::Services, service);
     assert_eq!(collect_exposures(&index, &Settings::default()), Collected::default());
 }

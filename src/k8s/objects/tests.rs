@@ -3,11 +3,8 @@
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
+use super::builders::{from_json, object_ref};
 use super::*;
-
-fn read<K: serde::de::DeserializeOwned>(object: Value) -> K {
-    serde_json::from_value(object).unwrap()
-}
 
 /// As the API server returns it, shortened only where a part repeats.
 const WHOLE_POD: &str = r#"{
@@ -75,17 +72,17 @@ fn absent_and_null_lists_are_empty() {
     });
     let all_null = json!({ "metadata": { "name": "a" }, "spec": null, "status": null });
     for object in [nothing, null, all_null] {
-        assert!(read::<Pod>(object.clone()).spec.containers.is_empty());
-        assert!(read::<Node>(object.clone()).status.addresses.is_empty());
-        assert!(read::<Ingress>(object).spec.rules.is_empty());
+        assert!(from_json::<Pod>(object.clone()).spec.containers.is_empty());
+        assert!(from_json::<Node>(object.clone()).status.addresses.is_empty());
+        assert!(from_json::<Ingress>(object).spec.rules.is_empty());
     }
-    let container: Container = read(json!({ "name": "main", "ports": null }));
+    let container: Container = from_json(json!({ "name": "main", "ports": null }));
     assert!(container.ports.is_empty());
 }
 
 #[test]
 fn a_number_that_is_no_port_survives_to_be_told() {
-    let port: ContainerPort = read(json!({ "containerPort": -1, "hostPort": 99999 }));
+    let port: ContainerPort = from_json(json!({ "containerPort": -1, "hostPort": 99999 }));
     assert_eq!((port.container_port, port.host_port), (-1, Some(99999)));
 }
 
@@ -93,7 +90,7 @@ fn a_number_that_is_no_port_survives_to_be_told() {
 fn an_ingress_port_can_be_a_number_a_text_or_anything() {
     let port = |port: Value| {
         let rules = json!([{ "http": { "port": port } }]);
-        let ingress: Ingress = read(json!({ "metadata": {}, "spec": { "rules": rules } }));
+        let ingress: Ingress = from_json(json!({ "metadata": {}, "spec": { "rules": rules } }));
         ingress.spec.rules[0].http.clone().unwrap().port
     };
     assert_eq!(port(json!(8080)), Some(IntOrText::Int(8080)));
@@ -106,13 +103,6 @@ fn an_ingress_port_can_be_a_number_a_text_or_anything() {
 
 #[test]
 fn an_object_is_called_by_kind_and_name() {
-    let object = |namespace: &str| ObjectRef {
-        api_version: "v1".into(),
-        kind: "Pod".into(),
-        namespace: namespace.into(),
-        name: "web".into(),
-        uid: String::new(),
-    };
-    assert_eq!(object("default").to_string(), "Pod default/web");
-    assert_eq!(object("").to_string(), "Pod web");
+    assert_eq!(object_ref("Pod", "default", "web").to_string(), "Pod default/web");
+    assert_eq!(object_ref("Pod", "", "web").to_string(), "Pod web");
 }
