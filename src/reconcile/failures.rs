@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use firewall_core::{
-    Effect, ErrorKind, FirewallProvider, ProviderError, Rejection, Resource, ResourceSet, Step,
+    Effect, ErrorKind, FirewallProvider, Infeasible, ProviderError, Resource, ResourceSet, Step,
 };
 use tokio::time::Instant;
 
@@ -155,12 +155,13 @@ fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Problem> {
     notices
 }
 
-/// A rejection is told to whatever asked for the group; one that is about a node, to that and to what asked for it there.
-pub(super) fn rejected(rejection: &Rejection, grouped: &Grouped) -> Vec<Problem> {
-    let objects: BTreeSet<&ObjectRef> = match &rejection.instance {
-        None => grouped.objects.get(&rejection.group).into_iter().flatten().collect(),
+/// Returns the problems of something infeasible: on whatever asked for the group, or, if it is about one
+/// instance, on its node and on what asked for it there.
+pub(super) fn infeasible_problems(infeasible: &Infeasible, grouped: &Grouped) -> Vec<Problem> {
+    let objects: BTreeSet<&ObjectRef> = match &infeasible.instance {
+        None => grouped.objects.get(&infeasible.group).into_iter().flatten().collect(),
         Some(instance) => {
-            let id = (rejection.group.clone(), instance.clone());
+            let id = (infeasible.group.clone(), instance.clone());
             let concerned =
                 [grouped.intents.get(&id), grouped.port_owners.get(&id)].into_iter().flatten().flatten();
             concerned.chain(grouped.nodes.get(instance)).collect()
@@ -171,8 +172,8 @@ pub(super) fn rejected(rejection: &Rejection, grouped: &Grouped) -> Vec<Problem>
         .map(|object| Problem {
             object: object.clone(),
             verdict: Verdict::Failed,
-            reason: rejection.reason.to_owned(),
-            message: format!("{}: {}", rejection.group, rejection.message),
+            reason: infeasible.reason.to_owned(),
+            message: format!("{}: {}", infeasible.group, infeasible.message),
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use firewall_core::{
-    FirewallProvider, GroupKey, IngressRule, InstanceId, Plan, Rejection, Requirements, Resource,
+    FirewallProvider, GroupKey, Infeasible, IngressRule, InstanceId, Plan, Requirements, Resource,
     ResourceSet, RuleSet,
 };
 use ipnet::{IpNet, Ipv4Net};
@@ -30,7 +30,7 @@ pub(super) fn memberships<P: FirewallProvider>(
         let reach = |world| reach(takes, rules, world, &compiled.resources);
         let now = reach(world);
         let open = match now {
-            _ if !compiled.requirements.contains_key(id) => Err(rejected_as(&compiled.rejections, id)),
+            _ if !compiled.requirements.contains_key(id) => Err(infeasible_reason(&compiled.infeasible, id)),
             Reached::Whole => Ok(()),
             Reached::Partly | Reached::Not => Err(missing(failures, takes, world, &compiled.resources)),
         };
@@ -139,14 +139,17 @@ fn anywhere(rule: &IngressRule) -> IngressRule {
     IngressRule { source: IpNet::V4(Ipv4Net::default()), ..*rule }
 }
 
-/// Why a membership has been rejected: by itself, or with its whole group.
-fn rejected_as(rejections: &[Rejection], (group, instance): &(GroupKey, InstanceId)) -> (String, String) {
-    let concerns = |rejection: &&Rejection| {
-        rejection.group == *group && rejection.instance.as_ref().is_none_or(|other| other == instance)
+/// Returns the reason and message of an infeasible membership: its own, or its whole group's.
+fn infeasible_reason(
+    infeasible: &[Infeasible],
+    (group, instance): &(GroupKey, InstanceId),
+) -> (String, String) {
+    let concerns = |infeasible: &&Infeasible| {
+        infeasible.group == *group && infeasible.instance.as_ref().is_none_or(|other| other == instance)
     };
     // What is said of the instance is more than what is said of the whole group.
-    rejections.iter().filter(concerns).max_by_key(|rejection| rejection.instance.is_some()).map_or_else(
+    infeasible.iter().filter(concerns).max_by_key(|one| one.instance.is_some()).map_or_else(
         || ("Pending".to_owned(), "the cloud has nothing for it yet".to_owned()),
-        |rejection| (rejection.reason.to_owned(), rejection.message.clone()),
+        |one| (one.reason.to_owned(), one.message.clone()),
     )
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::executor::{StepOutcome, execute};
-use super::failures::{Failures, rejected};
+use super::failures::{Failures, infeasible_problems};
 use super::membership::{memberships, world_after};
 use super::outcome::Membership;
 use super::pass::{Key, Options, Pass, PlannedPass};
@@ -96,8 +96,8 @@ impl<P: FirewallProvider> Reconciler<P> {
         let (plan, refused) = self.plan(&grouped.desired, &compiled.resources, &observed.resources);
         let mut notices = snapshot.problems.clone();
         notices.extend(grouped.problems.iter().cloned());
-        for rejection in &compiled.rejections {
-            notices.extend(rejected(rejection, &grouped));
+        for infeasible in &compiled.infeasible {
+            notices.extend(infeasible_problems(infeasible, &grouped));
         }
         let observed = observed.resources;
         let snapshot = Arc::new(snapshot);
@@ -207,7 +207,7 @@ impl<P: FirewallProvider> Reconciler<P> {
         let hold_ends = is_held(&planned.plan).then(|| self.hold_ends(now));
         let planned_at = planned.snapshot.demand.at.unwrap_or(now);
         let retry = self.failures.backoff.next(planned_at, now);
-        let refused = (!planned.compiled.rejections.is_empty()).then_some(REFUSED);
+        let refused = (!planned.compiled.infeasible.is_empty()).then_some(REFUSED);
         let again = [planned.linger_ends, retry, hold_ends, refused].into_iter().flatten().min();
         let standing = planned.compiled.requirements.into_keys().collect();
         let snapshot = planned.snapshot;

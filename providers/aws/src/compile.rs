@@ -3,7 +3,7 @@
 mod attach;
 mod shared;
 
-use firewall_core::{Compiled, Desired, GroupKey, InstanceId, Rejection};
+use firewall_core::{Compiled, Desired, GroupKey, Infeasible, InstanceId};
 
 use crate::config::{AwsConfig, Mode};
 use crate::inventory::Inventory;
@@ -17,19 +17,19 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
     }
 }
 
-fn not_found(group: &GroupKey, instance: &InstanceId) -> Rejection {
+fn not_found(group: &GroupKey, instance: &InstanceId) -> Infeasible {
     let message = format!(
         "instance {instance} does not exist in this account and Region, or is being terminated; if it should \
          be found, check the Region and the account of the AWS credentials"
     );
-    Rejection::of_member(group, instance, "InstanceNotFound", message)
+    Infeasible::of_member(group, instance, "InstanceNotFound", message)
 }
 
-fn too_many_rules(group: &GroupKey, instance: Option<&InstanceId>, what: &str, limit: usize) -> Rejection {
+fn too_many_rules(group: &GroupKey, instance: Option<&InstanceId>, what: &str, limit: usize) -> Infeasible {
     let message = format!(
         "{what} would need more than the {limit} IPv4 or IPv6 rules that fit into one security group; use fewer \
          source ranges or port ranges, or raise the VPC quota \"Inbound or outbound rules per security group\" \
          (L-0EA8095F) and the provider's rules per group"
     );
-    Rejection { instance: instance.cloned(), ..Rejection::of_group(group, "TooManyRules", message) }
+    Infeasible { instance: instance.cloned(), ..Infeasible::of_group(group, "TooManyRules", message) }
 }

@@ -193,8 +193,8 @@ async fn shared_rules_come_and_go_and_those_of_others_stay() {
     };
     let before = cloud.others("nobody").await;
     let web = desired([group("web", &["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0", "udp/53 ::/0"], &[a])]);
-    let (plan, rejections) = planned(&shared("one"), &web).await.unwrap();
-    assert_eq!((plan.steps.len(), rejections), (1, 1), "one rule is there already");
+    let (plan, infeasible) = planned(&shared("one"), &web).await.unwrap();
+    assert_eq!((plan.steps.len(), infeasible), (1, 1), "one rule is there already");
     converge(&shared("one"), &web).await;
     converge(&shared("two"), &desired([group("dns", &["tcp/53 ::/0"], &[a])])).await;
     let all = ["tcp/22 10.0.0.0/8", "tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0", "udp/53 ::/0", "tcp/53 ::/0"];

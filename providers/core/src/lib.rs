@@ -25,7 +25,7 @@ pub use plan::{
 };
 pub use provider::{Applied, ErrorKind, FirewallProvider, Observed, ProviderError, Retry};
 pub use resource::{
-    Compiled, MemberRequirements, Owner, Reach, Rejection, Requirements, Resource, ResourceSet,
+    Compiled, Infeasible, MemberRequirements, Owner, Reach, Requirements, Resource, ResourceSet,
 };
 pub use rule::ingress_rule::IngressRule;
 pub use rule::port::{PortError, PortRange, Protocol};

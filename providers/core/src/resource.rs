@@ -187,12 +187,12 @@ pub struct Compiled<R: Resource> {
     /// What each membership takes; one that was rejected is not there
     pub requirements: MemberRequirements<R>,
     /// What could not be compiled, and why
-    pub rejections: Vec<Rejection>,
+    pub infeasible: Vec<Infeasible>,
 }
 
 /// A part of the desired state that the provider cannot or must not bring about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rejection {
+pub struct Infeasible {
     /// The firewall group it concerns
     pub group: GroupKey,
     /// The instance, if it is about one
@@ -203,7 +203,7 @@ pub struct Rejection {
     pub message: String,
 }
 
-impl Rejection {
+impl Infeasible {
     /// Of a whole group.
     #[must_use]
     pub fn of_group(group: &GroupKey, reason: &'static str, message: String) -> Self {

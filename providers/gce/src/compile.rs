@@ -8,8 +8,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{
-    Compiled, Desired, FirewallGroup, GroupKey, Incumbency, InstanceId, MemberRequirements, Owner, Rejection,
-    Requirements, Resource, ResourceSet, select_within_capacity,
+    Compiled, Desired, FirewallGroup, GroupKey, Incumbency, Infeasible, InstanceId, MemberRequirements,
+    Owner, Requirements, Resource, ResourceSet, select_within_capacity,
 };
 
 use crate::config::{GceConfig, Mode, TAGS_PER_INSTANCE};
@@ -26,7 +26,7 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
         config,
         resources: ResourceSet::<GceResource>::new(),
         requirements: BTreeMap::new(),
-        rejections: Vec::new(),
+        infeasible: Vec::new(),
     };
     let mut asked = Vec::new();
     for (key, group) in &desired.groups {
@@ -43,8 +43,8 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
         }
         Mode::Tags => compiler.by_tags(&asked),
     }
-    let Compiler { resources, requirements, rejections, .. } = compiler;
-    Compiled { resources, requirements, rejections }
+    let Compiler { resources, requirements, infeasible, .. } = compiler;
+    Compiled { resources, requirements, infeasible }
 }
 
 struct Compiler<'a> {
@@ -52,7 +52,7 @@ struct Compiler<'a> {
     config: &'a GceConfig,
     resources: ResourceSet<GceResource>,
     requirements: MemberRequirements<GceResource>,
-    rejections: Vec<Rejection>,
+    infeasible: Vec<Infeasible>,
 }
 
 /// What a group asks for in one network.
@@ -77,7 +77,7 @@ impl<'a> Compiler<'a> {
                     by_network.entry(interface.network.clone()).or_default().insert(instance, interface);
                 }
                 Err((reason, message)) => {
-                    self.rejections.push(Rejection::of_member(key, instance, reason, message));
+                    self.infeasible.push(Infeasible::of_member(key, instance, reason, message));
                 }
             }
         }
@@ -179,7 +179,7 @@ impl<'a> Compiler<'a> {
         };
         groups.retain(|key, names| match trap(names) {
             Some((reason, message)) => {
-                self.rejections.push(Rejection::of_member(key, instance, reason, message));
+                self.infeasible.push(Infeasible::of_member(key, instance, reason, message));
                 false
             }
             None => true,
@@ -201,7 +201,7 @@ impl<'a> Compiler<'a> {
         });
         for key in &candidates - &tagged {
             let (reason, message) = member::too_many_tags(instance, facts.other_tags);
-            self.rejections.push(Rejection::of_member(key, instance, reason, message));
+            self.infeasible.push(Infeasible::of_member(key, instance, reason, message));
         }
         groups.retain(|key, _| tagged.contains(key));
         for (key, names) in &groups {

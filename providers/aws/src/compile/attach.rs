@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{
-    Compiled, Desired, FirewallGroup, GroupKey, Incumbency, InstanceId, Rejection, Requirements, Resource,
+    Compiled, Desired, FirewallGroup, GroupKey, Incumbency, Infeasible, InstanceId, Requirements, Resource,
     ResourceSet, RuleSet, digest, select_within_capacity,
 };
 
@@ -23,13 +23,13 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         config,
         resources: ResourceSet::<AwsResource>::new(),
         requirements: BTreeMap::new(),
-        rejections: Vec::new(),
+        infeasible: Vec::new(),
     };
     for (instance, groups) in compiler.requirements(desired) {
         compiler.instance(&instance, &groups);
     }
-    let Compiler { resources, requirements, rejections, .. } = compiler;
-    Compiled { resources, requirements, rejections }
+    let Compiler { resources, requirements, infeasible, .. } = compiler;
+    Compiled { resources, requirements, infeasible }
 }
 
 struct Compiler<'a> {
@@ -37,7 +37,7 @@ struct Compiler<'a> {
     config: &'a AwsConfig,
     resources: ResourceSet<AwsResource>,
     requirements: firewall_core::MemberRequirements<AwsResource>,
-    rejections: Vec<Rejection>,
+    infeasible: Vec<Infeasible>,
 }
 
 impl Compiler<'_> {
@@ -46,7 +46,7 @@ impl Compiler<'_> {
         let mut requirements: BTreeMap<InstanceId, Memberships<'d>> = BTreeMap::new();
         for (key, group) in &desired.groups {
             if !self.fit(&group.rules) {
-                self.rejections.push(too_many_rules(key, None, "it", self.config.rules_per_group));
+                self.infeasible.push(too_many_rules(key, None, "it", self.config.rules_per_group));
                 continue;
             }
             for instance in &group.members {
@@ -62,7 +62,7 @@ impl Compiler<'_> {
 
     fn instance(&mut self, instance: &InstanceId, groups: &Memberships<'_>) {
         let Some(facts) = self.inventory.instances.get(instance) else {
-            self.rejections.extend(groups.keys().map(|key| not_found(key, instance)));
+            self.infeasible.extend(groups.keys().map(|key| not_found(key, instance)));
             return;
         };
         let capacity = self.config.slots_per_interface.saturating_sub(facts.groups.len());
@@ -70,8 +70,8 @@ impl Compiler<'_> {
             self.refusal(instance, facts).or_else(|| (capacity == 0).then(|| self.no_free_slot(facts)));
         if let Some((reason, message)) = refusal {
             let rejected =
-                groups.keys().map(|key| Rejection::of_member(key, instance, reason, message.clone()));
-            self.rejections.extend(rejected);
+                groups.keys().map(|key| Infeasible::of_member(key, instance, reason, message.clone()));
+            self.infeasible.extend(rejected);
             return;
         }
         let groups = &self.with_room(instance, facts, groups, capacity);
@@ -178,7 +178,7 @@ impl Compiler<'_> {
                 "instance {instance} has {capacity} free slots for {count} groups, which would have to share one security \
                  group; that with this one"
             );
-            self.rejections.push(too_many_rules(key, Some(instance), &what, limit));
+            self.infeasible.push(too_many_rules(key, Some(instance), &what, limit));
         }
         groups
             .iter()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{
-    Compiled, Desired, GroupKey, Incumbency, IngressRule, InstanceId, Rejection, Requirements, Resource,
+    Compiled, Desired, GroupKey, Incumbency, Infeasible, IngressRule, InstanceId, Requirements, Resource,
     ResourceSet, RuleSet, select_within_capacity,
 };
 
@@ -13,8 +13,8 @@ use crate::inventory::{InstanceFacts, Inventory, SharedGroup};
 use crate::resource::{AwsKey, AwsResource, Room, SharedRules};
 
 pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConfig) -> Compiled<AwsResource> {
-    let mut rejections = Vec::new();
-    let targets = targets(desired, inventory, &mut rejections);
+    let mut infeasible = Vec::new();
+    let targets = targets(desired, inventory, &mut infeasible);
     let mut resources = ResourceSet::<AwsResource>::new();
     let mut requirements = BTreeMap::new();
     for (id, groups) in targets {
@@ -24,7 +24,7 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
             now,
             room: now.room(config.rules_per_group),
             limit: config.rules_per_group,
-            rejections: &mut rejections,
+            infeasible: &mut infeasible,
         };
         let (rules, serves) = target.fitting(desired, &groups);
         let rules = target.not_yet_open(desired, &serves, &rules);
@@ -47,20 +47,20 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         let resource = AwsResource::SharedRules(shared);
         resources.insert(resource.key(), resource);
     }
-    Compiled { resources, requirements, rejections }
+    Compiled { resources, requirements, infeasible }
 }
 
 /// The user's groups that get rules, each with the firewall groups whose members have it.
 fn targets<'a>(
     desired: &'a Desired,
     inventory: &'a Inventory,
-    rejections: &mut Vec<Rejection>,
+    infeasible: &mut Vec<Infeasible>,
 ) -> BTreeMap<&'a str, BTreeSet<&'a GroupKey>> {
     let mut targets: BTreeMap<&str, BTreeSet<&GroupKey>> = BTreeMap::new();
     for (key, group) in &desired.groups {
         for instance in &group.members {
             let Some(facts) = inventory.instances.get(instance) else {
-                rejections.push(not_found(key, instance));
+                infeasible.push(not_found(key, instance));
                 continue;
             };
             if let Some(target) = target(facts, inventory) {
@@ -72,7 +72,7 @@ fn targets<'a>(
                  add one of them to interface {}, or name one that it has",
                 facts.interface
             );
-            rejections.push(Rejection::of_member(key, instance, "NoSharedGroup", message));
+            infeasible.push(Infeasible::of_member(key, instance, "NoSharedGroup", message));
         }
     }
     targets
@@ -95,7 +95,7 @@ struct Target<'a> {
     /// How many rules of ours fit
     room: Room,
     limit: usize,
-    rejections: &'a mut Vec<Rejection>,
+    infeasible: &'a mut Vec<Infeasible>,
 }
 
 impl Target<'_> {
@@ -117,7 +117,7 @@ impl Target<'_> {
         let serves = select_within_capacity(groups, standing, |keys| self.room.fits(&ours(&rules(keys)), 0));
         for key in groups - &serves {
             let what = format!("security group {} with it", self.id);
-            self.rejections.push(too_many_rules(key, None, &what, self.limit));
+            self.infeasible.push(too_many_rules(key, None, &what, self.limit));
         }
         (rules(&serves), serves)
     }
@@ -142,7 +142,7 @@ impl Target<'_> {
                      delete that rule if it should be opened and closed with the pod",
                     self.id
                 );
-                self.rejections.push(Rejection::of_group(key, "AlreadyOpen", message));
+                self.infeasible.push(Infeasible::of_group(key, "AlreadyOpen", message));
             }
         }
         ours

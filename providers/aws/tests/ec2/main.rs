@@ -59,5 +59,5 @@ async fn first_error(provider: &Aws, desired: &Desired) -> ProviderError {
 
 async fn reasons(provider: &Aws, desired: &Desired) -> Vec<&'static str> {
     let observed = provider.observe(&desired.members()).await.unwrap();
-    provider.compile(desired, &observed.inventory).rejections.iter().map(|one| one.reason).collect()
+    provider.compile(desired, &observed.inventory).infeasible.iter().map(|one| one.reason).collect()
 }

@@ -114,7 +114,7 @@ pub async fn planned<P: FirewallProvider>(
     };
     let plan = plan(&input);
     assert_eq!(check(&input, &plan), [], "the plan breaks a promise");
-    Ok((plan, compiled.rejections.len()))
+    Ok((plan, compiled.infeasible.len()))
 }
 
 /// Converges, and asserts that planning again yields nothing. Returns the number of steps.
@@ -266,8 +266,8 @@ async fn rejects_what_does_not_exist_and_does_the_rest<H: Harness>(harness: &H) 
     let provider = harness.provider(CLUSTER);
     let gone = harness.missing_instance();
     let wanted = desired([group("web", &["tcp/80 0.0.0.0/0"], &[a, &gone])]);
-    let (_, rejections) = planned(&provider, &wanted).await.expect("a missing instance fails nothing else");
-    assert_eq!(rejections, 1, "the missing instance is rejected");
+    let (_, infeasible) = planned(&provider, &wanted).await.expect("a missing instance fails nothing else");
+    assert_eq!(infeasible, 1, "the missing instance is rejected");
     converge(&provider, &wanted).await;
     expect_open(harness, a, &["tcp/80 0.0.0.0/0"], "beside a missing one").await;
     clean(harness).await;
@@ -299,7 +299,7 @@ pub fn keeps_the_room<R: Resource>(
     for desired in history {
         let compiled = compile(desired, &now);
         let again = compile(desired, &compiled.resources);
-        assert_eq!(again.rejections, compiled.rejections, "compiling again refuses others: {desired:?}");
+        assert_eq!(again.infeasible, compiled.infeasible, "compiling again refuses others: {desired:?}");
         assert_eq!(again.resources, compiled.resources, "compiling again changes something: {desired:?}");
 
         let is_there = |id: &(GroupKey, InstanceId)| {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::{
-    Action, Applied, Compiled, Desired, ErrorKind, FirewallProvider, IngressRule, InstanceId, Observed,
-    Owner, ProviderError, Reach, Rejection, Requirements, Resource, ResourceSet,
+    Action, Applied, Compiled, Desired, ErrorKind, FirewallProvider, Infeasible, IngressRule, InstanceId,
+    Observed, Owner, ProviderError, Reach, Requirements, Resource, ResourceSet,
 };
 
 /// The cloud: instances, and the resources of all clusters. Clones share one state.
@@ -237,19 +237,19 @@ impl FirewallProvider for Memory {
         let mut compiled = Compiled {
             resources: ResourceSet::<MemoryResource>::new(),
             requirements: BTreeMap::new(),
-            rejections: Vec::new(),
+            infeasible: Vec::new(),
         };
         for (key, group) in &desired.groups {
             if group.rules.len() > self.rules_per_group {
                 let message = format!("{} rules, {} fit", group.rules.len(), self.rules_per_group);
-                compiled.rejections.push(Rejection::of_group(key, "TooManyRules", message));
+                compiled.infeasible.push(Infeasible::of_group(key, "TooManyRules", message));
                 continue;
             }
             let (present, absent): (Vec<_>, Vec<_>) =
                 group.members.iter().partition(|id| instances.contains(id));
             for instance in absent {
                 let message = format!("instance {instance} does not exist");
-                compiled.rejections.push(Rejection::of_member(key, instance, "InstanceNotFound", message));
+                compiled.infeasible.push(Infeasible::of_member(key, instance, "InstanceNotFound", message));
             }
             if present.is_empty() {
                 continue;

@@ -6,7 +6,7 @@ use crate::config::{GceConfig, TAGS_PER_INSTANCE};
 use crate::inventory::{InstanceFacts, Interface, Inventory};
 use crate::provider_id::Location;
 
-/// A rejection's reason and message.
+/// The reason and message.
 pub(super) type Reason = (&'static str, String);
 
 /// The interface in the configured network; without one, the first interface.

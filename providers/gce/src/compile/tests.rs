@@ -52,7 +52,7 @@ fn rules(compiled: &Compiled<GceResource>) -> Vec<&FirewallRule> {
 }
 
 fn reasons(compiled: &Compiled<GceResource>) -> Vec<&'static str> {
-    compiled.rejections.iter().map(|rejection| rejection.reason).collect()
+    compiled.infeasible.iter().map(|one| one.reason).collect()
 }
 
 /// What the rules let in to one member, as a packet would find it.
@@ -74,7 +74,7 @@ fn each_member_gets_the_groups_rules_in_both_modes_and_nobody_else_does() {
     let (key, wanted) = group("web", &both, &[&instance(0), &instance(1)]);
     for config in [config(), tags()] {
         let compiled = compile(&desired([(key.clone(), wanted.clone())]), &inventory(3), &config);
-        assert_eq!(compiled.rejections, []);
+        assert_eq!(compiled.infeasible, []);
         assert_eq!(rules(&compiled).len(), 3, "one for each address family, and one for the other sources");
         assert_eq!(open(&compiled, 0), wanted.rules);
         assert_eq!(open(&compiled, 1), wanted.rules);
@@ -241,7 +241,7 @@ fn a_new_group_takes_no_tag_from_one_that_has_it() {
     let before = compile(&desired([zeta()]), &with_room(2), &tags());
     let inventory = carried_out(&with_room(2), &before.resources);
     let after = compile(&desired([alpha(), zeta()]), &inventory, &tags());
-    let refused: Vec<_> = after.rejections.iter().map(|one| (&one.group, one.instance.as_ref())).collect();
+    let refused: Vec<_> = after.infeasible.iter().map(|one| (&one.group, one.instance.as_ref())).collect();
     assert_eq!(refused, [(&alpha().0, Some(&instance(0)))]);
     assert_eq!((open(&after, 0), open(&after, 1)), (zeta().1.rules, alpha().1.rules));
 }

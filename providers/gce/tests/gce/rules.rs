@@ -145,13 +145,13 @@ async fn a_network_that_does_not_exist_is_told() {
     let gce = simulated.connect(CLUSTER).await;
     let observed = gce.observe(&web(&[0]).members()).await.expect("it can be observed");
     let compiled = gce.compile(&web(&[0]), &observed.inventory);
-    let reasons: Vec<&str> = compiled.rejections.iter().map(|rejection| rejection.reason).collect();
+    let reasons: Vec<&str> = compiled.infeasible.iter().map(|one| one.reason).collect();
     assert_eq!((reasons, compiled.resources.len()), (vec!["NetworkNotFound"], 0));
 
     simulated.cloud().deny("*", "compute.networks.get");
     let observed = gce.observe(&web(&[0]).members()).await.expect("it can be observed");
     let compiled = gce.compile(&web(&[0]), &observed.inventory);
-    let reasons: Vec<&str> = compiled.rejections.iter().map(|rejection| rejection.reason).collect();
+    let reasons: Vec<&str> = compiled.infeasible.iter().map(|one| one.reason).collect();
     assert_eq!(reasons, ["NotInNetwork"], "what cannot be asked is not claimed");
 }
 

@@ -46,7 +46,7 @@ fn attachments(compiled: &Compiled<AwsResource>) -> BTreeMap<&InstanceId, &Attac
 }
 
 fn reasons(compiled: &Compiled<AwsResource>) -> Vec<&'static str> {
-    compiled.rejections.iter().map(|rejection| rejection.reason).collect()
+    compiled.infeasible.iter().map(|one| one.reason).collect()
 }
 
 /// Groups `g0`, `g1`, … on port 1000, 1001, …
@@ -129,7 +129,7 @@ fn a_group_that_fits_into_no_security_group_is_rejected_with_its_quota() {
     let inventory = inventory(&[("i-a", &["sg-nodes"])]);
     let compiled = compile([group("web", &rules, &[&a])], &inventory);
     assert_eq!((reasons(&compiled), compiled.resources.len()), (vec!["TooManyRules"], 0));
-    assert!(compiled.rejections[0].message.contains("L-0EA8095F"));
+    assert!(compiled.infeasible[0].message.contains("L-0EA8095F"));
     let mut mixed = rules[..60].to_vec();
     mixed.push("tcp/80 2001:db8::/32");
     let compiled = compile([group("web", &mixed, &[&a])], &inventory);
@@ -172,8 +172,8 @@ fn of_groups_too_many_for_the_slots_and_for_one_security_group_the_last_is_refus
     groups.push(twenty(4, &[&a, &b]));
     let compiled = compile(groups, &inventory(&[("i-a", &["sg-nodes"]), ("i-b", &["sg-nodes"])]));
     assert_eq!(reasons(&compiled), ["TooManyRules"]);
-    let rejection = &compiled.rejections[0];
-    assert_eq!((rejection.group.workload.name.as_str(), &rejection.instance), ("g4", &Some(a.clone())));
+    let infeasible = &compiled.infeasible[0];
+    assert_eq!((infeasible.group.workload.name.as_str(), &infeasible.instance), ("g4", &Some(a.clone())));
     assert_eq!(attachments(&compiled)[&a].groups.len(), 4);
     assert_eq!(attachments(&compiled)[&b].groups.len(), 1);
     assert_eq!(compiled.requirements.len(), 5);
@@ -191,7 +191,7 @@ fn one_group_too_many_closes_nothing_that_is_open_wherever_its_name_is_in_the_or
         let before = compile(groups, &nodes);
         let after = compile(all, &carried_out(&nodes, &before.resources));
         assert_eq!(after.resources, before.resources);
-        let refused: Vec<&GroupKey> = after.rejections.iter().map(|rejection| &rejection.group).collect();
+        let refused: Vec<&GroupKey> = after.infeasible.iter().map(|one| &one.group).collect();
         assert_eq!(refused, [&new]);
     }
 }
@@ -262,7 +262,7 @@ fn a_node_whose_only_group_is_untagged_is_refused_with_the_remedy() {
     let compiled = compile(web(), &inventory(&[("i-a", &["sg-bare"])]));
     assert_eq!((reasons(&compiled), compiled.resources.len()), (vec!["UntaggedNodeGroup"], 0));
     let remedy = "aws ec2 create-tags --resources sg-bare --tags Key=kubernetes.io/cluster/test,Value=owned";
-    assert!(compiled.rejections[0].message.contains(remedy), "{}", compiled.rejections[0].message);
+    assert!(compiled.infeasible[0].message.contains(remedy), "{}", compiled.infeasible[0].message);
 
     let two = compile(web(), &inventory(&[("i-a", &["sg-bare", "sg-bare-2"])]));
     assert_eq!(reasons(&two), [""; 0], "a node with several groups stays as well or as badly off as it is");
@@ -284,11 +284,8 @@ fn instances_that_cannot_have_groups_are_rejected_and_the_others_are_not() {
     inventory.instances.get_mut(&id("i-auto")).unwrap().managed_by = Some("eks.amazonaws.com".into());
     inventory.instances.get_mut(&id("i-two")).unwrap().interfaces = 2;
     let compiled = compile([group("web", &["tcp/80 0.0.0.0/0"], &ids.each_ref())], &inventory);
-    let reasons: BTreeMap<_, _> = compiled
-        .rejections
-        .iter()
-        .map(|rejection| (rejection.instance.as_ref().unwrap().as_str(), rejection.reason))
-        .collect();
+    let reasons: BTreeMap<_, _> =
+        compiled.infeasible.iter().map(|one| (one.instance.as_ref().unwrap().as_str(), one.reason)).collect();
     let expected = BTreeMap::from([
         ("i-auto", "ManagedInstance"),
         ("i-full", "NoFreeSlot"),

@@ -31,7 +31,7 @@ fn shared(compiled: &Compiled<AwsResource>) -> Vec<&SharedRules> {
 }
 
 fn reasons(compiled: &Compiled<AwsResource>) -> Vec<&'static str> {
-    compiled.rejections.iter().map(|rejection| rejection.reason).collect()
+    compiled.infeasible.iter().map(|one| one.reason).collect()
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_rule_that_somebody_else_has_is_reported_and_not_adopted() {
     let compiled = compile(groups, &inventory);
     assert_eq!(shared(&compiled)[0].rules, BTreeSet::from([rule("tcp/443 0.0.0.0/0"), rule("udp/53 ::/0")]));
     assert_eq!(reasons(&compiled), ["AlreadyOpen"]);
-    assert_eq!(compiled.rejections[0].group, web);
+    assert_eq!(compiled.infeasible[0].group, web);
 }
 
 #[test]
@@ -110,12 +110,12 @@ fn a_new_group_takes_no_room_from_one_that_is_open_or_that_changes_its_sources()
     assert_eq!(reasons(&before), [""; 0]);
     let inventory = carried_out(&inventory, &before.resources);
     let after = compile([alpha(), zeta()], &inventory);
-    assert_eq!(after.rejections.iter().map(|one| &one.group).collect::<Vec<_>>(), [&alpha().0]);
+    assert_eq!(after.infeasible.iter().map(|one| &one.group).collect::<Vec<_>>(), [&alpha().0]);
     assert_eq!(after.resources, before.resources);
     let (key, _) = zeta();
     let (_, edited) = group("zeta", &["tcp/443 192.0.2.0/24", "tcp/80 192.0.2.0/24"], &[&a]);
     let edited = compile([alpha(), (key, edited)], &inventory);
-    assert_eq!(edited.rejections.iter().map(|one| &one.group).collect::<Vec<_>>(), [&alpha().0]);
+    assert_eq!(edited.infeasible.iter().map(|one| &one.group).collect::<Vec<_>>(), [&alpha().0]);
 }
 
 #[test]
