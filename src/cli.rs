@@ -8,10 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
-use tokio::sync::watch;
 
-use crate::guardrails::GuardrailsError;
-use crate::intents::settings::Settings;
+use crate::controller::config::{Config, LeaseConfig, SettingsSource};
 use crate::k8s::dns_zone::Zone;
 use crate::k8s::manifests::Manifests;
 use crate::reconcile::pass::Options;
@@ -191,24 +189,37 @@ pub enum Output {
 }
 
 impl PlanArgs {
-    /// What the administrator decided.
-    ///
-    /// # Errors
-    /// If the guardrails cannot be read.
-    pub fn options(&self) -> Result<Options, GuardrailsError> {
-        Ok(self.intent.options(watch::channel(self.intent.settings()?).1))
+    /// Returns the administrator's choices.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        self.intent.options()
+    }
+
+    /// Returns the settings of all intents.
+    #[must_use]
+    pub fn settings(&self) -> SettingsSource {
+        self.intent.settings()
     }
 }
 
 impl RunArgs {
-    /// Where hostnames are published; nowhere if `None`.
-    pub(crate) fn zone(&self) -> Option<Zone> {
-        self.intent.external_dns.then(|| Zone::new(&self.cloud.cluster_name, self.dns_ttl))
-    }
-
-    pub(crate) fn options(&self, settings: watch::Receiver<Settings>) -> Options {
-        let options = self.intent.options(settings);
-        Options { mass_close_hold: self.mass_close_hold, linger: self.linger, ..options }
+    /// Returns the configuration of the controller.
+    #[must_use]
+    pub fn config(self) -> Config {
+        let options = self.intent.options();
+        let zone = Zone::new(&self.cloud.cluster_name, self.dns_ttl);
+        Config {
+            clouds: self.cloud.clouds(),
+            manifests: self.source.manifests,
+            settings: self.intent.settings(),
+            options: Options { mass_close_hold: self.mass_close_hold, linger: self.linger, ..options },
+            resync: self.resync,
+            lease: (!self.no_leader_election)
+                .then_some(LeaseConfig { name: self.lease_name, namespace: self.lease_namespace }),
+            identity: self.identity,
+            zone: self.intent.external_dns.then_some(zone),
+            metrics_address: self.metrics_address,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod dns_zone;
 pub(crate) mod file_watcher;
+pub mod first_list;
 pub mod host_port_exposure;
 pub mod index;
 pub mod manifests;

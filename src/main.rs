@@ -9,9 +9,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use hostport_firewall::cli::{CleanupArgs, Cli, Command, LogFormat, Output, PlanArgs, RunArgs};
 use hostport_firewall::commands::report::Report;
-use hostport_firewall::controller;
-use hostport_firewall::controller::clouds::Providers;
+use hostport_firewall::controller::clouds::connect;
+use hostport_firewall::k8s::first_list::read_once;
 use hostport_firewall::k8s::host_port_exposure;
+use hostport_firewall::reconcile::pass::Options;
+use hostport_firewall::{commands, controller};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -59,28 +61,27 @@ async fn run(args: RunArgs) -> Result<ExitCode, AnyError> {
         tracing::info!("stopping: calls under way are finished, no others begin");
         stopping.cancel();
     });
-    let providers = Providers::connect(args.cloud.providers()).await?;
-    controller::run(&args, providers, stop.clone()).await?;
+    controller::run(args.config(), stop.clone()).await?;
     // Without a signal, the lease was lost: the next start begins as a follower.
     Ok(if stop.is_cancelled() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn plan(args: PlanArgs) -> Result<ExitCode, AnyError> {
     log_to_stderr("warn", LogFormat::Text);
-    let options = args.options()?;
-    let index = controller::read_once(args.source.manifests.as_ref()).await?;
-    let providers = Providers::connect(args.cloud.providers()).await?;
-    print(&providers.plan(&index, &options).await?, args.output)
+    let settings = args.settings().read()?;
+    let index = read_once(args.source.manifests.as_ref()).await?;
+    let clouds = connect(args.cloud.clouds(), &args.options()).await?;
+    print(&commands::plan::plan(&index, &settings, clouds).await?, args.output)
 }
 
 async fn clean(args: CleanupArgs) -> Result<ExitCode, AnyError> {
     log_to_stderr("info", LogFormat::Text);
-    let providers = Providers::connect(args.cloud.providers()).await?;
+    let clouds = connect(args.cloud.clouds(), &Options::default()).await?;
     if args.yes {
-        providers.clean_up().await?;
+        commands::cleanup::clean_up(&clouds).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    let report = providers.show_cleanup().await?;
+    let report = commands::cleanup::plan_cleanup(&clouds).await?;
     let code = print(&report, args.output)?;
     if !report.is_empty() {
         tracing::warn!("nothing was removed; add --yes to remove it");

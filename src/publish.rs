@@ -7,6 +7,7 @@ pub mod events;
 pub mod metrics;
 pub mod outcomes;
 pub(crate) mod publisher;
+pub(crate) mod publishers;
 pub mod readiness;
 pub mod status;
 pub(crate) mod status_writer;

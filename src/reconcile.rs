@@ -1,10 +1,13 @@
 //! One pass of one cloud: snapshot, observe, plan, check, execute.
 
 pub mod backoff;
+pub mod cleanup;
+pub mod cloud;
 pub mod executor;
 mod failures;
 mod membership;
 pub mod outcome;
 pub mod pass;
 pub mod reconciler;
+pub mod reported_plan;
 mod step_log;

@@ -6,8 +6,8 @@ use clap::{Args, ValueEnum};
 use firewall_aws::{AwsConfig, Mode, SharedTargets};
 use firewall_gce::GceConfig;
 
-use crate::controller::clouds::{Choice, ProvidersConfig};
-use crate::desired::claims::Provider;
+use crate::controller::clouds::{Choice, CloudConfig, CloudsConfig};
+use crate::desired::claims::{AWS, CloudName, GCE};
 
 /// Which cluster, and which cloud.
 #[derive(Args, Debug)]
@@ -114,16 +114,16 @@ pub enum AwsMode {
 impl CloudArgs {
     /// Which clouds, and how.
     #[must_use]
-    pub fn providers(&self) -> ProvidersConfig {
+    pub fn clouds(&self) -> CloudsConfig {
         let these = |name: &ProviderName| match name {
             ProviderName::Auto => None,
-            ProviderName::Aws => Some(Provider::Aws),
-            ProviderName::Gce => Some(Provider::Gce),
+            ProviderName::Aws => Some(AWS),
+            ProviderName::Gce => Some(GCE),
         };
         // `auto` among others says no more than alone.
-        let these: Option<BTreeSet<Provider>> = self.providers.iter().map(these).collect();
+        let these: Option<BTreeSet<CloudName>> = self.providers.iter().map(these).collect();
         let choice = these.map_or(Choice::Auto, Choice::These);
-        ProvidersConfig { choice, aws: self.aws(), gce: self.gce() }
+        CloudsConfig { choice, clouds: vec![CloudConfig::Aws(self.aws()), CloudConfig::Gce(self.gce())] }
     }
 
     fn gce(&self) -> GceConfig {

@@ -1,15 +1,14 @@
 //! What an administrator decides about intents.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use firewall_core::{Limits, PortRange};
 use ipnet::IpNet;
-use tokio::sync::watch;
 
-use crate::guardrails::{self, Guardrails, GuardrailsError, Ports};
+use crate::controller::config::SettingsSource;
+use crate::guardrails::{Guardrails, Ports};
 use crate::intents::settings::Settings;
 use crate::reconcile::pass::Options;
 
@@ -54,27 +53,26 @@ pub enum Policy {
 }
 
 impl IntentArgs {
-    /// The settings, with the guardrails as the file has them now.
-    ///
-    /// # Errors
-    /// If the file cannot be read or understood.
-    pub(crate) fn settings(&self) -> Result<Settings, GuardrailsError> {
-        let mut guardrails = match &self.guardrails {
-            Some(path) => guardrails::read(path)?,
-            None => Guardrails::default(),
+    /// Returns the settings of all intents, and the file that may hold their guardrails.
+    pub(super) fn settings(&self) -> SettingsSource {
+        let guardrails = Guardrails {
+            allowed_ports: self.allow_ports.iter().copied().map(Ports::from).collect(),
+            ..Guardrails::default()
         };
-        guardrails.allowed_ports.extend(self.allow_ports.iter().copied().map(Ports::from));
-        Ok(Settings {
-            default_source_ranges: self.default_source_ranges.clone(),
-            guardrails,
-            service_lb_namespace: self.service_lb_namespace.clone(),
-            external_dns: self.external_dns,
-        })
+        SettingsSource {
+            fixed: Settings {
+                default_source_ranges: self.default_source_ranges.clone(),
+                guardrails,
+                service_lb_namespace: self.service_lb_namespace.clone(),
+                external_dns: self.external_dns,
+            },
+            guardrails: self.guardrails.clone(),
+        }
     }
 
-    pub(super) fn options(&self, settings: watch::Receiver<Settings>) -> Options {
+    /// Returns the administrator's choices, for a command that runs once.
+    pub(super) fn options(&self) -> Options {
         Options {
-            settings,
             policy: match self.policy {
                 Policy::Sync => firewall_core::Policy::Sync,
                 Policy::OpenOnly => firewall_core::Policy::OpenOnly,
@@ -86,8 +84,7 @@ impl IntentArgs {
                 ..Limits::default()
             },
             mass_close_hold: Duration::MAX,
-            linger: Duration::ZERO,
-            active: BTreeSet::new(),
+            ..Options::default()
         }
     }
 }

@@ -1,169 +1,132 @@
-//! The clouds that one run keeps in line: which are active, and whose a node is.
+//! The clouds of one run. A new cloud is a variant of [`CloudConfig`], a row of [`crate::desired::claims::CLOUDS`], and a
+//! group of flags.
 
 use std::collections::BTreeSet;
 
 use firewall_aws::{Aws, AwsConfig};
 use firewall_gce::{Gce, GceConfig};
+use futures::future::join_all;
 use thiserror::Error;
 
-use crate::commands::cleanup::{self, CleanupError};
-use crate::commands::report::Report;
-use crate::desired::claims::Provider;
-use crate::k8s::index::shared_index::SharedIndex;
+use crate::desired::claims::{AWS, CloudName, GCE};
+use crate::reconcile::cloud::CloudReconciler;
 use crate::reconcile::pass::Options;
 use crate::reconcile::reconciler::Reconciler;
 
-/// Which providers to run.
+/// The clouds to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// Those that the surroundings tell of: AWS by a Region, Google Cloud by a project.
+    /// Those that the environment names: AWS by a Region, Google Cloud by a project.
     Auto,
     /// These
-    These(BTreeSet<Provider>),
+    These(BTreeSet<CloudName>),
 }
 
-/// The configuration of all providers.
+/// The configuration of one cloud.
 #[derive(Clone, Debug)]
-pub struct ProvidersConfig {
-    /// Which of them to run
-    pub choice: Choice,
-    /// For AWS
-    pub aws: AwsConfig,
-    /// For Google Cloud; without a project, the one that the surroundings name
-    pub gce: GceConfig,
+pub enum CloudConfig {
+    /// EC2 security groups
+    Aws(AwsConfig),
+    /// VPC firewall rules of Compute Engine; without a project, the one that the environment names
+    Gce(GceConfig),
 }
 
-/// Why the providers cannot be set up.
+/// The configuration of all clouds.
+#[derive(Clone, Debug)]
+pub struct CloudsConfig {
+    /// The clouds to run
+    pub choice: Choice,
+    /// Each cloud that can be run
+    pub clouds: Vec<CloudConfig>,
+}
+
+/// Why a cloud cannot be connected to.
 #[derive(Debug, Error)]
-pub enum ProvidersError {
+pub enum ConnectError {
     /// AWS cannot.
     #[error(transparent)]
     Aws(#[from] firewall_aws::ConnectError),
     /// Google Cloud cannot.
     #[error(transparent)]
     Gce(#[from] firewall_gce::ConnectError),
-    /// Nothing says which project.
+    /// Nothing names a project.
     #[error("no Google Cloud project: set --gce-project or GOOGLE_CLOUD_PROJECT, or run on Compute Engine")]
     NoProject,
-    /// The surroundings tell of no cloud.
+    /// The environment names no cloud.
     #[error(
         "no cloud found: for AWS, set --aws-region or AWS_REGION, or run on EC2; for Google Cloud, set --gce-project or \
          GOOGLE_CLOUD_PROJECT, or run on Compute Engine"
     )]
-    None,
+    NoCloud,
 }
 
-/// The active providers.
-#[derive(Debug)]
-pub struct Providers {
-    aws: Option<Aws>,
-    gce: Option<Gce>,
+/// Connects to the chosen clouds. No call is made to them but to the metadata server.
+///
+/// # Errors
+/// If a chosen cloud cannot be connected to, or `auto` finds none.
+pub async fn connect(
+    config: CloudsConfig,
+    options: &Options,
+) -> Result<Vec<Box<dyn CloudReconciler>>, ConnectError> {
+    let CloudsConfig { choice, clouds } = config;
+    let is_chosen = |cloud: &CloudConfig| match &choice {
+        Choice::Auto => true,
+        Choice::These(names) => names.contains(cloud.name()),
+    };
+    let auto = choice == Choice::Auto;
+    // The SDKs' own futures are tens of kilobytes large.
+    let connecting = clouds.into_iter().filter(is_chosen).map(|cloud| Box::pin(cloud.connect(auto)));
+    let connected = join_all(connecting).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let connected: Vec<Connected> = connected.into_iter().flatten().collect();
+    let active: BTreeSet<CloudName> = connected.iter().map(Connected::name).collect();
+    if active.is_empty() {
+        return Err(ConnectError::NoCloud);
+    }
+    tracing::info!(providers = active.iter().copied().collect::<Vec<_>>().join(","), "connected");
+    let options = Options { active, ..options.clone() };
+    Ok(connected.into_iter().map(|cloud| cloud.reconciler(options.clone())).collect())
 }
 
-/// A reconciler for each active provider.
-pub struct Reconcilers {
-    pub(crate) aws: Option<Reconciler<Aws>>,
-    pub(crate) gce: Option<Reconciler<Gce>>,
-}
-
-impl Reconcilers {
-    /// How many clouds there are.
-    pub(crate) fn count(&self) -> usize {
-        usize::from(self.aws.is_some()) + usize::from(self.gce.is_some())
-    }
-}
-
-impl Providers {
-    /// Connects to the chosen clouds. No call is made to them but to the metadata server.
-    ///
-    /// # Errors
-    /// If a chosen cloud cannot be connected to, or `auto` finds none.
-    pub async fn connect(config: ProvidersConfig) -> Result<Self, ProvidersError> {
-        let ProvidersConfig { choice, aws, gce } = config;
-        let wanted = |provider| match &choice {
-            Choice::Auto => true,
-            Choice::These(these) => these.contains(&provider),
-        };
-        let auto = choice == Choice::Auto;
-        let (aws, gce) = tokio::join!(
-            // The SDKs' own futures are tens of kilobytes large.
-            Box::pin(async { if wanted(Provider::Aws) { connect_aws(aws, auto).await } else { Ok(None) } }),
-            Box::pin(async { if wanted(Provider::Gce) { connect_gce(gce, auto).await } else { Ok(None) } }),
-        );
-        let providers = Self { aws: aws?, gce: gce? };
-        if providers.active().is_empty() {
-            return Err(ProvidersError::None);
-        }
-        let active: Vec<String> = providers.active().iter().map(ToString::to_string).collect();
-        tracing::info!(providers = active.join(","), "connected");
-        Ok(providers)
-    }
-
-    fn active(&self) -> BTreeSet<Provider> {
-        let aws = self.aws.iter().map(|_| Provider::Aws);
-        aws.chain(self.gce.iter().map(|_| Provider::Gce)).collect()
-    }
-
-    /// A reconciler for each.
-    #[must_use]
-    pub fn reconcilers(self, options: &Options) -> Reconcilers {
-        let options = Options { active: self.active(), ..options.clone() };
-        Reconcilers {
-            aws: self.aws.map(|aws| Reconciler::new(aws, options.clone())),
-            gce: self.gce.map(|gce| Reconciler::new(gce, options)),
+impl CloudConfig {
+    const fn name(&self) -> CloudName {
+        match self {
+            Self::Aws(_) => AWS,
+            Self::Gce(_) => GCE,
         }
     }
 
-    /// What each would change.
-    ///
-    /// # Errors
-    /// If a cloud cannot be observed.
-    pub async fn plan(
-        self,
-        index: &SharedIndex,
-        options: &Options,
-    ) -> Result<Report, firewall_core::ProviderError> {
-        let mut report = Report::default();
-        let Reconcilers { aws, gce } = self.reconcilers(options);
-        if let Some(mut aws) = aws {
-            let planned = aws.observe_and_plan(index).await?;
-            report.add(aws.name(), &planned.plan, planned.notices);
-        }
-        if let Some(mut gce) = gce {
-            let planned = gce.observe_and_plan(index).await?;
-            report.add(gce.name(), &planned.plan, planned.notices);
-        }
-        Ok(report)
-    }
-
-    /// What cleaning up would remove.
-    ///
-    /// # Errors
-    /// If a cloud cannot be observed.
-    pub async fn show_cleanup(&self) -> Result<Report, CleanupError> {
-        let mut report = Report::default();
-        if let Some(aws) = &self.aws {
-            cleanup::show(aws, &mut report).await?;
-        }
-        if let Some(gce) = &self.gce {
-            cleanup::show(gce, &mut report).await?;
-        }
-        Ok(report)
-    }
-
-    /// Removes everything of the cluster's.
-    ///
-    /// # Errors
-    /// If something is left in one of the clouds; the others are cleaned up nevertheless.
-    pub async fn clean_up(&self) -> Result<(), CleanupError> {
-        let aws = async { if let Some(aws) = &self.aws { cleanup::remove(aws).await } else { Ok(()) } };
-        let gce = async { if let Some(gce) = &self.gce { cleanup::remove(gce).await } else { Ok(()) } };
-        let (aws, gce) = tokio::join!(aws, gce);
-        aws.and(gce)
+    /// Connects to the cloud; none if `auto` and the environment does not name it.
+    async fn connect(self, auto: bool) -> Result<Option<Connected>, ConnectError> {
+        Ok(match self {
+            Self::Aws(config) => connect_aws(config, auto).await?.map(Connected::Aws),
+            Self::Gce(config) => connect_gce(config, auto).await?.map(Connected::Gce),
+        })
     }
 }
 
-async fn connect_aws(config: AwsConfig, auto: bool) -> Result<Option<Aws>, ProvidersError> {
+/// A cloud that is connected to.
+enum Connected {
+    Aws(Aws),
+    Gce(Gce),
+}
+
+impl Connected {
+    const fn name(&self) -> CloudName {
+        match self {
+            Self::Aws(_) => AWS,
+            Self::Gce(_) => GCE,
+        }
+    }
+
+    fn reconciler(self, options: Options) -> Box<dyn CloudReconciler> {
+        match self {
+            Self::Aws(aws) => Box::new(Reconciler::new(aws, options)),
+            Self::Gce(gce) => Box::new(Reconciler::new(gce, options)),
+        }
+    }
+}
+
+async fn connect_aws(config: AwsConfig, auto: bool) -> Result<Option<Aws>, ConnectError> {
     match Aws::connect(config).await {
         Ok(aws) => Ok(Some(aws)),
         Err(firewall_aws::ConnectError::NoRegion) if auto => Ok(None),
@@ -171,12 +134,12 @@ async fn connect_aws(config: AwsConfig, auto: bool) -> Result<Option<Aws>, Provi
     }
 }
 
-async fn connect_gce(mut config: GceConfig, auto: bool) -> Result<Option<Gce>, ProvidersError> {
+async fn connect_gce(mut config: GceConfig, auto: bool) -> Result<Option<Gce>, ConnectError> {
     if config.project.is_empty() {
         match firewall_gce::project().await {
             Some(project) => config.project = project,
             None if auto => return Ok(None),
-            None => return Err(ProvidersError::NoProject),
+            None => return Err(ConnectError::NoProject),
         }
     }
     Ok(Some(Gce::connect(config).await?))

@@ -1,51 +1,51 @@
-//! The settings while the controller runs: guardrails are read again when their file changes.
+//! Reads the guardrails again when their file changes.
 
 use tokio::sync::watch;
 
-use crate::cli::IntentArgs;
+use super::config::SettingsSource;
 use crate::guardrails::GuardrailsError;
 use crate::intents::settings::Settings;
 use crate::k8s::file_watcher::FileWatcher;
 use crate::k8s::index::shared_index::SharedIndex;
 
 /// Settings that follow their file.
-pub(super) struct GuardrailsReloader<'a> {
-    intent: &'a IntentArgs,
+pub(super) struct GuardrailsReloader {
+    source: SettingsSource,
     settings: watch::Sender<Settings>,
     /// None where there is no file
     changes: Option<FileWatcher>,
 }
 
-impl<'a> GuardrailsReloader<'a> {
-    /// Reads the settings, and has them follow the file from now on.
+impl GuardrailsReloader {
+    /// Reads the settings, and watches the file from now on.
     ///
     /// # Errors
     /// If the file cannot be read, understood or watched.
-    pub(super) fn new(intent: &'a IntentArgs) -> Result<Self, GuardrailsError> {
+    pub(super) fn new(source: SettingsSource) -> Result<Self, GuardrailsError> {
         // Before it is read, so that no change falls between.
-        let changes = intent.guardrails.as_deref().map(|path| {
+        let changes = source.guardrails.as_deref().map(|path| {
             FileWatcher::of(path).map_err(|error| GuardrailsError::Content {
                 path: path.display().to_string(),
                 message: format!("it cannot be watched for changes: {error}"),
             })
         });
         let changes = changes.transpose()?;
-        let (settings, _) = watch::channel(intent.settings()?);
-        Ok(Self { intent, settings, changes })
+        let (settings, _) = watch::channel(source.read()?);
+        Ok(Self { source, settings, changes })
     }
 
-    /// The settings as they are now, whenever that is asked.
-    pub(super) fn current(&self) -> watch::Receiver<Settings> {
+    /// Returns the settings as they are whenever they are borrowed.
+    pub(super) fn settings(&self) -> watch::Receiver<Settings> {
         self.settings.subscribe()
     }
 
-    /// Requirements over what changes, for ever. While the file cannot be understood, what it said before holds: nothing is
-    /// opened that it forbade, and nothing closed because of a slip of the pen.
+    /// Takes over what changes, for ever. While the file cannot be understood, the guardrails stay as they were: nothing is
+    /// opened that they forbade, and nothing closed because of a slip of the pen.
     pub(super) async fn follow(mut self, index: &SharedIndex) {
         let Some(changes) = &mut self.changes else { return std::future::pending().await };
         loop {
             changes.next().await;
-            match self.intent.settings() {
+            match self.source.read() {
                 Ok(new) => {
                     let differs = self.settings.send_if_modified(|settings| {
                         let differs = *settings != new;

@@ -1,24 +1,22 @@
-//! The loop: a pass whenever something changed, and now and then although nothing did.
+//! The loop of one cloud: wait for a reason, take the snapshot, plan, retract addresses, execute, publish.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use firewall_core::{FirewallProvider, ProviderError};
-use tokio::sync::watch::Receiver;
+use firewall_core::ProviderError;
+use futures::future::join_all;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::clouds::Reconcilers;
-use super::gaps;
 use crate::desired::snapshot::Snapshot;
 use crate::intents::settings::Settings;
-use crate::k8s::index::shared_index::{SharedIndex, synced};
-use crate::publish::events::EventPublisher;
-use crate::publish::metrics::Metrics;
-use crate::publish::publisher::{CloudResult, Publisher};
+use crate::k8s::first_list::wait_for_first_list;
+use crate::k8s::index::shared_index::SharedIndex;
+use crate::publish::publishers::Publishers;
 use crate::publish::transitions::OpenMemberships;
-use crate::reconcile::pass::Pass;
-use crate::reconcile::reconciler::Reconciler;
+use crate::reconcile::cloud::CloudReconciler;
+use crate::reconcile::pass::{NextPass, Pass, WakeReason};
 
 /// A burst of changes is over when nothing has changed for this long…
 const QUIET: Duration = Duration::from_millis(200);
@@ -26,195 +24,200 @@ const QUIET: Duration = Duration::from_millis(200);
 /// …or when it has lasted this long: a rollout over many nodes must not hold back its own first node.
 const LONGEST_BURST: Duration = Duration::from_secs(2);
 
-/// How long a plan is carried out whatever changes: a pass must do more than read the cloud and plan.
+/// Minimum time a plan is executed before a cluster change may interrupt it: a pass must do more than read the cloud and
+/// plan.
 const MIN_EXECUTION: Duration = Duration::from_secs(10);
 
-/// How long it is carried out after that at most, even if nothing changes: what has opened is told, to readiness gates
-/// among others, at the end.
+/// Maximum time it is executed after that even if nothing changes: what has opened is published, to readiness gates among
+/// others, at the end.
 const LONGEST_PASS: Duration = Duration::from_mins(1);
 
-/// How long calls under way may take to end after a signal: the Deployment's grace period, 45 s, less a margin.
+/// Time that calls under way may take to end after a signal: the Deployment's grace period, 45 s, less a margin.
 const LAST_CALLS: Duration = Duration::from_secs(30);
 
-/// How long to wait after a status, a gate or a hostname could not be written, first and at most.
+/// First and longest delay after a status, a gate or a hostname could not be written.
 const PUBLISH_RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
 
-/// How long to wait after the cloud could not be observed, first and at most.
+/// First and longest delay after the cloud could not be observed.
 const OBSERVE_RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
 
-/// Reconciles until `stop`, and then for as long as the calls under way take, within bounds: a cloud that does not
-/// answer must not hold up the end of the process.
-pub(super) async fn reconcile(
-    reconcilers: Reconcilers,
-    index: &SharedIndex,
-    telling: Publishers,
-    resync: Duration,
-    stop: &CancellationToken,
-) {
-    let Reconcilers { aws, gce } = reconcilers;
-    let shared = LoopContext { index: index.clone(), telling, resync, stop: stop.clone() };
-    // Each cloud at its own pace: one that is slow, or refuses everything, does not hold up the other.
-    let all =
-        async { tokio::join!(Box::pin(shared.clone().passes(aws)), Box::pin(shared.clone().passes(gce))) };
+/// Reconciles every cloud until `stop`, and then for as long as the calls under way take, within bounds: a cloud that does
+/// not answer must not hold up the end of the process.
+pub(super) async fn reconcile(clouds: Vec<Box<dyn CloudReconciler>>, context: LoopContext) {
+    let stop = context.stop.clone();
+    // Each cloud at its own pace: one that is slow, or refuses everything, does not hold up the others.
+    let passes = clouds.into_iter().map(|cloud| Box::pin(CloudLoop::new(cloud, context.clone()).run()));
     let late = async {
         stop.cancelled().await;
         sleep(LAST_CALLS).await;
     };
     tokio::select! {
-        _ = all => {}
+        _ = join_all(passes) => {}
         () = late => tracing::warn!("calls under way have not ended in time, and are dropped"),
     }
 }
 
-/// Whom to tell what a pass has come to.
+/// Everything that the loops of all clouds share.
 #[derive(Clone)]
-pub(super) struct Publishers {
-    pub(super) notices: EventPublisher,
-    pub(super) publisher: Publisher,
-    pub(super) metrics: Metrics,
+pub(super) struct LoopContext {
+    pub(super) index: SharedIndex,
+    pub(super) settings: watch::Receiver<Settings>,
+    pub(super) publishers: Publishers,
+    pub(super) resync: Duration,
+    pub(super) stop: CancellationToken,
+    /// The epoch of the snapshots' times
+    pub(super) started: Instant,
 }
 
-/// What the passes of every cloud go by.
-#[derive(Clone)]
-struct LoopContext {
-    index: SharedIndex,
-    telling: Publishers,
-    resync: Duration,
-    stop: CancellationToken,
+/// The reason for a pass, with the snapshot if one has been taken to find it.
+enum Wake {
+    PlanChanged(Arc<Snapshot>),
+    Due(WakeReason),
 }
 
-impl LoopContext {
-    async fn passes<P: FirewallProvider>(self, reconciler: Option<Reconciler<P>>) {
-        let Some(mut reconciler) = reconciler else { return };
+/// The loop of one cloud, with what it remembers between passes.
+struct CloudLoop {
+    cloud: Box<dyn CloudReconciler>,
+    context: LoopContext,
+    /// Sees every change since the last pass began
+    changes: SharedIndex,
+    opened: OpenMemberships,
+    observe_retry: Duration,
+    publish_retry: Duration,
+}
+
+impl CloudLoop {
+    fn new(cloud: Box<dyn CloudReconciler>, context: LoopContext) -> Self {
+        Self {
+            cloud,
+            changes: context.index.clone(),
+            context,
+            opened: OpenMemberships::default(),
+            observe_retry: OBSERVE_RETRY.0,
+            publish_retry: PUBLISH_RETRY.0,
+        }
+    }
+
+    /// Runs passes until the context's `stop`: the program.
+    async fn run(mut self) {
+        let context = self.context.clone();
         tokio::select! {
-            () = self.stop.cancelled() => return,
-            () = first_sync(&self.index) => {}
+            () = context.stop.cancelled() => return,
+            () = wait_for_first_list(&context.index) => {}
         }
-        let (mut unobserved, mut untold, mut known) =
-            (OBSERVE_RETRY.0, PUBLISH_RETRY.0, OpenMemberships::default());
-        // What changes during a pass is news after it.
-        let (mut changes, settings) = (self.index.clone(), reconciler.settings());
-        while !self.stop.is_cancelled() {
-            let (pause, before) = match self.interruptible(&mut reconciler, &changes).await {
-                (Ok(pass), interrupted) => {
-                    let snapshot = Arc::clone(&pass.snapshot);
-                    unobserved = OBSERVE_RETRY.0;
-                    let again = pass.again.unwrap_or(self.resync).min(self.resync);
-                    self.telling.metrics.readable(reconciler.name(), true);
-                    let pause = if self.tell(reconciler.name(), pass, &mut known).await {
-                        untold = PUBLISH_RETRY.0;
-                        again
-                    } else {
-                        let pause = again.min(untold);
-                        untold = (untold * 2).min(PUBLISH_RETRY.1);
-                        pause
-                    };
-                    (if interrupted { Duration::ZERO } else { pause }, Some(snapshot))
+        let mut wake = Wake::Due(WakeReason::Started);
+        while !context.stop.is_cancelled() {
+            let snapshot = context.snapshot_of(wake, self.cloud.name());
+            let (before, next) = match self.plan_and_execute(&snapshot).await {
+                Ok((pass, interrupted)) => {
+                    let next = self.publish(pass).await;
+                    let next = if interrupted { NextPass::at_once(WakeReason::Interrupted) } else { next };
+                    (Some(snapshot), next)
                 }
-                (Err(error), _) => {
-                    let (cloud, reason) = (reconciler.name(), error.reason());
-                    tracing::warn!(cloud, reason, "cannot be observed, nothing is changed: {error}");
-                    self.telling.metrics.readable(cloud, false);
-                    self.telling.publisher.mark_unobserved(cloud, &self.index).await;
-                    let pause = unobserved;
-                    unobserved = (unobserved * 2).min(OBSERVE_RETRY.1);
-                    (pause, None)
-                }
+                Err(error) => (None, self.report_unobserved(&error).await),
             };
-            tokio::select! {
-                () = self.stop.cancelled() => {}
-                () = sleep(pause) => {}
-                () = self.news(&mut changes, reconciler.name(), &settings, before.as_deref()) => {}
-            }
+            wake = tokio::select! {
+                () = context.stop.cancelled() => return,
+                () = sleep(next.after) => Wake::Due(next.reason),
+                wake = context.wait_for_plan_change(&mut self.changes, self.cloud.name(), before.as_deref()) => wake,
+            };
         }
     }
 
-    /// Tells what a pass has come to. Returns whether all of it could be written.
-    async fn tell(&self, cloud: &'static str, pass: Pass, known: &mut OpenMemberships) -> bool {
-        if pass.applied + pass.undone > 0 {
-            tracing::info!(cloud, applied = pass.applied, undone = pass.undone, "reconciled");
-        }
-        self.telling.metrics.withheld(cloud, &pass.withheld);
-        let announcements = known.diff_and_record(&pass);
-        let Pass { notices, memberships, snapshot, .. } = pass;
-        let findings =
-            CloudResult { problems: notices.clone(), memberships, demand: snapshot.demand.clone() };
-        let written = self.telling.publisher.publish(cloud, findings, &self.index).await;
-        self.telling.notices.say(cloud, notices);
-        self.telling.notices.say("hostnames", written.unpublished);
-        self.telling.notices.announce(announcements);
-        written.all
-    }
-
-    /// One pass. Where calls are scarce a plan can take many minutes: then a change of the cluster, or some time, ends it
-    /// early, so that what is new is planned together with what is left. Also returns whether that happened.
-    async fn interruptible<P: FirewallProvider>(
-        &self,
-        reconciler: &mut Reconciler<P>,
-        seen: &SharedIndex,
-    ) -> (Result<Pass, ProviderError>, bool) {
-        let mut changes = seen.clone();
-        let planned = match reconciler.observe_and_plan(&self.index).await {
-            Ok(planned) => planned,
-            Err(error) => return (Err(error), false),
-        };
-        let (cloud, settings, snapshot) =
-            (reconciler.name(), reconciler.settings(), Arc::clone(&planned.snapshot));
+    /// Plans, retracts addresses and executes. Where calls are scarce a plan can take many minutes: then a change of the
+    /// cluster, or some time, ends it early, so that what is new is planned together with what is left. Also returns
+    /// whether that happened.
+    async fn plan_and_execute(&mut self, snapshot: &Arc<Snapshot>) -> Result<(Pass, bool), ProviderError> {
+        let (context, name) = (&self.context, self.cloud.name());
+        let mut changes = self.changes.clone();
+        let planned = self.cloud.observe_and_plan(snapshot).await?;
         // Clients are sent elsewhere before anything closes.
-        let projected_memberships = CloudResult {
-            problems: planned.notices.clone(),
-            memberships: reconciler.projected_memberships(&planned),
-            demand: snapshot.demand.clone(),
-        };
-        self.telling.publisher.retract_addresses(cloud, projected_memberships, &self.index).await;
-        let interrupt = self.stop.child_token();
-        let mut pass = std::pin::pin!(reconciler.execute_plan(planned, &interrupt));
+        context.publishers.retract_addresses(name, &*planned, snapshot, &context.index).await;
+        let interrupt = context.stop.child_token();
+        let mut executing = planned.execute(&interrupt);
         // However long it took until here, else what takes long would never come to its first call.
         let long = async {
             sleep(MIN_EXECUTION).await;
-            _ = timeout(LONGEST_PASS, self.news(&mut changes, cloud, &settings, Some(&snapshot))).await;
+            _ = timeout(LONGEST_PASS, context.wait_for_plan_change(&mut changes, name, Some(snapshot))).await;
         };
         tokio::select! {
-            pass = &mut pass => (Ok(pass), false),
-            () = long => {
-                interrupt.cancel();
-                (Ok(pass.await), true)
-            }
+            pass = &mut executing => return Ok((pass, false)),
+            () = long => interrupt.cancel(),
         }
+        Ok((executing.await, true))
     }
 
-    /// Waits for a change that makes another plan. What else changes is only told: to read the cloud whenever some pod gets
-    /// ready would take most of the calls that it allows.
-    async fn news(
+    /// Publishes the result of a pass, and returns when the next is due.
+    async fn publish(&mut self, pass: Pass) -> NextPass {
+        let (context, name) = (&self.context, self.cloud.name());
+        self.observe_retry = OBSERVE_RETRY.0;
+        let due = pass.next.filter(|next| next.after < context.resync);
+        let due = due.unwrap_or(NextPass { after: context.resync, reason: WakeReason::Resync });
+        if pass.applied + pass.not_applied > 0 {
+            tracing::info!(cloud = name, applied = pass.applied, undone = pass.not_applied, "reconciled");
+        }
+        if context.publishers.publish(name, pass, &mut self.opened, &context.index).await {
+            self.publish_retry = PUBLISH_RETRY.0;
+            return due;
+        }
+        let retry = NextPass { after: self.publish_retry, reason: WakeReason::PublishRetry };
+        self.publish_retry = (self.publish_retry * 2).min(PUBLISH_RETRY.1);
+        due.min(retry)
+    }
+
+    /// Reports that the cloud cannot be observed, and returns when to try again.
+    async fn report_unobserved(&mut self, error: &ProviderError) -> NextPass {
+        let (context, name) = (&self.context, self.cloud.name());
+        tracing::warn!(
+            cloud = name,
+            reason = error.reason(),
+            "cannot be observed, nothing is changed: {error}"
+        );
+        context.publishers.publish_unobserved(name, &context.index).await;
+        let after = self.observe_retry;
+        self.observe_retry = (self.observe_retry * 2).min(OBSERVE_RETRY.1);
+        NextPass { after, reason: WakeReason::ObserveRetry }
+    }
+}
+
+impl LoopContext {
+    /// Returns the snapshot for a pass, and logs why it begins.
+    fn snapshot_of(&self, wake: Wake, cloud: &'static str) -> Arc<Snapshot> {
+        let (snapshot, reason) = match wake {
+            Wake::PlanChanged(snapshot) => (snapshot, WakeReason::PlanChanged),
+            Wake::Due(reason) => (self.snapshot(), reason),
+        };
+        tracing::debug!(cloud, reason = reason.as_str(), "a pass begins");
+        snapshot
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        let (index, settings) = (self.index.read(), self.settings.borrow());
+        Arc::new(Snapshot::take(&index, &settings, self.started.elapsed()))
+    }
+
+    /// Waits until the snapshot differs in a way that can change the plan; other changes only refresh statuses. Without
+    /// `before`, any change counts. To read the cloud whenever some pod gets ready would take most of the calls that it
+    /// allows.
+    async fn wait_for_plan_change(
         &self,
         changes: &mut SharedIndex,
         cloud: &'static str,
-        settings: &Receiver<Settings>,
         before: Option<&Snapshot>,
-    ) {
-        let mut told = true;
+    ) -> Wake {
+        let mut published = true;
         loop {
-            if told {
+            if published {
                 debounce(changes).await;
             } else {
                 _ = timeout(PUBLISH_RETRY.0, debounce(changes)).await;
             }
-            let Some(before) = before else { return };
-            let now = Snapshot::take(&self.index.read(), &settings.borrow());
-            if now.changes_plan_since(before) {
-                return;
+            let snapshot = self.snapshot();
+            if before.is_none_or(|before| snapshot.changes_plan_since(before)) {
+                return Wake::PlanChanged(snapshot);
             }
-            let written = self.telling.publisher.refresh(cloud, now.demand, &self.index).await;
-            self.telling.notices.say("hostnames", written.unpublished);
-            told = written.all;
+            published = self.publishers.refresh(cloud, snapshot.demand.clone(), &self.index).await;
         }
-    }
-}
-
-/// Waits for the first complete list of everything, and says now and then what it waits for.
-async fn first_sync(index: &SharedIndex) {
-    while timeout(Duration::from_secs(10), synced(index)).await.is_err() {
-        tracing::warn!("nothing is changed before everything has been listed once; missing: {}", gaps(index));
     }
 }
 

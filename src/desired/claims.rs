@@ -1,51 +1,54 @@
-//! Claims: which cloud a node's providerID belongs to.
+//! Claims: the cloud that a node's providerID belongs to. A new cloud is a row of [`CLOUDS`].
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use firewall_aws::Aws;
 use firewall_gce::Gce;
 
-/// A cloud.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Provider {
-    /// EC2 security groups
-    Aws,
-    /// VPC firewall rules of Google Compute Engine
-    Gce,
+/// The name of a cloud, as `--providers` takes it.
+pub type CloudName = &'static str;
+
+/// EC2 security groups.
+pub const AWS: CloudName = "aws";
+
+/// VPC firewall rules of Google Compute Engine.
+pub const GCE: CloudName = "gce";
+
+/// A cloud that the controller knows.
+#[derive(Debug)]
+pub struct Cloud {
+    /// The name, as `--providers` takes it
+    pub name: CloudName,
+    /// How a node's `spec.providerID` is written there
+    pub provider_id_form: &'static str,
+    /// Returns true for a providerID of this cloud, also for one that names no instance
+    pub claims: fn(&str) -> bool,
 }
 
-impl Provider {
-    const ALL: [Self; 2] = [Self::Aws, Self::Gce];
+/// Every cloud that the controller knows.
+pub const CLOUDS: [Cloud; 2] = [
+    Cloud {
+        name: AWS,
+        provider_id_form: "aws:///<zone>/<instance id>",
+        claims: |provider_id| Aws::instance_of(provider_id).is_some(),
+    },
+    Cloud {
+        name: GCE,
+        provider_id_form: "gce://<project>/<zone>/<name>",
+        claims: |provider_id| Gce::instance_of(provider_id).is_some(),
+    },
+];
 
-    fn claims(self, provider_id: &str) -> bool {
-        match self {
-            Self::Aws => Aws::instance_of(provider_id).is_some(),
-            Self::Gce => Gce::instance_of(provider_id).is_some(),
-        }
-    }
-}
-
-impl fmt::Display for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Aws => "aws",
-            Self::Gce => "gce",
-        })
-    }
-}
-
-/// What is wrong with a node's providerID, if none of the `active` providers takes it.
+/// Returns the message for a node whose providerID no active cloud claims; none if one does.
 #[must_use]
-pub fn unclaimed(provider_id: &str, active: &BTreeSet<Provider>) -> Option<String> {
-    let claimant = Provider::ALL.into_iter().find(|provider| provider.claims(provider_id));
+pub fn unclaimed(provider_id: &str, active: &BTreeSet<CloudName>) -> Option<String> {
+    let claimant = CLOUDS.iter().find(|cloud| (cloud.claims)(provider_id));
     match claimant {
-        Some(provider) if active.contains(&provider) => None,
-        Some(provider) => {
-            let all = active | &BTreeSet::from([provider]);
-            let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+        Some(cloud) if active.contains(cloud.name) => None,
+        Some(Cloud { name, .. }) => {
+            let all: Vec<CloudName> = (active | &BTreeSet::from([*name])).into_iter().collect();
             Some(format!(
-                "providerID {provider_id:?} is a machine of {provider}, and this controller runs without that provider; \
+                "providerID {provider_id:?} is a machine of {name}, and this controller runs without that provider; \
                  run it with --providers {}",
                 all.join(",")
             ))
@@ -56,8 +59,8 @@ pub fn unclaimed(provider_id: &str, active: &BTreeSet<Provider>) -> Option<Strin
              manager with --disable-cloud-controller for k3s' own (docs/guides/k3s.md)"
         )),
         None => Some(format!(
-            "providerID {provider_id:?} belongs to no provider of this controller, which knows \
-             aws:///<zone>/<instance id> and gce://<project>/<zone>/<name>"
+            "providerID {provider_id:?} belongs to no provider of this controller, which knows {}",
+            CLOUDS.map(|cloud| cloud.provider_id_form).join(" and ")
         )),
     }
 }
@@ -67,8 +70,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_of_no_active_provider_is_told_what_to_do() {
-        let (aws, both) = (BTreeSet::from([Provider::Aws]), BTreeSet::from(Provider::ALL));
+    fn node_of_no_active_cloud_gets_a_remedy() {
+        let (aws, both) = (BTreeSet::from([AWS]), BTreeSet::from([AWS, GCE]));
         let table = [
             ("aws:///z/i-0abc", &aws, None),
             ("gce://p/z/n", &both, None),

@@ -1,10 +1,10 @@
-//! What a pass knows of the cluster: one look at the index, from which everything else follows.
+//! The snapshot: one immutable view of the cluster, from which everything else follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use firewall_core::Completeness;
-use tokio::time::Instant;
 
 use crate::intents::collect::{Collected, collect_exposures};
 use crate::intents::exposure::Exposure;
@@ -16,11 +16,11 @@ use crate::k8s::objects::reference::pod_reference;
 use crate::k8s::objects::{ObjectRef, has_readiness_gate};
 use crate::k8s::problem::Problem;
 
-/// What the cluster asked for when it was looked at, on whichever cloud.
+/// Everything that the cluster asks for, on whichever cloud.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterDemand {
-    /// When that was
-    pub at: Option<Instant>,
+    /// Time of the snapshot, on the clock of whoever took it
+    pub taken_at: Duration,
     /// Ports on nodes
     pub exposures: Arc<[Exposure]>,
     /// The generation of each `HostPortExposure`
@@ -29,12 +29,12 @@ pub struct ClusterDemand {
     pub pods_with_gate: Arc<BTreeSet<ObjectRef>>,
 }
 
-/// What one look at the cluster has found.
+/// One immutable view of the cluster.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// All that is asked for
+    /// Everything that is asked for
     pub demand: ClusterDemand,
-    settings: Settings,
+    pub(crate) settings: Settings,
     pub(crate) problems: BTreeSet<Problem>,
     pub(crate) port_owners: PortOwners,
     pub(crate) fingerprints: Fingerprints,
@@ -42,28 +42,33 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Looks at the cluster. Nothing else may wait for the index longer than this takes.
+    /// Takes a snapshot of the index. `now` is a time on any clock that only moves forward: it tells a newer snapshot
+    /// from an older one.
     #[must_use]
-    pub fn take(index: &Index, settings: &Settings) -> Self {
+    pub fn take(index: &Index, settings: &Settings, now: Duration) -> Self {
         let Collected { exposures, problems } = collect_exposures(index, settings);
         let generations = index
             .host_port_exposures()
             .map(|exposure| (exposure.reference(), exposure.metadata.generation.unwrap_or_default()));
         let generations: BTreeMap<_, _> = generations.collect();
         let demand = ClusterDemand {
-            at: Some(Instant::now()),
+            taken_at: now,
             exposures: exposures.into(),
             generations: generations.into(),
             pods_with_gate: pods_with_gate(index).into(),
         };
-        let (port_owners, fingerprints, completeness) =
-            (collect_port_owners(index), fingerprints(index), index.completeness());
-        let settings = settings.clone();
-        Self { demand, settings, problems, port_owners, fingerprints, completeness }
+        Self {
+            demand,
+            settings: settings.clone(),
+            problems,
+            port_owners: collect_port_owners(index),
+            fingerprints: fingerprints(index),
+            completeness: index.completeness(),
+        }
     }
 
-    /// Whether a plan, or what is said of it, can be another than before. Which pods are ready only matters to statuses,
-    /// readiness gates and hostnames.
+    /// Returns true if the plan, or what is reported of it, can differ from the one made from `before`. Readiness of pods
+    /// matters to statuses, readiness gates and hostnames only.
     #[must_use]
     pub fn changes_plan_since(&self, before: &Self) -> bool {
         self.demand.exposures != before.demand.exposures
@@ -75,7 +80,7 @@ impl Snapshot {
     }
 }
 
-/// The pods that declare the gate.
+/// Returns the pods that declare the readiness gate.
 #[must_use]
 pub(crate) fn pods_with_gate(index: &Index) -> BTreeSet<ObjectRef> {
     index.pods().filter(|pod| has_readiness_gate(pod)).map(pod_reference).collect()

@@ -143,7 +143,7 @@ impl PublishedState {
             findings.demand = demand.clone();
         }
         // A pass can take minutes, and another cloud have looked since.
-        if demand.at >= self.demand.at {
+        if demand.taken_at >= self.demand.taken_at {
             self.demand = demand;
         }
     }

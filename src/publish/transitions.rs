@@ -21,9 +21,9 @@ impl OpenMemberships {
         let opened = opened.flat_map(|membership| events_for(Verdict::Opened, "open", membership));
         // What has failed, or was withheld, has not been closed although nobody asks for it any more.
         let settled =
-            |membership: &Membership| !membership.resources.keys().any(|key| pass.unsettled.contains(key));
+            |membership: &Membership| !membership.resources.keys().any(|key| pass.differing.contains(key));
         let gone =
-            self.0.iter().filter(|(key, membership)| !pass.standing.contains(key) && settled(membership));
+            self.0.iter().filter(|(key, membership)| !pass.still_open.contains(key) && settled(membership));
         let gone: Vec<(GroupKey, InstanceId)> = gone.map(|(key, _)| key.clone()).collect();
         let closed = gone.iter().filter_map(|key| self.0.remove(key));
         // Other rules may have taken over: an edit of sources can do that.
@@ -71,6 +71,7 @@ fn events_for(verdict: Verdict, now: &str, membership: &Membership) -> Vec<Probl
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use firewall_core::Workload;
 
@@ -116,15 +117,15 @@ mod tests {
     ) -> Vec<String> {
         let key = (membership(false).group, membership(false).instance);
         let pass = Pass {
-            notices: BTreeSet::new(),
-            again: None,
+            problems: BTreeSet::new(),
+            next: None,
             applied: 0,
-            undone: 0,
+            not_applied: 0,
             memberships,
-            unsettled: unsettled.then(|| "rule".to_owned()).into_iter().collect(),
+            differing: unsettled.then(|| "rule".to_owned()).into_iter().collect(),
             withheld: BTreeMap::new(),
-            standing: standing.then_some(key).into_iter().collect(),
-            snapshot: Arc::new(Snapshot::take(&Index::default(), &Settings::default())),
+            still_open: standing.then_some(key).into_iter().collect(),
+            snapshot: Arc::new(Snapshot::take(&Index::default(), &Settings::default(), Duration::ZERO)),
         };
         let text = |notice: Problem| format!("{} {}", notice.verdict, notice.object.kind);
         known.diff_and_record(&pass).into_iter().map(text).collect()

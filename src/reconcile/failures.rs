@@ -18,7 +18,7 @@ use crate::k8s::problem::{Problem, Verdict};
 
 /// How long something may stay in use after its last use has ended before that is a problem: amazon-vpc-cni-k8s takes a
 /// group off a node's other interfaces every 30 s.
-const RELEASED: Duration = Duration::from_mins(2);
+const RELEASE_DELAY: Duration = Duration::from_mins(2);
 
 /// What has failed to open or to close, and how long it is left alone.
 pub(super) struct Failures<K> {
@@ -34,7 +34,7 @@ impl<K: Ord + Clone> Failures<K> {
 
     /// Remembers what failed, and forgets it once it has worked. That a resource could be narrowed mends nothing where it
     /// could not be widened, nor the other way round.
-    pub(super) fn learn<R: Resource<Key = K>>(&mut self, step: &Step<R>, outcome: &StepOutcome) {
+    pub(super) fn record<R: Resource<Key = K>>(&mut self, step: &Step<R>, outcome: &StepOutcome) {
         let failing = (step.action.key(), step.effect);
         match outcome {
             StepOutcome::Applied(_) => {
@@ -75,7 +75,11 @@ impl<K: Ord + Clone> Failures<K> {
     }
 
     /// Tells what has failed those who wait for it: `memberships` say who does.
-    pub(super) fn told<P>(&self, planned: &PlannedPass<P>, memberships: &[Membership]) -> BTreeSet<Problem>
+    pub(super) fn problems<P>(
+        &self,
+        planned: &PlannedPass<P>,
+        memberships: &[Membership],
+    ) -> BTreeSet<Problem>
     where
         P: FirewallProvider,
         P::Resource: Resource<Key = K>,
@@ -91,7 +95,7 @@ impl<K: Ord + Clone> Failures<K> {
         }
         let mut notices = BTreeSet::new();
         for ((key, _), (error, since)) in &self.errors {
-            if error.kind == ErrorKind::InUse && since.elapsed() < RELEASED {
+            if error.kind == ErrorKind::InUse && since.elapsed() < RELEASE_DELAY {
                 continue;
             }
             let concerned = match taking.get(key) {

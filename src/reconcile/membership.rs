@@ -107,7 +107,7 @@ fn reach<R: Resource>(
 }
 
 /// What the cloud has come to, as far as it has confirmed it.
-pub(super) fn world_after<R: Resource>(
+pub(super) fn state_after<R: Resource>(
     observed: &ResourceSet<R>,
     plan: &Plan<R>,
     outcomes: &[StepOutcome],

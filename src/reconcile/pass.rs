@@ -1,4 +1,4 @@
-//! One pass of one cloud: what it is planned from, and what it came to.
+//! One pass of one cloud: the plan with everything it was made from, and the result of executing it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,72 +7,129 @@ use std::time::Duration;
 use firewall_core::{
     Compiled, FirewallProvider, GroupKey, InstanceId, Limits, Plan, Policy, Resource, ResourceSet,
 };
-use tokio::sync::watch;
 
 use super::outcome::Membership;
-use crate::desired::claims::Provider;
+use crate::desired::claims::CloudName;
 use crate::desired::grouping::Grouped;
 use crate::desired::snapshot::Snapshot;
-use crate::intents::settings::Settings;
 use crate::k8s::problem::Problem;
 
 pub(super) type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
 
-/// What the administrator decides about reconciling.
-#[derive(Clone, Debug)]
+/// The administrator's choices for reconciling.
+#[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Defaults and guardrails for intents, as they are now
-    pub settings: watch::Receiver<Settings>,
-    /// What may be changed at all
+    /// The changes that may be made at all
     pub policy: Policy,
-    /// How much may close at once
+    /// The share of the open ports that may close at once
     pub limits: Limits,
-    /// How long a mass close is held
+    /// Time that a mass close is held before it goes ahead
     pub mass_close_hold: Duration,
-    /// How long a membership outlives its pod
+    /// Time that a membership outlives its pod
     pub linger: Duration,
-    /// The providers of this run: a node of none of them is told so
-    pub active: BTreeSet<Provider>,
+    /// The clouds of this run: a node that belongs to none of them gets a problem
+    pub active: BTreeSet<CloudName>,
 }
 
-/// What is wanted and what is there: all that a plan is made of, and what to tell about it.
+/// A plan, with the desired and observed state it was computed from.
 pub struct PlannedPass<P: FirewallProvider> {
-    /// What the groups compile to
+    /// The resources that the groups compile to
     pub compiled: Compiled<P::Resource>,
-    /// The cloud as it is
+    /// The resources that the cloud has
     pub observed: ResourceSet<P::Resource>,
     /// The groups, with the Kubernetes objects behind them
     pub grouped: Grouped,
     /// The plan
     pub plan: Plan<P::Resource>,
-    /// Positions of the steps that the check refuses
-    pub refused: BTreeSet<usize>,
-    /// What somebody must know
-    pub notices: BTreeSet<Problem>,
-    /// What it all follows from
+    /// Positions of the steps that violate a promise and are never executed
+    pub violations: BTreeSet<usize>,
+    /// Everything wrong with objects of the cluster
+    pub problems: BTreeSet<Problem>,
+    /// The snapshot that all of it follows from
     pub snapshot: Arc<Snapshot>,
     pub(super) linger_ends: Option<Duration>,
 }
 
-/// What a pass came to.
+/// The result of a pass.
 #[derive(Debug)]
 pub struct Pass {
-    /// What somebody must know
-    pub notices: BTreeSet<Problem>,
-    /// When the next pass is due although nothing changes
-    pub again: Option<Duration>,
-    /// Steps that the cloud accepted
+    /// Everything wrong with objects of the cluster
+    pub problems: BTreeSet<Problem>,
+    /// The next pass, if one is due although nothing changes
+    pub next: Option<NextPass>,
+    /// Number of steps that the cloud accepted
     pub applied: usize,
-    /// Steps that failed or were left out
-    pub undone: usize,
-    /// Every pod's ports on every node of this cloud, and whether they are open
+    /// Number of steps that failed or were left out
+    pub not_applied: usize,
+    /// The ports of every port owner on every node of this cloud, and whether they are open
     pub memberships: Vec<Membership>,
-    /// The cloud's objects that differ from what is wanted and stay: failed, left out or withheld
-    pub unsettled: BTreeSet<String>,
-    /// How many of the cloud's objects are withheld, by [`WithheldReason::word`]
+    /// The cloud's objects that differ from the desired ones and stay: failed, left out or withheld
+    pub differing: BTreeSet<String>,
+    /// Number of withheld resources by [`WithheldReason::as_str`](firewall_core::WithheldReason::as_str)
     pub withheld: BTreeMap<&'static str, usize>,
-    /// All that stays open on this cloud, what lingers too
-    pub standing: BTreeSet<(GroupKey, InstanceId)>,
-    /// What it all follows from
+    /// Every membership that is open or lingers on this cloud
+    pub still_open: BTreeSet<(GroupKey, InstanceId)>,
+    /// The snapshot that all of it follows from
     pub snapshot: Arc<Snapshot>,
+}
+
+/// A pass that is due although the cluster does not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NextPass {
+    /// Time until then
+    pub after: Duration,
+    /// The reason for it
+    pub reason: WakeReason,
+}
+
+impl NextPass {
+    /// Returns a pass that is due at once.
+    #[must_use]
+    pub const fn at_once(reason: WakeReason) -> Self {
+        Self { after: Duration::ZERO, reason }
+    }
+}
+
+/// The reason why a pass begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WakeReason {
+    /// The controller has just started, and everything has been listed once.
+    Started,
+    /// The cluster, or the administrator's settings, changed in a way that can change the plan.
+    PlanChanged,
+    /// The cloud is compared with the cluster now and then although nothing changed.
+    Resync,
+    /// A resource that failed may be tried again.
+    RetryDue,
+    /// A membership has outlived its pod for long enough.
+    LingerEnded,
+    /// A mass close has been held for long enough.
+    HoldEnded,
+    /// The cloud had no capacity for something, or did not list its instance.
+    CapacityRecheck,
+    /// The cloud could not be observed.
+    ObserveRetry,
+    /// A status, a readiness gate or a hostname could not be written.
+    PublishRetry,
+    /// The pass before was ended early, so that what is new is planned together with what is left.
+    Interrupted,
+}
+
+impl WakeReason {
+    /// Returns the reason as logs have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::PlanChanged => "plan-changed",
+            Self::Resync => "resync",
+            Self::RetryDue => "retry-due",
+            Self::LingerEnded => "linger-ended",
+            Self::HoldEnded => "hold-ended",
+            Self::CapacityRecheck => "capacity-recheck",
+            Self::ObserveRetry => "observe-retry",
+            Self::PublishRetry => "publish-retry",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }

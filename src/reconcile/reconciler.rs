@@ -1,6 +1,6 @@
-//! One pass: from what is known of the cluster to a cloud that follows it.
+//! Reconciles one cloud once: observe, plan and check against a snapshot; then execute.
 //!
-//! Everything that decides is called from here and is pure; what is left is moving data.
+//! Everything that decides is called from here and is pure; the rest moves data.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,78 +11,81 @@ use firewall_core::{
     Desired, FirewallProvider, OpenPort, Plan, PlanInput, ProviderError, Resource, ResourceSet, Step,
     Withheld, WithheldReason, check, closings, plan,
 };
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::executor::{StepOutcome, execute};
 use super::failures::{Failures, infeasible_problems};
-use super::membership::{memberships, world_after};
+use super::membership::{memberships, state_after};
 use super::outcome::Membership;
-use super::pass::{Key, Options, Pass, PlannedPass};
-use super::step_log::{in_doubt, log, stopped, unsettled};
+use super::pass::{Key, NextPass, Options, Pass, PlannedPass, WakeReason};
+use super::step_log::{differing, log, mark_untried, untried};
 use crate::desired::claims;
 use crate::desired::grouping::grouped;
 use crate::desired::linger::Linger;
 use crate::desired::snapshot::Snapshot;
 use crate::intents::settings::Settings;
-use crate::k8s::index::shared_index::SharedIndex;
 
-/// How soon the cloud is read again where it has no place for something: a new machine that it does not list yet, a slot
-/// that somebody frees.
-const REFUSED: Duration = Duration::from_mins(1);
+/// Time until the cloud is read again where it had no capacity for something: it may list a new machine by then, or
+/// somebody may have freed a slot.
+const CAPACITY_RECHECK: Duration = Duration::from_mins(1);
 
-/// A pass that is expected to take longer than this is announced.
-const LONG: Duration = Duration::from_secs(10);
+/// A pass that is expected to take longer than this is announced in the log.
+const LONG_PASS: Duration = Duration::from_secs(10);
 
-/// Brings one cloud in line, pass by pass. What it remembers between passes can be lost: that costs a
-/// repetition, never correctness.
+/// Reconciles one cloud, pass by pass. Its memory of earlier passes can be lost: that costs a repetition, never
+/// correctness.
 pub struct Reconciler<P: FirewallProvider> {
     provider: P,
     options: Options,
+    /// The settings of the last snapshot
+    settings: Option<Settings>,
     linger: Linger,
     failures: Failures<Key<P>>,
-    /// What a plan that is held as a mass close would close, each since when.
+    /// The open ports that a held mass close would close, each since when
     held: BTreeMap<OpenPort, Instant>,
     started: Instant,
+    /// The start of the last pass
+    planned_at: Instant,
 }
 
 impl<P: FirewallProvider> Reconciler<P> {
-    /// A reconciler without memory.
+    /// Returns a reconciler without memory.
     pub fn new(provider: P, options: Options) -> Self {
         let linger = Linger::new(options.linger);
+        let now = Instant::now();
         Self {
             provider,
             options,
+            settings: None,
             linger,
             failures: Failures::none(),
             held: BTreeMap::new(),
-            started: Instant::now(),
+            started: now,
+            planned_at: now,
         }
     }
 
-    /// The provider's name.
+    /// Returns the provider.
     #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.provider.name()
+    pub const fn provider(&self) -> &P {
+        &self.provider
     }
 
-    /// Defaults and guardrails for intents, as they are now.
-    #[must_use]
-    pub fn settings(&self) -> watch::Receiver<Settings> {
-        self.options.settings.clone()
-    }
-
-    /// Reads cluster and cloud, and plans. Changes nothing in the cloud.
+    /// Observes the cloud, and plans what would bring it to what the snapshot asks for. Changes nothing in the cloud.
     ///
     /// # Errors
     /// If the cloud cannot be observed; then nothing is known well enough to change anything.
-    pub async fn observe_and_plan(&mut self, index: &SharedIndex) -> Result<PlannedPass<P>, ProviderError> {
+    pub async fn observe_and_plan(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<PlannedPass<P>, ProviderError> {
+        self.planned_at = Instant::now();
         // What an administrator has just forbidden must not linger.
-        if self.options.settings.has_changed().unwrap_or(false) {
+        if self.settings.replace(snapshot.settings.clone()).is_some_and(|before| before != snapshot.settings)
+        {
             self.linger.forget();
         }
-        let snapshot = Snapshot::take(&index.read(), &self.options.settings.borrow_and_update());
         let unclaimed = |id: &str| claims::unclaimed(id, &self.options.active);
         let instance = |id: &str| self.provider.instance(id);
         let mut grouped =
@@ -93,42 +96,41 @@ impl<P: FirewallProvider> Reconciler<P> {
         grouped.desired = desired;
         let observed = self.provider.observe(&grouped.desired.members()).await?;
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
-        let (plan, refused) = self.plan(&grouped.desired, &compiled.resources, &observed.resources);
-        let mut notices = snapshot.problems.clone();
-        notices.extend(grouped.problems.iter().cloned());
+        let (plan, violations) = self.plan(&grouped.desired, &compiled.resources, &observed.resources);
+        let mut problems = snapshot.problems.clone();
+        problems.extend(grouped.problems.iter().cloned());
         for infeasible in &compiled.infeasible {
-            notices.extend(infeasible_problems(infeasible, &grouped));
+            problems.extend(infeasible_problems(infeasible, &grouped));
         }
-        let observed = observed.resources;
-        let snapshot = Arc::new(snapshot);
-        Ok(PlannedPass { compiled, observed, grouped, plan, refused, notices, snapshot, linger_ends })
+        let (observed, snapshot) = (observed.resources, Arc::clone(snapshot));
+        Ok(PlannedPass { compiled, observed, grouped, plan, violations, problems, snapshot, linger_ends })
     }
 
-    /// Plans and checks; what has been held as a mass close for long enough is released.
+    /// Plans and checks; a mass close that has been held for long enough is released.
     fn plan(
         &mut self,
         desired: &Desired,
-        wanted: &ResourceSet<P::Resource>,
+        resources: &ResourceSet<P::Resource>,
         observed: &ResourceSet<P::Resource>,
     ) -> (Plan<P::Resource>, BTreeSet<usize>) {
         let now = Instant::now();
         let mut limits = self.options.limits;
         // Slow, and needed only where something is held.
-        let going = LazyCell::new(|| closings(observed, wanted));
+        let closing = LazyCell::new(|| closings(observed, resources));
         let mut released = false;
         if !self.held.is_empty() {
-            let (open, closing) = &*going;
+            let (open, closing) = &*closing;
             self.hold(closing, now);
             let hold = self.options.mass_close_hold;
             let young = self.held.values().filter(|since| now - **since < hold).count();
             let old = self.held.len() - young;
-            // Pods come and go meanwhile: what has come to it since does not begin it anew.
+            // Pods come and go meanwhile: a closing that was added since does not begin the hold anew.
             released = old > 0 && !limits.is_mass_close(open.saturating_sub(old), young);
         }
         limits.mass_close_released |= released;
         let backoff = self.failures.backoff.waiting(now);
         let input = PlanInput {
-            desired: wanted,
+            desired: resources,
             observed,
             completeness: &desired.completeness,
             policy: self.options.policy,
@@ -140,16 +142,16 @@ impl<P: FirewallProvider> Reconciler<P> {
         for violation in &violations {
             tracing::error!("{violation}; the step is left out. This is a defect, please report it");
         }
-        // What is released stays so until it has closed: that can take several passes.
+        // A released closing stays released until it has closed: that can take several passes.
         if released || is_held(&plan) {
-            self.hold(&going.1, now);
+            self.hold(&closing.1, now);
         } else {
             self.held.clear();
         }
         (plan, violations.into_iter().map(|violation| violation.step).collect())
     }
 
-    /// Holds this and nothing else, from now on if not already.
+    /// Holds these open ports and no others, from now on if not already.
     fn hold(&mut self, closing: &BTreeSet<OpenPort>, now: Instant) {
         self.held.retain(|open, _| closing.contains(open));
         for open in closing {
@@ -157,61 +159,82 @@ impl<P: FirewallProvider> Reconciler<P> {
         }
     }
 
-    /// How long until more of what is held has been held for long enough.
+    /// Returns the time until more of the held closings have been held for long enough.
     fn hold_ends(&self, now: Instant) -> Duration {
         let left = self.held.values().map(|since| self.options.mass_close_hold.saturating_sub(now - *since));
         // Where that is all of it, the next plan goes ahead.
         left.filter(|left| !left.is_zero()).min().unwrap_or_default()
     }
 
-    /// What is open, and what the plan does not close: addresses that lead there stay while it is carried out.
+    /// Returns the memberships as they will be after the plan; used to retract addresses before ports close.
     #[must_use]
     pub fn projected_memberships(&self, planned: &PlannedPass<P>) -> Vec<Membership> {
         let mut memberships = memberships(&self.provider, &self.failures, planned, &planned.observed);
         let all = planned.compiled.resources.keys().cloned().collect();
-        in_doubt(&mut memberships, &planned.compiled, &all);
+        mark_untried(&mut memberships, &planned.compiled, &all);
         memberships
     }
 
-    /// Carries the plan out until `stop`. Failures of single steps are notices, and tried again later.
+    /// Executes the plan until `stop`. A step that fails becomes a problem, and is tried again in a later pass.
     pub async fn execute_plan(&mut self, planned: PlannedPass<P>, stop: &CancellationToken) -> Pass {
-        for withheld in &planned.plan.withheld {
-            tracing::info!(resource = %withheld.key, "stays as it is: {}", withheld.reason);
-        }
-        let backlog = self.provider.backlog(planned.plan.steps.len());
-        if backlog >= LONG {
-            let (steps, seconds) = (planned.plan.steps.len(), backlog.as_secs());
-            tracing::info!(steps, "the cloud's call rate lets this take about {seconds} s");
-        }
+        self.announce(&planned.plan);
         let (provider, failures) = (&self.provider, &mut self.failures);
-        let learn = |step: &Step<P::Resource>, outcome: &StepOutcome| {
+        let record = |step: &Step<P::Resource>, outcome: &StepOutcome| {
             log(step, outcome);
-            failures.learn(step, outcome);
+            failures.record(step, outcome);
         };
-        let outcomes = execute(provider, &planned.plan, &planned.refused, stop, learn).await;
+        let outcomes = execute(provider, &planned.plan, &planned.violations, stop, record).await;
         let applied = outcomes.iter().filter(|outcome| matches!(outcome, StepOutcome::Applied(_))).count();
-        let undone = outcomes.len() - applied;
-        let world = world_after(&planned.observed, &planned.plan, &outcomes);
-        self.failures.retain(&world, &planned.compiled.resources);
-        let mut memberships = memberships(&self.provider, &self.failures, &planned, &world);
-        in_doubt(&mut memberships, &planned.compiled, &stopped(&planned.plan, &outcomes));
-        let unsettled = unsettled(&planned.plan, &outcomes);
+        let state = state_after(&planned.observed, &planned.plan, &outcomes);
+        self.failures.retain(&state, &planned.compiled.resources);
+        let mut memberships = memberships(&self.provider, &self.failures, &planned, &state);
+        mark_untried(&mut memberships, &planned.compiled, &untried(&planned.plan, &outcomes));
         let mut withheld = BTreeMap::new();
         for Withheld { reason, .. } in &planned.plan.withheld {
             *withheld.entry(reason.as_str()).or_default() += 1;
         }
-        let told = self.failures.told(&planned, &memberships);
-        let mut notices = planned.notices;
-        notices.extend(told);
+        let failed = self.failures.problems(&planned, &memberships);
+        let next = self.next_pass(&planned);
+        let mut problems = planned.problems;
+        problems.extend(failed);
+        Pass {
+            problems,
+            next,
+            applied,
+            not_applied: outcomes.len() - applied,
+            memberships,
+            differing: differing(&planned.plan, &outcomes),
+            withheld,
+            still_open: planned.compiled.requirements.into_keys().collect(),
+            snapshot: planned.snapshot,
+        }
+    }
+
+    /// Logs what the plan leaves as it is, and how long a long one takes.
+    fn announce(&self, plan: &Plan<P::Resource>) {
+        for withheld in &plan.withheld {
+            tracing::info!(resource = %withheld.key, "stays as it is: {}", withheld.reason);
+        }
+        let backlog = self.provider.backlog(plan.steps.len());
+        if backlog >= LONG_PASS {
+            let (steps, seconds) = (plan.steps.len(), backlog.as_secs());
+            tracing::info!(steps, "the cloud's call rate lets this take about {seconds} s");
+        }
+    }
+
+    /// Returns the earliest pass that is due although nothing changes.
+    fn next_pass(&self, planned: &PlannedPass<P>) -> Option<NextPass> {
         let now = Instant::now();
         let hold_ends = is_held(&planned.plan).then(|| self.hold_ends(now));
-        let planned_at = planned.snapshot.demand.at.unwrap_or(now);
-        let retry = self.failures.backoff.next(planned_at, now);
-        let refused = (!planned.compiled.infeasible.is_empty()).then_some(REFUSED);
-        let again = [planned.linger_ends, retry, hold_ends, refused].into_iter().flatten().min();
-        let standing = planned.compiled.requirements.into_keys().collect();
-        let snapshot = planned.snapshot;
-        Pass { notices, again, applied, undone, memberships, unsettled, withheld, standing, snapshot }
+        let retry = self.failures.backoff.next(self.planned_at, now);
+        let recheck = (!planned.compiled.infeasible.is_empty()).then_some(CAPACITY_RECHECK);
+        let due = [
+            (planned.linger_ends, WakeReason::LingerEnded),
+            (retry, WakeReason::RetryDue),
+            (hold_ends, WakeReason::HoldEnded),
+            (recheck, WakeReason::CapacityRecheck),
+        ];
+        due.into_iter().filter_map(|(after, reason)| Some(NextPass { after: after?, reason })).min()
     }
 }
 

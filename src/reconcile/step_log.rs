@@ -28,7 +28,7 @@ pub(super) fn log<R: Resource>(step: &Step<R>, outcome: &StepOutcome) {
 }
 
 /// What was not tried is not known to be closed: nobody is to be sent elsewhere for it.
-pub(super) fn in_doubt<R: Resource>(
+pub(super) fn mark_untried<R: Resource>(
     memberships: &mut [Membership],
     compiled: &Compiled<R>,
     untried: &BTreeSet<R::Key>,
@@ -41,7 +41,7 @@ pub(super) fn in_doubt<R: Resource>(
 }
 
 /// What the pass was ended before.
-pub(super) fn stopped<R: Resource>(plan: &Plan<R>, outcomes: &[StepOutcome]) -> BTreeSet<R::Key> {
+pub(super) fn untried<R: Resource>(plan: &Plan<R>, outcomes: &[StepOutcome]) -> BTreeSet<R::Key> {
     let steps = plan.steps.iter().zip(outcomes);
     steps
         .filter(|(_, outcome)| matches!(outcome, StepOutcome::Stopped))
@@ -49,7 +49,7 @@ pub(super) fn stopped<R: Resource>(plan: &Plan<R>, outcomes: &[StepOutcome]) -> 
         .collect()
 }
 
-pub(super) fn unsettled<R: Resource>(plan: &Plan<R>, outcomes: &[StepOutcome]) -> BTreeSet<String> {
+pub(super) fn differing<R: Resource>(plan: &Plan<R>, outcomes: &[StepOutcome]) -> BTreeSet<String> {
     let steps = plan.steps.iter().zip(outcomes);
     let undone = steps.filter(|(_, outcome)| !matches!(outcome, StepOutcome::Applied(_)));
     let undone = undone.map(|(step, _)| step.action.key().to_string());

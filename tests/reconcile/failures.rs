@@ -8,7 +8,7 @@ use firewall_core::{ErrorKind, ProviderError};
 use hostport_firewall::k8s::index::{Object, Watch};
 use hostport_firewall::k8s::objects::ObjectRef;
 use hostport_firewall::reconcile::outcome::Membership;
-use hostport_firewall::reconcile::pass::Pass;
+use hostport_firewall::reconcile::pass::{NextPass, Pass, WakeReason};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -22,9 +22,9 @@ async fn what_fails_is_told_on_the_pod_and_tried_again_when_its_time_has_come() 
             .with_manual_command("create --now".into());
     world.cloud.inject([Fault::Before(denied)]);
     let pass = world.pass().await;
-    assert_eq!((pass.applied, pass.undone), (0, 2), "what needs the failed step is left out");
+    assert_eq!((pass.applied, pass.not_applied), (0, 2), "what needs the failed step is left out");
     for (reason, text) in [("PermissionDenied", "memory:Create"), ("ManualChangeRequired", "create --now")] {
-        let told = pass.notices.iter().filter(|notice| notice.reason == reason);
+        let told = pass.problems.iter().filter(|notice| notice.reason == reason);
         let told: Vec<(&str, bool)> =
             told.map(|notice| (notice.object.name.as_str(), notice.message.contains(text))).collect();
         assert_eq!(told, [("n-0", true), ("web-0", true)]);
@@ -32,10 +32,10 @@ async fn what_fails_is_told_on_the_pod_and_tried_again_when_its_time_has_come() 
 
     let pass = world.pass().await;
     assert_eq!(pass.applied, 0, "it is left alone for a while");
-    assert!(!pass.notices.is_empty(), "and still told");
-    tokio::time::advance(pass.again.expect("a time to try again")).await;
+    assert!(!pass.problems.is_empty(), "and still told");
+    tokio::time::advance(pass.next.expect("a time to try again").after).await;
     let pass = world.pass().await;
-    assert_eq!((pass.applied, pass.notices.len()), (2, 0));
+    assert_eq!((pass.applied, pass.problems.len()), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,10 +50,10 @@ async fn what_stays_in_use_for_a_moment_is_no_problem() {
     for told in [false, true] {
         world.cloud.inject([Fault::Before(in_use.clone())]);
         let pass = world.pass().await;
-        assert_eq!(!pass.notices.is_empty(), told, "{:?}", pass.notices);
+        assert_eq!(!pass.problems.is_empty(), told, "{:?}", pass.problems);
         tokio::time::advance(Duration::from_mins(3)).await;
     }
-    assert_eq!(world.pass().await.notices, BTreeSet::new());
+    assert_eq!(world.pass().await.problems, BTreeSet::new());
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +65,7 @@ async fn what_fails_on_one_node_is_told_there_and_leaves_the_others_open() {
     let pass = world.pass().await;
     let closed: Vec<&Membership> = pass.memberships.iter().filter(|one| one.open.is_err()).collect();
     let [closed] = &closed[..] else { panic!("one is closed: {:?}", pass.memberships) };
-    let told: BTreeSet<&ObjectRef> = pass.notices.iter().map(|notice| &notice.object).collect();
+    let told: BTreeSet<&ObjectRef> = pass.problems.iter().map(|notice| &notice.object).collect();
     assert_eq!(told, closed.port_owners.iter().chain([&closed.node]).collect());
 }
 
@@ -83,7 +83,7 @@ async fn what_fails_for_one_workload_closes_nothing_of_another_on_the_node() {
         .flat_map(|one| one.port_owners.iter().map(|owner| (owner.name.as_str(), one.open.is_ok())))
         .collect();
     assert_eq!(open, BTreeMap::from([("web-0", true), ("other", false)]));
-    assert!(pass.notices.iter().all(|notice| notice.object.name != "web-0"), "{:?}", pass.notices);
+    assert!(pass.problems.iter().all(|notice| notice.object.name != "web-0"), "{:?}", pass.problems);
     assert!(pass.memberships.iter().all(|one| !one.opened), "nothing has opened in this pass");
 }
 
@@ -121,18 +121,22 @@ async fn edited(before: &[&str], after: &[&str]) -> (World, Pass) {
     let pass = world.pass().await;
     let [membership] = &pass.memberships[..] else { panic!("one: {:?}", pass.memberships) };
     assert_eq!(membership.open.as_ref().expect_err("not all are let in").0, "QuotaReached");
-    assert!(pass.notices.iter().any(|notice| notice.object.kind == "HostPortExposure"), "{:?}", pass.notices);
+    assert!(
+        pass.problems.iter().any(|notice| notice.object.kind == "HostPortExposure"),
+        "{:?}",
+        pass.problems
+    );
     (world, pass)
 }
 
 #[tokio::test(start_paused = true)]
 async fn sources_that_could_not_be_let_in_are_not_open_because_the_former_were_taken_away() {
     let (mut world, pass) = edited(&["10.0.0.0/8"], &["192.168.0.0/16"]).await;
-    assert_eq!((pass.applied, pass.undone), (1, 1), "the former are taken away all the same");
+    assert_eq!((pass.applied, pass.not_applied), (1, 1), "the former are taken away all the same");
     assert!(!pass.memberships[0].partly_open, "nobody is let in: its gate turns");
-    tokio::time::advance(pass.again.expect("it is tried again")).await;
+    tokio::time::advance(pass.next.expect("it is tried again").after).await;
     let pass = world.pass().await;
-    assert!(pass.memberships[0].open.is_ok() && pass.notices.is_empty(), "{pass:?}");
+    assert!(pass.memberships[0].open.is_ok() && pass.problems.is_empty(), "{pass:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,12 +156,12 @@ async fn what_falls_due_while_a_pass_lasts_is_tried_right_after() {
         "x",
         "for now",
     ))]);
-    let planned = world.reconciler.observe_and_plan(&world.index).await.expect("the cloud answers");
-    let due = world.reconciler.execute_plan(planned, &CancellationToken::new()).await.again.expect("a time");
-    let planned = world.reconciler.observe_and_plan(&world.index).await.expect("the cloud answers");
-    tokio::time::advance(due).await;
+    let planned = world.plan().await;
+    let due = world.reconciler.execute_plan(planned, &CancellationToken::new()).await.next.expect("a time");
+    let planned = world.plan().await;
+    tokio::time::advance(due.after).await;
     let pass = world.reconciler.execute_plan(planned, &CancellationToken::new()).await;
-    assert_eq!((pass.applied, pass.again), (0, Some(Duration::ZERO)));
+    assert_eq!((pass.applied, pass.next), (0, Some(NextPass::at_once(WakeReason::RetryDue))));
     assert_eq!(world.pass().await.applied, 2);
 }
 
@@ -166,12 +170,12 @@ async fn what_took_effect_although_it_seemed_to_fail_is_told_no_longer_than_it_t
     let mut world = World::new(1);
     let lost = ProviderError::new(ErrorKind::Unavailable, "memory:Create", "x", "no answer");
     world.cloud.inject([Fault::After(lost)]);
-    assert!(!world.pass().await.notices.is_empty());
+    assert!(!world.pass().await.problems.is_empty());
     let mut pass = world.pass().await;
-    while pass.undone > 0 || pass.applied > 0 {
+    while pass.not_applied > 0 || pass.applied > 0 {
         tokio::time::advance(Duration::from_mins(10)).await;
         pass = world.pass().await;
     }
-    assert_eq!(pass.notices, BTreeSet::new());
+    assert_eq!(pass.problems, BTreeSet::new());
     assert_eq!(world.open(), 1);
 }

@@ -3,26 +3,26 @@
 mod failures;
 mod mass_close;
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use firewall_core::InstanceId;
 use firewall_core::testing::memory::{Memory, MemoryCloud};
-use firewall_core::{InstanceId, Limits, Policy};
+use hostport_firewall::desired::snapshot::Snapshot;
 use hostport_firewall::intents::settings::Settings;
 use hostport_firewall::k8s::index::shared_index::SharedIndex;
 use hostport_firewall::k8s::index::{Index, Object, Watch};
 use hostport_firewall::k8s::objects::ContainerPort;
-use hostport_firewall::reconcile::pass::{Options, Pass};
+use hostport_firewall::reconcile::pass::{NextPass, Options, Pass, PlannedPass, WakeReason};
 use hostport_firewall::reconcile::reconciler::Reconciler;
 use serde_json::json;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 struct World {
     cloud: MemoryCloud,
     index: SharedIndex,
     reconciler: Reconciler<Memory>,
-    settings: watch::Sender<Settings>,
+    settings: Settings,
 }
 
 const LINGER: Duration = Duration::from_secs(30);
@@ -33,20 +33,12 @@ impl World {
     /// This many nodes, each with a pod of the same DaemonSet that exposes port 80.
     fn new(nodes: usize) -> Self {
         let cloud = MemoryCloud::new((0..nodes).map(|node| InstanceId::new(format!("i-{node}"))));
-        let (settings, current) = watch::channel(Settings::default());
-        let options = Options {
-            settings: current,
-            policy: Policy::Sync,
-            limits: Limits::default(),
-            mass_close_hold: HOLD,
-            linger: LINGER,
-            active: BTreeSet::new(),
-        };
+        let options = Options { mass_close_hold: HOLD, linger: LINGER, ..Options::default() };
         let reconciler = Reconciler::new(cloud.provider("c"), options);
         let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
         index.reset(Watch::Nodes, (0..nodes).map(node).collect());
         index.reset(Watch::Pods, (0..nodes).map(pod).collect());
-        Self { cloud, index: SharedIndex::new(index), reconciler, settings }
+        Self { cloud, index: SharedIndex::new(index), reconciler, settings: Settings::default() }
     }
 
     async fn pass(&mut self) -> Pass {
@@ -60,8 +52,13 @@ impl World {
         self.pass_until(&ended).await
     }
 
+    async fn plan(&mut self) -> PlannedPass<Memory> {
+        let snapshot = Arc::new(Snapshot::take(&self.index.read(), &self.settings, Duration::ZERO));
+        self.reconciler.observe_and_plan(&snapshot).await.expect("the cloud answers")
+    }
+
     async fn pass_until(&mut self, end: &CancellationToken) -> Pass {
-        let planned = self.reconciler.observe_and_plan(&self.index).await.expect("the cloud answers");
+        let planned = self.plan().await;
         self.reconciler.execute_plan(planned, end).await
     }
 
@@ -129,7 +126,7 @@ async fn a_membership_lingers_after_its_pod_and_the_next_pass_is_due_when_it_end
     world.pass().await;
     assert_eq!(world.open(), 2);
     world.leave(0..1);
-    assert_eq!(world.pass().await.again, Some(LINGER));
+    assert_eq!(world.pass().await.next, Some(NextPass { after: LINGER, reason: WakeReason::LingerEnded }));
     assert_eq!(world.open(), 2);
     tokio::time::advance(LINGER).await;
     world.pass().await;
@@ -144,7 +141,7 @@ async fn what_lingers_ends_when_the_guardrails_change() {
     world.pass().await;
     assert_eq!(world.open(), 1, "it lingers");
     let denied_ports = vec!["80".parse().expect("a port")];
-    world.settings.send_modify(|settings| settings.guardrails.denied_ports = denied_ports);
+    world.settings.guardrails.denied_ports = denied_ports;
     world.pass().await;
     assert_eq!(world.open(), 0);
 }
@@ -166,7 +163,7 @@ async fn addresses_stay_where_a_port_is_about_to_be_added() {
     let mut world = World::new(1);
     world.pass().await;
     world.index.update(|index| index.apply(&Watch::Pods, wider()));
-    let planned = world.reconciler.observe_and_plan(&world.index).await.expect("the cloud answers");
+    let planned = world.plan().await;
     let [projected_memberships] = &world.reconciler.projected_memberships(&planned)[..] else {
         panic!("one membership")
     };
@@ -201,8 +198,8 @@ async fn a_node_whose_machine_does_not_exist_is_told_and_holds_nothing_up() {
     world.index.update(|index| index.reset(Watch::Pods, vec![pod(0), pod(7)]));
     let pass = world.pass().await;
     assert_eq!(world.open(), 1);
-    let told: Vec<_> = pass.notices.iter().filter(|notice| notice.object.name == "n-7").collect();
-    assert_eq!(told.len(), 1, "{:?}", pass.notices);
+    let told: Vec<_> = pass.problems.iter().filter(|notice| notice.object.name == "n-7").collect();
+    assert_eq!(told.len(), 1, "{:?}", pass.problems);
     assert_eq!(told[0].reason, "InstanceNotFound");
-    assert!(pass.notices.iter().all(|notice| notice.object.name != "web-0"), "{:?}", pass.notices);
+    assert!(pass.problems.iter().all(|notice| notice.object.name != "web-0"), "{:?}", pass.problems);
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use hostport_firewall::reconcile::pass::{NextPass, WakeReason};
+
 use crate::{HOLD, LINGER, World};
 
 /// So many open ports, of which only these are still asked for.
@@ -18,7 +20,7 @@ async fn shrunk(nodes: usize, left: Range<usize>) -> World {
 #[tokio::test(start_paused = true)]
 async fn a_mass_close_is_held_and_goes_ahead_once_its_hold_has_passed() {
     let mut world = shrunk(40, 0..11).await;
-    assert_eq!(world.pass().await.again, Some(HOLD));
+    assert_eq!(world.pass().await.next, Some(NextPass { after: HOLD, reason: WakeReason::HoldEnded }));
     assert_eq!(world.open(), 40, "held");
 
     tokio::time::advance(HOLD / 2).await;
@@ -26,7 +28,7 @@ async fn a_mass_close_is_held_and_goes_ahead_once_its_hold_has_passed() {
     world.pass().await;
     tokio::time::advance(HOLD / 2).await;
     let pass = world.pass().await;
-    assert_eq!((world.open(), pass.again), (10, None), "one more that went meanwhile does not begin it anew");
+    assert_eq!((world.open(), pass.next), (10, None), "one more that went meanwhile does not begin it anew");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,15 +1,19 @@
-//! The loop on virtual time, over the cloud in memory.
+//! Tests of the loop on virtual time, over the cloud in memory.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firewall_core::testing::memory::{Memory, MemoryCloud, MemoryResource};
-use firewall_core::{Action, Applied, Compiled, Desired, InstanceId, Limits, Observed, Policy};
+use firewall_core::{Action, Applied, Compiled, Desired, FirewallProvider, InstanceId, Observed};
 use serde_json::json;
 
 use super::*;
 use crate::k8s::index::{Index, Object, Watch};
+use crate::publish::events::EventPublisher;
+use crate::publish::metrics::Metrics;
+use crate::publish::publisher::Publisher;
 use crate::reconcile::pass::Options;
+use crate::reconcile::reconciler::Reconciler;
 
 /// A cloud that takes a while to read, and for each change.
 struct Read {
@@ -53,51 +57,50 @@ impl FirewallProvider for Read {
 }
 
 /// Nodes, each with a pod that exposes a port, and a controller.
-struct World {
+struct TestLoop {
     cloud: MemoryCloud,
-    index: SharedIndex,
-    reconciler: Reconciler<Read>,
-    shared: LoopContext,
+    reconciler: Box<dyn CloudReconciler>,
+    context: LoopContext,
     reads: Arc<AtomicUsize>,
 }
 
-impl World {
+impl TestLoop {
     fn new(nodes: usize, takes: Duration, changes_take: Duration) -> Self {
         let cloud = MemoryCloud::new((0..nodes).map(|node| InstanceId::new(format!("i-{node}"))));
-        let options = Options {
-            settings: tokio::sync::watch::channel(Settings::default()).1,
-            policy: Policy::Sync,
-            limits: Limits::default(),
-            mass_close_hold: Duration::ZERO,
-            linger: Duration::ZERO,
-            active: BTreeSet::new(),
-        };
         let reads = Arc::default();
         let read = Read { cloud: cloud.provider("c"), takes, changes_take, times: Arc::clone(&reads) };
         let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
         index.reset(Watch::Nodes, (0..nodes).map(node).collect());
         index.reset(Watch::Pods, (0..nodes).map(|node| pod(node, false)).collect());
-        let index = SharedIndex::new(index);
         let metrics = Metrics::default();
-        let (notices, publisher) = (EventPublisher::to_log(metrics.clone()), Publisher::new(None, None, 0));
-        let shared = LoopContext {
-            index: index.clone(),
-            telling: Publishers { notices, publisher, metrics },
+        let publishers = Publishers {
+            events: EventPublisher::to_log(metrics.clone()),
+            publisher: Publisher::new(None, None, 0),
+            metrics,
+        };
+        let context = LoopContext {
+            index: SharedIndex::new(index),
+            settings: watch::channel(Settings::default()).1,
+            publishers,
             resync: Duration::from_mins(5),
             stop: CancellationToken::new(),
+            started: Instant::now(),
         };
-        Self { cloud, index, reconciler: Reconciler::new(read, options), shared, reads }
+        let reconciler = Box::new(Reconciler::new(read, Options::default()));
+        Self { cloud, reconciler, context, reads }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pass_comes_to_its_calls_however_slow_the_cloud_is_and_whatever_changes() {
-    let World { cloud, index, reconciler, shared, .. } = World::new(1, MIN_EXECUTION * 2, Duration::ZERO);
+async fn pass_reaches_its_calls_however_slow_the_cloud_is() {
+    let TestLoop { cloud, reconciler, context, .. } = TestLoop::new(1, MIN_EXECUTION * 2, Duration::ZERO);
     let changing = async {
         for number in 1.. {
             sleep(Duration::from_secs(1)).await;
-            index.update(|index| index.apply(&Watch::Nodes, node(number)));
-            index.update(|index| index.mark_incomplete(Watch::Nodes, format!("for the {number}th time")));
+            context.index.update(|index| index.apply(&Watch::Nodes, node(number)));
+            context
+                .index
+                .update(|index| index.mark_incomplete(Watch::Nodes, format!("for the {number}th time")));
         }
     };
     let opened = async {
@@ -106,46 +109,46 @@ async fn a_pass_comes_to_its_calls_however_slow_the_cloud_is_and_whatever_change
         }
     };
     tokio::select! {
-        () = shared.passes(Some(reconciler)) => panic!("it ended"),
+        () = CloudLoop::new(reconciler, context.clone()).run() => panic!("it ended"),
         () = changing => {}
         opened = timeout(MIN_EXECUTION * 5, opened) => opened.expect("the port is opened"),
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_cloud_is_not_read_for_what_makes_no_other_plan() {
-    let World { cloud, index, reconciler, shared, reads } = World::new(1, Duration::ZERO, Duration::ZERO);
+async fn cloud_is_read_only_when_the_plan_can_change() {
+    let TestLoop { cloud, reconciler, context, reads } = TestLoop::new(1, Duration::ZERO, Duration::ZERO);
     let story = async {
         sleep(Duration::from_secs(10)).await;
         assert_eq!((cloud.resources().len(), reads.load(Ordering::Relaxed)), (2, 1));
         for ready in [true, false, true] {
-            index.update(|index| index.apply(&Watch::Pods, pod(0, ready)));
+            context.index.update(|index| index.apply(&Watch::Pods, pod(0, ready)));
             sleep(Duration::from_secs(10)).await;
         }
         assert_eq!(reads.load(Ordering::Relaxed), 1, "a pod that gets ready opens and closes nothing");
-        index.update(|index| index.reset(Watch::Pods, Vec::new()));
+        context.index.update(|index| index.reset(Watch::Pods, Vec::new()));
         sleep(Duration::from_secs(10)).await;
         assert_eq!((cloud.resources().len(), reads.load(Ordering::Relaxed)), (0, 2));
-        sleep(shared.resync).await;
+        sleep(context.resync).await;
         assert_eq!(reads.load(Ordering::Relaxed), 3, "and now and then although nothing changed");
     };
     tokio::select! {
-        () = shared.clone().passes(Some(reconciler)) => panic!("it ended"),
+        () = CloudLoop::new(reconciler, context.clone()).run() => panic!("it ended"),
         () = story => {}
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_opened_is_told_although_a_plan_takes_long() {
-    let World { cloud, reconciler, shared, reads, .. } =
-        World::new(100, Duration::ZERO, Duration::from_secs(30));
+async fn open_ports_are_published_while_a_plan_takes_long() {
+    let TestLoop { cloud, reconciler, context, reads } =
+        TestLoop::new(100, Duration::ZERO, Duration::from_secs(30));
     let opened = async {
         while cloud.resources().len() < 100 {
             sleep(Duration::from_secs(1)).await;
         }
     };
     tokio::select! {
-        () = shared.passes(Some(reconciler)) => panic!("it ended"),
+        () = CloudLoop::new(reconciler, context.clone()).run() => panic!("it ended"),
         () = opened => {}
     }
     assert!(reads.load(Ordering::Relaxed) > 2, "it was planned anew meanwhile");

@@ -1,0 +1,62 @@
+//! The first complete list: nothing is planned before everything has been listed once.
+
+use std::time::Duration;
+
+use firewall_core::Completeness;
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::connect::{ConnectError, connect};
+use super::index::Index;
+use super::index::shared_index::{SharedIndex, synced};
+use super::manifests::{self, ManifestError, Manifests};
+use super::watcher;
+
+/// Why the cluster cannot be read once.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The manifests cannot be read.
+    #[error(transparent)]
+    Manifests(#[from] ManifestError),
+    /// There is no usable kubeconfig or service account.
+    #[error(transparent)]
+    Kubernetes(#[from] ConnectError),
+    /// The cluster could not be listed in time.
+    #[error("the cluster could not be read within {seconds} s: {missing}", seconds = .0.as_secs(), missing = .1)]
+    NotListed(Duration, String),
+}
+
+/// Returns an index that has been filled once, for commands that look once.
+///
+/// # Errors
+/// If manifests cannot be read, or the cluster cannot within 30 s.
+pub async fn read_once(source: Option<&Manifests>) -> Result<SharedIndex, ReadError> {
+    const LONGEST: Duration = Duration::from_secs(30);
+    if let Some(manifests) = source {
+        return Ok(SharedIndex::new(manifests::read(manifests)?));
+    }
+    let index = SharedIndex::new(Index::expecting(watcher::expected(None)));
+    let watching = tokio::spawn(watcher::cluster(connect().await?, index.clone(), None));
+    let listed = timeout(LONGEST, synced(&index)).await;
+    watching.abort();
+    match listed {
+        Ok(()) => Ok(index),
+        Err(_) => Err(ReadError::NotListed(LONGEST, missing(&index))),
+    }
+}
+
+/// Waits for the first complete list of everything, and logs now and then what is missing.
+pub async fn wait_for_first_list(index: &SharedIndex) {
+    while timeout(Duration::from_secs(10), synced(index)).await.is_err() {
+        let missing = missing(index);
+        tracing::warn!("nothing is changed before everything has been listed once; missing: {missing}");
+    }
+}
+
+/// Returns the kinds that have not been listed yet, and why.
+fn missing(index: &SharedIndex) -> String {
+    match index.read().completeness() {
+        Completeness::Complete => String::new(),
+        Completeness::Partial(gaps) => gaps.join("; "),
+    }
+}

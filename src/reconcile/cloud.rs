@@ -1,0 +1,106 @@
+//! One type for every cloud: a reconciler without the types of its provider, so that the loop and the commands have a list.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use firewall_core::{FirewallProvider, ProviderError};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::cleanup::{self, CleanupError};
+use super::outcome::Membership;
+use super::pass::{Pass, PlannedPass};
+use super::reconciler::Reconciler;
+use super::reported_plan::ReportedPlan;
+use crate::desired::claims::CloudName;
+use crate::desired::snapshot::Snapshot;
+use crate::k8s::problem::Problem;
+
+/// The reconciler of one cloud.
+pub trait CloudReconciler: Send + Sync {
+    /// Returns the cloud's name.
+    fn name(&self) -> CloudName;
+
+    /// Observes the cloud and plans, see [`Reconciler::observe_and_plan`]. The plan holds the reconciler: it is executed
+    /// before the next is made.
+    fn observe_and_plan<'a>(
+        &'a mut self,
+        snapshot: &'a Arc<Snapshot>,
+    ) -> BoxFuture<'a, Result<Box<dyn PlannedCloud + 'a>, ProviderError>>;
+
+    /// Returns the plan that would remove everything of this cluster.
+    fn plan_cleanup(&self) -> BoxFuture<'_, Result<ReportedPlan, CleanupError>>;
+
+    /// Removes everything of this cluster.
+    fn clean_up(&self) -> BoxFuture<'_, Result<(), CleanupError>>;
+}
+
+/// A plan for one cloud that has not been executed yet.
+pub trait PlannedCloud: Send {
+    /// Returns everything wrong with objects of the cluster.
+    fn problems(&self) -> &BTreeSet<Problem>;
+
+    /// Returns the memberships as they will be after the plan.
+    fn projected_memberships(&self) -> Vec<Membership>;
+
+    /// Returns the plan in a form that does not depend on the cloud.
+    fn report(&self) -> ReportedPlan;
+
+    /// Executes the plan until `stop`.
+    fn execute<'a>(self: Box<Self>, stop: &'a CancellationToken) -> BoxFuture<'a, Pass>
+    where
+        Self: 'a;
+}
+
+impl<P: FirewallProvider> CloudReconciler for Reconciler<P> {
+    fn name(&self) -> CloudName {
+        self.provider().name()
+    }
+
+    fn observe_and_plan<'a>(
+        &'a mut self,
+        snapshot: &'a Arc<Snapshot>,
+    ) -> BoxFuture<'a, Result<Box<dyn PlannedCloud + 'a>, ProviderError>> {
+        async {
+            let planned = Self::observe_and_plan(self, snapshot).await?;
+            let planned: Box<dyn PlannedCloud + 'a> = Box::new(Planned { reconciler: self, planned });
+            Ok(planned)
+        }
+        .boxed()
+    }
+
+    fn plan_cleanup(&self) -> BoxFuture<'_, Result<ReportedPlan, CleanupError>> {
+        cleanup::plan_cleanup(self.provider()).boxed()
+    }
+
+    fn clean_up(&self) -> BoxFuture<'_, Result<(), CleanupError>> {
+        cleanup::clean_up(self.provider()).boxed()
+    }
+}
+
+struct Planned<'a, P: FirewallProvider> {
+    reconciler: &'a mut Reconciler<P>,
+    planned: PlannedPass<P>,
+}
+
+impl<P: FirewallProvider> PlannedCloud for Planned<'_, P> {
+    fn problems(&self) -> &BTreeSet<Problem> {
+        &self.planned.problems
+    }
+
+    fn projected_memberships(&self) -> Vec<Membership> {
+        self.reconciler.projected_memberships(&self.planned)
+    }
+
+    fn report(&self) -> ReportedPlan {
+        ReportedPlan::new(self.reconciler.provider().name(), &self.planned.plan)
+    }
+
+    fn execute<'a>(self: Box<Self>, stop: &'a CancellationToken) -> BoxFuture<'a, Pass>
+    where
+        Self: 'a,
+    {
+        async move { self.reconciler.execute_plan(self.planned, stop).await }.boxed()
+    }
+}
