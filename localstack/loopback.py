@@ -1,7 +1,7 @@
 """Runs LocalStack on loopback only.
 
 LocalStack 4.14 takes no more than the port from GATEWAY_LISTEN where the host is an IPv4 address, and listens on
-every interface of the machine; it asks nobody for credentials that matter.
+every interface of the machine; it accepts any credentials.
 """
 
 import functools

@@ -29,7 +29,7 @@ def arguments():
 class Seed:
     def __init__(self, options):
         self.options = options
-        # LocalStack takes any credentials; the real endpoint is never meant.
+        # LocalStack accepts any credentials; the seed is never run against the real EC2.
         self.ec2 = boto3.client(
             "ec2",
             endpoint_url=options.endpoint_url,
@@ -73,7 +73,7 @@ class Seed:
             MaxCount=1,
             SubnetId=subnet,
             SecurityGroupIds=[group],
-            # LocalStack heeds this here only, not within NetworkInterfaces.
+            # LocalStack ignores this field within NetworkInterfaces.
             Ipv6AddressCount=1,
         )["Instances"][0]
         interface = launched["NetworkInterfaces"][0]

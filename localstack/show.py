@@ -1,4 +1,4 @@
-"""Prints the security groups on each node's interface, and what they let in."""
+"""Prints the security groups on each node's interface, and their ingress rules."""
 
 import argparse
 import json

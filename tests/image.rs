@@ -1,9 +1,9 @@
-//! What the image is built of.
+//! The build context of the image.
 
 use std::path::Path;
 
 #[test]
-fn every_crate_of_the_workspace_is_in_what_the_image_is_built_of() {
+fn image_context_contains_every_workspace_crate() {
     let read = |name: &str| {
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("it can be read")
     };

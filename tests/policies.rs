@@ -13,7 +13,8 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn actions(statements: &Value) -> BTreeSet<String> {
+/// Returns the actions of an IAM policy's statements.
+fn list_actions(statements: &Value) -> BTreeSet<String> {
     let statements = statements.as_array().expect("statements").iter();
     let listed = |action: &Value| match action {
         Value::Array(actions) => actions.clone(),
@@ -23,27 +24,29 @@ fn actions(statements: &Value) -> BTreeSet<String> {
     actions.map(|action| action.as_str().expect("a text").to_owned()).collect()
 }
 
-fn policy(path: &str) -> BTreeSet<String> {
+/// Returns the actions of an IAM policy.
+fn read_policy(path: &str) -> BTreeSet<String> {
     let policy: Value = serde_json::from_str(&read(path)).expect("valid JSON");
-    actions(&policy["Statement"])
+    list_actions(&policy["Statement"])
 }
 
-fn called(actions: &[Ec2Action]) -> BTreeSet<String> {
+/// Returns the permissions of these actions.
+fn permissions_of(actions: &[Ec2Action]) -> BTreeSet<String> {
     actions.iter().map(|action| action.permission()).collect()
 }
 
 #[test]
-fn the_policy_for_attach_grants_what_attach_calls() {
-    assert_eq!(policy("aws/attach.json"), called(&Ec2Action::ATTACH));
+fn attach_policy_grants_what_attach_mode_calls() {
+    assert_eq!(read_policy("aws/attach.json"), permissions_of(&Ec2Action::ATTACH));
 }
 
 #[test]
-fn the_policy_for_shared_grants_what_shared_calls() {
-    assert_eq!(policy("aws/shared.json"), called(&Ec2Action::SHARED));
+fn shared_policy_grants_what_shared_mode_calls() {
+    assert_eq!(read_policy("aws/shared.json"), permissions_of(&Ec2Action::SHARED));
 }
 
 #[test]
-fn the_policy_that_voyager_documents_has_exactly_its_actions_and_suffices() {
+fn voyager_policy_matches_its_documentation_and_suffices() {
     let documented = [
         "AuthorizeSecurityGroupIngress",
         "CreateRoute",
@@ -58,13 +61,13 @@ fn the_policy_that_voyager_documents_has_exactly_its_actions_and_suffices() {
         "DescribeSecurityGroups",
         "DescribeSubnets",
     ];
-    let granted = policy("aws/voyager.json");
+    let granted = read_policy("aws/voyager.json");
     assert_eq!(granted, documented.iter().map(|action| format!("ec2:{action}")).collect());
-    assert!(granted.is_superset(&called(&Ec2Action::VOYAGER)), "it lacks what the fallback calls");
+    assert!(granted.is_superset(&permissions_of(&Ec2Action::VOYAGER)), "it lacks what the fallback calls");
 }
 
 #[test]
-fn the_kops_snippet_carries_the_policy_for_attach() {
+fn kops_snippet_carries_the_attach_policy() {
     let attach: Value = serde_json::from_str(&read("aws/attach.json")).expect("valid JSON");
     let snippet: Value = serde_saphyr::from_str(&read("kops/cluster-patch.yaml")).expect("valid YAML");
     for role in ["node", "control-plane"] {
@@ -74,7 +77,7 @@ fn the_kops_snippet_carries_the_policy_for_attach() {
     }
 }
 
-/// A file for `gcloud iam roles create`.
+/// The file for `gcloud iam roles create`
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Role {
@@ -84,36 +87,36 @@ struct Role {
     included_permissions: Vec<String>,
 }
 
-/// The permissions of a custom role, in the order of the file.
-fn role(path: &str) -> Vec<String> {
+/// Returns the permissions of a custom role, in the order of the file.
+fn read_role(path: &str) -> Vec<String> {
     let role: Role = serde_saphyr::from_str(&read(path)).expect("a custom role");
     assert!(!role.title.is_empty() && !role.description.is_empty(), "{path}: without title or description");
     assert_eq!(role.stage, "GA", "{path}");
     role.included_permissions
 }
 
-/// What the methods need: sorted, and each once.
-fn needed<'a>(methods: impl IntoIterator<Item = &'a Method>) -> Vec<String> {
+/// Returns the permissions of the methods, sorted and without duplicates.
+fn required_permissions<'a>(methods: impl IntoIterator<Item = &'a Method>) -> Vec<String> {
     let permissions: BTreeSet<&str> =
         methods.into_iter().flat_map(|method| method.permissions()).copied().collect();
     permissions.into_iter().map(str::to_owned).collect()
 }
 
 #[test]
-fn the_role_for_each_google_cloud_mode_grants_what_it_calls() {
+fn gce_role_grants_what_its_mode_calls() {
     for (path, mode) in [("gcp/destination.yaml", Mode::Destination), ("gcp/tags.yaml", Mode::Tags)] {
         let methods = Method::of_rules().iter().chain(Method::of_instances(mode));
-        assert_eq!(role(path), needed(methods), "{path}");
+        assert_eq!(read_role(path), required_permissions(methods), "{path}");
     }
 }
 
 #[test]
-fn the_roles_for_a_shared_vpc_grant_what_is_called_in_each_project() {
-    assert_eq!(role("gcp/shared-vpc-host.yaml"), needed(Method::of_rules()));
+fn shared_vpc_roles_grant_what_each_project_needs() {
+    assert_eq!(read_role("gcp/shared-vpc-host.yaml"), required_permissions(Method::of_rules()));
     for (path, mode) in [
         ("gcp/shared-vpc-service-destination.yaml", Mode::Destination),
         ("gcp/shared-vpc-service-tags.yaml", Mode::Tags),
     ] {
-        assert_eq!(role(path), needed(Method::of_instances(mode)), "{path}");
+        assert_eq!(read_role(path), required_permissions(Method::of_instances(mode)), "{path}");
     }
 }

@@ -1,7 +1,8 @@
-//! The Kubernetes side of a test: objects made as the administrator, and the controller's own credentials.
+//! The Kubernetes side of a case: objects made as the administrator, and the controller's own credentials.
 
 use std::path::{Path, PathBuf};
 
+use hostport_firewall::k8s::host_port_exposure::HostPortExposure;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
@@ -14,10 +15,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::machine::Machine;
-use crate::patience::until;
 use crate::process::{ControlPlane, root};
+use crate::wait::wait_until;
 
-/// Where deploy/ puts the controller.
+/// The namespace in which deploy/ puts the controller.
 pub(crate) const NAMESPACE: &str = "hostport-firewall";
 
 /// A running control plane with the controller's permissions installed, and nothing else in it.
@@ -28,6 +29,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// Starts the control plane, installs deploy/rbac.yaml, and writes the controller's kubeconfig.
     pub(crate) async fn start() -> Self {
         let plane = ControlPlane::start();
         let admin = Kubeconfig::read_from(plane.kubeconfig()).expect("the administrator's kubeconfig");
@@ -36,12 +38,12 @@ impl Cluster {
         let dir = TempDir::with_prefix("kubeconfig-").expect("a temporary folder");
         let admin = plane.kubeconfig();
         let cluster = Self { plane, client, dir };
-        cluster.apply(&root().join("deploy/rbac.yaml")).await;
+        cluster.apply_file(&root().join("deploy/rbac.yaml")).await;
         cluster.write_kubeconfig(&admin).await;
         cluster
     }
 
-    /// The kubeconfig by which the controller is its ServiceAccount.
+    /// Returns the path of the kubeconfig with the token of the controller's ServiceAccount.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("kubeconfig")
     }
@@ -60,17 +62,17 @@ impl Cluster {
     }
 
     /// Applies a manifest file of several documents.
-    pub(crate) async fn apply(&self, path: &Path) {
+    pub(crate) async fn apply_file(&self, path: &Path) {
         let text =
             std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         for document in serde_saphyr::from_multiple::<Value>(&text).expect("valid YAML") {
-            self.create(document).await;
+            self.apply(document).await;
         }
     }
 
-    /// What kubectl prints for these arguments, as the administrator.
-    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> String {
-        let mut command = tokio::process::Command::new(kubectl());
+    /// Runs kubectl as the administrator, and returns its output.
+    pub(crate) async fn run_kubectl(&self, arguments: &[&str]) -> String {
+        let mut command = tokio::process::Command::new(kubectl_path());
         command.arg("--kubeconfig").arg(self.plane.kubeconfig()).args(arguments);
         let output = command.output().await.expect("kubectl runs");
         let error = String::from_utf8_lossy(&output.stderr);
@@ -80,15 +82,16 @@ impl Cluster {
 
     /// Deletes an object of the namespace `default`.
     pub(crate) async fn delete(&self, kind: &str, name: &str) {
-        self.kubectl(&["delete", kind, name]).await;
+        self.run_kubectl(&["delete", kind, name]).await;
     }
 
     /// Creates or changes any object.
-    pub(crate) async fn create(&self, object: Value) {
+    pub(crate) async fn apply(&self, object: Value) {
         let object: DynamicObject = serde_json::from_value(object).expect("an object");
         let types = object.types.clone().expect("apiVersion and kind");
         let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
-        let (api, capabilities) = self.served(&GroupVersionKind::gvk(group, version, &types.kind)).await;
+        let (api, capabilities) =
+            self.wait_until_served(&GroupVersionKind::gvk(group, version, &types.kind)).await;
         let name = object.metadata.name.clone().expect("a name");
         let api: Api<DynamicObject> = match capabilities.scope {
             kube::discovery::Scope::Cluster => Api::all_with(self.client.clone(), &api),
@@ -102,23 +105,24 @@ impl Cluster {
             .await
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         if types.kind == "CustomResourceDefinition" {
-            self.serves(&object.data["spec"]).await;
+            self.wait_until_crd_served(&object.data["spec"]).await;
         }
     }
 
-    /// Waits until all of what a CRD defines is served: a controller that starts before that may take it for absent.
-    async fn serves(&self, spec: &Value) {
+    /// Waits until all versions of a CRD are served: a controller that starts before that may take the kind
+    /// for absent.
+    async fn wait_until_crd_served(&self, spec: &Value) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         for version in spec["versions"].as_array().into_iter().flatten() {
             let (group, kind) = (text(&spec["group"]), text(&spec["names"]["kind"]));
-            self.served(&GroupVersionKind::gvk(&group, &text(&version["name"]), &kind)).await;
+            self.wait_until_served(&GroupVersionKind::gvk(&group, &text(&version["name"]), &kind)).await;
         }
     }
 
-    /// Waits until a kind is served: a CRD's is only some moments after it was created.
-    async fn served(&self, kind: &GroupVersionKind) -> (ApiResource, ApiCapabilities) {
-        until(&format!("{kind:?} is served"), async || {
-            // It asks for every group that is listed, and a new one is listed a moment before it is there.
+    /// Waits until a kind is served, which a CRD's kind is only some moments after it was created.
+    async fn wait_until_served(&self, kind: &GroupVersionKind) -> (ApiResource, ApiCapabilities) {
+        wait_until(&format!("{kind:?} is served"), async || {
+            // Discovery asks for every listed group, and a new one is listed a moment before it is served.
             let discovery =
                 Discovery::new(self.client.clone()).run().await.map_err(|error| error.to_string())?;
             discovery.resolve_gvk(kind).ok_or_else(|| "it is not".to_owned())
@@ -127,7 +131,7 @@ impl Cluster {
     }
 
     /// Registers a machine as a node, as its kubelet and the cloud controller would.
-    pub(crate) async fn join(&self, machine: &Machine) {
+    pub(crate) async fn register_node(&self, machine: &Machine) {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let node: Node = serde_json::from_value(machine.node.clone()).expect("a node");
         nodes.create(&PostParams::default(), &node).await.expect("the node is created");
@@ -136,19 +140,19 @@ impl Cluster {
         patched.expect("the node has addresses");
     }
 
-    /// The pods of the namespace `default`.
+    /// Returns the API of pods in the namespace `default`.
     pub(crate) fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), "default")
     }
 
     /// Creates a pod that is bound to a node.
-    pub(crate) async fn run(&self, pod: Value) {
+    pub(crate) async fn create_pod(&self, pod: Value) {
         let pod: Pod = serde_json::from_value(pod).expect("a pod");
         self.pods().create(&PostParams::default(), &pod).await.expect("the pod is created");
     }
 
     /// Makes a pod ready, as its kubelet would.
-    pub(crate) async fn ready(&self, name: &str) {
+    pub(crate) async fn mark_ready(&self, name: &str) {
         let status = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
         // Conditions are merged by type: the readiness gate stays.
         let patched =
@@ -156,86 +160,88 @@ impl Cluster {
         patched.expect("the pod is ready");
     }
 
-    /// The conditions of a pod.
-    pub(crate) async fn conditions(&self, name: &str) -> Vec<Value> {
+    /// Returns the conditions of a pod.
+    pub(crate) async fn list_conditions(&self, name: &str) -> Vec<Value> {
         let status = self.pods().get(name).await.expect("the pod").status.unwrap_or_default();
         status.conditions.into_iter().flatten().map(|condition| json!(condition)).collect()
     }
 
     /// Waits until a pod's readiness gate has this status and reason.
-    pub(crate) async fn gate(&self, name: &str, status: &str, reason: &str) {
-        let says = |condition: &Value| {
+    pub(crate) async fn wait_for_gate(&self, name: &str, status: &str, reason: &str) {
+        let fits = |condition: &Value| {
             condition["type"] == "hostport-firewall.dev/open"
                 && condition["status"] == *status
                 && condition["reason"] == *reason
         };
-        until(&format!("the gate of {name} is {status} for {reason}"), async || {
-            let found = self.conditions(name).await;
-            if found.iter().any(says) { Ok(()) } else { Err(format!("{found:#?}")) }
+        wait_until(&format!("the gate of {name} is {status} for {reason}"), async || {
+            let found = self.list_conditions(name).await;
+            if found.iter().any(fits) { Ok(()) } else { Err(format!("{found:#?}")) }
         })
         .await;
     }
 
+    /// Waits until the status of the `HostPortExposure` `web` fits, and returns it.
+    pub(crate) async fn wait_for_exposure_status(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let api: Api<HostPortExposure> = Api::namespaced(self.client.clone(), "default");
+        wait_until(what, async || {
+            let found = json!(api.get("web").await.expect("the exposure").status);
+            if fits(&found) { Ok(found) } else { Err(format!("{found:#}")) }
+        })
+        .await
+    }
+
+    /// Waits until a condition of the `HostPortExposure` `web` has this status and reason, and returns the
+    /// whole status.
+    pub(crate) async fn wait_for_condition(&self, kind: &str, value: &str, reason: &str) -> Value {
+        let fits = |condition: &Value| {
+            condition["type"] == *kind && condition["status"] == *value && condition["reason"] == *reason
+        };
+        let what = format!("{kind} becomes {value} for {reason}");
+        self.wait_for_exposure_status(&what, |status| {
+            status["conditions"].as_array().is_some_and(|all| all.iter().any(fits))
+        })
+        .await
+    }
+
     /// Begins to delete a pod, which goes on running until its kubelet confirms that it has ended.
-    pub(crate) async fn begin_to_stop(&self, name: &str) {
+    pub(crate) async fn begin_to_delete_pod(&self, name: &str) {
         let parameters = DeleteParams::default().grace_period(60);
         self.pods().delete(name, &parameters).await.expect("the pod is deleted");
     }
 
-    /// Deletes a pod at once, as a kubelet that confirms it would.
-    pub(crate) async fn stop(&self, name: &str) {
+    /// Deletes a pod at once, as a kubelet does once the pod has ended.
+    pub(crate) async fn delete_pod(&self, name: &str) {
         self.pods().delete(name, &DeleteParams::default().grace_period(0)).await.expect("the pod is deleted");
     }
 
-    /// Waits for an Event on an object whose text contains `text`, and returns all of that text.
-    pub(crate) async fn event(&self, kind: &str, name: &str, text: &str) -> String {
-        until(&format!("an Event on {kind} {name} says {text:?}"), async || {
-            let found = self.events(kind, name).await;
+    /// Waits for an Event on an object whose note contains `text`, and returns the whole note.
+    pub(crate) async fn wait_for_event(&self, kind: &str, name: &str, text: &str) -> String {
+        wait_until(&format!("an Event on {kind} {name} contains {text:?}"), async || {
+            let found = self.list_events(kind, name).await;
             found.iter().find(|note| note.contains(text)).cloned().ok_or_else(|| format!("{found:#?}"))
         })
         .await
     }
 
-    /// The texts of all Events on an object.
-    pub(crate) async fn events(&self, kind: &str, name: &str) -> Vec<String> {
+    /// Returns the notes of all Events on an object.
+    pub(crate) async fn list_events(&self, kind: &str, name: &str) -> Vec<String> {
         let regarding = |event: &Event| {
             let object = event.regarding.clone().unwrap_or_default();
             object.kind.as_deref() == Some(kind) && object.name.as_deref() == Some(name)
         };
-        self.all_events().await.into_iter().filter(regarding).filter_map(|event| event.note).collect()
+        self.list_all_events().await.into_iter().filter(regarding).filter_map(|event| event.note).collect()
     }
 
-    /// All Events there are.
-    pub(crate) async fn all_events(&self) -> Vec<Event> {
+    /// Returns all Events of the cluster.
+    pub(crate) async fn list_all_events(&self) -> Vec<Event> {
         let events: Api<Event> = Api::all(self.client.clone());
         events.list(&ListParams::default()).await.expect("Events").items
     }
 }
 
-/// The kubectl that belongs to the control plane.
-fn kubectl() -> PathBuf {
+/// Returns the path of the kubectl that belongs to the control plane.
+fn kubectl_path() -> PathBuf {
     let ensured = std::process::Command::new(root().join("tests/control-plane/ensure")).output();
     let folder = String::from_utf8(ensured.expect("it runs").stdout).expect("a path");
     Path::new(folder.trim()).join("kubectl")
-}
-
-/// A pod with one container; `ports` are its container ports.
-#[expect(clippy::needless_pass_by_value, reason = "callers build the values in place")]
-pub(crate) fn pod(name: &str, node: &str, annotations: Value, ports: Value) -> Value {
-    json!({
-        "metadata": { "name": name, "annotations": annotations },
-        "spec": {
-            "nodeName": node,
-            "terminationGracePeriodSeconds": 0,
-            "containers": [{ "name": "main", "image": "example.invalid/image", "ports": ports }],
-        },
-    })
-}
-
-/// Makes a pod one of a workload's, or, where its kubelet runs it by itself, its node's.
-pub(crate) fn owned_by(pod: &mut Value, kind: &str, name: &str) {
-    pod["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": if kind == "Node" { "v1" } else { "apps/v1" }, "kind": kind, "name": name, "controller": true,
-        "uid": "7d1e7b5a-0000-4000-8000-000000000001",
-    }]);
 }

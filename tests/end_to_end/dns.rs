@@ -1,4 +1,5 @@
-//! Hostnames: their addresses enter when the firewall is open and the pod ready, and leave before it closes.
+//! Hostnames: an address is published once its port is open and its pod ready, and removed before the port
+//! closes.
 
 use std::time::Duration;
 
@@ -8,15 +9,15 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use crate::cluster::pod;
-use crate::patience::until;
+use crate::environment::{Mode, TestEnvironment};
+use crate::objects::{host_port, pod};
 use crate::process::root;
-use crate::world::{Mode, World};
+use crate::wait::wait_until;
 
 const HOSTNAME: &str = "game.example.com";
 
-/// The definition of external-dns' kind, as far as it checks what is written.
-fn definition() -> Value {
+/// Returns the CRD of external-dns' kind, with the fields that the controller writes.
+fn dns_endpoint_crd() -> Value {
     let text = json!({ "type": "string" });
     let record = json!({
         "type": "object",
@@ -51,11 +52,11 @@ fn definition() -> Value {
 }
 
 /// Waits until the hostname has exactly these addresses.
-async fn publishes(world: &World, expected: &[&str]) {
+async fn wait_until_published(env: &TestEnvironment, expected: &[&str]) {
     let mut expected = expected.to_vec();
     expected.sort_unstable();
-    until(&format!("{HOSTNAME} has {expected:?}"), async || {
-        let all = endpoints(world).await;
+    wait_until(&format!("{HOSTNAME} has {expected:?}"), async || {
+        let all = list_endpoints(env).await;
         let records = all.iter().flat_map(|endpoint| &endpoint.spec.endpoints);
         let records = records.filter(|record| record.dns_name == HOSTNAME && record.record_ttl == 60);
         let mut found: Vec<String> = records.flat_map(|record| record.targets.clone()).collect();
@@ -65,26 +66,26 @@ async fn publishes(world: &World, expected: &[&str]) {
     .await;
 }
 
-async fn endpoints(world: &World) -> Vec<DNSEndpoint> {
-    let api: Api<DNSEndpoint> = Api::namespaced(world.cluster.client.clone(), "default");
+async fn list_endpoints(env: &TestEnvironment) -> Vec<DNSEndpoint> {
+    let api: Api<DNSEndpoint> = Api::namespaced(env.cluster.client.clone(), "default");
     api.list(&ListParams::default()).await.expect("DNSEndpoints").items
 }
 
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
-async fn an_address_enters_when_open_and_ready_and_leaves_before_the_firewall_closes() {
-    let world = World::start(Mode::Destination, 2).await;
-    let [a, b] = &world.machines[..] else { panic!("two machines") };
-    world.cluster.create(definition()).await;
-    world.cluster.apply(&root().join("deploy/external-dns/rbac.yaml")).await;
-    let someone_elses = json!({
+async fn dns_record_appears_when_ready_and_leaves_before_closing() {
+    let env = TestEnvironment::start(Mode::Destination, 2).await;
+    let [a, b] = &env.machines[..] else { panic!("two machines") };
+    env.cluster.apply(dns_endpoint_crd()).await;
+    env.cluster.apply_file(&root().join("deploy/external-dns/rbac.yaml")).await;
+    let foreign_endpoint = json!({
         "apiVersion": "externaldns.k8s.io/v1alpha1",
         "kind": "DNSEndpoint",
         "metadata": { "name": "other", "namespace": "default" },
         "spec": { "endpoints": [{ "dnsName": "www.example.com", "recordType": "A", "targets": ["203.0.113.1"] }] },
     });
-    world.cluster.create(someone_elses).await;
-    let controller = world.controller(&["--external-dns"]);
+    env.cluster.apply(foreign_endpoint).await;
+    let controller = env.start_controller(&["--external-dns"]);
     let open = ["udp/7777 192.0.2.0/24"];
     let annotations = json!({
         "hostport-firewall.dev/expose": "7777/udp",
@@ -94,77 +95,78 @@ async fn an_address_enters_when_open_and_ready_and_leaves_before_the_firewall_cl
     let bound = json!([{ "containerPort": 7777, "hostPort": 7777, "protocol": "UDP" }]);
     let game = |name: &str, node: &str| pod(name, node, annotations.clone(), bound.clone());
 
-    world.google().cloud().deny("*", "compute.firewalls.create");
-    world.cluster.run(game("game-a", &a.name)).await;
-    world.cluster.ready("game-a").await;
-    world.cluster.event("Pod", "game-a", "PermissionDenied").await;
-    publishes(&world, &[]).await;
+    env.gce().cloud().deny("*", "compute.firewalls.create");
+    env.cluster.create_pod(game("game-a", &a.name)).await;
+    env.cluster.mark_ready("game-a").await;
+    env.cluster.wait_for_event("Pod", "game-a", "PermissionDenied").await;
+    wait_until_published(&env, &[]).await;
     controller.kill();
-    world.google().cloud().grant_all();
-    let controller = world.controller(&["--external-dns"]);
-    world.opens(a, &open).await;
-    publishes(&world, &[a.address()]).await;
+    env.gce().cloud().grant_all();
+    let controller = env.start_controller(&["--external-dns"]);
+    env.wait_until_open(a, &open).await;
+    wait_until_published(&env, &[a.address()]).await;
 
-    world.cluster.run(game("game-b", &b.name)).await;
-    world.opens(b, &open).await;
-    world.cluster.event("Pod", "game-b", "open on node").await;
-    publishes(&world, &[a.address()]).await;
-    world.cluster.ready("game-b").await;
-    publishes(&world, &[a.address(), b.address()]).await;
+    env.cluster.create_pod(game("game-b", &b.name)).await;
+    env.wait_until_open(b, &open).await;
+    env.cluster.wait_for_event("Pod", "game-b", "open on node").await;
+    wait_until_published(&env, &[a.address()]).await;
+    env.cluster.mark_ready("game-b").await;
+    wait_until_published(&env, &[a.address(), b.address()]).await;
 
-    // Nothing can close now: the address leaves all the same.
-    world.google().cloud().deny("*", "compute.firewalls.update");
-    world.google().cloud().deny("*", "compute.firewalls.delete");
-    world.cluster.stop("game-a").await;
-    publishes(&world, &[b.address()]).await;
-    world.opens(a, &open).await;
+    // No port can close now: the address is removed all the same.
+    env.gce().cloud().deny("*", "compute.firewalls.update");
+    env.gce().cloud().deny("*", "compute.firewalls.delete");
+    env.cluster.delete_pod("game-a").await;
+    wait_until_published(&env, &[b.address()]).await;
+    env.wait_until_open(a, &open).await;
     controller.kill();
 
-    // What has left while no controller ran leaves with the next; what is as it should be stays all the time.
-    world.google().cloud().grant_all();
-    world.cluster.stop("game-b").await;
-    world.cluster.run(game("game-a", &a.name)).await;
-    world.cluster.ready("game-a").await;
-    let _controller = world.controller(&["--external-dns"]);
-    publishes(&world, &[a.address()]).await;
-    world.opens(b, &[]).await;
+    // An address whose pod ended while no controller ran is removed by the next controller; a valid one is
+    // kept.
+    env.gce().cloud().grant_all();
+    env.cluster.delete_pod("game-b").await;
+    env.cluster.create_pod(game("game-a", &a.name)).await;
+    env.cluster.mark_ready("game-a").await;
+    let _controller = env.start_controller(&["--external-dns"]);
+    wait_until_published(&env, &[a.address()]).await;
+    env.wait_until_open(b, &[]).await;
 
-    // A pod that is ending serves on, and gets no new clients.
-    world.cluster.begin_to_stop("game-a").await;
-    publishes(&world, &[]).await;
-    world.settled().await;
-    world.opens(a, &open).await;
-    world.cluster.stop("game-a").await;
-    world.opens(a, &[]).await;
+    // A terminating pod keeps its open port, and gets no new clients.
+    env.cluster.begin_to_delete_pod("game-a").await;
+    wait_until_published(&env, &[]).await;
+    env.wait_until_idle().await;
+    env.wait_until_open(a, &open).await;
+    env.cluster.delete_pod("game-a").await;
+    env.wait_until_open(a, &[]).await;
 
-    // The firewall takes its time to close: until then the address is long gone.
-    world.cluster.run(game("game-c", &a.name)).await;
-    world.cluster.ready("game-c").await;
-    publishes(&world, &[a.address()]).await;
+    // The firewall closes slowly: the address is removed long before.
+    env.cluster.create_pod(game("game-c", &a.name)).await;
+    env.cluster.mark_ready("game-c").await;
+    wait_until_published(&env, &[a.address()]).await;
     let kind = FaultKind::SlowOperation(Duration::from_secs(15));
-    world.google().cloud().inject(Fault { method: "compute.firewalls.delete".to_owned(), times: 1, kind });
-    world.cluster.stop("game-c").await;
-    publishes(&world, &[]).await;
-    assert!(!world.open(a).await.is_empty(), "the address left before the firewall closed");
-    world.opens(a, &[]).await;
-    let left = endpoints(&world).await;
-    assert_eq!(left.len(), 1, "that of others: {left:?}");
+    env.gce().cloud().inject(Fault { method: "compute.firewalls.delete".to_owned(), times: 1, kind });
+    env.cluster.delete_pod("game-c").await;
+    wait_until_published(&env, &[]).await;
+    assert!(!env.read_open_rules(a).await.is_empty(), "the address left before the firewall closed");
+    env.wait_until_open(a, &[]).await;
+    let left = list_endpoints(&env).await;
+    assert_eq!(left.len(), 1, "the foreign one: {left:?}");
 }
 
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
-async fn a_hostname_that_cannot_be_published_is_told_and_holds_no_port_up() {
-    let world = World::start(Mode::Destination, 1).await;
-    let [a] = &world.machines[..] else { panic!("one machine") };
-    let _controller = world.controller(&["--external-dns"]);
+async fn unpublishable_hostname_is_reported_and_blocks_no_port() {
+    let env = TestEnvironment::start(Mode::Destination, 1).await;
+    let [a] = &env.machines[..] else { panic!("one machine") };
+    let _controller = env.start_controller(&["--external-dns"]);
     let annotations = json!({
         "hostport-firewall.dev/expose": "80",
         "hostport-firewall.dev/source-ranges": "192.0.2.0/24",
         "hostport-firewall.dev/hostname": HOSTNAME,
     });
-    let bound = json!([{ "containerPort": 80, "hostPort": 80 }]);
-    world.cluster.run(pod("web", &a.name, annotations, bound)).await;
-    world.opens(a, &["tcp/80 192.0.2.0/24"]).await;
-    let told = world.cluster.event("Pod", "web", HOSTNAME).await;
-    assert!(told.contains("not served"), "{told}");
+    let bound = host_port(80);
+    env.cluster.create_pod(pod("web", &a.name, annotations, bound)).await;
+    env.wait_until_open(a, &["tcp/80 192.0.2.0/24"]).await;
+    let note = env.cluster.wait_for_event("Pod", "web", HOSTNAME).await;
+    assert!(note.contains("not served"), "{note}");
 }

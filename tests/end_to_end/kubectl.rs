@@ -1,39 +1,33 @@
-//! What a person sees with kubectl, and what kubectl makes of deploy/.
+//! kubectl: its view of a `HostPortExposure`, and the kustomization in deploy/.
 
 use serde_json::json;
 
-use crate::cluster::pod;
-use crate::exposures::exposure;
-use crate::patience::until;
+use crate::environment::{Mode, TestEnvironment};
+use crate::objects::{host_port, pod, set_web_label, web_exposure};
 use crate::process::root;
-use crate::world::{Mode, World};
+use crate::wait::wait_until;
 
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
-async fn kubectl_shows_an_exposure_and_waits_for_it() {
-    let world = World::start(Mode::Destination, 1).await;
-    let machine = &world.machines[0];
-    world.cluster.apply(&root().join("deploy/crd.yaml")).await;
-    let _controller = world.controller(&[]);
-    world
-        .cluster
-        .create(exposure(
-            &json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ports": [{ "port": 80 }] }),
-        ))
-        .await;
-    let mut web = pod("web", &machine.name, json!({}), json!([{ "containerPort": 80, "hostPort": 80 }]));
-    web["metadata"]["labels"] = json!({ "app": "web" });
+async fn kubectl_shows_exposure_and_waits_for_it() {
+    let env = TestEnvironment::start(Mode::Destination, 1).await;
+    let machine = &env.machines[0];
+    env.cluster.apply_file(&root().join("deploy/crd.yaml")).await;
+    let _controller = env.start_controller(&[]);
+    env.cluster.apply(web_exposure(json!([{ "port": 80 }]), &[])).await;
+    let mut web = pod("web", &machine.name, json!({}), host_port(80));
+    set_web_label(&mut web);
     let wait = ["wait", "--for=condition=Programmed", "hpe/web", "--timeout=60s"];
-    let (waited, ()) = tokio::join!(world.cluster.kubectl(&wait), world.cluster.run(web));
+    let (waited, ()) = tokio::join!(env.cluster.run_kubectl(&wait), env.cluster.create_pod(web));
     assert_eq!(waited, "hostportexposure.hostport-firewall.dev/web condition met\n");
-    world.cluster.ready("web").await;
-    world.cluster.event("HostPortExposure", "web", "tcp/80 open on node").await;
+    env.cluster.mark_ready("web").await;
+    env.cluster.wait_for_event("HostPortExposure", "web", "tcp/80 open on node").await;
 
-    let get = world.cluster.kubectl(&["get", "hpe"]).await;
+    let get = env.cluster.run_kubectl(&["get", "hpe"]).await;
     let lines: Vec<Vec<&str>> = get.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["NAME", "ACCEPTED", "PROGRAMMED", "PORTS", "NODES", "AGE"], "{get}");
     assert_eq!(lines[1][..5], ["web", "True", "True", "tcp/80", "1"], "{get}");
-    let all = world.cluster.kubectl(&["get", "all"]).await;
+    let all = env.cluster.run_kubectl(&["get", "all"]).await;
     assert!(all.contains("hostportexposure.hostport-firewall.dev/web"), "{all}");
 
     let expected = [
@@ -45,22 +39,22 @@ async fn kubectl_shows_an_exposure_and_waits_for_it() {
         &format!("tcp/80 open on node {} (firewall rule hpf-", machine.name),
         "for HostPortExposure default/web",
     ];
-    until("kubectl describes all of it", async || {
-        let described = world.cluster.kubectl(&["describe", "hpe", "web"]).await;
+    wait_until("kubectl describes all of it", async || {
+        let described = env.cluster.run_kubectl(&["describe", "hpe", "web"]).await;
         // kubectl aligns what it prints.
         let words = described.split_whitespace().collect::<Vec<_>>().join(" ");
         let missing = expected.iter().find(|part| !words.contains(**part));
         missing.map_or(Ok(()), |part| Err(format!("{part:?} is not in:\n{described}")))
     })
     .await;
-    let explained = world.cluster.kubectl(&["explain", "hpe.spec.ports"]).await;
+    let explained = env.cluster.run_kubectl(&["explain", "hpe.spec.ports"]).await;
     assert!(explained.contains("sourceRanges") && explained.contains("-required-"), "{explained}");
 }
 
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
-async fn the_kustomization_and_its_components_are_accepted() {
-    let world = World::start(Mode::Destination, 0).await;
+async fn api_server_accepts_kustomization_and_components() {
+    let env = TestEnvironment::start(Mode::Destination, 0).await;
     let folder = tempfile::tempdir_in(root().join("target")).expect("a folder beside deploy");
     let kustomization = json!({
         "resources": ["../../deploy"],
@@ -68,11 +62,11 @@ async fn the_kustomization_and_its_components_are_accepted() {
     });
     std::fs::write(folder.path().join("kustomization.yaml"), kustomization.to_string()).expect("a file");
     let path = folder.path().display().to_string();
-    let applied = world.cluster.kubectl(&["apply", "--dry-run=server", "-k", &path]).await;
+    let applied = env.cluster.run_kubectl(&["apply", "--dry-run=server", "-k", &path]).await;
     for object in ["deployment.apps", "configmap", "customresourcedefinition.apiextensions.k8s.io"] {
         assert!(applied.contains(object), "{applied}");
     }
-    let shown = world.cluster.kubectl(&["kustomize", &path]).await;
+    let shown = env.cluster.run_kubectl(&["kustomize", &path]).await;
     for part in [
         "--guardrails=/etc/hostport-firewall/guardrails.yaml",
         "--external-dns",

@@ -1,21 +1,21 @@
-//! A node's machine in one of the clouds.
+//! A node's instance in one of the clouds.
 
 use serde_json::{Value, json};
 
-/// A node's machine, as the seed made it.
+/// A node's instance, as the seed made it, with its Node object.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     pub(crate) name: String,
-    /// The network interface, on AWS
+    /// The network interface's id, on AWS; else empty
     pub(crate) interface: String,
-    /// The node's own security group, on AWS
+    /// The id of the node's own security group, on AWS; else empty
     pub(crate) node_group: String,
     /// The Node object
     pub(crate) node: Value,
 }
 
 impl Machine {
-    /// A machine whose cloud knows it by its name.
+    /// Returns a machine whose cloud knows it by its name.
     pub(crate) fn new(name: &str, provider_id: &str, addresses: &[String]) -> Self {
         let addresses: Vec<Value> =
             addresses.iter().map(|address| json!({ "type": "InternalIP", "address": address })).collect();
@@ -29,11 +29,12 @@ impl Machine {
         Self { name: name.to_owned(), interface: String::new(), node_group: String::new(), node }
     }
 
-    pub(crate) fn is_google(&self) -> bool {
+    /// Returns true if the node's providerID is Google Cloud's.
+    pub(crate) fn is_on_gce(&self) -> bool {
         self.node["spec"]["providerID"].as_str().is_some_and(|id| id.starts_with("gce://"))
     }
 
-    /// Its first internal address.
+    /// Returns the node's first internal address.
     pub(crate) fn address(&self) -> &str {
         self.node["status"]["addresses"][0]["address"].as_str().expect("an address")
     }

@@ -1,31 +1,37 @@
-//! End to end, on real parts: the release binary, kube-apiserver and etcd with RBAC on, LocalStack's EC2, and the
-//! simulated Compute Engine.
+//! End to end, on real parts: the release binary, kube-apiserver and etcd with RBAC on, LocalStack's EC2, and
+//! the simulated Compute Engine.
 //!
-//! Every case starts a world of its own. `./test` runs them; alone they need `HOSTPORT_FIREWALL_BIN`.
+//! Every case starts an environment of its own. `./test` runs them; alone they need `HOSTPORT_FIREWALL_BIN`.
 
-mod amazon;
-mod bad_input;
-mod cases;
+// The environment of a case
+mod aws;
 mod cluster;
+mod environment;
+mod gce;
+mod machine;
+mod metrics;
+#[path = "../../src/intents/tests/mistakes.rs"]
+mod mistakes;
+mod objects;
+mod process;
+mod wait;
+
+// The cases
+mod annotated_pods;
+mod bad_input;
+mod cloud_permissions;
 mod commands;
 mod dns;
 mod events;
 mod exposures;
 mod gates;
-mod google;
-mod google_cases;
 mod guardrails;
 mod kubectl;
-mod machine;
 mod malformed;
-mod metrics;
-#[path = "../../src/intents/tests/mistakes.rs"]
-mod mistakes;
-mod patience;
 mod permissions;
-mod process;
+mod recovery;
 mod rollout;
+mod scale;
 mod services;
 mod voyager;
 mod workloads;
-mod world;

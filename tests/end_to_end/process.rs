@@ -1,4 +1,4 @@
-//! Child processes of a test, none of which outlives it.
+//! Child processes of a case, none of which outlives it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -7,16 +7,22 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// The repository's root.
+/// Returns the repository's root.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The binary under test: the one that `./test` built for release.
+/// Returns the path of the binary under test, which `./test` built for release.
 pub(crate) fn binary() -> PathBuf {
     let path = std::env::var_os("HOSTPORT_FIREWALL_BIN")
         .expect("HOSTPORT_FIREWALL_BIN must name the release binary; ./test sets it");
     root().join(path)
+}
+
+/// Returns a TCP port of 127.0.0.1 that is free now.
+pub(crate) fn find_free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
 }
 
 /// A child process that is killed when dropped.
@@ -30,13 +36,13 @@ impl Process {
         Self(child.unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 
-    /// Ends it as the kernel does when memory runs out: without warning.
+    /// Kills it without warning, as the kernel does when memory runs out.
     pub(crate) fn kill(mut self) {
         self.0.kill().expect("it runs");
         self.0.wait().expect("it ends");
     }
 
-    /// Asks it to end, and returns whether it ended with success.
+    /// Asks it to end (SIGTERM), and returns true if it ended with success.
     pub(crate) fn terminate(mut self) -> bool {
         let pid = self.0.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
@@ -51,7 +57,7 @@ impl Drop for Process {
     }
 }
 
-/// A running control plane: kube-apiserver and etcd.
+/// A running kube-apiserver and its etcd.
 pub(crate) struct ControlPlane {
     _child: Process,
     dir: TempDir,
@@ -75,7 +81,7 @@ impl ControlPlane {
         Self { _child: Process(child), dir }
     }
 
-    /// The administrator's kubeconfig.
+    /// Returns the path of the administrator's kubeconfig.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("admin.kubeconfig")
     }

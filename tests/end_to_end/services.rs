@@ -1,22 +1,14 @@
-//! What Services ask for: node ports, the pods of k3s' `ServiceLB`, and Voyager's Ingresses of type `NodePort`.
+//! Ports that Services ask for: node ports, k3s' `ServiceLB` pods, and Voyager's Ingresses of type
+//! `NodePort`.
 
 use serde_json::{Value, json};
 
-use crate::cluster::pod;
-use crate::world::{Mode, World};
+use crate::environment::{Mode, TestEnvironment};
+use crate::objects::{host_port, ingress, pod, service};
 
 const EXPOSE: &str = "hostport-firewall.dev/expose";
 const EXPOSE_NODE_PORTS: &str = "hostport-firewall.dev/expose-node-ports";
 const SOURCES: &str = "hostport-firewall.dev/source-ranges";
-
-fn service(name: &str, spec: &Value, annotations: &Value) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": { "name": name, "namespace": "default", "annotations": annotations },
-        "spec": spec,
-    })
-}
 
 fn ports() -> Value {
     json!([
@@ -25,8 +17,8 @@ fn ports() -> Value {
     ])
 }
 
-/// The endpoints of a Service, as the controller manager would write them.
-fn slice(service: &str, endpoints: &[(&str, bool)]) -> Value {
+/// Returns the endpoints of a Service, as the controller manager would write them.
+fn endpoint_slice(service: &str, endpoints: &[(&str, bool)]) -> Value {
     let endpoint = |(node, ready): &(&str, bool)| {
         let target =
             json!({ "kind": "Pod", "namespace": "default", "name": format!("web-{node}"), "uid": *node });
@@ -46,60 +38,60 @@ fn slice(service: &str, endpoints: &[(&str, bool)]) -> Value {
     })
 }
 
-async fn node_ports_open_where_they_are_served(mode: Mode) {
-    let world = World::start(mode, 3).await;
-    let [a, b, c] = &world.machines[..] else { panic!("three machines") };
-    let _controller = world.controller(&[]);
-    let asks = |listed: &str| json!({ EXPOSE_NODE_PORTS: listed, SOURCES: "192.0.2.0/24" });
+async fn node_ports_open_on_serving_nodes(mode: Mode) {
+    let env = TestEnvironment::start(mode, 3).await;
+    let [a, b, c] = &env.machines[..] else { panic!("three machines") };
+    let _controller = env.start_controller(&[]);
+    let annotations = |listed: &str| json!({ EXPOSE_NODE_PORTS: listed, SOURCES: "192.0.2.0/24" });
     let everywhere =
-        |listed: &str| service("web", &json!({ "type": "NodePort", "ports": ports() }), &asks(listed));
-    world.cluster.create(everywhere("https")).await;
+        |listed: &str| service("web", &json!({ "type": "NodePort", "ports": ports() }), &annotations(listed));
+    env.cluster.apply(everywhere("https")).await;
     for machine in [a, b, c] {
-        world.opens(machine, &["tcp/30443 192.0.2.0/24"]).await;
+        env.wait_until_open(machine, &["tcp/30443 192.0.2.0/24"]).await;
     }
-    world.cluster.event("Service", "web", &format!("tcp/30443 open on node {}", a.name)).await;
+    env.cluster.wait_for_event("Service", "web", &format!("tcp/30443 open on node {}", a.name)).await;
 
     let local = json!({ "type": "NodePort", "externalTrafficPolicy": "Local", "ports": ports() });
-    world.cluster.create(slice("web", &[(&a.name, true), (&b.name, false)])).await;
-    world.cluster.create(service("web", &local, &asks("http"))).await;
-    world.opens(a, &["tcp/30080 192.0.2.0/24"]).await;
-    world.opens(b, &[]).await;
-    world.opens(c, &[]).await;
-    world.cluster.create(slice("web", &[(&b.name, true), (&c.name, false)])).await;
-    world.opens(b, &["tcp/30080 192.0.2.0/24"]).await;
-    world.opens(a, &[]).await;
+    env.cluster.apply(endpoint_slice("web", &[(&a.name, true), (&b.name, false)])).await;
+    env.cluster.apply(service("web", &local, &annotations("http"))).await;
+    env.wait_until_open(a, &["tcp/30080 192.0.2.0/24"]).await;
+    env.wait_until_open(b, &[]).await;
+    env.wait_until_open(c, &[]).await;
+    env.cluster.apply(endpoint_slice("web", &[(&b.name, true), (&c.name, false)])).await;
+    env.wait_until_open(b, &["tcp/30080 192.0.2.0/24"]).await;
+    env.wait_until_open(a, &[]).await;
 
-    world.cluster.create(service("web", &local, &asks("smtp"))).await;
-    world.opens(b, &[]).await;
-    world.cluster.event("Service", "web", "\"smtp\"").await;
-    world.cluster.create(service("web", &local, &asks("http"))).await;
-    world.opens(b, &["tcp/30080 192.0.2.0/24"]).await;
-    world.cluster.delete("Service", "web").await;
-    world.opens(b, &[]).await;
-    world.settled().await;
-    assert_eq!(world.owned().await, [""; 0]);
+    env.cluster.apply(service("web", &local, &annotations("smtp"))).await;
+    env.wait_until_open(b, &[]).await;
+    env.cluster.wait_for_event("Service", "web", "\"smtp\"").await;
+    env.cluster.apply(service("web", &local, &annotations("http"))).await;
+    env.wait_until_open(b, &["tcp/30080 192.0.2.0/24"]).await;
+    env.cluster.delete("Service", "web").await;
+    env.wait_until_open(b, &[]).await;
+    env.wait_until_idle().await;
+    assert_eq!(env.list_owned().await, [""; 0]);
 }
 
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
-async fn node_ports_open_where_they_are_served_by_destination_ranges() {
-    node_ports_open_where_they_are_served(Mode::Destination).await;
+async fn node_ports_open_on_serving_nodes_by_destination_ranges() {
+    node_ports_open_on_serving_nodes(Mode::Destination).await;
 }
 
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
-async fn node_ports_open_where_they_are_served_by_attached_groups() {
-    node_ports_open_where_they_are_served(Mode::Attach).await;
+async fn node_ports_open_on_serving_nodes_by_attached_groups() {
+    node_ports_open_on_serving_nodes(Mode::Attach).await;
 }
 
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
-async fn pods_of_service_lb_open_what_their_service_asks_for() {
-    let world = World::start(Mode::Destination, 2).await;
-    let [a, b] = &world.machines[..] else { panic!("two machines") };
-    let _controller = world.controller(&["--service-lb-namespace", "default"]);
+async fn service_lb_pods_open_ports_of_their_service() {
+    let env = TestEnvironment::start(Mode::Destination, 2).await;
+    let [a, b] = &env.machines[..] else { panic!("two machines") };
+    let _controller = env.start_controller(&["--service-lb-namespace", "default"]);
     let balancer = |ranges: &[&str]| json!({ "type": "LoadBalancer", "ports": ports(), "loadBalancerSourceRanges": ranges });
-    world.cluster.create(service("web", &balancer(&[]), &json!({}))).await;
+    env.cluster.apply(service("web", &balancer(&[]), &json!({}))).await;
     for (name, machine) in [("svclb-web-1", a), ("svclb-web-2", b)] {
         let bound = json!([
             { "name": "lb-tcp-80", "containerPort": 80, "hostPort": 80 },
@@ -110,48 +102,45 @@ async fn pods_of_service_lb_open_what_their_service_asks_for() {
             "svccontroller.k3s.cattle.io/svcname": "web",
             "svccontroller.k3s.cattle.io/svcnamespace": "default",
         });
-        world.cluster.run(pod).await;
+        env.cluster.create_pod(pod).await;
     }
-    // Once this is open, everything has been looked at.
+    // Once this port is open, a pass has seen the other pods too.
     let expose = json!({ "hostport-firewall.dev/expose": "8080", "hostport-firewall.dev/source-ranges": "192.0.2.0/24" });
-    let canary = pod("canary", &a.name, expose, json!([{ "containerPort": 8080, "hostPort": 8080 }]));
-    world.cluster.run(canary).await;
-    world.opens(a, &["tcp/8080 192.0.2.0/24"]).await;
-    world.opens(b, &[]).await;
-    world.cluster.stop("canary").await;
-    world.opens(a, &[]).await;
-    world.cluster.create(service("web", &balancer(&["192.0.2.0/24"]), &json!({}))).await;
+    let canary = pod("canary", &a.name, expose, host_port(8080));
+    env.cluster.create_pod(canary).await;
+    env.wait_until_open(a, &["tcp/8080 192.0.2.0/24"]).await;
+    env.wait_until_open(b, &[]).await;
+    env.cluster.delete_pod("canary").await;
+    env.wait_until_open(a, &[]).await;
+    env.cluster.apply(service("web", &balancer(&["192.0.2.0/24"]), &json!({}))).await;
     for machine in [a, b] {
-        world.opens(machine, &["tcp/80 192.0.2.0/24", "tcp/443 192.0.2.0/24"]).await;
+        env.wait_until_open(machine, &["tcp/80 192.0.2.0/24", "tcp/443 192.0.2.0/24"]).await;
     }
-    world.cluster.create(service("web", &balancer(&["198.51.100.0/24"]), &json!({ EXPOSE: "https" }))).await;
+    env.cluster.apply(service("web", &balancer(&["198.51.100.0/24"]), &json!({ EXPOSE: "https" }))).await;
     for machine in [a, b] {
-        world.opens(machine, &["tcp/443 198.51.100.0/24"]).await;
+        env.wait_until_open(machine, &["tcp/443 198.51.100.0/24"]).await;
     }
-    world.cluster.stop("svclb-web-1").await;
-    world.opens(a, &[]).await;
-    world.opens(b, &["tcp/443 198.51.100.0/24"]).await;
+    env.cluster.delete_pod("svclb-web-1").await;
+    env.wait_until_open(a, &[]).await;
+    env.wait_until_open(b, &["tcp/443 198.51.100.0/24"]).await;
 }
 
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
-async fn a_voyager_ingress_of_type_node_port_opens_the_node_ports_of_its_frontends() {
-    let world = World::start(Mode::Destination, 2).await;
-    let [a, b] = &world.machines[..] else { panic!("two machines") };
-    let _controller = world.controller(&[]);
-    let ingress = |kind: &str| {
-        json!({
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "Ingress",
-            "metadata": { "name": "shop", "namespace": "default", "annotations": {
-                "ingress.appscode.com/type": kind,
-                "ingress.appscode.com/stats": "true",
-                "ingress.appscode.com/whitelist-source-range": "192.0.2.7 198.51.100.0/24",
-            } },
-            "spec": { "defaultBackend": { "service": { "name": "shop", "port": { "number": 80 } } } },
-        })
+async fn voyager_node_port_ingress_opens_its_frontends_node_ports() {
+    let env = TestEnvironment::start(Mode::Destination, 2).await;
+    let [a, b] = &env.machines[..] else { panic!("two machines") };
+    let _controller = env.start_controller(&[]);
+    let shop_ingress = |kind: &str| {
+        let annotations = json!({
+            "ingress.appscode.com/type": kind,
+            "ingress.appscode.com/stats": "true",
+            "ingress.appscode.com/whitelist-source-range": "192.0.2.7 198.51.100.0/24",
+        });
+        let spec = json!({ "defaultBackend": { "service": { "name": "shop", "port": { "number": 80 } } } });
+        ingress("networking.k8s.io/v1", "shop", &annotations, &spec)
     };
-    world.cluster.create(ingress("NodePort")).await;
+    env.cluster.apply(shop_ingress("NodePort")).await;
     let port =
         |name: &str, port: u16, node_port: u16| json!({ "name": name, "port": port, "nodePort": node_port });
     for (name, ports) in [
@@ -161,17 +150,17 @@ async fn a_voyager_ingress_of_type_node_port_opens_the_node_ports_of_its_fronten
         let mut service = service(name, &json!({ "type": "NodePort", "ports": ports }), &json!({}));
         service["metadata"]["labels"] =
             json!({ "origin": "voyager", "origin-name": "shop", "origin-api-group": "networking.k8s.io" });
-        world.cluster.create(service).await;
+        env.cluster.apply(service).await;
     }
     for machine in [a, b] {
-        world.opens(machine, &["tcp/30080 192.0.2.7/32", "tcp/30080 198.51.100.0/24"]).await;
+        env.wait_until_open(machine, &["tcp/30080 192.0.2.7/32", "tcp/30080 198.51.100.0/24"]).await;
     }
-    world.cluster.create(ingress("LoadBalancer")).await;
+    env.cluster.apply(shop_ingress("LoadBalancer")).await;
     for machine in [a, b] {
-        world.opens(machine, &[]).await;
+        env.wait_until_open(machine, &[]).await;
     }
-    world.cluster.create(ingress("NodePort")).await;
-    world.opens(a, &["tcp/30080 192.0.2.7/32", "tcp/30080 198.51.100.0/24"]).await;
-    world.cluster.delete("Ingress", "shop").await;
-    world.opens(a, &[]).await;
+    env.cluster.apply(shop_ingress("NodePort")).await;
+    env.wait_until_open(a, &["tcp/30080 192.0.2.7/32", "tcp/30080 198.51.100.0/24"]).await;
+    env.cluster.delete("Ingress", "shop").await;
+    env.wait_until_open(a, &[]).await;
 }

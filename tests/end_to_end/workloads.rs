@@ -1,41 +1,39 @@
-//! Every kind of workload under every intent that can name it: opened is exactly what is expected.
+//! Every kind of workload under every intent that can name it: exactly the expected ports open.
 
 use serde_json::{Value, json};
 
-use crate::cluster::{owned_by, pod};
-use crate::exposures::exposure;
+use crate::environment::{Mode, TestEnvironment};
 use crate::machine::Machine;
+use crate::objects::{exposure, ingress, pod, service, set_owner, voyager_crd};
 use crate::process::root;
-use crate::voyager;
-use crate::world::{Mode, World};
 
-/// One row: what a pod looks like, which of its ports are asked for, and what is open on its node then.
-struct Row {
+/// A kind of workload, with the ports that are asked for and the rules that are then open on its node.
+struct Workload {
     name: &'static str,
     ports: Value,
-    /// Changes the pod; the second argument is its node's name, the third its address
+    /// Makes a pod one of this kind; the second argument is its node's name, the third the node's address
     change: fn(&mut Value, &str, &str),
-    asked: &'static [(u16, &'static str)],
+    requested: &'static [(u16, &'static str)],
     open: &'static [&'static str],
 }
 
 const WEB: &[&str] = &["tcp/80 192.0.2.0/24", "tcp/80 2001:db8::/32"];
 const TCP_80: &[(u16, &str)] = &[(80, "TCP")];
 
-fn rows() -> Vec<Row> {
+fn workloads() -> Vec<Workload> {
     let port = |number: u16| json!([{ "containerPort": 8080, "hostPort": number }]);
     let bare: fn(&mut Value, &str, &str) = |_, _, _| {};
-    let row = |name, ports, change, asked, open| Row { name, ports, change, asked, open };
+    let row = |name, ports, change, requested, open| Workload { name, ports, change, requested, open };
     vec![
         row("bare", port(80), bare, TCP_80, WEB),
-        row("daemon-set", port(80), |pod, _, _| owned_by(pod, "DaemonSet", "web"), TCP_80, WEB),
-        row("deployment", port(80), |pod, _, _| owned_by(pod, "ReplicaSet", "web-5d9c"), TCP_80, WEB),
-        row("stateful-set", port(80), |pod, _, _| owned_by(pod, "StatefulSet", "web"), TCP_80, WEB),
+        row("daemon-set", port(80), |pod, _, _| set_owner(pod, "DaemonSet", "web"), TCP_80, WEB),
+        row("deployment", port(80), |pod, _, _| set_owner(pod, "ReplicaSet", "web-5d9c"), TCP_80, WEB),
+        row("stateful-set", port(80), |pod, _, _| set_owner(pod, "StatefulSet", "web"), TCP_80, WEB),
         row(
             "static",
             port(80),
             |pod, node, _| {
-                owned_by(pod, "Node", node);
+                set_owner(pod, "Node", node);
                 pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("1");
             },
             TCP_80,
@@ -60,9 +58,9 @@ fn rows() -> Vec<Row> {
             TCP_80,
             WEB,
         ),
-        row("loopback", port(80), |pod, _, _| bound(pod, "127.0.0.1"), TCP_80, &[]),
-        row("node-address", port(80), |pod, _, address| bound(pod, address), TCP_80, &WEB[..1]),
-        row("ipv6", port(80), |pod, _, _| bound(pod, "2001:db8::1"), TCP_80, &WEB[1..]),
+        row("loopback", port(80), |pod, _, _| bind_to(pod, "127.0.0.1"), TCP_80, &[]),
+        row("node-address", port(80), |pod, _, address| bind_to(pod, address), TCP_80, &WEB[..1]),
+        row("ipv6", port(80), |pod, _, _| bind_to(pod, "2001:db8::1"), TCP_80, &WEB[1..]),
         row(
             "tcp-and-udp",
             json!([
@@ -83,7 +81,7 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-fn bound(pod: &mut Value, address: &str) {
+fn bind_to(pod: &mut Value, address: &str) {
     pod["spec"]["containers"][0]["ports"][0]["hostIP"] = json!(address);
 }
 
@@ -91,75 +89,83 @@ fn bound(pod: &mut Value, address: &str) {
 #[derive(Clone, Copy, PartialEq)]
 enum Intent {
     Annotation,
-    Object,
-    /// A Voyager Ingress, of which the pod is the `HAProxy`
+    Exposure,
+    /// A Voyager Ingress; the pod is its `HAProxy`
     Voyager,
-    /// A Service, of which the pod is k3s' `ServiceLB`
-    Balancer,
+    /// A Service; the pod is its `ServiceLB` pod of k3s
+    ServiceLb,
 }
 
 const SOURCES: &str = "192.0.2.0/24, 2001:db8::/32";
 
 impl Intent {
-    /// The pod of a row, and the object that asks for its ports if it does not itself.
-    fn made(self, row: &Row, machine: &Machine) -> (Value, Option<Value>) {
-        let name = format!("{}-{}", row.name, self.letter());
-        let mut pod = pod(&name, &machine.name, json!({}), row.ports.clone());
-        (row.change)(&mut pod, &machine.name, machine.address());
-        let asking = match self {
+    /// Returns a pod of the workload, and the object that asks for its ports unless the pod's annotation
+    /// does.
+    fn build(self, workload: &Workload, machine: &Machine) -> (Value, Option<Value>) {
+        let name = format!("{}-{}", workload.name, self.suffix());
+        let mut pod = pod(&name, &machine.name, json!({}), workload.ports.clone());
+        (workload.change)(&mut pod, &machine.name, machine.address());
+        let object = match self {
             Self::Annotation => {
-                asks_itself(&mut pod, row);
+                annotate(&mut pod, workload);
                 None
             }
-            Self::Object => {
+            Self::Exposure => {
                 pod["metadata"]["labels"] = json!({ "row": name });
-                Some(object(row, &name))
+                Some(build_exposure(workload, &name))
             }
             Self::Voyager => {
                 pod["metadata"]["labels"] = json!({
                     "origin": "voyager", "origin-name": name, "origin-api-group": "voyager.appscode.com",
                 });
                 pod["spec"]["containers"][0]["name"] = json!("haproxy");
-                Some(ingress(row, &name))
+                Some(build_ingress(workload, &name))
             }
-            Self::Balancer => {
+            Self::ServiceLb => {
                 pod["metadata"]["labels"] = json!({ "svccontroller.k3s.cattle.io/svcname": name });
-                Some(balancer(row, &name))
+                Some(build_service(workload, &name))
             }
         };
-        (pod, asking)
+        (pod, object)
     }
 
-    const fn letter(self) -> &'static str {
+    const fn suffix(self) -> &'static str {
         match self {
             Self::Annotation => "a",
-            Self::Object => "o",
+            Self::Exposure => "o",
             Self::Voyager => "v",
-            Self::Balancer => "b",
+            Self::ServiceLb => "b",
         }
     }
 
-    /// What is open on the node of a row. A frontend of Voyager's speaks TCP, and is one of `HAProxy`'s own.
-    fn open(self, row: &Row) -> Vec<&'static str> {
-        let mut open = row.open.to_vec();
+    /// Returns the rules that are open on the workload's node. A Voyager frontend is TCP, and a port of the
+    /// container `haproxy`, not of a sidecar.
+    fn expected_rules(self, workload: &Workload) -> Vec<&'static str> {
+        let mut open = workload.open.to_vec();
         if self == Self::Voyager {
-            open.retain(|rule| rule.starts_with("tcp/") && row.name != "sidecar");
+            open.retain(|rule| rule.starts_with("tcp/") && workload.name != "sidecar");
         }
         open
     }
 }
 
-fn asks_itself(pod: &mut Value, row: &Row) {
-    let listed: Vec<String> =
-        row.asked.iter().map(|(port, protocol)| format!("{port}/{protocol}").to_lowercase()).collect();
+fn annotate(pod: &mut Value, workload: &Workload) {
+    let listed: Vec<String> = workload
+        .requested
+        .iter()
+        .map(|(port, protocol)| format!("{port}/{protocol}").to_lowercase())
+        .collect();
     let annotations = &mut pod["metadata"]["annotations"];
     annotations["hostport-firewall.dev/expose"] = json!(listed.join(", "));
     annotations["hostport-firewall.dev/source-ranges"] = json!(SOURCES);
 }
 
-fn object(row: &Row, name: &str) -> Value {
-    let ports: Vec<Value> =
-        row.asked.iter().map(|(port, protocol)| json!({ "port": port, "protocol": protocol })).collect();
+fn build_exposure(workload: &Workload, name: &str) -> Value {
+    let ports: Vec<Value> = workload
+        .requested
+        .iter()
+        .map(|(port, protocol)| json!({ "port": port, "protocol": protocol }))
+        .collect();
     let sources: Vec<&str> = SOURCES.split(", ").collect();
     let selector = json!({ "matchLabels": { "row": name } });
     let mut object = exposure(&json!({ "podSelector": selector, "ports": ports, "sourceRanges": sources }));
@@ -167,71 +173,61 @@ fn object(row: &Row, name: &str) -> Value {
     object
 }
 
-fn ingress(row: &Row, name: &str) -> Value {
-    let rules: Vec<Value> = row.asked.iter().map(|(port, _)| json!({ "tcp": { "port": port } })).collect();
+fn build_ingress(workload: &Workload, name: &str) -> Value {
+    let rules: Vec<Value> =
+        workload.requested.iter().map(|(port, _)| json!({ "tcp": { "port": port } })).collect();
     let annotations = json!({
         "ingress.appscode.com/type": "HostPort", "hostport-firewall.dev/source-ranges": SOURCES,
     });
-    json!({
-        "apiVersion": "voyager.appscode.com/v1",
-        "kind": "Ingress",
-        "metadata": { "name": name, "namespace": "default", "annotations": annotations },
-        "spec": { "rules": rules },
-    })
+    ingress("voyager.appscode.com/v1", name, &annotations, &json!({ "rules": rules }))
 }
 
-fn balancer(row: &Row, name: &str) -> Value {
+fn build_service(workload: &Workload, name: &str) -> Value {
     let port = |(position, (port, protocol)): (usize, &(u16, &str))| json!({ "name": format!("p{position}"), "port": port, "protocol": protocol });
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": { "name": name, "namespace": "default", "annotations": {
-            "hostport-firewall.dev/source-ranges": SOURCES,
-        } },
-        "spec": {
-            "type": "LoadBalancer",
-            "ports": row.asked.iter().enumerate().map(port).collect::<Vec<_>>(),
-            "loadBalancerSourceRanges": ["198.51.100.0/24"],
-            "selector": { "row": name },
-        },
-    })
+    let spec = json!({
+        "type": "LoadBalancer",
+        "ports": workload.requested.iter().enumerate().map(port).collect::<Vec<_>>(),
+        "loadBalancerSourceRanges": ["198.51.100.0/24"],
+        "selector": { "row": name },
+    });
+    service(name, &spec, &json!({ "hostport-firewall.dev/source-ranges": SOURCES }))
 }
 
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
-async fn every_workload_opens_exactly_what_is_asked_for_on_google() {
-    let intents = [Intent::Annotation, Intent::Object, Intent::Voyager, Intent::Balancer];
-    every_workload_opens_exactly_what_is_asked_for(Mode::Destination, &intents).await;
+async fn every_workload_opens_exactly_its_requested_ports_on_gce() {
+    let intents = [Intent::Annotation, Intent::Exposure, Intent::Voyager, Intent::ServiceLb];
+    every_workload_opens_exactly_its_requested_ports(Mode::Destination, &intents).await;
 }
 
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
-async fn every_workload_opens_exactly_what_is_asked_for_on_amazon() {
-    let intents = [Intent::Annotation, Intent::Object];
-    every_workload_opens_exactly_what_is_asked_for(Mode::Attach, &intents).await;
+async fn every_workload_opens_exactly_its_requested_ports_on_aws() {
+    let intents = [Intent::Annotation, Intent::Exposure];
+    every_workload_opens_exactly_its_requested_ports(Mode::Attach, &intents).await;
 }
 
-/// Each row under each intent, on a node of its own.
-async fn every_workload_opens_exactly_what_is_asked_for(mode: Mode, intents: &[Intent]) {
-    let rows = rows();
-    let cases: Vec<(&Row, Intent)> =
-        rows.iter().flat_map(|row| intents.iter().map(move |intent| (row, *intent))).collect();
-    let world = World::start(mode, u32::try_from(cases.len()).expect("a few")).await;
-    world.cluster.apply(&root().join("deploy/crd.yaml")).await;
-    world.cluster.create(voyager::crd(&["v1"])).await;
-    let _controller = world.controller(&[]);
-    for ((row, intent), machine) in cases.iter().zip(&world.machines) {
-        let (pod, asking) = intent.made(row, machine);
-        if let Some(asking) = asking {
-            world.cluster.create(asking).await;
+/// Runs each workload under each intent, on a node of its own.
+async fn every_workload_opens_exactly_its_requested_ports(mode: Mode, intents: &[Intent]) {
+    let workloads = workloads();
+    let cases: Vec<(&Workload, Intent)> =
+        workloads.iter().flat_map(|workload| intents.iter().map(move |intent| (workload, *intent))).collect();
+    let env = TestEnvironment::start(mode, u32::try_from(cases.len()).expect("a few")).await;
+    env.cluster.apply_file(&root().join("deploy/crd.yaml")).await;
+    env.cluster.apply(voyager_crd(&["v1"])).await;
+    let _controller = env.start_controller(&[]);
+    for ((workload, intent), machine) in cases.iter().zip(&env.machines) {
+        let (pod, object) = intent.build(workload, machine);
+        if let Some(object) = object {
+            env.cluster.apply(object).await;
         }
-        world.cluster.run(pod).await;
+        env.cluster.create_pod(pod).await;
     }
-    for ((row, intent), machine) in cases.iter().zip(&world.machines) {
-        world.opens(machine, &intent.open(row)).await;
+    for ((workload, intent), machine) in cases.iter().zip(&env.machines) {
+        env.wait_until_open(machine, &intent.expected_rules(workload)).await;
     }
-    world.settled().await;
-    for ((row, intent), machine) in cases.iter().zip(&world.machines) {
-        world.opens(machine, &intent.open(row)).await;
+    env.wait_until_idle().await;
+    for ((workload, intent), machine) in cases.iter().zip(&env.machines) {
+        env.wait_until_open(machine, &intent.expected_rules(workload)).await;
     }
 }

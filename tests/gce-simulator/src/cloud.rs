@@ -1,4 +1,4 @@
-//! The simulated cloud as a test sees it: what there is, what is allowed, what goes wrong.
+//! The simulated cloud as a test uses it: its resources, permissions and faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::admits::{Admitted, admitted};
-use crate::firewall::normalized;
-use crate::machine::Machine;
+use crate::admits::{Admitted, list_admitted};
+use crate::firewall::normalize;
+use crate::instance::Instance;
 use crate::operation::Effect;
 use crate::settings::{Fault, Settings};
 use crate::state::{Permissions, State};
@@ -29,9 +29,9 @@ pub struct Request {
     pub body: Option<Value>,
     /// The HTTP status of the answer
     pub status: u16,
-    /// Whether the method changes something
+    /// True if the method changes something
     pub mutating: bool,
-    /// Who called
+    /// The header `User-Agent`
     pub user_agent: String,
 }
 
@@ -40,11 +40,11 @@ pub struct Request {
 pub struct Cloud(Arc<Mutex<State>>);
 
 impl Cloud {
-    /// Everything, as it is now.
+    /// Returns the state, with every operation that is due finished.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         // A test that panicked while holding the lock has failed already.
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.settle();
+        state.finish_due_operations();
         state
     }
 
@@ -55,78 +55,77 @@ impl Cloud {
     }
 
     /// Adds an instance, and its project and zone if need be.
-    pub fn add_instance(&self, machine: Machine) {
+    pub fn add_instance(&self, instance: Instance) {
         let mut state = self.state();
-        let (id, fingerprint) = (state.id(), state.id());
-        let project = state.projects.entry(machine.project.clone()).or_default();
-        project.zones.insert(machine.zone.clone());
-        let key = (machine.zone.clone(), machine.name.clone());
-        project.machines.insert(key, (machine, id, fingerprint));
+        let (id, fingerprint) = (state.next_id(), state.next_id());
+        let project = state.projects.entry(instance.project.clone()).or_default();
+        project.zones.insert(instance.zone.clone());
+        let key = (instance.zone.clone(), instance.name.clone());
+        project.instances.insert(key, (instance, id, fingerprint));
     }
 
     /// Removes an instance.
     pub fn remove_instance(&self, project: &str, zone: &str, name: &str) {
         if let Some(project) = self.state().projects.get_mut(project) {
-            project.machines.remove(&(zone.to_owned(), name.to_owned()));
+            project.instances.remove(&(zone.to_owned(), name.to_owned()));
         }
     }
 
     /// Sets an instance's status: `RUNNING`, `TERMINATED`, …
     pub fn set_status(&self, project: &str, zone: &str, name: &str, status: &str) {
-        self.state().change_instance(project, zone, name, |machine| status.clone_into(&mut machine.status));
+        self.state().change_instance(project, zone, name, |instance| status.clone_into(&mut instance.status));
     }
 
-    /// Sets an instance's tags behind everybody's back.
+    /// Sets an instance's tags directly, without a call of the API.
     pub fn set_tags(&self, project: &str, zone: &str, name: &str, tags: BTreeSet<String>) {
-        self.state().change_instance(project, zone, name, |machine| machine.tags = tags);
+        self.state().change_instance(project, zone, name, |instance| instance.tags = tags);
     }
 
-    /// An instance's tags; none if it does not exist.
+    /// Returns an instance's tags; none if it does not exist.
     #[must_use]
     pub fn tags(&self, project: &str, zone: &str, name: &str) -> BTreeSet<String> {
         let state = self.state();
-        let machines = state.projects.get(project).map(|project| &project.machines);
-        let found = machines.and_then(|machines| machines.get(&(zone.to_owned(), name.to_owned())));
-        found.map(|(machine, ..)| machine.tags.clone()).unwrap_or_default()
+        let instances = state.projects.get(project).map(|project| &project.instances);
+        let found = instances.and_then(|instances| instances.get(&(zone.to_owned(), name.to_owned())));
+        found.map(|(instance, ..)| instance.tags.clone()).unwrap_or_default()
     }
 
-    /// A project's rules by name, as the API shows them.
+    /// Returns a project's rules by name, as the API shows them.
     #[must_use]
     pub fn firewalls(&self, project: &str) -> BTreeMap<String, Value> {
         self.state().projects.get(project).map(|project| project.firewalls.clone()).unwrap_or_default()
     }
 
-    /// Makes or replaces a rule behind everybody's back.
+    /// Creates or replaces a rule directly, without a call of the API.
     ///
     /// # Errors
-    /// If Google would refuse the rule; the text says why.
+    /// Returns the reason if Google would refuse the rule.
     pub fn put_firewall(&self, project: &str, firewall: &Value) -> Result<(), String> {
         let mut state = self.state();
         let networks =
             state.projects.get(project).map(|project| project.networks.clone()).unwrap_or_default();
-        let rule =
-            normalized(firewall, project, &networks, &state.settings).map_err(|error| error.message)?;
-        let stored = state.stored(project, rule);
-        state.enact(project, Effect::Put(stored)).map_err(|error| error.message)
+        let rule = normalize(firewall, project, &networks, &state.settings).map_err(|error| error.message)?;
+        let stored = state.with_output_fields(project, rule);
+        state.apply_effect(project, Effect::Put(stored)).map_err(|error| error.message)
     }
 
-    /// Removes a rule behind everybody's back.
+    /// Removes a rule directly, without a call of the API.
     pub fn remove_firewall(&self, project: &str, name: &str) {
         if let Some(project) = self.state().projects.get_mut(project) {
             project.firewalls.remove(name);
         }
     }
 
-    /// Everything that the rules let in to an instance, by whichever project the rules are in.
+    /// Returns the traffic that the rules let in to an instance, whichever project the rules are in.
     #[must_use]
     pub fn admits(&self, project: &str, zone: &str, name: &str) -> Vec<Admitted> {
         let state = self.state();
-        let machines = state.projects.get(project).map(|project| &project.machines);
-        let found = machines.and_then(|machines| machines.get(&(zone.to_owned(), name.to_owned())));
-        let Some((machine, ..)) = found else { return Vec::new() };
+        let instances = state.projects.get(project).map(|project| &project.instances);
+        let found = instances.and_then(|instances| instances.get(&(zone.to_owned(), name.to_owned())));
+        let Some((instance, ..)) = found else { return Vec::new() };
         let firewalls: Vec<&Value> =
             state.projects.values().flat_map(|project| project.firewalls.values()).collect();
-        admitted(machine, &firewalls)
+        list_admitted(instance, &firewalls)
     }
 
     /// Changes the settings.
@@ -134,43 +133,43 @@ impl Cloud {
         change(&mut self.state().settings);
     }
 
-    /// Takes a permission away in a project, or with `*` in all.
+    /// Revokes a permission in a project, or in all projects with `*`.
     pub fn deny(&self, project: &str, permission: &str) {
         self.state().permissions.deny(project, permission);
     }
 
-    /// Grants these permissions in a project, or with `*` in all, and no others.
+    /// Grants these permissions and no others in a project, or in all projects with `*`.
     pub fn grant_only(&self, project: &str, permissions: &[&str]) {
         self.state().permissions.grant_only(project, permissions);
     }
 
-    /// Grants everything, as at the start.
+    /// Grants every permission, as at the start.
     pub fn grant_all(&self) {
         self.state().permissions = Permissions::default();
     }
 
-    /// Lets something go wrong.
+    /// Injects a fault into the next calls of a method.
     pub fn inject(&self, fault: Fault) {
         self.state().faults.push(fault);
     }
 
-    /// Forgets the faults that have not happened.
-    pub fn heal(&self) {
+    /// Removes the faults that have not happened.
+    pub fn clear_faults(&self) {
         self.state().faults.clear();
     }
 
-    /// The calls so far, in order.
+    /// Returns the calls so far, in order.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.state().requests.clone()
     }
 
-    /// Forgets the calls so far.
+    /// Removes the calls so far.
     pub fn clear_requests(&self) {
         self.state().requests.clear();
     }
 
-    /// Answers of the simulator's own that Google's document does not allow: defects.
+    /// Returns the simulator's own answers that Google's document does not allow; each is a defect.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
         self.state().violations.clone()

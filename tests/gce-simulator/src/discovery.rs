@@ -1,4 +1,4 @@
-//! Google's own description of the API: which methods there are, and what their parameters and bodies may be.
+//! Google's own description of the API: its methods, and the forms of their parameters and bodies.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,21 @@ use serde_json::{Map, Value};
 use crate::error::ApiError;
 use crate::schema::Schemas;
 
-/// Cut from the published document; see discovery/README.md.
+/// An excerpt of the published document; see discovery/README.md
 const DOCUMENT: &str = include_str!("../discovery/compute-v1.json");
 
-/// Accepted by every Google API, whether or not the document lists them.
+/// Parameters that every Google API accepts, even if the document does not list them.
 /// Source: "System parameters", Google Cloud API documentation.
-const SYSTEM: [&str; 6] = ["$alt", "$apiVersion", "$fields", "$key", "$prettyPrint", "$quotaUser"];
+const SYSTEM_PARAMETERS: [&str; 6] = ["$alt", "$apiVersion", "$fields", "$key", "$prettyPrint", "$quotaUser"];
 
-/// The document, ready for use.
+/// The parsed document
 pub(crate) struct Discovery {
     methods: Vec<Method>,
     common: Map<String, Value>,
     schemas: Schemas,
 }
 
-/// One method of the API.
+/// One method of the API
 pub(crate) struct Method {
     /// For example `compute.firewalls.insert`
     pub(crate) id: String,
@@ -38,12 +38,14 @@ enum Segment {
     Parameter(String),
 }
 
-/// A request's parameters by name, from path and query.
+/// A request's parameters by name, from path or query
 pub(crate) type Parameters = BTreeMap<String, String>;
 
 impl Discovery {
+    /// Loads the vendored document.
+    ///
     /// # Panics
-    /// If the vendored document is broken, which every test would show.
+    /// If the document is malformed, which every test would show.
     pub(crate) fn load() -> Self {
         let document: Value = serde_json::from_str(DOCUMENT).expect("the vendored document is JSON");
         let resources = document["resources"].as_object().expect("the document has resources");
@@ -57,10 +59,10 @@ impl Discovery {
         }
     }
 
-    /// The method that a request calls, and the parameters in its path.
+    /// Returns the method that a request calls, and the parameters in its path.
     pub(crate) fn method(&self, verb: &str, path: &str) -> Option<(&Method, Parameters)> {
         let mut matching = self.methods.iter().filter(|method| method.verb == verb);
-        matching.find_map(|method| Some((method, method.matches(path)?)))
+        matching.find_map(|method| Some((method, method.match_path(path)?)))
     }
 
     /// Checks every parameter of a request.
@@ -73,8 +75,8 @@ impl Discovery {
         for (name, value) in path.iter().chain(query) {
             let declared = method.parameters.get(name).or_else(|| self.common.get(name));
             match declared {
-                Some(schema) => self.schemas.parameter(name, value, schema)?,
-                None if SYSTEM.contains(&name.as_str()) => {}
+                Some(schema) => self.schemas.check_parameter(name, value, schema)?,
+                None if SYSTEM_PARAMETERS.contains(&name.as_str()) => {}
                 None => {
                     let message = format!(
                         "Invalid JSON payload received. Unknown name \"{name}\": Cannot bind query parameter. Field \
@@ -97,7 +99,7 @@ impl Discovery {
     /// Checks a request's body.
     pub(crate) fn check_body(&self, method: &Method, body: Option<&Value>) -> Result<(), ApiError> {
         match (&method.request, body) {
-            (Some(schema), Some(body)) => self.schemas.body(schema, body),
+            (Some(schema), Some(body)) => self.schemas.check_body(schema, body),
             (Some(_), None) => Err(ApiError::new(400, "required", "Required field 'resource' not specified")),
             (None, Some(_)) => {
                 Err(ApiError::invalid_argument("Request body is not allowed for this method."))
@@ -106,9 +108,9 @@ impl Discovery {
         }
     }
 
-    /// Checks an answer of ours; an error says what Google would never send.
+    /// Checks an answer of the simulator; the error names the part that Google would never send.
     pub(crate) fn check_answer(&self, method: &Method, body: &Value) -> Result<(), String> {
-        self.schemas.body(&method.response, body).map_err(|error| error.message)
+        self.schemas.check_body(&method.response, body).map_err(|error| error.message)
     }
 }
 
@@ -130,17 +132,18 @@ impl Method {
         }
     }
 
-    /// Whether it changes something.
+    /// Returns true if the method changes something.
     pub(crate) fn mutates(&self) -> bool {
         self.verb != "GET" && !matches!(self.name(), "wait" | "testIamPermissions")
     }
 
-    /// The last part of the id: `insert`, `wait`, …
+    /// Returns the last part of the id: `insert`, `wait`, …
     pub(crate) fn name(&self) -> &str {
         self.id.rsplit('.').next().unwrap_or_default()
     }
 
-    fn matches(&self, path: &str) -> Option<Parameters> {
+    /// Returns the parameters in the path, or `None` if the path is another method's.
+    fn match_path(&self, path: &str) -> Option<Parameters> {
         let segments: Vec<&str> = path.split('/').collect();
         if segments.len() != self.path.len() {
             return None;

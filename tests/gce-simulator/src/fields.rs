@@ -6,41 +6,42 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 
-/// A selection of fields; an empty one keeps everything.
+/// A selection of fields; an empty one keeps all of them.
 #[derive(Default)]
 pub(crate) struct Fields(BTreeMap<String, Fields>);
 
 impl Fields {
-    /// Reads a selection.
+    /// Parses a selection.
     pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
         let mut fields = Self::default();
-        let rest = fields.list(text);
+        let rest = fields.parse_list(text);
         let plain = |c: char| c.is_ascii_alphanumeric() || "_*-".contains(c);
-        if rest == Some("") && fields.names_are(&plain) {
+        if rest == Some("") && fields.has_plain_names(&plain) {
             Ok(fields)
         } else {
             Err(ApiError::new(400, "invalidParameter", format!("Invalid field selection {text}")))
         }
     }
 
-    fn names_are(&self, plain: &impl Fn(char) -> bool) -> bool {
+    /// Returns true if every name is non-empty and has only plain characters.
+    fn has_plain_names(&self, plain: &impl Fn(char) -> bool) -> bool {
         self.0
             .iter()
-            .all(|(name, inner)| !name.is_empty() && name.chars().all(plain) && inner.names_are(plain))
+            .all(|(name, inner)| !name.is_empty() && name.chars().all(plain) && inner.has_plain_names(plain))
     }
 
-    /// Reads `a,b(c,d),e/f` up to what cannot be part of it, and returns the rest.
-    fn list<'a>(&mut self, mut text: &'a str) -> Option<&'a str> {
+    /// Parses `a,b(c,d),e/f` up to a character that cannot be part of it, and returns the rest.
+    fn parse_list<'a>(&mut self, mut text: &'a str) -> Option<&'a str> {
         loop {
             let end = text.find([',', '(', ')', '/']).unwrap_or(text.len());
             let inner = self.0.entry(text[..end].to_owned()).or_default();
             text = &text[end..];
             if let Some(path) = text.strip_prefix('/') {
                 let end = path.find([',', ')']).unwrap_or(path.len());
-                inner.list(&path[..end])?;
+                inner.parse_list(&path[..end])?;
                 text = &path[end..];
             } else if let Some(list) = text.strip_prefix('(') {
-                text = inner.list(list)?.strip_prefix(')')?;
+                text = inner.parse_list(list)?.strip_prefix(')')?;
             }
             match text.strip_prefix(',') {
                 Some(next) => text = next,
@@ -49,7 +50,7 @@ impl Fields {
         }
     }
 
-    /// Removes what was not selected.
+    /// Removes the fields that are not selected.
     pub(crate) fn select(&self, value: &mut Value) {
         if self.0.is_empty() {
             return;
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_selected_stays() {
+    fn select_keeps_only_selected_fields() {
         let full =
             json!({ "items": [{ "name": "a", "id": "1", "logConfig": { "enable": true } }], "kind": "k" });
         let table = [

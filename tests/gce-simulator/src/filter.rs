@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 
-/// Expressions that all have to hold.
+/// Expressions that all have to hold
 pub(crate) struct Filter(Vec<Expression>);
 
 struct Expression {
@@ -22,30 +22,31 @@ enum Test {
 }
 
 impl Filter {
-    /// Reads `a eq b`, `a ne b`, `a = b`, `a != b`, `a:b*`, in parentheses or not, joined by AND or nothing.
+    /// Parses `a eq b`, `a ne b`, `a = b`, `a != b`, `a:b*`, in parentheses or not, joined by AND or nothing.
     pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
-        let refused = || {
+        let malformed = || {
             ApiError::invalid(format!(
                 "Invalid value for field 'filter': '{text}'. Invalid list filter expression."
             ))
         };
-        let parts = split(text).ok_or_else(refused)?;
+        let parts = split(text).ok_or_else(malformed)?;
         let expressions: Option<Vec<Expression>> = parts.iter().map(|part| Expression::parse(part)).collect();
-        let filter = Self(expressions.ok_or_else(refused)?);
+        let filter = Self(expressions.ok_or_else(malformed)?);
         let is_regex = |test: &Test| matches!(test, Test::Matches(_) | Test::MatchesNot(_));
         let regexes = filter.0.iter().filter(|expression| is_regex(&expression.test)).count();
         if regexes != 0 && regexes != filter.0.len() {
-            return Err(refused());
+            return Err(malformed());
         }
         Ok(filter)
     }
 
-    pub(crate) fn admits(&self, item: &Value) -> bool {
+    /// Returns true if every expression holds for the item.
+    pub(crate) fn matches(&self, item: &Value) -> bool {
         self.0.iter().all(|expression| expression.holds(item))
     }
 }
 
-/// The expressions between parentheses and ANDs; `None` if parentheses or quotes do not match.
+/// Splits a filter at parentheses and ANDs; `None` if parentheses or quotes do not match.
 fn split(text: &str) -> Option<Vec<String>> {
     let (mut parts, mut part) = (Vec::new(), String::new());
     let (mut depth, mut quote) = (0_usize, None);
@@ -84,7 +85,7 @@ impl Expression {
     fn parse(text: &str) -> Option<Self> {
         let shape = Regex::new(r"^([A-Za-z][A-Za-z0-9_.]*)\s*(?:\s(eq|ne)\s|(!=|=|:))\s*(.+)$").ok()?;
         let found = shape.captures(text)?;
-        let value = unquoted(found.get(4)?.as_str().trim())?;
+        let value = unquote(found.get(4)?.as_str().trim())?;
         let whole = |value: &str| Regex::new(&format!("^(?:{value})$")).ok();
         let kind = match found.get(2).or(found.get(3))?.as_str() {
             "eq" => Test::Matches(whole(&value)?),
@@ -113,7 +114,8 @@ impl Expression {
     }
 }
 
-fn unquoted(text: &str) -> Option<String> {
+/// Returns a value without its quotes; `None` if it has quotes inside or, without quotes, spaces.
+fn unquote(text: &str) -> Option<String> {
     match text.chars().next()? {
         quote @ ('"' | '\'') => {
             let inner = text.strip_prefix(quote)?.strip_suffix(quote)?;
@@ -130,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_holds_for_what_it_says() {
+    fn filter_matches_what_it_expresses() {
         let item = json!({ "name": "web-1", "status": "RUNNING", "tags": { "fingerprint": "x" } });
         let table = [
             ("name eq \"web-.*\"", true),
@@ -148,12 +150,12 @@ mod tests {
             ("absent = x", false),
         ];
         for (text, expected) in table {
-            assert_eq!(Filter::parse(text).map(|filter| filter.admits(&item)), Ok(expected), "{text}");
+            assert_eq!(Filter::parse(text).map(|filter| filter.matches(&item)), Ok(expected), "{text}");
         }
     }
 
     #[test]
-    fn what_is_no_filter_is_refused() {
+    fn malformed_filter_is_rejected() {
         for text in [
             "name",
             "name ~ x",

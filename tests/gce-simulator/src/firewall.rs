@@ -1,4 +1,4 @@
-//! What a firewall rule must be, and what it becomes when it is stored.
+//! Firewall rules: validation, and the defaults that the service fills in.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use crate::error::ApiError;
 use crate::settings::Settings;
 
-/// Fields that only the service writes; what a request says of them is ignored.
+/// Fields that only the service writes; their values in a request are ignored
 const OUTPUT_ONLY: [&str; 4] = ["creationTimestamp", "id", "kind", "selfLink"];
 
-/// Every list of a rule.
+/// The lists of a rule
 const LISTS: [&str; 8] = [
     "allowed",
     "denied",
@@ -25,13 +25,16 @@ const LISTS: [&str; 8] = [
     "targetTags",
 ];
 
+/// Protocols that have a name
 const PROTOCOLS: [&str; 8] = ["tcp", "udp", "icmp", "esp", "ah", "ipip", "sctp", "all"];
+/// Protocols that have ports, by name and number
 const WITH_PORTS: [&str; 6] = ["tcp", "udp", "sctp", "6", "17", "132"];
 
+/// The prefix of every resource's URL
 pub(crate) const API: &str = "https://www.googleapis.com/compute/v1";
 
-/// A network's project and name, by full or partial URL.
-pub(crate) fn network(text: &str, project: &str) -> Option<(String, String)> {
+/// Parses a network's full or partial URL into its project and name.
+pub(crate) fn parse_network(text: &str, project: &str) -> Option<(String, String)> {
     let full = [API, "https://compute.googleapis.com/compute/v1"];
     let path = full.iter().find_map(|api| text.strip_prefix(api)?.strip_prefix('/')).unwrap_or(text);
     match path.split('/').collect::<Vec<_>>()[..] {
@@ -41,7 +44,7 @@ pub(crate) fn network(text: &str, project: &str) -> Option<(String, String)> {
     }
 }
 
-/// A JSON merge patch (RFC 7396): null removes, objects merge, everything else replaces.
+/// Applies a JSON merge patch (RFC 7396): null removes, objects merge, everything else replaces.
 pub(crate) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
         target.clone_from(patch);
@@ -59,8 +62,9 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// The rule with defaults filled in, if Google would take it. `networks` are the project's.
-pub(crate) fn normalized(
+/// Returns the rule with defaults filled in, or the error if Google would refuse it. `networks` are the
+/// project's.
+pub(crate) fn normalize(
     firewall: &Value,
     project: &str,
     networks: &BTreeSet<String>,
@@ -84,9 +88,9 @@ pub(crate) fn normalized(
     ] {
         fields.entry(name).or_insert(default);
     }
-    name(&firewall)?;
+    validate_name(&firewall)?;
     let text = firewall["network"].as_str().unwrap_or_default().to_owned();
-    let named = network(&text, project);
+    let named = parse_network(&text, project);
     let (owner, name) = named.ok_or_else(|| ApiError::field("network", &text, "The URL is malformed."))?;
     if owner != project {
         let why = "Cross project referencing is not allowed for this resource.";
@@ -97,14 +101,14 @@ pub(crate) fn normalized(
         return Err(ApiError::not_found(&path));
     }
     firewall["network"] = json!(format!("{API}/{path}"));
-    scalars(&firewall)?;
-    traffic(&firewall, settings)?;
-    parties(&firewall, settings)?;
-    ranges(&mut firewall, settings)?;
+    validate_scalars(&firewall)?;
+    validate_traffic(&firewall, settings)?;
+    validate_tags_and_accounts(&firewall, settings)?;
+    normalize_ranges(&mut firewall, settings)?;
     Ok(firewall)
 }
 
-fn name(firewall: &Value) -> Result<(), ApiError> {
+fn validate_name(firewall: &Value) -> Result<(), ApiError> {
     match firewall["name"].as_str() {
         None | Some("") => {
             Err(ApiError::new(400, "required", "Required field 'resource.name' not specified"))
@@ -118,6 +122,7 @@ fn name(firewall: &Value) -> Result<(), ApiError> {
     }
 }
 
+/// Returns true if the text may name a rule or a tag.
 pub(crate) fn is_name(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     text.len() <= 63
@@ -126,7 +131,7 @@ pub(crate) fn is_name(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-fn scalars(firewall: &Value) -> Result<(), ApiError> {
+fn validate_scalars(firewall: &Value) -> Result<(), ApiError> {
     let priority = firewall["priority"].as_i64().unwrap_or(-1);
     if !(0..=65535).contains(&priority) {
         return Err(ApiError::field(
@@ -150,8 +155,9 @@ fn texts<'a>(firewall: &'a Value, name: &str) -> impl Iterator<Item = &'a str> +
     list(firewall, name).filter_map(Value::as_str)
 }
 
-/// Exactly one of allowed and denied; ports only where a protocol has them, and not too many.
-fn traffic(firewall: &Value, settings: &Settings) -> Result<(), ApiError> {
+/// Checks for exactly one of allowed and denied, for ports only where a protocol has them, and for their
+/// limit.
+fn validate_traffic(firewall: &Value, settings: &Settings) -> Result<(), ApiError> {
     let kind = match (firewall.get("allowed"), firewall.get("denied")) {
         (Some(_), None) => "allowed",
         (None, Some(_)) => "denied",
@@ -175,7 +181,7 @@ fn traffic(firewall: &Value, settings: &Settings) -> Result<(), ApiError> {
             }
         }
     }
-    limited(kind, count, settings.ports_per_rule, "ports")
+    check_limit(kind, count, settings.ports_per_rule, "ports")
 }
 
 fn is_ports(text: &str) -> bool {
@@ -185,15 +191,15 @@ fn is_ports(text: &str) -> bool {
     shape && matches!((port(first), port(last)), (Some(first), Some(last)) if first <= last)
 }
 
-fn limited(field: &str, count: usize, limit: usize, what: &str) -> Result<(), ApiError> {
+fn check_limit(field: &str, count: usize, limit: usize, what: &str) -> Result<(), ApiError> {
     if count <= limit {
         return Ok(());
     }
     Err(ApiError::field(field, &count.to_string(), &format!("Too many {what}: at most {limit}.")))
 }
 
-/// Tags and service accounts.
-fn parties(firewall: &Value, settings: &Settings) -> Result<(), ApiError> {
+/// Checks tags and service accounts.
+fn validate_tags_and_accounts(firewall: &Value, settings: &Settings) -> Result<(), ApiError> {
     let limits = [
         ("targetTags", settings.target_tags_per_rule),
         ("sourceTags", settings.source_tags_per_rule),
@@ -201,7 +207,7 @@ fn parties(firewall: &Value, settings: &Settings) -> Result<(), ApiError> {
         ("sourceServiceAccounts", settings.service_accounts_per_rule),
     ];
     for (field, limit) in limits {
-        limited(field, list(firewall, field).count(), limit, "values")?;
+        check_limit(field, list(firewall, field).count(), limit, "values")?;
     }
     for field in ["targetTags", "sourceTags"] {
         if let Some(tag) = texts(firewall, field).find(|tag| !is_name(tag)) {
@@ -227,7 +233,8 @@ fn parties(firewall: &Value, settings: &Settings) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn ranges(firewall: &mut Value, settings: &Settings) -> Result<(), ApiError> {
+/// Fills in the default range, and checks all ranges.
+fn normalize_ranges(firewall: &mut Value, settings: &Settings) -> Result<(), ApiError> {
     let has = |firewall: &Value, field: &str| firewall.get(field).is_some();
     if firewall["direction"] == "EGRESS" {
         if !has(firewall, "destinationRanges") {
@@ -241,10 +248,10 @@ fn ranges(firewall: &mut Value, settings: &Settings) -> Result<(), ApiError> {
     }
     let mut families = BTreeSet::new();
     for field in ["sourceRanges", "destinationRanges"] {
-        limited(field, list(firewall, field).count(), settings.ranges_per_rule, "ranges")?;
+        check_limit(field, list(firewall, field).count(), settings.ranges_per_rule, "ranges")?;
         for (index, text) in texts(firewall, field).enumerate() {
             let at = format!("{field}[{index}]");
-            let range = range(text)
+            let range = parse_range(text)
                 .ok_or_else(|| ApiError::field(&at, text, "Must be a valid CIDR address range."))?;
             if range.trunc() != range {
                 return Err(ApiError::field(&at, text, "The address has bits set beyond the prefix length."));
@@ -258,7 +265,7 @@ fn ranges(firewall: &mut Value, settings: &Settings) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A CIDR, or a single address, which Google takes too.
-pub(crate) fn range(text: &str) -> Option<IpNet> {
+/// Parses a CIDR, or a single address, which Google accepts too.
+pub(crate) fn parse_range(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().map(IpNet::from).ok())
 }

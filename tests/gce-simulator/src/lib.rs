@@ -1,9 +1,9 @@
 //! The part of the Compute Engine API that hostport-firewall touches, over real HTTP, as strict as Google's.
 //!
-//! What every request and answer may be comes from Google's own discovery document; what is beyond it (limits,
-//! conflicts, permissions) follows Google's documentation, and the README says where that leaves room for doubt.
+//! The form of every request and answer comes from Google's own discovery document. Limits, conflicts and
+//! permissions, which it does not contain, follow Google's documentation; the README lists where that is not
+//! certain.
 
-mod admin;
 mod admits;
 mod cloud;
 mod discovery;
@@ -11,7 +11,7 @@ mod error;
 mod fields;
 mod filter;
 mod firewall;
-mod machine;
+mod instance;
 mod metadata;
 mod methods;
 mod operation;
@@ -19,9 +19,10 @@ mod schema;
 mod server;
 mod settings;
 mod state;
+mod steering;
 
 pub use admits::Admitted;
 pub use cloud::{Cloud, Request};
-pub use machine::{Interface, Machine};
+pub use instance::{Instance, Interface};
 pub use server::Simulator;
 pub use settings::{Fault, FaultKind, Settings};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gce_simulator::{Cloud, Machine, Simulator};
+use gce_simulator::{Cloud, Instance, Simulator};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, stdin};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Parser)]
 #[command(version, max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
-    /// Where to listen; port 0 takes a free one
+    /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
     /// Networks and instances to begin with, as JSON
@@ -42,13 +42,14 @@ const EXAMPLES: &str = "Examples:
   curl -H 'Authorization: Bearer x' http://127.0.0.1:8090/compute/v1/projects/demo/global/firewalls
   export GCE_METADATA_HOST=127.0.0.1:8090";
 
+/// The content of the file that `--seed` names
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Seed {
     #[serde(default)]
     networks: Vec<(String, String)>,
     #[serde(default)]
-    instances: Vec<Machine>,
+    instances: Vec<Instance>,
 }
 
 #[tokio::main]
@@ -56,7 +57,7 @@ async fn main() -> ExitCode {
     match run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If standard error is closed, nobody is left to tell.
+            // If standard error is closed, the error cannot be reported.
             _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
@@ -73,8 +74,8 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
         for (project, name) in &seed.networks {
             cloud.add_network(project, name);
         }
-        for machine in seed.instances {
-            cloud.add_instance(machine);
+        for instance in seed.instances {
+            cloud.add_instance(instance);
         }
     }
     let simulator = Simulator::listen(cloud, cli.listen).await?;
@@ -85,12 +86,12 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
     tokio::select! {
         _ = terminate.recv() => {}
         result = tokio::signal::ctrl_c() => result?,
-        () = stdin_closed(), if cli.until_stdin_closes => {}
+        () = wait_for_stdin_to_close(), if cli.until_stdin_closes => {}
     }
     Ok(())
 }
 
-async fn stdin_closed() {
+async fn wait_for_stdin_to_close() {
     let (mut input, mut ignored) = (stdin(), [0; 256]);
     while matches!(input.read(&mut ignored).await, Ok(count) if count > 0) {}
 }

@@ -1,15 +1,15 @@
-//! The metadata server, as far as application default credentials ask it.
+//! The metadata server, as far as application default credentials use it.
 
 use axum::http::HeaderMap;
 use serde_json::json;
 
-/// What the metadata server answers to a path: status, content type and text.
+/// Returns the metadata server's answer to a path: status, content type and text.
 pub(crate) fn answer(path: &str, headers: &HeaderMap, project: Option<&str>) -> (u16, &'static str, String) {
     const TEXT: &str = "application/text";
     if headers.get("Metadata-Flavor").is_none_or(|flavor| flavor != "Google") {
         return (403, "text/html", "Missing Metadata-Flavor:Google header.".to_owned());
     }
-    // What Google's Python library asks to find out whether there is a metadata server.
+    // Google's Python library requests this path to find out whether there is a metadata server.
     if path == "/" {
         return (200, TEXT, "computeMetadata/\n".to_owned());
     }

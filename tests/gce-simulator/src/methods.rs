@@ -1,4 +1,4 @@
-//! The methods of the API.
+//! The methods of the API
 
 mod firewalls;
 mod instances;
@@ -14,7 +14,7 @@ use crate::firewall::API;
 use crate::settings::FaultKind;
 use crate::state::State;
 
-/// One call, as far as it has been understood.
+/// One call, with its parsed parameters and body
 pub(crate) struct Call<'a> {
     pub(crate) method: &'a Method,
     pub(crate) path: Parameters,
@@ -24,7 +24,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// A parameter of the path, which the method's own pattern has found.
+    /// Returns a parameter of the path.
     pub(crate) fn parameter(&self, name: &str) -> &str {
         self.path.get(name).map_or("", String::as_str)
     }
@@ -33,7 +33,7 @@ impl Call<'_> {
         self.parameter("project")
     }
 
-    /// The request id, if there is one and it is one.
+    /// Returns the request id, if there is one, or an error if it is no UUID.
     fn request_id(&self) -> Result<Option<&String>, ApiError> {
         let Some(id) = self.query.get("requestId") else { return Ok(None) };
         match uuid::Uuid::parse_str(id) {
@@ -45,23 +45,23 @@ impl Call<'_> {
     }
 }
 
-/// Refuses unless the permission is granted in the project.
-fn needs(state: &State, project: &str, permission: &str, path: &str) -> Result<(), ApiError> {
-    if state.permissions.allow(project, permission) {
+/// Returns an error unless the permission is granted in the project.
+fn require_permission(state: &State, project: &str, permission: &str, path: &str) -> Result<(), ApiError> {
+    if state.permissions.is_granted(project, permission) {
         Ok(())
     } else {
         Err(ApiError::forbidden(permission, path))
     }
 }
 
-/// Carries a call out on the state.
+/// Performs a call on the state, and returns the answer's body.
 pub(crate) fn perform(state: &mut State, call: &Call<'_>) -> Result<Value, ApiError> {
-    state.settle();
+    state.finish_due_operations();
     state.project(call.project())?;
     if let Some(id) = call.request_id()? {
-        let asked = (call.project().to_owned(), id.clone());
-        if let Some(before) = state.asked.get(&asked).and_then(|id| state.operation(*id)) {
-            return Ok(before.shown());
+        let key = (call.project().to_owned(), id.clone());
+        if let Some(before) = state.operations_by_request.get(&key).and_then(|id| state.operation(*id)) {
+            return Ok(before.to_json());
         }
     }
     match call.method.id.as_str() {
@@ -75,7 +75,7 @@ pub(crate) fn perform(state: &mut State, call: &Call<'_>) -> Result<Value, ApiEr
         "compute.instances.list" => instances::list(state, call),
         "compute.instances.aggregatedList" => instances::aggregated_list(state, call),
         "compute.instances.setTags" => instances::set_tags(state, call),
-        "compute.networks.get" => network(state, call),
+        "compute.networks.get" => get_network(state, call),
         "compute.globalOperations.list" => operations::list(state, call),
         "compute.globalOperations.get" | "compute.globalOperations.wait" => {
             operations::get(state, call, None)
@@ -87,10 +87,10 @@ pub(crate) fn perform(state: &mut State, call: &Call<'_>) -> Result<Value, ApiEr
     }
 }
 
-fn network(state: &State, call: &Call<'_>) -> Result<Value, ApiError> {
+fn get_network(state: &State, call: &Call<'_>) -> Result<Value, ApiError> {
     let (project, name) = (call.project(), call.parameter("network"));
     let path = format!("projects/{project}/global/networks/{name}");
-    needs(state, project, "compute.networks.get", &path)?;
+    require_permission(state, project, "compute.networks.get", &path)?;
     if !state.project(project)?.networks.contains(name) {
         return Err(ApiError::not_found(&path));
     }
@@ -103,15 +103,15 @@ fn network(state: &State, call: &Call<'_>) -> Result<Value, ApiError> {
     }))
 }
 
-/// One page of what the filter lets through, and the token of the next.
-fn page(
+/// Returns one page of the items that pass the filter, and the token of the next page.
+fn paginate(
     state: &State,
     call: &Call<'_>,
     mut items: Vec<Value>,
 ) -> Result<(Vec<Value>, Option<String>), ApiError> {
     if let Some(filter) = call.query.get("filter").filter(|filter| !filter.is_empty()) {
         let filter = Filter::parse(filter)?;
-        items.retain(|item| filter.admits(item));
+        items.retain(|item| filter.matches(item));
     }
     match call.query.get("orderBy").map(String::as_str) {
         None | Some("" | "name") => {}
@@ -144,8 +144,8 @@ fn page(
     Ok((items.into_iter().skip(start).take(size).collect(), next))
 }
 
-/// A list as the API answers it.
-fn answer(kind: &str, path: &str, items: Value, next: Option<String>) -> Value {
+/// Returns a list as the API answers it.
+fn list_response(kind: &str, path: &str, items: Value, next: Option<String>) -> Value {
     let mut answer = json!({ "kind": kind, "id": path, "selfLink": format!("{API}/{path}") });
     if items.as_array().is_none_or(|items| !items.is_empty()) {
         answer["items"] = items;
@@ -156,8 +156,8 @@ fn answer(kind: &str, path: &str, items: Value, next: Option<String>) -> Value {
     answer
 }
 
-/// The part of an answer that was asked for.
-pub(crate) fn selected(mut answer: Value, query: &Parameters) -> Result<Value, ApiError> {
+/// Keeps the parts of an answer that the parameter `fields` selects.
+pub(crate) fn select_fields(mut answer: Value, query: &Parameters) -> Result<Value, ApiError> {
     if let Some(fields) = query.get("fields").or_else(|| query.get("$fields")) {
         Fields::parse(fields)?.select(&mut answer);
     }

@@ -1,4 +1,4 @@
-//! Operations: what a mutating call starts, and when it takes effect.
+//! Operations, which mutating calls start, and which have their effect when they end.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -8,20 +8,20 @@ use serde_json::{Value, json};
 use crate::error::ApiError;
 use crate::firewall::API;
 
-/// What an operation does when it ends.
+/// The effect that an operation has when it ends
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
-    /// A rule is there, as it is here
+    /// A rule is created or replaced
     Put(Value),
-    /// A rule is gone
+    /// The rule of this name is removed
     Remove(String),
-    /// An instance has these tags, if its fingerprint is still this one
+    /// An instance gets these tags, if its fingerprint is still this one
     Tags { zone: String, instance: String, tags: BTreeSet<String>, fingerprint: String },
-    /// Nothing: it was there at once, or it fails
+    /// No effect: it happened at once, or the operation fails
     None,
 }
 
-/// How an operation failed.
+/// The error of a failed operation
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) status: u16,
@@ -35,7 +35,7 @@ impl From<ApiError> for Failure {
     }
 }
 
-/// One operation.
+/// One operation
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
     pub(crate) id: u64,
@@ -44,7 +44,7 @@ pub(crate) struct Operation {
     pub(crate) zone: Option<String>,
     /// `insert`, `patch`, …
     pub(crate) kind: String,
-    /// The path of what it changes, below the API
+    /// The path of the resource that it changes, below the API
     pub(crate) target: String,
     pub(crate) target_id: u64,
     pub(crate) effect: Effect,
@@ -56,12 +56,13 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
+    /// Returns the operation's name.
     pub(crate) fn name(&self) -> String {
         format!("operation-{:013}-{:x}", self.id, self.id)
     }
 
-    /// The operation as the API shows it.
-    pub(crate) fn shown(&self) -> Value {
+    /// Returns the operation as the API shows it.
+    pub(crate) fn to_json(&self) -> Value {
         let scope = self.zone.as_ref().map_or_else(|| "global".to_owned(), |zone| format!("zones/{zone}"));
         let link = format!("{API}/projects/{}/{scope}/operations/{}", self.project, self.name());
         let mut shown = json!({

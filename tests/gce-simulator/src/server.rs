@@ -1,4 +1,4 @@
-//! The HTTP server: understands a request, has it carried out, checks the answer, and writes it down.
+//! The HTTP server: parses a request, performs it, checks the answer, and records both.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,15 +18,16 @@ use tokio::time::{Instant, sleep};
 use crate::cloud::{Cloud, Request};
 use crate::discovery::{Discovery, Parameters};
 use crate::error::ApiError;
-use crate::methods::{Call, perform, selected};
+use crate::methods::{Call, perform, select_fields};
 use crate::settings::FaultKind;
-use crate::{admin, metadata};
+use crate::{metadata, steering};
 
-/// How often a `wait` looks whether the operation has ended.
-const LOOK: Duration = Duration::from_millis(10);
+/// The interval at which a `wait` checks whether the operation has ended.
+const WAIT_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The largest body that is read: larger than any rule can be, and room for thousands of instances to begin with.
-const LARGEST_BODY: usize = 1 << 25;
+/// The largest body that is read, in bytes: larger than any rule can be, and enough for thousands of seeded
+/// instances.
+const MAX_BODY_BYTES: usize = 1 << 25;
 
 /// A running server. It stops when dropped.
 pub struct Simulator {
@@ -35,8 +36,9 @@ pub struct Simulator {
     serving: JoinHandle<()>,
 }
 
+/// The parts that every request needs
 #[derive(Clone)]
-struct Served {
+struct Service {
     cloud: Cloud,
     discovery: Arc<Discovery>,
 }
@@ -45,7 +47,7 @@ impl Simulator {
     /// Serves on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// If there is none.
+    /// Returns an error if there is no free port.
     pub async fn start(cloud: Cloud) -> std::io::Result<Self> {
         Self::listen(cloud, SocketAddr::from(([127, 0, 0, 1], 0))).await
     }
@@ -53,12 +55,12 @@ impl Simulator {
     /// Serves on this address.
     ///
     /// # Errors
-    /// If it cannot be listened on.
+    /// Returns an error if the address cannot be bound.
     pub async fn listen(cloud: Cloud, address: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let served = Served { cloud: cloud.clone(), discovery: Arc::new(Discovery::load()) };
-        let router = Router::new().fallback(answer).with_state(served);
+        let service = Service { cloud: cloud.clone(), discovery: Arc::new(Discovery::load()) };
+        let router = Router::new().fallback(handle).with_state(service);
         let serving = tokio::spawn(async move {
             // It ends only with the task.
             _ = serve(listener, router).await;
@@ -66,19 +68,19 @@ impl Simulator {
         Ok(Self { cloud, address, serving })
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it listens, as `http://…`.
+    /// Returns the URL on which it listens, `http://…`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The cloud behind it.
+    /// Returns the cloud that it serves.
     #[must_use]
     pub const fn cloud(&self) -> &Cloud {
         &self.cloud
@@ -91,33 +93,36 @@ impl Drop for Simulator {
     }
 }
 
-async fn answer(
-    Shared(served): Shared<Served>,
+async fn handle(
+    Shared(service): Shared<Service>,
     verb: Verb,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response<Body> {
-    let Ok(body) = axum::body::to_bytes(body, LARGEST_BODY).await else {
-        return json(413, &ApiError::new(413, "requestTooLarge", "The request is too large.").body());
+    let Ok(body) = axum::body::to_bytes(body, MAX_BODY_BYTES).await else {
+        return json_response(
+            413,
+            &ApiError::new(413, "requestTooLarge", "The request is too large.").body(),
+        );
     };
     if uri.path() == "/" || uri.path().starts_with("/computeMetadata/") {
-        let project = served.cloud.state().settings.project_id.clone();
+        let project = service.cloud.state().settings.project_id.clone();
         let (status, kind, text) = metadata::answer(uri.path(), &headers, project.as_deref());
-        return with_headers(status, kind, text);
+        return text_response(status, kind, text);
     }
     if let Some(path) = uri.path().strip_prefix("/simulator/") {
-        return match admin::answer(&served.cloud, verb.as_str(), path, &body) {
-            Ok(value) => json(200, &value),
-            Err((status, text)) => with_headers(status, "text/plain", text),
+        return match steering::handle(&service.cloud, verb.as_str(), path, &body) {
+            Ok(value) => json_response(200, &value),
+            Err((status, text)) => text_response(status, "text/plain", text),
         };
     }
-    let asked = Asked::read(&verb, &uri, &headers, &body);
-    served.api(asked).await
+    let request = HttpRequest::read(&verb, &uri, &headers, &body);
+    service.call_api(request).await
 }
 
-/// A request as it came.
-struct Asked {
+/// A request as it was received
+struct HttpRequest {
     verb: String,
     path: String,
     query: Parameters,
@@ -126,7 +131,7 @@ struct Asked {
     user_agent: String,
 }
 
-impl Asked {
+impl HttpRequest {
     fn read(verb: &Verb, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
@@ -141,8 +146,8 @@ impl Asked {
         }
     }
 
-    /// The body, if there is one; an error if it is not JSON.
-    fn json(&self) -> Result<Option<Value>, ApiError> {
+    /// Returns the body, `None` if it is empty, or an error if it is not JSON.
+    fn parse_body(&self) -> Result<Option<Value>, ApiError> {
         if self.body.is_empty() {
             return Ok(None);
         }
@@ -151,23 +156,24 @@ impl Asked {
     }
 }
 
-impl Served {
-    async fn api(&self, asked: Asked) -> Response<Body> {
-        let found = self.discovery.method(&asked.verb, &asked.path);
+impl Service {
+    /// Calls a method of the API, with the faults that are due, and records the call.
+    async fn call_api(&self, request: HttpRequest) -> Response<Body> {
+        let found = self.discovery.method(&request.verb, &request.path);
         let id = found.as_ref().map_or("", |(method, _)| method.id.as_str()).to_owned();
         let mutating = found.as_ref().is_some_and(|(method, _)| method.mutates());
-        let fault = if id.is_empty() { None } else { self.cloud.state().fault(&id, mutating) };
+        let fault = if id.is_empty() { None } else { self.cloud.state().take_fault(&id, mutating) };
         if let Some(FaultKind::Latency(duration)) = &fault {
             sleep(*duration).await;
         }
-        let mut result = self.call(&asked, fault.clone());
+        let mut result = self.call(&request, fault.clone());
         let longest = Instant::now() + self.cloud.state().settings.longest_wait;
         while found.as_ref().is_some_and(|(method, _)| method.name() == "wait")
             && matches!(&result, Ok(operation) if operation["status"] != "DONE")
             && Instant::now() < longest
         {
-            sleep(LOOK).await;
-            result = self.call(&asked, None);
+            sleep(WAIT_POLL_INTERVAL).await;
+            result = self.call(&request, None);
         }
         let (status, body) = match result {
             Ok(body) => (200, body),
@@ -176,36 +182,40 @@ impl Served {
         self.cloud.state().requests.push(Request {
             mutating,
             method: id,
-            body: asked.json().ok().flatten(),
-            verb: asked.verb,
-            path: asked.path,
-            query: asked.query,
+            body: request.parse_body().ok().flatten(),
+            verb: request.verb,
+            path: request.path,
+            query: request.query,
             status,
-            user_agent: asked.user_agent,
+            user_agent: request.user_agent,
         });
-        if fault == Some(FaultKind::DropResponse) { cut() } else { json(status, &body) }
+        if fault == Some(FaultKind::DropResponse) {
+            truncated_response()
+        } else {
+            json_response(status, &body)
+        }
     }
 
-    fn call(&self, asked: &Asked, fault: Option<FaultKind>) -> Result<Value, ApiError> {
-        if !asked.authorized {
+    fn call(&self, request: &HttpRequest, fault: Option<FaultKind>) -> Result<Value, ApiError> {
+        if !request.authorized {
             let message = "Request is missing required authentication credential. Expected OAuth 2 access token, login \
                            cookie or other valid authentication credential.";
             return Err(ApiError::new(401, "required", message));
         }
-        let Some((method, path)) = self.discovery.method(&asked.verb, &asked.path) else {
+        let Some((method, path)) = self.discovery.method(&request.verb, &request.path) else {
             return Err(ApiError::new(
                 404,
                 "notFound",
-                format!("{} {} is not simulated", asked.verb, asked.path),
+                format!("{} {} is not simulated", request.verb, request.path),
             ));
         };
         if let Some(FaultKind::Error { status, reason, message }) = &fault {
             return Err(ApiError::new(*status, reason, message));
         }
-        let body = asked.json()?;
-        self.discovery.check_parameters(method, &path, &asked.query)?;
+        let body = request.parse_body()?;
+        self.discovery.check_parameters(method, &path, &request.query)?;
         self.discovery.check_body(method, body.as_ref())?;
-        let call = Call { method, path, query: asked.query.clone(), body, fault };
+        let call = Call { method, path, query: request.query.clone(), body, fault };
         let mut state = self.cloud.state();
         let answer = perform(&mut state, &call)?;
         if let Err(violation) = self.discovery.check_answer(method, &answer) {
@@ -213,28 +223,24 @@ impl Served {
             state.violations.push(violation.clone());
             return Err(ApiError::new(500, "internalError", violation));
         }
-        selected(answer, &call.query)
+        select_fields(answer, &call.query)
     }
 }
 
-/// An answer that breaks off: what the client sees when a connection is lost.
-fn cut() -> Response<Body> {
-    let broken = broken_off();
+/// Returns an answer that breaks off, as a client sees it when the connection is lost.
+fn truncated_response() -> Response<Body> {
+    let broken = Body::from_stream(futures::stream::once(async {
+        Err::<Bytes, _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+    }));
     let response = Response::builder().status(200).header(header::CONTENT_TYPE, "application/json");
     response.header(header::CONTENT_LENGTH, "1000").body(broken).unwrap_or_default()
 }
 
-fn broken_off() -> Body {
-    Body::from_stream(futures::stream::once(async {
-        Err::<Bytes, _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
-    }))
+fn json_response(status: u16, body: &Value) -> Response<Body> {
+    text_response(status, "application/json; charset=UTF-8", body.to_string())
 }
 
-fn json(status: u16, body: &Value) -> Response<Body> {
-    with_headers(status, "application/json; charset=UTF-8", body.to_string())
-}
-
-fn with_headers(status: u16, kind: &'static str, text: String) -> Response<Body> {
+fn text_response(status: u16, kind: &'static str, text: String) -> Response<Body> {
     let status =
         axum::http::StatusCode::from_u16(status).unwrap_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR);
     let headers: BTreeMap<_, _> = [("content-type", kind), ("metadata-flavor", "Google")].into();

@@ -1,40 +1,40 @@
-//! What a test can set: delays, limits, and faults to come.
+//! Settings that a test can change: delays, limits and faults.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How the simulated service behaves.
+/// The behaviour of the simulated service.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
-    /// How long operations take
+    /// Duration of an operation; milliseconds in JSON
     #[serde(with = "millis")]
     pub operation_delay: Duration,
-    /// After how long `wait` answers although the operation goes on
+    /// Time after which `wait` answers even if the operation is still running; milliseconds in JSON
     #[serde(with = "millis")]
     pub longest_wait: Duration,
-    /// Whether a rule shows before the operation that makes it has ended
+    /// True if a rule is visible before the operation that creates it has ended
     pub visible_while_pending: bool,
-    /// Whether an outdated fingerprint shows in the operation instead of in the answer
+    /// True if an outdated fingerprint fails the operation instead of the call
     pub fingerprint_conflict_in_operation: bool,
-    /// The most items on a page, whatever is asked for
+    /// Largest number of items on a page, whatever `maxResults` says
     pub page_size: usize,
     /// Quota FIREWALLS of each project
     pub firewalls_per_project: usize,
-    /// Source ranges, and destination ranges, of a rule
+    /// Limit of source ranges, and of destination ranges, of a rule
     pub ranges_per_rule: usize,
-    /// Ports and port ranges of a rule
+    /// Limit of ports and port ranges of a rule, over all protocols
     pub ports_per_rule: usize,
-    /// Target tags of a rule
+    /// Limit of target tags of a rule
     pub target_tags_per_rule: usize,
-    /// Source tags of a rule
+    /// Limit of source tags of a rule
     pub source_tags_per_rule: usize,
-    /// Service accounts of a rule, source and target each
+    /// Limit of service accounts of a rule, source and target each
     pub service_accounts_per_rule: usize,
-    /// Tags of an instance
+    /// Limit of tags of an instance
     pub tags_per_instance: usize,
-    /// The project that the metadata server names; it does not know one if `None`
+    /// The project that the metadata server names; `None` answers that no project is set
     pub project_id: Option<String>,
 }
 
@@ -58,19 +58,19 @@ impl Default for Settings {
     }
 }
 
-/// What happens to the next calls of a method.
+/// A fault that happens to the next calls of a method.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Fault {
     /// A method's id, for example `compute.firewalls.insert`; `*` for any
     pub method: String,
-    /// How many calls it happens to
+    /// Number of calls that it happens to
     pub times: usize,
-    /// What happens
+    /// The fault itself
     pub kind: FaultKind,
 }
 
-/// A fault.
+/// A kind of fault
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FaultKind {
@@ -100,7 +100,7 @@ pub enum FaultKind {
     /// The call is accepted, and its operation takes this long.
     #[serde(with = "millis")]
     SlowOperation(Duration),
-    /// Only of `compute.instances.get`: right after the answer, somebody else adds this tag to the instance.
+    /// Only of `compute.instances.get`: right after the answer, another caller adds this tag to the instance.
     AddTag(String),
 }
 

@@ -1,4 +1,4 @@
-//! Everything there is in the simulated cloud, and how operations change it.
+//! The state of the simulated cloud, and how operations change it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 use crate::cloud::Request;
 use crate::error::ApiError;
 use crate::firewall::API;
-use crate::machine::{Machine, encoded};
+use crate::instance::{Instance, encode_fingerprint};
 use crate::operation::{Effect, Failure, Operation};
 use crate::settings::{Fault, FaultKind, Settings};
 
-/// The cloud's state.
+/// The cloud's state
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) settings: Settings,
     pub(crate) projects: BTreeMap<String, Project>,
     pub(crate) operations: Vec<Operation>,
-    /// Operations by project and request id
-    pub(crate) asked: BTreeMap<(String, String), u64>,
+    /// Ids of operations, by project and request id
+    pub(crate) operations_by_request: BTreeMap<(String, String), u64>,
     pub(crate) permissions: Permissions,
     pub(crate) faults: Vec<Fault>,
     pub(crate) requests: Vec<Request>,
@@ -27,7 +27,7 @@ pub(crate) struct State {
     last_id: u64,
 }
 
-/// One project.
+/// One project
 #[derive(Default)]
 pub(crate) struct Project {
     pub(crate) networks: BTreeSet<String>,
@@ -35,10 +35,10 @@ pub(crate) struct Project {
     /// Rules by name, as the API shows them
     pub(crate) firewalls: BTreeMap<String, Value>,
     /// Instances by zone and name, each with its id and its tags' fingerprint
-    pub(crate) machines: BTreeMap<(String, String), (Machine, u64, u64)>,
+    pub(crate) instances: BTreeMap<(String, String), (Instance, u64, u64)>,
 }
 
-/// Who may do what; everything, unless something was taken away.
+/// The permissions of callers: all, except those that a test has revoked.
 #[derive(Default)]
 pub(crate) struct Permissions {
     denied: BTreeSet<(String, String)>,
@@ -46,16 +46,19 @@ pub(crate) struct Permissions {
 }
 
 impl Permissions {
+    /// Revokes a permission in a project, or in all projects with `*`.
     pub(crate) fn deny(&mut self, project: &str, permission: &str) {
         self.denied.insert((project.to_owned(), permission.to_owned()));
     }
 
+    /// Grants these permissions and no others in a project, or in all projects with `*`.
     pub(crate) fn grant_only(&mut self, project: &str, permissions: &[&str]) {
         let permissions = permissions.iter().map(|permission| (*permission).to_owned()).collect();
         self.only.insert(project.to_owned(), permissions);
     }
 
-    pub(crate) fn allow(&self, project: &str, permission: &str) -> bool {
+    /// Returns true if a permission is granted in a project.
+    pub(crate) fn is_granted(&self, project: &str, permission: &str) -> bool {
         let denied = |project: &str| self.denied.contains(&(project.to_owned(), permission.to_owned()));
         let granted = self.only.get(project).or_else(|| self.only.get("*"));
         !denied(project) && !denied("*") && granted.is_none_or(|granted| granted.contains(permission))
@@ -63,38 +66,41 @@ impl Permissions {
 }
 
 impl State {
-    pub(crate) fn id(&mut self) -> u64 {
+    /// Returns a new id of a resource.
+    pub(crate) fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         4_000_000_000_000_000_000 + self.last_id
     }
 
+    /// Returns a project, or the error that it was not found.
     pub(crate) fn project(&self, project: &str) -> Result<&Project, ApiError> {
         self.projects.get(project).ok_or_else(|| ApiError::not_found(&format!("projects/{project}")))
     }
 
-    /// Changes an instance behind everybody's back.
+    /// Changes an instance directly, and its fingerprint if its tags change.
     pub(crate) fn change_instance(
         &mut self,
         project: &str,
         zone: &str,
         name: &str,
-        change: impl FnOnce(&mut Machine),
+        change: impl FnOnce(&mut Instance),
     ) {
-        let fresh = self.id();
-        let machines = self.projects.get_mut(project).map(|project| &mut project.machines);
-        if let Some((machine, _, fingerprint)) =
-            machines.and_then(|machines| machines.get_mut(&(zone.to_owned(), name.to_owned())))
+        let fresh = self.next_id();
+        let instances = self.projects.get_mut(project).map(|project| &mut project.instances);
+        if let Some((instance, _, fingerprint)) =
+            instances.and_then(|instances| instances.get_mut(&(zone.to_owned(), name.to_owned())))
         {
-            let tags = machine.tags.clone();
-            change(machine);
-            if machine.tags != tags {
+            let tags = instance.tags.clone();
+            change(instance);
+            if instance.tags != tags {
                 *fingerprint = fresh;
             }
         }
     }
 
-    /// The fault that is due for a method, if there is one. Only what changes something has an operation to fail.
-    pub(crate) fn fault(&mut self, method: &str, mutating: bool) -> Option<FaultKind> {
+    /// Returns the next fault for a method and counts it as happened. Only a mutating method has an operation
+    /// to fail.
+    pub(crate) fn take_fault(&mut self, method: &str, mutating: bool) -> Option<FaultKind> {
         let fits = |kind: &FaultKind| match kind {
             FaultKind::OperationError { .. } | FaultKind::SlowOperation(_) => mutating,
             FaultKind::AddTag(_) => method == "compute.instances.get",
@@ -110,8 +116,8 @@ impl State {
         Some(kind)
     }
 
-    /// Ends the operations whose time has come, in the order in which they end.
-    pub(crate) fn settle(&mut self) {
+    /// Finishes the operations that are due, in the order of their ends.
+    pub(crate) fn finish_due_operations(&mut self) {
         let now = Instant::now();
         let mut due: Vec<usize> = (0..self.operations.len())
             .filter(|&position| !self.operations[position].done && self.operations[position].ends <= now)
@@ -121,7 +127,7 @@ impl State {
             let operation = self.operations[position].clone();
             let failure = match operation.failure {
                 Some(failure) => Some(failure),
-                None => self.enact(&operation.project, operation.effect).err().map(Failure::from),
+                None => self.apply_effect(&operation.project, operation.effect).err().map(Failure::from),
             };
             let operation = &mut self.operations[position];
             operation.failure = failure;
@@ -130,9 +136,9 @@ impl State {
         }
     }
 
-    /// Makes an effect true.
-    pub(crate) fn enact(&mut self, project: &str, effect: Effect) -> Result<(), ApiError> {
-        let fresh = self.id();
+    /// Applies the effect of an operation.
+    pub(crate) fn apply_effect(&mut self, project: &str, effect: Effect) -> Result<(), ApiError> {
+        let fresh = self.next_id();
         let project = self.projects.entry(project.to_owned()).or_default();
         match effect {
             Effect::None => {}
@@ -143,56 +149,59 @@ impl State {
             }
             Effect::Remove(name) => _ = project.firewalls.remove(&name),
             Effect::Tags { zone, instance, tags, fingerprint } => {
-                let machine = project.machines.get_mut(&(zone, instance.clone()));
-                let (machine, _, current) = machine.ok_or_else(|| ApiError::not_found(&instance))?;
-                if encoded(*current) != fingerprint {
-                    return Err(outdated());
+                let found = project.instances.get_mut(&(zone, instance.clone()));
+                let (target, _, current) = found.ok_or_else(|| ApiError::not_found(&instance))?;
+                if encode_fingerprint(*current) != fingerprint {
+                    return Err(fingerprint_mismatch());
                 }
-                machine.tags = tags;
+                target.tags = tags;
                 *current = fresh;
             }
         }
         Ok(())
     }
 
-    /// Starts an operation, or finds the one that the same request has started before.
+    /// Starts an operation, and returns it as the API shows it.
     pub(crate) fn start(
         &mut self,
         mut operation: Operation,
         request_id: Option<&String>,
         slow: Option<Duration>,
     ) -> Value {
-        operation.id = self.id();
+        operation.id = self.next_id();
         operation.ends = Instant::now() + slow.unwrap_or(self.settings.operation_delay);
         if let Some(request_id) = request_id {
-            self.asked.insert((operation.project.clone(), request_id.clone()), operation.id);
+            self.operations_by_request.insert((operation.project.clone(), request_id.clone()), operation.id);
         }
         if self.settings.visible_while_pending && operation.failure.is_none() && operation.kind == "insert" {
-            // The rule shows already; that the operation has not ended shows in what it refuses.
-            _ = self
-                .enact(&operation.project.clone(), std::mem::replace(&mut operation.effect, Effect::None));
+            // The rule is visible at once; until the operation ends, changes of the rule are refused.
+            _ = self.apply_effect(
+                &operation.project.clone(),
+                std::mem::replace(&mut operation.effect, Effect::None),
+            );
         }
         let id = operation.id;
         self.operations.push(operation);
-        self.settle();
-        self.operation(id).map(Operation::shown).unwrap_or_default()
+        self.finish_due_operations();
+        self.operation(id).map(Operation::to_json).unwrap_or_default()
     }
 
+    /// Returns the operation with this id.
     pub(crate) fn operation(&self, id: u64) -> Option<&Operation> {
         self.operations.iter().find(|operation| operation.id == id)
     }
 
-    /// Whether an operation on this path is under way, and of which kind.
-    pub(crate) fn under_way(&self, target: &str) -> Option<&Operation> {
+    /// Returns the running operation on this path, if there is one.
+    pub(crate) fn find_running(&self, target: &str) -> Option<&Operation> {
         self.operations.iter().find(|operation| !operation.done && operation.target == target)
     }
 
-    /// The rule as it is shown once it is stored.
-    pub(crate) fn stored(&mut self, project: &str, mut firewall: Value) -> Value {
+    /// Returns the rule with the fields that only the service writes.
+    pub(crate) fn with_output_fields(&mut self, project: &str, mut firewall: Value) -> Value {
         let name = firewall["name"].as_str().unwrap_or_default().to_owned();
         let old = self.projects.get(project).and_then(|project| project.firewalls.get(&name));
         let kept = old.map(|old| (old["id"].clone(), old["creationTimestamp"].clone()));
-        let (id, created) = kept.unwrap_or_else(|| (json!(self.id().to_string()), json!(now())));
+        let (id, created) = kept.unwrap_or_else(|| (json!(self.next_id().to_string()), json!(now())));
         firewall["id"] = id;
         firewall["creationTimestamp"] = created;
         firewall["kind"] = json!("compute#firewall");
@@ -201,12 +210,12 @@ impl State {
     }
 }
 
-/// The answer to an old fingerprint.
-pub(crate) fn outdated() -> ApiError {
+/// Returns the error for an outdated fingerprint.
+pub(crate) fn fingerprint_mismatch() -> ApiError {
     ApiError::new(412, "conditionNotMet", "Supplied fingerprint does not match current metadata fingerprint.")
 }
 
-/// Now, as Google writes it.
+/// Returns the current time as Google writes it.
 pub(crate) fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use firewall_core::{IngressRule, InstanceId, RuleSet};
 use firewall_gce::{Gce, GceConfig, Mode};
-use gce_simulator::{Admitted, Cloud, Machine, Simulator};
+use gce_simulator::{Admitted, Cloud, Instance, Simulator};
 use google_cloud_auth::credentials::mds;
 use serde_json::Value;
 
@@ -66,8 +66,8 @@ impl Simulated {
 }
 
 /// The number's instance: 10.0.x.y, and an internal IPv6 address.
-pub(crate) fn machine(number: u32, project: &str, network: &str) -> Machine {
-    let mut machine = Machine::new(
+pub(crate) fn machine(number: u32, project: &str, network: &str) -> Instance {
+    let mut machine = Instance::new(
         project,
         ZONE,
         &name(number),

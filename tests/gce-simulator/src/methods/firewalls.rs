@@ -1,76 +1,76 @@
-//! Firewall rules.
+//! The methods of `compute.firewalls`
 
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Call, answer, needs, page};
+use super::{Call, list_response, paginate, require_permission};
 use crate::error::ApiError;
-use crate::firewall::{merge, network, normalized};
+use crate::firewall::{merge, normalize, parse_network};
 use crate::operation::{Effect, Failure, Operation};
 use crate::settings::FaultKind;
 use crate::state::{State, now};
 
-fn path(call: &Call<'_>, name: &str) -> String {
+fn rule_path(call: &Call<'_>, name: &str) -> String {
     format!("projects/{}/global/firewalls/{name}", call.project())
 }
 
 pub(super) fn get(state: &State, call: &Call<'_>) -> Result<Value, ApiError> {
-    let path = path(call, call.parameter("firewall"));
-    needs(state, call.project(), "compute.firewalls.get", &path)?;
-    existing(state, call).cloned()
+    let path = rule_path(call, call.parameter("firewall"));
+    require_permission(state, call.project(), "compute.firewalls.get", &path)?;
+    find_rule(state, call).cloned()
 }
 
-fn existing<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Value, ApiError> {
+fn find_rule<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Value, ApiError> {
     let name = call.parameter("firewall");
     let firewalls = &state.project(call.project())?.firewalls;
     let found = firewalls.get(name).or_else(|| firewalls.values().find(|rule| rule["id"] == name));
-    found.ok_or_else(|| ApiError::not_found(&path(call, name)))
+    found.ok_or_else(|| ApiError::not_found(&rule_path(call, name)))
 }
 
 pub(super) fn list(state: &State, call: &Call<'_>) -> Result<Value, ApiError> {
     let project = call.project();
     let path = format!("projects/{project}/global/firewalls");
-    needs(state, project, "compute.firewalls.list", &format!("projects/{project}"))?;
+    require_permission(state, project, "compute.firewalls.list", &format!("projects/{project}"))?;
     let all = state.project(project)?.firewalls.values().cloned().collect();
-    let (items, next) = page(state, call, all)?;
-    Ok(answer("compute#firewallList", &path, json!(items), next))
+    let (items, next) = paginate(state, call, all)?;
+    Ok(list_response("compute#firewallList", &path, json!(items), next))
 }
 
 pub(super) fn insert(state: &mut State, call: &Call<'_>) -> Result<Value, ApiError> {
     let body = call.body.clone().unwrap_or_default();
     let name = body["name"].as_str().unwrap_or_default().to_owned();
-    let target = path(call, &name);
-    needs(state, call.project(), "compute.firewalls.create", &target)?;
-    may_change_network(state, call, &body)?;
-    let rule = checked(state, call, &body)?;
+    let target = rule_path(call, &name);
+    require_permission(state, call.project(), "compute.firewalls.create", &target)?;
+    require_network_permission(state, call, &body)?;
+    let rule = validate(state, call, &body)?;
     let exists = state.project(call.project())?.firewalls.contains_key(&name);
-    if exists || state.under_way(&target).is_some_and(|operation| operation.kind == "insert") {
+    if exists || state.find_running(&target).is_some_and(|operation| operation.kind == "insert") {
         return Err(ApiError::new(409, "alreadyExists", format!("The resource '{target}' already exists")));
     }
-    // What shows already is counted with what is there.
-    let making = |operation: &&Operation| {
+    // A rule that is visible while its operation runs is among the rules already.
+    let is_pending = |operation: &&Operation| {
         let unseen = matches!(operation.effect, Effect::Put(_)) && operation.kind == "insert";
         !operation.done && unseen && operation.project == call.project()
     };
     let count =
-        state.project(call.project())?.firewalls.len() + state.operations.iter().filter(making).count();
+        state.project(call.project())?.firewalls.len() + state.operations.iter().filter(is_pending).count();
     let limit = state.settings.firewalls_per_project;
     if count >= limit {
         let message = format!("Quota 'FIREWALLS' exceeded.  Limit: {limit}.0 globally.");
         return Err(ApiError::new(403, "quotaExceeded", message));
     }
-    let stored = state.stored(call.project(), rule);
+    let stored = state.with_output_fields(call.project(), rule);
     start(state, call, "insert", &target, Effect::Put(stored))
 }
 
-/// PATCH merges with what is there, PUT replaces it.
+/// Changes a rule: PATCH merges with the existing one, PUT replaces it.
 pub(super) fn change(state: &mut State, call: &Call<'_>) -> Result<Value, ApiError> {
-    let target = path(call, call.parameter("firewall"));
-    needs(state, call.project(), "compute.firewalls.update", &target)?;
-    ready(state, &target)?;
-    let old = existing(state, call)?.clone();
-    may_change_network(state, call, &old)?;
+    let target = rule_path(call, call.parameter("firewall"));
+    require_permission(state, call.project(), "compute.firewalls.update", &target)?;
+    require_no_operation(state, &target)?;
+    let old = find_rule(state, call)?.clone();
+    require_network_permission(state, call, &old)?;
     let body = call.body.clone().unwrap_or_default();
     if let Some(name) = body["name"].as_str().filter(|name| old["name"] != *name) {
         return Err(ApiError::field("name", name, "The name of a firewall rule cannot be changed."));
@@ -84,7 +84,7 @@ pub(super) fn change(state: &mut State, call: &Call<'_>) -> Result<Value, ApiErr
     } else {
         new["name"] = old["name"].clone();
     }
-    let rule = checked(state, call, &new)?;
+    let rule = validate(state, call, &new)?;
     for field in ["network", "direction"] {
         if rule[field] != old[field] {
             let value = rule[field].as_str().unwrap_or_default();
@@ -95,35 +95,35 @@ pub(super) fn change(state: &mut State, call: &Call<'_>) -> Result<Value, ApiErr
             ));
         }
     }
-    let stored = state.stored(call.project(), rule);
+    let stored = state.with_output_fields(call.project(), rule);
     start(state, call, if patches { "patch" } else { "update" }, &target, Effect::Put(stored))
 }
 
 pub(super) fn delete(state: &mut State, call: &Call<'_>) -> Result<Value, ApiError> {
-    let target = path(call, call.parameter("firewall"));
-    needs(state, call.project(), "compute.firewalls.delete", &target)?;
-    ready(state, &target)?;
-    let old = existing(state, call)?.clone();
-    may_change_network(state, call, &old)?;
+    let target = rule_path(call, call.parameter("firewall"));
+    require_permission(state, call.project(), "compute.firewalls.delete", &target)?;
+    require_no_operation(state, &target)?;
+    let old = find_rule(state, call)?.clone();
+    require_network_permission(state, call, &old)?;
     let name = old["name"].as_str().unwrap_or_default().to_owned();
     start(state, call, "delete", &target, Effect::Remove(name))
 }
 
-fn checked(state: &State, call: &Call<'_>, firewall: &Value) -> Result<Value, ApiError> {
+fn validate(state: &State, call: &Call<'_>, firewall: &Value) -> Result<Value, ApiError> {
     let project = call.project();
-    normalized(firewall, project, &state.project(project)?.networks, &state.settings)
+    normalize(firewall, project, &state.project(project)?.networks, &state.settings)
 }
 
-/// Every change of a rule is a change of its network's policy.
-fn may_change_network(state: &State, call: &Call<'_>, firewall: &Value) -> Result<(), ApiError> {
+/// Requires the permission to change the network's policy, as every change of a rule does.
+fn require_network_permission(state: &State, call: &Call<'_>, firewall: &Value) -> Result<(), ApiError> {
     let text = firewall["network"].as_str().unwrap_or("global/networks/default");
-    let Some((project, name)) = network(text, call.project()) else { return Ok(()) };
+    let Some((project, name)) = parse_network(text, call.project()) else { return Ok(()) };
     let path = format!("projects/{project}/global/networks/{name}");
-    needs(state, &project, "compute.networks.updatePolicy", &path)
+    require_permission(state, &project, "compute.networks.updatePolicy", &path)
 }
 
-fn ready(state: &State, target: &str) -> Result<(), ApiError> {
-    match state.under_way(target) {
+fn require_no_operation(state: &State, target: &str) -> Result<(), ApiError> {
+    match state.find_running(target) {
         None => Ok(()),
         Some(_) => {
             Err(ApiError::new(400, "resourceNotReady", format!("The resource '{target}' is not ready")))
@@ -131,6 +131,7 @@ fn ready(state: &State, target: &str) -> Result<(), ApiError> {
     }
 }
 
+/// Starts an operation, and returns it as the API shows it.
 fn start(
     state: &mut State,
     call: &Call<'_>,
@@ -142,12 +143,12 @@ fn start(
         Effect::Put(rule) => rule["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default(),
         _ => 0,
     };
-    let operation = begun(call, None, kind, target, id, effect);
-    Ok(state.start(operation, call.request_id()?, slow(call)))
+    let operation = new_operation(call, None, kind, target, id, effect);
+    Ok(state.start(operation, call.request_id()?, slow_operation_delay(call)))
 }
 
-/// An operation as a call begins it.
-pub(super) fn begun(
+/// Returns an operation as a call starts it.
+pub(super) fn new_operation(
     call: &Call<'_>,
     zone: Option<&str>,
     kind: &str,
@@ -177,7 +178,8 @@ pub(super) fn begun(
     }
 }
 
-pub(super) fn slow(call: &Call<'_>) -> Option<std::time::Duration> {
+/// Returns the duration that a fault sets for the operation.
+pub(super) fn slow_operation_delay(call: &Call<'_>) -> Option<std::time::Duration> {
     match call.fault {
         Some(FaultKind::SlowOperation(duration)) => Some(duration),
         _ => None,
@@ -193,7 +195,7 @@ pub(super) fn test_permissions(state: &State, call: &Call<'_>) -> Result<Value, 
             let message = format!("Permission {permission} is not valid for this resource.");
             return Err(ApiError::invalid(message));
         }
-        if state.permissions.allow(call.project(), permission) {
+        if state.permissions.is_granted(call.project(), permission) {
             granted.push(permission);
         }
     }

@@ -1,19 +1,19 @@
-//! Instances and their tags.
+//! The methods of `compute.instances`
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::firewalls::{begun, slow};
-use super::{Call, answer, needs, page};
+use super::firewalls::{new_operation, slow_operation_delay};
+use super::{Call, list_response, paginate, require_permission};
 use crate::error::ApiError;
 use crate::firewall::is_name;
-use crate::machine::{Machine, encoded};
+use crate::instance::{Instance, encode_fingerprint};
 use crate::operation::Effect;
 use crate::settings::FaultKind;
-use crate::state::{State, outdated};
+use crate::state::{State, fingerprint_mismatch};
 
-fn path(call: &Call<'_>) -> String {
+fn instance_path(call: &Call<'_>) -> String {
     format!(
         "projects/{}/zones/{}/instances/{}",
         call.project(),
@@ -22,7 +22,7 @@ fn path(call: &Call<'_>) -> String {
     )
 }
 
-fn in_known_zone(state: &State, call: &Call<'_>) -> Result<(), ApiError> {
+fn require_known_zone(state: &State, call: &Call<'_>) -> Result<(), ApiError> {
     let zone = call.parameter("zone");
     if state.project(call.project())?.zones.contains(zone) {
         return Ok(());
@@ -31,14 +31,14 @@ fn in_known_zone(state: &State, call: &Call<'_>) -> Result<(), ApiError> {
 }
 
 pub(super) fn get(state: &mut State, call: &Call<'_>) -> Result<Value, ApiError> {
-    needs(state, call.project(), "compute.instances.get", &path(call))?;
-    in_known_zone(state, call)?;
+    require_permission(state, call.project(), "compute.instances.get", &instance_path(call))?;
+    require_known_zone(state, call)?;
     let key = (call.parameter("zone").to_owned(), call.parameter("instance").to_owned());
-    let found = state.project(call.project())?.machines.get(&key);
-    let (machine, id, fingerprint) = found.ok_or_else(|| ApiError::not_found(&path(call)))?;
-    let shown = machine.shown(*id, *fingerprint);
+    let found = state.project(call.project())?.instances.get(&key);
+    let (instance, id, fingerprint) = found.ok_or_else(|| ApiError::not_found(&instance_path(call)))?;
+    let shown = instance.to_json(*id, *fingerprint);
     if let Some(FaultKind::AddTag(tag)) = &call.fault {
-        let add = |machine: &mut Machine| _ = machine.tags.insert(tag.clone());
+        let add = |instance: &mut Instance| _ = instance.tags.insert(tag.clone());
         state.change_instance(call.project(), &key.0, &key.1, add);
     }
     Ok(shown)
@@ -46,22 +46,22 @@ pub(super) fn get(state: &mut State, call: &Call<'_>) -> Result<Value, ApiError>
 
 pub(super) fn list(state: &State, call: &Call<'_>) -> Result<Value, ApiError> {
     let (project, zone) = (call.project(), call.parameter("zone"));
-    needs(state, project, "compute.instances.list", &format!("projects/{project}"))?;
-    in_known_zone(state, call)?;
-    let machines = state.project(project)?.machines.iter().filter(|((own, _), _)| own == zone);
-    let all = machines.map(|(_, (machine, id, fingerprint))| machine.shown(*id, *fingerprint)).collect();
-    let (items, next) = page(state, call, all)?;
+    require_permission(state, project, "compute.instances.list", &format!("projects/{project}"))?;
+    require_known_zone(state, call)?;
+    let instances = state.project(project)?.instances.iter().filter(|((own, _), _)| own == zone);
+    let all = instances.map(|(_, (instance, id, fingerprint))| instance.to_json(*id, *fingerprint)).collect();
+    let (items, next) = paginate(state, call, all)?;
     let path = format!("projects/{project}/zones/{zone}/instances");
-    Ok(answer("compute#instanceList", &path, json!(items), next))
+    Ok(list_response("compute#instanceList", &path, json!(items), next))
 }
 
-/// By zone; a zone without any on this page says so.
+/// Lists instances by zone; a zone without any on this page has a warning.
 pub(super) fn aggregated_list(state: &State, call: &Call<'_>) -> Result<Value, ApiError> {
     let project = call.project();
-    needs(state, project, "compute.instances.list", &format!("projects/{project}"))?;
+    require_permission(state, project, "compute.instances.list", &format!("projects/{project}"))?;
     let known = state.project(project)?;
-    let all = known.machines.values().map(|(machine, id, fingerprint)| machine.shown(*id, *fingerprint));
-    let (items, next) = page(state, call, all.collect())?;
+    let all = known.instances.values().map(|(instance, id, fingerprint)| instance.to_json(*id, *fingerprint));
+    let (items, next) = paginate(state, call, all.collect())?;
     let mut scopes: BTreeMap<String, Value> = BTreeMap::new();
     for zone in &known.zones {
         let scope = format!("zones/{zone}");
@@ -69,14 +69,14 @@ pub(super) fn aggregated_list(state: &State, call: &Call<'_>) -> Result<Value, A
             .iter()
             .filter(|item| item["zone"].as_str().is_some_and(|url| url.ends_with(&format!("/{scope}"))))
             .collect();
-        let shown = if own.is_empty() { empty(&scope) } else { json!({ "instances": own }) };
+        let shown = if own.is_empty() { empty_scope(&scope) } else { json!({ "instances": own }) };
         scopes.insert(scope, shown);
     }
     let path = format!("projects/{project}/aggregated/instances");
-    Ok(answer("compute#instanceAggregatedList", &path, json!(scopes), next))
+    Ok(list_response("compute#instanceAggregatedList", &path, json!(scopes), next))
 }
 
-fn empty(scope: &str) -> Value {
+fn empty_scope(scope: &str) -> Value {
     json!({ "warning": {
         "code": "NO_RESULTS_ON_PAGE",
         "message": format!("There are no results for scope '{scope}' on this page."),
@@ -86,12 +86,12 @@ fn empty(scope: &str) -> Value {
 
 pub(super) fn set_tags(state: &mut State, call: &Call<'_>) -> Result<Value, ApiError> {
     let (zone, instance) = (call.parameter("zone").to_owned(), call.parameter("instance").to_owned());
-    let path = path(call);
-    needs(state, call.project(), "compute.instances.setTags", &path)?;
-    in_known_zone(state, call)?;
-    let found = state.project(call.project())?.machines.get(&(zone.clone(), instance.clone()));
+    let path = instance_path(call);
+    require_permission(state, call.project(), "compute.instances.setTags", &path)?;
+    require_known_zone(state, call)?;
+    let found = state.project(call.project())?.instances.get(&(zone.clone(), instance.clone()));
     let &(_, id, current) = found.ok_or_else(|| ApiError::not_found(&path))?;
-    if state.under_way(&path).is_some() {
+    if state.find_running(&path).is_some() {
         return Err(ApiError::new(400, "resourceNotReady", format!("The resource '{path}' is not ready")));
     }
     let body = call.body.clone().unwrap_or_default();
@@ -107,10 +107,10 @@ pub(super) fn set_tags(state: &mut State, call: &Call<'_>) -> Result<Value, ApiE
         return Err(ApiError::invalid(format!("Invalid value for field 'tags.items': '{tag}'.")));
     }
     let fingerprint = body["fingerprint"].as_str().unwrap_or_default().replace('+', "-").replace('/', "_");
-    if encoded(current) != fingerprint && !state.settings.fingerprint_conflict_in_operation {
-        return Err(outdated());
+    if encode_fingerprint(current) != fingerprint && !state.settings.fingerprint_conflict_in_operation {
+        return Err(fingerprint_mismatch());
     }
     let effect = Effect::Tags { zone: zone.clone(), instance, tags, fingerprint };
-    let operation = begun(call, Some(&zone), "setTags", &path, id, effect);
-    Ok(state.start(operation, call.request_id()?, slow(call)))
+    let operation = new_operation(call, Some(&zone), "setTags", &path, id, effect);
+    Ok(state.start(operation, call.request_id()?, slow_operation_delay(call)))
 }

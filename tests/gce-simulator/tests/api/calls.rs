@@ -39,7 +39,7 @@ async fn lists_are_paged_filtered_and_partial() {
 }
 
 #[tokio::test]
-async fn tags_are_set_only_with_the_fingerprint_that_they_have() {
+async fn tags_are_set_only_with_their_current_fingerprint() {
     let api = Api::start().await;
     let instance = "projects/demo/zones/zone-a/instances/node-0";
     let fingerprint = api.get(instance).await.1["tags"]["fingerprint"].clone();
@@ -65,7 +65,7 @@ async fn tags_are_set_only_with_the_fingerprint_that_they_have() {
 }
 
 #[tokio::test]
-async fn each_method_names_the_permission_that_it_lacks() {
+async fn method_names_its_missing_permission() {
     let api = Api::start().await;
     api.insert(rule("web", json!({}))).await;
     let instance = "projects/demo/zones/zone-a/instances/node-0";
@@ -114,7 +114,7 @@ async fn each_method_names_the_permission_that_it_lacks() {
 }
 
 #[tokio::test]
-async fn quotas_strangers_and_unknown_things_are_refused() {
+async fn excess_anonymous_and_unknown_requests_are_refused() {
     let api = Api::start().await;
     api.cloud().configure(|settings| settings.firewalls_per_project = 1);
     api.insert(rule("web", json!({}))).await;
@@ -130,6 +130,6 @@ async fn quotas_strangers_and_unknown_things_are_refused() {
     }
     assert_eq!(reason(&api.get("projects/demo/zones/nowhere/instances").await), (400, "invalid"));
     let url = format!("{}/compute/v1/{RULES}", api.simulator.url());
-    let nobody = api.client.get(url).send().await.expect("an answer");
-    assert_eq!(nobody.status(), 401);
+    let anonymous = api.client.get(url).send().await.expect("an answer");
+    assert_eq!(anonymous.status(), 401);
 }

@@ -1,4 +1,4 @@
-//! What the simulated API accepts, refuses and does, call by call.
+//! The simulated API, call by call: what it accepts, refuses and does.
 
 mod calls;
 mod rules;
@@ -7,27 +7,28 @@ mod steering;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use gce_simulator::{Cloud, Machine, Simulator};
+use gce_simulator::{Cloud, Instance, Simulator};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 const NETWORK: &str = "projects/demo/global/networks/main";
 const RULES: &str = "projects/demo/global/firewalls";
 
+/// A running simulator with a client
 struct Api {
     simulator: Simulator,
     client: reqwest::Client,
 }
 
 impl Api {
-    /// One project with a network and two instances, whose operations end at once.
+    /// Starts a simulator with one project, a network and two instances; operations end at once.
     async fn start() -> Self {
         let cloud = Cloud::default();
         cloud.configure(|settings| settings.operation_delay = Duration::ZERO);
         cloud.add_network("demo", "main");
         for number in 0..2 {
             let (name, address) = (format!("node-{number}"), Ipv4Addr::new(10, 0, 0, 10 + number));
-            cloud.add_instance(Machine::new("demo", "zone-a", &name, NETWORK, address));
+            cloud.add_instance(Instance::new("demo", "zone-a", &name, NETWORK, address));
         }
         let simulator = Simulator::start(cloud).await.expect("a free port");
         Self { simulator, client: reqwest::Client::builder().no_proxy().build().expect("a client") }
@@ -42,7 +43,7 @@ impl Api {
         self.client.request(verb, url).bearer_auth("token")
     }
 
-    /// The answer's status and body.
+    /// Calls a method, and returns the answer's status and body.
     async fn call(&self, verb: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let mut request = self.request(verb, path);
         if let Some(body) = body {
@@ -68,6 +69,7 @@ impl Drop for Api {
     }
 }
 
+/// Returns a firewall rule with these fields changed or added.
 #[expect(clippy::needless_pass_by_value, reason = "callers build the value in place")]
 fn rule(name: &str, change: Value) -> Value {
     let mut rule = json!({
@@ -82,6 +84,7 @@ fn rule(name: &str, change: Value) -> Value {
     rule
 }
 
+/// Returns an answer's status and the reason of its error.
 fn reason(answer: &(u16, Value)) -> (u16, &str) {
     (answer.0, answer.1["error"]["errors"][0]["reason"].as_str().unwrap_or("none"))
 }

@@ -1,4 +1,4 @@
-//! Firewall rules: what is refused and taken, and when it shows.
+//! Firewall rules: which are refused and accepted, and when they become visible.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{Api, NETWORK, RULES, reason, rule};
 
 #[tokio::test]
-async fn a_rule_that_google_would_refuse_is_refused() {
+async fn invalid_rule_is_refused() {
     let api = Api::start().await;
     let ranges =
         |count: u32| (0..count).map(|n| format!("{}/32", Ipv4Addr::from(n << 8))).collect::<Vec<_>>();
@@ -62,7 +62,7 @@ async fn a_rule_that_google_would_refuse_is_refused() {
 }
 
 #[tokio::test]
-async fn a_rule_at_every_limit_is_taken() {
+async fn rule_at_every_limit_is_accepted() {
     let api = Api::start().await;
     let ranges: Vec<String> = (0..256_u32).map(|n| format!("{}/32", Ipv4Addr::from(n << 8))).collect();
     let change = json!({
@@ -81,11 +81,11 @@ async fn a_rule_at_every_limit_is_taken() {
     assert_eq!((status, &operation["status"]), (200, &json!("DONE")), "{operation}");
     let rules = api.cloud().firewalls("demo");
     assert_eq!(rules.len(), 1);
-    assert!(rules.values().all(|rule| rule["id"] != "7"), "what only the service writes is ignored");
+    assert!(rules.values().all(|rule| rule["id"] != "7"), "a field that only the service writes is ignored");
 }
 
 #[tokio::test]
-async fn a_patch_merges_and_an_update_replaces() {
+async fn patch_merges_and_update_replaces() {
     let api = Api::start().await;
     let full = json!({ "destinationRanges": ["10.0.0.10/32"], "targetTags": ["web"], "priority": 7 });
     api.insert(rule("web", full)).await;
@@ -113,7 +113,7 @@ async fn a_patch_merges_and_an_update_replaces() {
 }
 
 #[tokio::test]
-async fn a_rule_shows_when_its_operation_has_ended_and_not_before() {
+async fn rule_appears_when_its_operation_ends() {
     let api = Api::start().await;
     api.cloud().configure(|settings| settings.operation_delay = Duration::from_millis(400));
     let (_, operation) = api.insert(rule("web", json!({}))).await;
@@ -142,7 +142,7 @@ async fn a_rule_shows_when_its_operation_has_ended_and_not_before() {
 }
 
 #[tokio::test]
-async fn the_same_request_id_is_the_same_request() {
+async fn repeated_request_id_returns_the_first_operation() {
     let api = Api::start().await;
     let path = |id: &str| format!("{RULES}?requestId={id}");
     let once = path("6f8b4e0a-53e5-4d84-9d21-3a3a1c8b0f10");
@@ -156,7 +156,7 @@ async fn the_same_request_id_is_the_same_request() {
 }
 
 #[tokio::test]
-async fn what_is_let_in_follows_targets_priorities_and_denials() {
+async fn admitted_traffic_follows_targets_priorities_and_denials() {
     let api = Api::start().await;
     let open = || {
         let admitted = api.cloud().admits("demo", "zone-a", "node-0");

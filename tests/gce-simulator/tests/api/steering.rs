@@ -1,15 +1,15 @@
-//! What a test can set, and the metadata server.
+//! The steering of the simulator by tests, and the metadata server.
 
 use std::net::Ipv4Addr;
 
-use gce_simulator::{Fault, FaultKind, Machine};
+use gce_simulator::{Fault, FaultKind, Instance};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{Api, RULES, reason, rule};
 
 #[tokio::test]
-async fn faults_happen_as_often_as_they_were_asked_for() {
+async fn fault_happens_as_often_as_requested() {
     let api = Api::start().await;
     let fault = |kind| Fault { method: "compute.firewalls.insert".to_owned(), times: 1, kind };
     let message = "Rate Limit Exceeded".to_owned();
@@ -28,7 +28,7 @@ async fn faults_happen_as_often_as_they_were_asked_for() {
     };
     assert!(
         lost && api.cloud().firewalls("demo").contains_key("web"),
-        "it took effect, and nobody heard of it"
+        "it took effect, and no answer arrived"
     );
 
     let message = "it failed".to_owned();
@@ -45,18 +45,18 @@ async fn faults_happen_as_often_as_they_were_asked_for() {
 }
 
 #[tokio::test]
-async fn a_test_in_another_language_can_steer_it_over_http() {
+async fn simulator_is_steered_over_http() {
     let api = Api::start().await;
     let steer = async |verb: Method, path: &str, body: Value| -> (u16, String) {
         let url = format!("{}/simulator/{path}", api.simulator.url());
         let answer = api.client.request(verb, url).json(&body).send().await.expect("an answer");
         (answer.status().as_u16(), answer.text().await.expect("a text"))
     };
-    let machine =
-        Machine::new("new", "zone-b", "node", "projects/new/global/networks/n", Ipv4Addr::LOCALHOST);
+    let instance =
+        Instance::new("new", "zone-b", "node", "projects/new/global/networks/n", Ipv4Addr::LOCALHOST);
     for (verb, path, body) in [
         (Method::POST, "networks", json!({ "project": "new", "name": "n" })),
-        (Method::POST, "instances", json!([machine])),
+        (Method::POST, "instances", json!([instance])),
         (Method::PUT, "tags/new/zone-b/node", json!(["web"])),
         (Method::PATCH, "settings", json!({ "operationDelay": 5, "firewallsPerProject": 3 })),
         (Method::PUT, "permissions", json!({ "denied": [["new", "compute.firewalls.list"]] })),
@@ -78,7 +78,7 @@ async fn a_test_in_another_language_can_steer_it_over_http() {
 }
 
 #[tokio::test]
-async fn the_metadata_server_gives_a_token_to_those_who_ask_as_google_says() {
+async fn metadata_server_requires_the_flavor_header() {
     let api = Api::start().await;
     api.cloud().configure(|settings| settings.project_id = Some("demo".to_owned()));
     let url = format!("{}/computeMetadata/v1/project/project-id", api.simulator.url());

@@ -1,6 +1,6 @@
-"""The life of a firewall rule and of an instance's tags, by Google's own client, against the simulator.
+"""Drives a firewall rule and an instance's tags through their life with Google's own client, against the simulator.
 
-Whatever this client refuses to understand, or understands otherwise than meant, is a defect of the simulator.
+An answer that this client cannot parse, or parses to something else than meant, is a defect of the simulator.
 """
 
 import sys
@@ -16,7 +16,7 @@ PROJECT, ZONE, NETWORK = "demo", "europe-west1-b", "projects/demo/global/network
 
 def client(service, url):
     made = service(credentials=Credentials(token="token"), client_options=ClientOptions(api_endpoint=url))
-    # The client polls operations through clients of their own, which it makes without its own options.
+    # The client polls operations through further clients, which it creates without its own options.
     polling = {"global_operations": compute_v1.GlobalOperationsClient, "zone_operations": compute_v1.ZoneOperationsClient}
     if service not in polling.values() and hasattr(made.transport, "_extended_operations_services"):
         for name, operations in polling.items():
@@ -30,7 +30,7 @@ def rule(name, **fields):
     return compute_v1.Firewall(name=name, network=NETWORK, **{**defaults, **fields})
 
 
-def refused(kind, call):
+def expect_error(kind, call):
     try:
         call()
     except kind as error:
@@ -38,20 +38,20 @@ def refused(kind, call):
     raise AssertionError(f"expected {kind.__name__}")
 
 
-def finished(operation):
+def wait_for(operation):
     operation.result(timeout=30)
     assert operation.done() and not operation.error_code, operation
 
 
-def the_life_of_a_rule(url):
+def check_life_of_a_rule(url):
     firewalls = client(compute_v1.FirewallsClient, url)
     request = compute_v1.InsertFirewallRequest(
         project=PROJECT, firewall_resource=rule("web"), request_id=str(uuid.uuid4())
     )
     first, again = firewalls.insert(request=request), firewalls.insert(request=request)
     assert first.name == again.name, "the same request id is the same operation"
-    refused(exceptions.Conflict, lambda: firewalls.insert(project=PROJECT, firewall_resource=rule("web")))
-    finished(first)
+    expect_error(exceptions.Conflict, lambda: firewalls.insert(project=PROJECT, firewall_resource=rule("web")))
+    wait_for(first)
 
     read = firewalls.get(project=PROJECT, firewall="web")
     assert (read.direction, read.priority, read.disabled) == ("INGRESS", 1000, False), read
@@ -59,20 +59,20 @@ def the_life_of_a_rule(url):
     assert list(read.allowed[0].ports) == ["80", "8000-8100"], read
 
     for name in ("a", "b", "c"):
-        finished(firewalls.insert(project=PROJECT, firewall_resource=rule(name)))
+        wait_for(firewalls.insert(project=PROJECT, firewall_resource=rule(name)))
     paged = compute_v1.ListFirewallsRequest(project=PROJECT, max_results=1)
     assert [found.name for found in firewalls.list(request=paged)] == ["a", "b", "c", "web"]
     filtered = compute_v1.ListFirewallsRequest(project=PROJECT, filter='name eq "(a|b)"')
     assert [found.name for found in firewalls.list(request=filtered)] == ["a", "b"]
 
     patch = compute_v1.Firewall(name="web", destination_ranges=["10.0.0.11/32", "10.0.0.12/32"])
-    finished(firewalls.patch(project=PROJECT, firewall="web", firewall_resource=patch))
+    wait_for(firewalls.patch(project=PROJECT, firewall="web", firewall_resource=patch))
     read = firewalls.get(project=PROJECT, firewall="web")
     assert list(read.destination_ranges) == ["10.0.0.11/32", "10.0.0.12/32"], "a list is replaced whole"
     assert list(read.source_ranges) == ["192.0.2.0/24"], "what a patch does not name stays"
 
     whole = rule("web", destination_ranges=[], target_tags=["node"])
-    finished(firewalls.update(project=PROJECT, firewall="web", firewall_resource=whole))
+    wait_for(firewalls.update(project=PROJECT, firewall="web", firewall_resource=whole))
     read = firewalls.get(project=PROJECT, firewall="web")
     assert (list(read.destination_ranges), list(read.target_tags)) == ([], ["node"]), "what an update does not name goes"
 
@@ -83,12 +83,12 @@ def the_life_of_a_rule(url):
         )
         assert list(granted.permissions) == ["compute.firewalls.update"], granted
 
-    finished(firewalls.delete(project=PROJECT, firewall="web"))
-    text = refused(exceptions.NotFound, lambda: firewalls.get(project=PROJECT, firewall="web"))
+    wait_for(firewalls.delete(project=PROJECT, firewall="web"))
+    text = expect_error(exceptions.NotFound, lambda: firewalls.get(project=PROJECT, firewall="web"))
     assert "projects/demo/global/firewalls/web" in text, text
 
 
-def what_google_refuses(url):
+def check_refusals(url):
     firewalls = client(compute_v1.FirewallsClient, url)
 
     def insert(**fields):
@@ -104,24 +104,24 @@ def what_google_refuses(url):
         {"allowed": [compute_v1.Allowed(I_p_protocol="tcp", ports=["90-80"])]},
         {"target_tags": [f"t{number}" for number in range(71)]},
     ):
-        refused(exceptions.BadRequest, insert(**fields))
-    refused(exceptions.NotFound, lambda: firewalls.delete(project=PROJECT, firewall="absent"))
-    refused(exceptions.NotFound, lambda: firewalls.list(project="absent"))
+        expect_error(exceptions.BadRequest, insert(**fields))
+    expect_error(exceptions.NotFound, lambda: firewalls.delete(project=PROJECT, firewall="absent"))
+    expect_error(exceptions.NotFound, lambda: firewalls.list(project="absent"))
 
 
-def the_tags_of_an_instance(url):
+def check_instance_tags(url):
     instances = client(compute_v1.InstancesClient, url)
     where = {"project": PROJECT, "zone": ZONE, "instance": "node-0"}
     before = instances.get(**where)
     assert before.network_interfaces[0].network_i_p == "10.0.0.10", before
     tags = compute_v1.Tags(items=["node", "web"], fingerprint=before.tags.fingerprint)
-    finished(instances.set_tags(tags_resource=tags, **where))
+    wait_for(instances.set_tags(tags_resource=tags, **where))
     after = instances.get(**where)
     assert list(after.tags.items) == ["node", "web"] and after.tags.fingerprint != before.tags.fingerprint, after
-    refused(exceptions.PreconditionFailed, lambda: instances.set_tags(tags_resource=tags, **where))
+    expect_error(exceptions.PreconditionFailed, lambda: instances.set_tags(tags_resource=tags, **where))
 
     none = compute_v1.Tags(items=[], fingerprint=after.tags.fingerprint)
-    finished(instances.set_tags(tags_resource=none, **where))
+    wait_for(instances.set_tags(tags_resource=none, **where))
     assert list(instances.get(**where).tags.items) == []
 
     assert [found.name for found in instances.list(project=PROJECT, zone=ZONE)] == ["node-0", "node-1"]
@@ -129,14 +129,14 @@ def the_tags_of_an_instance(url):
     scopes = instances.aggregated_list(request=pages)
     names = [found.name for _, scope in scopes for found in scope.instances]
     assert names == ["node-0", "node-1", "node-2"], names
-    refused(exceptions.BadRequest, lambda: list(instances.list(project=PROJECT, zone="nowhere")))
-    refused(exceptions.NotFound, lambda: instances.get(project=PROJECT, zone=ZONE, instance="absent"))
+    expect_error(exceptions.BadRequest, lambda: list(instances.list(project=PROJECT, zone="nowhere")))
+    expect_error(exceptions.NotFound, lambda: instances.get(project=PROJECT, zone=ZONE, instance="absent"))
 
 
-def networks_and_operations(url):
+def check_networks_and_operations(url):
     networks = client(compute_v1.NetworksClient, url)
     assert networks.get(project=PROJECT, network="main").self_link.endswith(NETWORK)
-    refused(exceptions.NotFound, lambda: networks.get(project=PROJECT, network="absent"))
+    expect_error(exceptions.NotFound, lambda: networks.get(project=PROJECT, network="absent"))
 
     firewalls = client(compute_v1.FirewallsClient, url)
     operations = client(compute_v1.GlobalOperationsClient, url)
@@ -146,14 +146,14 @@ def networks_and_operations(url):
     while operations.wait(project=PROJECT, operation=name).status != compute_v1.Operation.Status.DONE:
         pass
     assert name in [found.name for found in operations.list(project=PROJECT)]
-    refused(exceptions.NotFound, lambda: operations.get(project=PROJECT, operation="absent"))
+    expect_error(exceptions.NotFound, lambda: operations.get(project=PROJECT, operation="absent"))
 
 
 def main():
     url = sys.argv[1]
-    for part in (the_life_of_a_rule, what_google_refuses, the_tags_of_an_instance, networks_and_operations):
-        part(url)
-        print(f"{part.__name__.replace('_', ' ')}: as Google's client expects")
+    for check in (check_life_of_a_rule, check_refusals, check_instance_tags, check_networks_and_operations):
+        check(url)
+        print(f"{check.__name__.replace('_', ' ')}: as Google's client expects")
 
 
 main()

@@ -1,4 +1,4 @@
-//! LocalStack's EC2, seeded, and read by the test itself with the raw SDK.
+//! AWS as seen from outside: LocalStack's EC2, seeded, and read with the plain SDK.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,24 +12,24 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::machine::Machine;
-use crate::metrics::free_port;
-use crate::patience::until;
-use crate::process::{Process, root};
+use crate::process::{Process, find_free_port, root};
+use crate::wait::wait_until;
 
 const REGION: &str = "eu-central-1";
 
-/// LocalStack with what the seed has put into it.
-pub(crate) struct Amazon {
+/// A running LocalStack with the seed's instances.
+pub(crate) struct Aws {
     _child: Process,
     dir: TempDir,
     pub(crate) endpoint: String,
     pub(crate) ec2: Client,
 }
 
-impl Amazon {
+impl Aws {
+    /// Starts LocalStack and waits until it answers.
     pub(crate) async fn start() -> Self {
         let dir = TempDir::with_prefix("localstack-").expect("a temporary folder");
-        let port = free_port();
+        let port = find_free_port();
         let mut command = Command::new(root().join("localstack/start"));
         let child = Process::start(command.arg(port.to_string()), &dir.path().join("log"));
         let endpoint = format!("http://127.0.0.1:{port}");
@@ -40,15 +40,15 @@ impl Amazon {
             .endpoint_url(&endpoint)
             .build();
         let cloud = Self { _child: child, dir, endpoint, ec2: Client::from_conf(config) };
-        until("LocalStack answers", async || {
+        wait_until("LocalStack answers", async || {
             let answer = cloud.ec2.describe_vpcs().send().await;
-            answer.map_err(|_| std::fs::read_to_string(cloud.log()).unwrap_or_default())
+            answer.map_err(|_| std::fs::read_to_string(cloud.log_path()).unwrap_or_default())
         })
         .await;
         cloud
     }
 
-    /// Runs `localstack/seed` for a cluster of this name.
+    /// Runs `localstack/seed` for a cluster of this name, and returns the machines that it made.
     pub(crate) fn seed(&self, cluster: &str, options: &[&str]) -> Vec<Machine> {
         let output = Command::new(root().join("localstack/seed"))
             .args(["--endpoint-url", &self.endpoint, "--region", REGION, "--cluster", cluster])
@@ -71,8 +71,8 @@ impl Amazon {
             .collect()
     }
 
-    /// What a process needs to talk to this cloud.
-    pub(crate) fn environment(&self) -> [(&'static str, &str); 4] {
+    /// Returns the environment variables by which a process finds this cloud.
+    pub(crate) fn env_vars(&self) -> [(&'static str, &str); 4] {
         [
             ("AWS_ENDPOINT_URL", &self.endpoint),
             ("AWS_REGION", REGION),
@@ -81,8 +81,8 @@ impl Amazon {
         ]
     }
 
-    /// The security groups on a machine's interface.
-    pub(crate) async fn groups(&self, machine: &Machine) -> Vec<String> {
+    /// Returns the ids of the security groups on a machine's interface.
+    pub(crate) async fn list_attached_groups(&self, machine: &Machine) -> Vec<String> {
         let interfaces = self
             .ec2
             .describe_network_interfaces()
@@ -94,20 +94,29 @@ impl Amazon {
         groups.iter().filter_map(|group| group.group_id()).map(str::to_owned).collect()
     }
 
-    /// Everything that the machine's security groups let in.
-    pub(crate) async fn open(&self, machine: &Machine) -> RuleSet {
-        let filter = Filter::builder().name("group-id").set_values(Some(self.groups(machine).await)).build();
+    /// Returns the ingress rules of a machine's security groups.
+    pub(crate) async fn read_open_rules(&self, machine: &Machine) -> RuleSet {
+        let filter = Filter::builder()
+            .name("group-id")
+            .set_values(Some(self.list_attached_groups(machine).await))
+            .build();
         let groups = self.ec2.describe_security_groups().filters(filter).send().await.expect("EC2");
-        groups.security_groups().iter().flat_map(SecurityGroup::ip_permissions).flat_map(rules).collect()
+        groups
+            .security_groups()
+            .iter()
+            .flat_map(SecurityGroup::ip_permissions)
+            .flat_map(parse_rules)
+            .collect()
     }
 
-    /// What each machine's security groups let in, by the machine's name, in two calls for all of them.
-    pub(crate) async fn open_everywhere(&self, machines: &[Machine]) -> Vec<(String, RuleSet)> {
+    /// Returns the ingress rules of each machine's security groups, by its name, in two calls for all of
+    /// them.
+    pub(crate) async fn read_all_open_rules(&self, machines: &[Machine]) -> Vec<(String, RuleSet)> {
         let interfaces = self.ec2.describe_network_interfaces().send().await.expect("EC2");
         let groups = self.ec2.describe_security_groups().send().await.expect("EC2");
         let of = |id: &str| {
             let own = groups.security_groups().iter().filter(|group| group.group_id() == Some(id));
-            own.flat_map(SecurityGroup::ip_permissions).flat_map(rules).collect::<Vec<_>>()
+            own.flat_map(SecurityGroup::ip_permissions).flat_map(parse_rules).collect::<Vec<_>>()
         };
         let open = |machine: &Machine| {
             let interfaces = interfaces.network_interfaces().iter();
@@ -119,8 +128,8 @@ impl Amazon {
         machines.iter().map(open).collect()
     }
 
-    /// Everything there is, as text, of the groups that do not carry `cluster`'s mark.
-    pub(crate) async fn foreign_groups(&self, cluster: &str) -> BTreeMap<String, String> {
+    /// Returns the groups that do not carry `cluster`'s tag, each with all of its fields as text.
+    pub(crate) async fn list_foreign_groups(&self, cluster: &str) -> BTreeMap<String, String> {
         let groups = self.ec2.describe_security_groups().send().await.expect("EC2");
         let ours = |group: &&SecurityGroup| {
             group
@@ -132,43 +141,49 @@ impl Amazon {
         foreign.map(|group| (group.group_id().unwrap_or_default().to_owned(), format!("{group:?}"))).collect()
     }
 
-    /// The groups that carry `cluster`'s mark.
-    pub(crate) async fn owned_groups(&self, cluster: &str) -> Vec<String> {
+    /// Returns the ids of the groups that carry `cluster`'s tag.
+    pub(crate) async fn list_owned_groups(&self, cluster: &str) -> Vec<String> {
         let filter = Filter::builder().name("tag:hostport-firewall.dev/cluster").values(cluster).build();
         let groups = self.ec2.describe_security_groups().filters(filter).send().await.expect("EC2");
         groups.security_groups().iter().filter_map(|group| group.group_id()).map(str::to_owned).collect()
     }
 
-    /// Adds (or removes) a TCP rule, as a person in a hurry would.
-    pub(crate) async fn meddle(&self, group: &str, port: i32, source: &str, add: bool) {
-        let permission = IpPermission::builder()
-            .ip_protocol("tcp")
-            .from_port(port)
-            .to_port(port)
-            .ip_ranges(IpRange::builder().cidr_ip(source).build())
-            .build();
-        if add {
-            let call = self.ec2.authorize_security_group_ingress().group_id(group).ip_permissions(permission);
-            call.send().await.expect("authorized by hand");
-        } else {
-            let call = self.ec2.revoke_security_group_ingress().group_id(group).ip_permissions(permission);
-            call.send().await.expect("revoked by hand");
-        }
+    /// Authorizes a TCP port for a source, as a person would by hand.
+    pub(crate) async fn authorize_by_hand(&self, group: &str, port: i32, source: &str) {
+        let permission = tcp_permission(port, source);
+        let call = self.ec2.authorize_security_group_ingress().group_id(group).ip_permissions(permission);
+        call.send().await.expect("authorized by hand");
     }
 
-    /// The calls that changed something since the start, in order, by LocalStack's own log.
-    pub(crate) fn mutations(&self) -> Vec<String> {
-        let log = std::fs::read_to_string(self.log()).expect("LocalStack's log");
+    /// Revokes a TCP port for a source, as a person would by hand.
+    pub(crate) async fn revoke_by_hand(&self, group: &str, port: i32, source: &str) {
+        let permission = tcp_permission(port, source);
+        let call = self.ec2.revoke_security_group_ingress().group_id(group).ip_permissions(permission);
+        call.send().await.expect("revoked by hand");
+    }
+
+    /// Returns the calls that changed something since the start, in order, by LocalStack's own log.
+    pub(crate) fn list_mutations(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.log_path()).expect("LocalStack's log");
         let calls = log.lines().filter_map(|line| line.split_once("AWS ec2.")?.1.split_once(" => 200"));
         calls.map(|(call, _)| call.to_owned()).filter(|call| !call.starts_with("Describe")).collect()
     }
 
-    fn log(&self) -> PathBuf {
+    fn log_path(&self) -> PathBuf {
         self.dir.path().join("log")
     }
 }
 
-fn rules(permission: &IpPermission) -> Vec<IngressRule> {
+fn tcp_permission(port: i32, source: &str) -> IpPermission {
+    IpPermission::builder()
+        .ip_protocol("tcp")
+        .from_port(port)
+        .to_port(port)
+        .ip_ranges(IpRange::builder().cidr_ip(source).build())
+        .build()
+}
+
+fn parse_rules(permission: &IpPermission) -> Vec<IngressRule> {
     let protocol = match permission.ip_protocol() {
         Some("tcp") => Protocol::Tcp,
         Some("udp") => Protocol::Udp,

@@ -1,4 +1,4 @@
-//! The steering endpoint under `/simulator/`: what a test in another language does instead of calling the library.
+//! The steering endpoint under `/simulator/`, for tests that cannot call the library.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::cloud::Cloud;
-use crate::machine::Machine;
+use crate::instance::Instance;
 use crate::settings::Fault;
 
-/// A status and a text.
+/// An HTTP status and a text
 type Refusal = (u16, String);
 
+/// The body of `POST /simulator/networks`
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Network {
@@ -20,18 +21,20 @@ struct Network {
     name: String,
 }
 
+/// The body of `PUT /simulator/permissions`
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Permissions {
-    /// Projects, or `*`, with what is taken away
+    /// Projects, or `*`, each with a permission that is revoked
     #[serde(default)]
     denied: Vec<(String, String)>,
-    /// Projects, or `*`, with all that is granted
+    /// Projects, or `*`, each with all the permissions that are granted
     #[serde(default)]
     only: Vec<(String, BTreeSet<String>)>,
 }
 
-pub(crate) fn answer(cloud: &Cloud, verb: &str, path: &str, body: &[u8]) -> Result<Value, Refusal> {
+/// Handles a request under `/simulator/`, and returns the answer's body.
+pub(crate) fn handle(cloud: &Cloud, verb: &str, path: &str, body: &[u8]) -> Result<Value, Refusal> {
     let segments: Vec<&str> = path.split('/').collect();
     match (verb, &segments[..]) {
         ("POST", ["networks"]) => {
@@ -39,8 +42,8 @@ pub(crate) fn answer(cloud: &Cloud, verb: &str, path: &str, body: &[u8]) -> Resu
             cloud.add_network(&project, &name);
         }
         ("POST", ["instances"]) => {
-            for machine in read::<Vec<Machine>>(body)? {
-                cloud.add_instance(machine);
+            for instance in read::<Vec<Instance>>(body)? {
+                cloud.add_instance(instance);
             }
         }
         ("DELETE", ["instances", project, zone, name]) => cloud.remove_instance(project, zone, name),
@@ -55,10 +58,10 @@ pub(crate) fn answer(cloud: &Cloud, verb: &str, path: &str, body: &[u8]) -> Resu
         ("DELETE", ["firewalls", project, name]) => cloud.remove_firewall(project, name),
         ("GET", ["admits", project, zone, name]) => return Ok(json!(cloud.admits(project, zone, name))),
         ("GET", ["settings"]) => return Ok(json!(cloud.state().settings)),
-        ("PATCH", ["settings"]) => settings(cloud, body)?,
-        ("PUT", ["permissions"]) => permissions(cloud, read(body)?),
+        ("PATCH", ["settings"]) => change_settings(cloud, body)?,
+        ("PUT", ["permissions"]) => set_permissions(cloud, read(body)?),
         ("POST", ["faults"]) => cloud.inject(read::<Fault>(body)?),
-        ("DELETE", ["faults"]) => cloud.heal(),
+        ("DELETE", ["faults"]) => cloud.clear_faults(),
         ("GET", ["requests"]) => return Ok(json!(cloud.requests())),
         ("DELETE", ["requests"]) => cloud.clear_requests(),
         ("GET", ["violations"]) => return Ok(json!(cloud.violations())),
@@ -71,16 +74,16 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| (400, format!("{error}\n")))
 }
 
-fn settings(cloud: &Cloud, body: &[u8]) -> Result<(), Refusal> {
-    let mut now = json!(cloud.state().settings);
-    crate::firewall::merge(&mut now, &read::<Value>(body)?);
-    let changed = serde_json::from_value(now).map_err(|error| (400, format!("{error}\n")))?;
+fn change_settings(cloud: &Cloud, body: &[u8]) -> Result<(), Refusal> {
+    let mut settings = json!(cloud.state().settings);
+    crate::firewall::merge(&mut settings, &read::<Value>(body)?);
+    let changed = serde_json::from_value(settings).map_err(|error| (400, format!("{error}\n")))?;
     cloud.configure(|settings| *settings = changed);
     Ok(())
 }
 
-/// What is not said is granted.
-fn permissions(cloud: &Cloud, wanted: Permissions) {
+/// Sets the permissions; those that are not named are granted.
+fn set_permissions(cloud: &Cloud, wanted: Permissions) {
     cloud.grant_all();
     for (project, permission) in wanted.denied {
         cloud.deny(&project, &permission);

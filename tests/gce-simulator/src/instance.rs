@@ -1,4 +1,4 @@
-//! Instances: what a test gives, and what the API shows.
+//! Instances: the form that a test gives, and the form that the API shows.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::firewall::API;
 
-/// An instance.
+/// An instance
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Machine {
+pub struct Instance {
     /// The project
     pub project: String,
     /// The zone
@@ -26,14 +26,14 @@ pub struct Machine {
     #[serde(default)]
     pub tags: BTreeSet<String>,
     /// `RUNNING`, `TERMINATED`, …
-    #[serde(default = "running")]
+    #[serde(default = "running_status")]
     pub status: String,
     /// E-mail addresses of the service accounts
     #[serde(default)]
     pub service_accounts: BTreeSet<String>,
 }
 
-/// A network interface.
+/// A network interface
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Interface {
@@ -53,12 +53,12 @@ pub struct Interface {
     pub external_ipv6: Option<Ipv6Addr>,
 }
 
-fn running() -> String {
+fn running_status() -> String {
     "RUNNING".to_owned()
 }
 
-impl Machine {
-    /// A running instance with one interface.
+impl Instance {
+    /// Returns a running instance with one interface.
     #[must_use]
     pub fn new(project: &str, zone: &str, name: &str, network: &str, ipv4: Ipv4Addr) -> Self {
         let (external_ipv4, ipv6, external_ipv6) = (None, None, None);
@@ -74,24 +74,24 @@ impl Machine {
                 external_ipv6,
             }],
             tags: BTreeSet::new(),
-            status: running(),
+            status: running_status(),
             service_accounts: BTreeSet::new(),
         }
     }
 
-    /// The instance's path below the API.
+    /// Returns the instance's path below the API.
     pub(crate) fn path(&self) -> String {
         format!("projects/{}/zones/{}/instances/{}", self.project, self.zone, self.name)
     }
 
-    /// The instance as the API shows it. The fingerprint changes with every change of the tags.
-    pub(crate) fn shown(&self, id: u64, fingerprint: u64) -> Value {
+    /// Returns the instance as the API shows it. The fingerprint changes with every change of the tags.
+    pub(crate) fn to_json(&self, id: u64, fingerprint: u64) -> Value {
         let interfaces =
-            self.interfaces.iter().enumerate().map(|(number, interface)| interface.shown(number));
+            self.interfaces.iter().enumerate().map(|(number, interface)| interface.to_json(number));
         let accounts = self.service_accounts.iter().map(
             |email| json!({ "email": email, "scopes": ["https://www.googleapis.com/auth/cloud-platform"] }),
         );
-        let mut tags = json!({ "fingerprint": encoded(fingerprint) });
+        let mut tags = json!({ "fingerprint": encode_fingerprint(fingerprint) });
         if !self.tags.is_empty() {
             tags["items"] = json!(self.tags);
         }
@@ -109,13 +109,15 @@ impl Machine {
     }
 }
 
-/// Bytes are written in the alphabet for URLs. Source: "Type and Format Summary" of Google's discovery service.
-pub(crate) fn encoded(fingerprint: u64) -> String {
+/// Encodes a fingerprint as Base64 in the alphabet for URLs.
+///
+/// Source: "Type and Format Summary" of Google's discovery service, format `byte`.
+pub(crate) fn encode_fingerprint(fingerprint: u64) -> String {
     URL_SAFE.encode(fingerprint.to_be_bytes())
 }
 
 impl Interface {
-    fn shown(&self, number: usize) -> Value {
+    fn to_json(&self, number: usize) -> Value {
         let mut shown = json!({
             "kind": "compute#networkInterface",
             "name": format!("nic{number}"),

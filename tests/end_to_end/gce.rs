@@ -1,11 +1,11 @@
-//! The simulated Compute Engine, seeded, and read by the test itself.
+//! Google Cloud as seen from outside: the simulated Compute Engine, seeded, and read without the provider.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use firewall_core::{IngressRule, RuleSet};
-use gce_simulator::{Admitted, Cloud, Machine as Instance, Simulator};
+use gce_simulator::{Admitted, Cloud, Instance, Simulator};
 use serde_json::{Value, json};
 
 use crate::machine::Machine;
@@ -13,12 +13,13 @@ use crate::machine::Machine;
 pub(crate) const PROJECT: &str = "nodes-1234";
 pub(crate) const ZONE: &str = "europe-west1-b";
 
-/// Google Cloud with one project.
-pub(crate) struct Google {
+/// A running simulator with one project.
+pub(crate) struct Gce {
     pub(crate) simulator: Simulator,
 }
 
-impl Google {
+impl Gce {
+    /// Starts the simulator, with the project's network `main`.
     pub(crate) async fn start() -> Self {
         let cloud = Cloud::default();
         cloud.configure(|settings| {
@@ -29,18 +30,19 @@ impl Google {
         Self { simulator: Simulator::start(cloud).await.expect("a free port") }
     }
 
+    /// Returns the simulated cloud, to change it and to inject faults.
     pub(crate) fn cloud(&self) -> &Cloud {
         self.simulator.cloud()
     }
 
-    /// Makes instances in the project's network.
+    /// Launches instances in the project's network.
     pub(crate) fn seed(&self, count: u32) -> Vec<Machine> {
         (0..count)
             .map(|number| self.launch(number, &format!("projects/{PROJECT}/global/networks/main")))
             .collect()
     }
 
-    /// Makes one instance.
+    /// Launches one instance.
     pub(crate) fn launch(&self, number: u32, network: &str) -> Machine {
         let name = format!("gce-node-{number}");
         let address = Ipv4Addr::from(0x0a1e_000a + number);
@@ -53,56 +55,66 @@ impl Google {
         Machine::new(&name, &provider_id, &[address.to_string(), address6.to_string()])
     }
 
-    /// What a process needs to talk to this cloud.
-    pub(crate) fn environment(&self) -> [(&'static str, String); 2] {
+    /// Returns the environment variables by which a process finds this cloud.
+    pub(crate) fn env_vars(&self) -> [(&'static str, String); 2] {
         [
             ("GCE_METADATA_HOST", self.simulator.address().to_string()),
             ("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE", self.simulator.url()),
         ]
     }
 
-    /// Everything that is let in to a machine.
-    pub(crate) fn open(&self, machine: &Machine) -> RuleSet {
-        self.cloud().admits(PROJECT, ZONE, &machine.name).iter().map(rule).collect()
+    /// Returns the ingress rules that apply to a machine.
+    pub(crate) fn read_open_rules(&self, machine: &Machine) -> RuleSet {
+        self.cloud().admits(PROJECT, ZONE, &machine.name).iter().map(parse_rule).collect()
     }
 
-    /// The rules that carry a cluster's mark.
-    pub(crate) fn owned(&self, cluster: &str) -> BTreeMap<String, Value> {
-        let mut rules = self.rules();
+    /// Returns the firewall rules that carry a cluster's mark, by name.
+    pub(crate) fn list_owned_rules(&self, cluster: &str) -> BTreeMap<String, Value> {
+        let mut rules = self.list_rules();
         rules.retain(|_, rule| is_marked(rule, cluster));
         rules
     }
 
-    /// All rules that do not, and all tags.
-    pub(crate) fn others(&self, cluster: &str) -> String {
-        let mut rules = self.rules();
+    /// Returns the firewall rules that do not carry a cluster's mark, as text.
+    pub(crate) fn list_foreign_rules(&self, cluster: &str) -> String {
+        let mut rules = self.list_rules();
         rules.retain(|_, rule| !is_marked(rule, cluster));
         format!("{rules:?}")
     }
 
-    fn rules(&self) -> BTreeMap<String, Value> {
+    fn list_rules(&self) -> BTreeMap<String, Value> {
         self.cloud().firewalls(PROJECT)
     }
 
-    /// Adds (or removes) a TCP port and its source, as a person in a hurry would.
-    pub(crate) fn meddle(&self, cluster: &str, port: u16, source: &str, add: bool) {
-        let mut owned = self.owned(cluster).into_values();
-        let v4 = |rule: &Value| rule["sourceRanges"][0].as_str().is_some_and(|source| source.contains('.'));
-        let mut rule = owned.find(v4).expect("an IPv4 rule");
-        if add {
-            rule["allowed"]
-                .as_array_mut()
-                .expect("ports")
-                .push(json!({ "IPProtocol": "tcp", "ports": [port.to_string()] }));
-            rule["sourceRanges"].as_array_mut().expect("sources").push(json!(source));
-            self.cloud().put_firewall(PROJECT, &rule).expect("a valid rule");
-        } else {
-            self.cloud().remove_firewall(PROJECT, rule["name"].as_str().expect("a name"));
-        }
+    /// Adds a TCP port and a source to the cluster's IPv4 rule, as a person would by hand.
+    pub(crate) fn widen_by_hand(&self, cluster: &str, port: u16, source: &str) {
+        let mut rule = self.owned_ipv4_rule(cluster);
+        let ports = json!({ "IPProtocol": "tcp", "ports": [port.to_string()] });
+        rule["allowed"].as_array_mut().expect("ports").push(ports);
+        rule["sourceRanges"].as_array_mut().expect("sources").push(json!(source));
+        self.cloud().put_firewall(PROJECT, &rule).expect("a valid rule");
     }
 
-    /// A rule for a machine, made by a person.
-    pub(crate) fn allow(&self, name: &str, description: &str, port: u16, source: &str, address: &str) {
+    /// Deletes the cluster's IPv4 rule, as a person would by hand.
+    pub(crate) fn delete_by_hand(&self, cluster: &str) {
+        let rule = self.owned_ipv4_rule(cluster);
+        self.cloud().remove_firewall(PROJECT, rule["name"].as_str().expect("a name"));
+    }
+
+    fn owned_ipv4_rule(&self, cluster: &str) -> Value {
+        let v4 = |rule: &Value| rule["sourceRanges"][0].as_str().is_some_and(|source| source.contains('.'));
+        self.list_owned_rules(cluster).into_values().find(v4).expect("an IPv4 rule")
+    }
+
+    /// Creates a rule for an instance's address, as a person would by hand.
+    pub(crate) fn create_by_hand(
+        &self,
+        name: &str,
+        description: &str,
+        port: u16,
+        source: &str,
+        address: &str,
+    ) {
         let rule = json!({
             "name": name,
             "description": description,
@@ -114,8 +126,8 @@ impl Google {
         self.cloud().put_firewall(PROJECT, &rule).expect("a valid rule");
     }
 
-    /// The calls that changed something since the start, in order.
-    pub(crate) fn mutations(&self) -> Vec<String> {
+    /// Returns the calls that changed something since the start, in order.
+    pub(crate) fn list_mutations(&self) -> Vec<String> {
         let calls =
             self.cloud().requests().into_iter().filter(|request| request.mutating && request.status == 200);
         calls.map(|request| request.method).collect()
@@ -126,13 +138,13 @@ fn is_marked(rule: &Value, cluster: &str) -> bool {
     rule["description"].as_str().is_some_and(|text| text.contains(&format!("\"cluster\":\"{cluster}\"")))
 }
 
-fn rule(admitted: &Admitted) -> IngressRule {
+fn parse_rule(admitted: &Admitted) -> IngressRule {
     let ports = admitted.ports.as_deref().expect("ports").parse().expect("a port range");
     IngressRule::new(admitted.protocol.parse().expect("a protocol"), ports, admitted.source)
 }
 
-impl Drop for Google {
-    /// A simulator that breaks Google's own description proves nothing.
+impl Drop for Gce {
+    /// Fails the case if the simulator broke Google's own description: then it proves nothing.
     fn drop(&mut self) {
         let violations = self.cloud().violations();
         assert!(
