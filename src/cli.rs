@@ -1,4 +1,4 @@
-//! The command line: what can be asked of the program, and what an administrator can decide.
+//! The command line: flags and their help, and the configuration that they make.
 
 mod cloud;
 mod intent;
@@ -24,15 +24,15 @@ pub use intent::{IntentArgs, Policy};
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Cli {
-    /// What to do
+    /// The command
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the program can do.
+/// The commands of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the controller: watch the cluster and keep the cloud in line
+    /// Run the controller: reconcile the cloud with the cluster
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
     /// Show the changes that would be made, and make none
@@ -88,10 +88,10 @@ const CLEANUP_EXAMPLES: &str = "Examples:
   # Remove it
   hostport-firewall cleanup --cluster-name prod --yes";
 
-/// Where cluster state comes from.
+/// Source of the cluster's state.
 #[derive(Args, Debug)]
 pub struct SourceArgs {
-    /// Read pods, nodes, Services and what asks for ports from a YAML or JSON file, a folder of them, or `-` for standard input,
+    /// Read pods, nodes, Services and the objects that ask for ports from a YAML or JSON file, a folder of them, or `-` for standard input,
     /// instead of a cluster
     #[arg(long, value_name = "FILE|DIR|-")]
     pub manifests: Option<Manifests>,
@@ -100,21 +100,21 @@ pub struct SourceArgs {
 /// Arguments of `run`.
 #[derive(Args, Debug)]
 pub struct RunArgs {
-    /// Which cluster and which clouds
+    /// The cluster and its clouds
     #[command(flatten)]
     pub cloud: CloudArgs,
-    /// Where cluster state comes from
+    /// Source of the cluster's state
     #[command(flatten)]
     pub source: SourceArgs,
     #[command(flatten)]
     pub(crate) intent: IntentArgs,
-    /// How long a port stays open on a node after its pod has gone, so that a restart in place does not flap
+    /// Time that a port stays open on a node after its pod has gone, so that a restart in place does not flap
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub linger: Duration,
-    /// How often the cloud is compared with the cluster although nothing changed
+    /// Time between two comparisons of the cloud with the cluster while nothing changes
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = pause)]
     pub resync: Duration,
-    /// How long a mass close is held before it goes ahead by itself
+    /// Time that a mass close is held before it goes ahead by itself
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
     pub mass_close_hold: Duration,
     /// Write without a Lease; safe only if nothing else runs for this cluster name
@@ -129,7 +129,7 @@ pub struct RunArgs {
     /// Name of this replica in the Lease and in Events; by default the host's name
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pub identity: Option<String>,
-    /// How long resolvers may keep the addresses of a hostname
+    /// Time that resolvers may keep the addresses of a hostname
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub dns_ttl: Duration,
     /// Serve metrics for Prometheus there, at /metrics
@@ -152,10 +152,10 @@ pub enum LogFormat {
 /// Arguments of `plan`.
 #[derive(Args, Debug)]
 pub struct PlanArgs {
-    /// Which cluster and which clouds
+    /// The cluster and its clouds
     #[command(flatten)]
     pub cloud: CloudArgs,
-    /// Where cluster state comes from
+    /// Source of the cluster's state
     #[command(flatten)]
     pub source: SourceArgs,
     #[command(flatten)]
@@ -168,7 +168,7 @@ pub struct PlanArgs {
 /// Arguments of `cleanup`.
 #[derive(Args, Debug)]
 pub struct CleanupArgs {
-    /// Which cluster and which clouds
+    /// The cluster and its clouds
     #[command(flatten)]
     pub cloud: CloudArgs,
     /// Remove; without it, only show
@@ -247,12 +247,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_is_well_formed() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn durations_are_written_as_people_do() {
+    fn duration_is_read_in_human_form() {
         assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("1h30m"), Ok(Duration::from_mins(90)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));

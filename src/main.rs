@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// What `main` makes of any error: its text, for the person who must act.
+/// Any error: `main` prints its text, for the person who must act.
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// `plan` and a `cleanup` that only shows exit with this if there is something to do.
@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {
-            // A closed output leaves nobody to tell.
+            // A closed output leaves no reader.
             _ = usage.print();
             // clap's own 2 would read as "there are changes".
             return if usage.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
         Command::Cleanup(args) => Box::pin(clean(args)).await,
     };
     result.unwrap_or_else(|error| {
-        // The log goes to the same place; if it is closed, nobody is left to tell.
+        // The log goes to the same place; if it is closed, there is no reader.
         _ = writeln!(std::io::stderr(), "error: {error}");
         ExitCode::FAILURE
     })

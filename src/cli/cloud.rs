@@ -1,4 +1,4 @@
-//! Which cluster and which clouds: the options that all commands share.
+//! Flags: the cluster and its clouds, which all commands share.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,13 @@ use firewall_gce::GceConfig;
 use crate::controller::clouds::{Choice, CloudConfig, CloudsConfig};
 use crate::desired::claims::{AWS, CloudName, GCE};
 
-/// Which cluster, and which cloud.
+/// The cluster and its clouds.
 #[derive(Args, Debug)]
 pub struct CloudArgs {
     /// Name that marks this cluster's resources in the cloud; must be unique in the cloud account
     #[arg(long, env = "HOSTPORT_FIREWALL_CLUSTER_NAME", value_name = "NAME")]
     pub cluster_name: String,
-    /// Clouds to keep in line: `auto` takes those that the surroundings tell of, AWS by a Region and Google Cloud by a
-    /// project
+    /// Clouds to manage; `auto` detects them from the environment: AWS by a Region, Google Cloud by a project
     #[arg(
         long,
         value_enum,
@@ -26,7 +25,7 @@ pub struct CloudArgs {
         hide_possible_values = true
     )]
     pub providers: Vec<ProviderName>,
-    /// How rules reach the instances on AWS
+    /// Way in which rules reach the instances on AWS
     #[arg(long, value_enum, default_value_t = AwsMode::Attach, help_heading = "AWS")]
     pub aws_mode: AwsMode,
     /// Security group to put rules into, in mode `shared`; can be repeated
@@ -50,7 +49,7 @@ pub struct CloudArgs {
     /// AWS cloud controllers, safe only where none runs
     #[arg(long, help_heading = "AWS")]
     pub aws_allow_untagged_node_groups: bool,
-    /// How rules find the instances on Google Cloud
+    /// Way in which rules find the instances on Google Cloud
     #[arg(long, value_enum, default_value_t = GceMode::Destination, help_heading = "Google Cloud")]
     pub gce_mode: GceMode,
     /// Project of the instances; by default `GOOGLE_CLOUD_PROJECT`, or the one of the machine that this runs on
@@ -82,10 +81,10 @@ pub struct CloudArgs {
     pub gce_endpoint: Option<String>,
 }
 
-/// A cloud, or whichever the surroundings tell of.
+/// A cloud, or those that the environment names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProviderName {
-    /// Whichever the surroundings tell of
+    /// Those that the environment names
     Auto,
     /// EC2 security groups
     Aws,
@@ -93,7 +92,7 @@ pub enum ProviderName {
     Gce,
 }
 
-/// How rules find the instances on Google Cloud.
+/// Ways in which rules find the instances on Google Cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum GceMode {
     /// By the nodes' internal addresses, in the rules' destination ranges; no instance is touched
@@ -102,7 +101,7 @@ pub enum GceMode {
     Tags,
 }
 
-/// How rules reach the instances on AWS.
+/// Ways in which rules reach the instances on AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AwsMode {
     /// Own security groups, attached to the nodes' primary interfaces
@@ -112,7 +111,7 @@ pub enum AwsMode {
 }
 
 impl CloudArgs {
-    /// Which clouds, and how.
+    /// Returns the configuration of the clouds.
     #[must_use]
     pub fn clouds(&self) -> CloudsConfig {
         let these = |name: &ProviderName| match name {

@@ -1,4 +1,4 @@
-//! What an administrator decides about intents.
+//! Flags: the administrator's choices about intents.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::guardrails::{Guardrails, Ports};
 use crate::intents::settings::Settings;
 use crate::reconcile::pass::Options;
 
-/// What is exposed, and what may change.
+/// The administrator's choices about intents.
 #[derive(Args, Debug)]
 pub struct IntentArgs {
     /// Sources of an intent that names none; IPv6 only where the node has an IPv6 address
@@ -30,18 +30,18 @@ pub struct IntentArgs {
     /// Publish the hostnames that intents name, as external-dns' kind `DNSEndpoint`
     #[arg(long)]
     pub external_dns: bool,
-    /// What may be changed at all
+    /// Changes that may be made at all
     #[arg(long, value_enum, default_value_t = Policy::Sync)]
     pub policy: Policy,
-    /// Hold a plan that closes more than this share of the open memberships, in percent, and at least 10
+    /// Hold a plan that closes more than this share of the open ports, in percent, and at least 10 ports
     #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub mass_close_percent: u8,
-    /// Let a plan go ahead that would be held as a mass close
+    /// Apply a plan even if it exceeds the mass-close limit
     #[arg(long)]
     pub release_mass_close: bool,
 }
 
-/// What may be changed at all.
+/// Changes that may be made at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Policy {
     /// Open and close

@@ -1,4 +1,4 @@
-//! Leader election: one writer at a time, by a Lease.
+//! Leader election: one writer at a time, by a Lease. Acquires, renews and releases it.
 //!
 //! The holder stops writing well before its lease can pass to another: it gives up when it could not renew for
 //! `RENEW_DEADLINE`, and others wait `DURATION` from the last renewal that *they* saw, by their own clocks,
@@ -13,20 +13,20 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// How long a lease that is not renewed stays with its holder.
+/// Time that a lease which is not renewed stays with its holder.
 const DURATION: Duration = Duration::from_secs(15);
 
-/// How long the holder goes on without a successful renewal, from when it was sent.
+/// Time that the holder goes on without a successful renewal, from when it was sent.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long work under way may go on after the lease was lost: 10 s + 3 s is less than the 15 s after which another
+/// Time that work under way may go on after the lease was lost: 10 s + 3 s is less than the 15 s after which another
 /// replica takes it.
 pub const GRACE: Duration = Duration::from_secs(3);
 
-/// How often the holder renews, and the others look.
+/// Time between two renewals of the holder, and between two looks of the others.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long one attempt may take.
+/// Longest time of one attempt.
 const ATTEMPT: Duration = Duration::from_secs(4);
 
 /// The lease of one controller.
@@ -39,7 +39,7 @@ pub struct Election {
 }
 
 impl Election {
-    /// Requirements part under `identity`, which must be unique among the replicas (the pod's name is).
+    /// Returns a candidate under `identity`, which must be unique among the replicas (the pod's name is).
     #[must_use]
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
         let api = Api::namespaced(client, namespace);
@@ -48,16 +48,16 @@ impl Election {
 
     /// Waits until this replica leads.
     pub async fn acquire(&mut self) {
-        let mut told = false;
+        let mut logged = false;
         loop {
             match timeout(ATTEMPT, self.try_take()).await {
                 Ok(Ok(true)) => {
                     tracing::info!(lease = self.name, identity = self.identity, "leading");
                     return;
                 }
-                Ok(Ok(false)) if !told => {
+                Ok(Ok(false)) if !logged => {
                     tracing::info!(lease = self.name, "another replica leads; waiting");
-                    told = true;
+                    logged = true;
                 }
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => tracing::warn!(lease = self.name, "cannot take the lease: {error}"),
@@ -113,7 +113,7 @@ impl Election {
         }
     }
 
-    /// Requirements or renews the lease if it is free, run out, or ours. A write that met a conflict is a `false`.
+    /// Acquires or renews the lease if it is free, run out, or ours. A write that met a conflict is a `false`.
     async fn try_take(&mut self) -> Result<bool, kube::Error> {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };

@@ -19,7 +19,7 @@ pub const GCE: CloudName = "gce";
 pub struct Cloud {
     /// The name, as `--providers` takes it
     pub name: CloudName,
-    /// How a node's `spec.providerID` is written there
+    /// Form of a node's `spec.providerID` there
     pub provider_id_form: &'static str,
     /// Returns true for a providerID of this cloud, also for one that names no instance
     pub claims: fn(&str) -> bool,

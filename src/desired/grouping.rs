@@ -16,13 +16,13 @@ use crate::k8s::problem::{Problem, Verdict};
 /// Groups, and the Kubernetes objects behind them.
 #[derive(Clone, Debug)]
 pub struct Grouped {
-    /// What the provider compiles
+    /// The groups that the provider compiles
     pub desired: Desired,
-    /// The intents and port_owners behind each group
+    /// The intents and port owners behind each group
     pub objects: BTreeMap<GroupKey, BTreeSet<ObjectRef>>,
-    /// What binds the ports behind each membership
+    /// The port owners behind each membership
     pub port_owners: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
-    /// What asks for each membership
+    /// The intents behind each membership
     pub intents: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
     /// The node of each member
     pub nodes: BTreeMap<InstanceId, ObjectRef>,
@@ -33,8 +33,8 @@ pub struct Grouped {
 /// Groups the exposures whose instance the provider knows.
 ///
 /// `instance` is the provider's reading of a providerID; see
-/// [`FirewallProvider::instance`](firewall_core::FirewallProvider::instance). `unclaimed` fingerprint what is wrong with one
-/// that is not this provider's, if no other takes it either.
+/// [`FirewallProvider::instance`](firewall_core::FirewallProvider::instance). `unclaimed` returns the message for one that is
+/// neither this provider's nor any other's.
 pub fn grouped(
     exposures: &[Exposure],
     instance: impl Fn(&str) -> Option<Result<InstanceId, String>>,
@@ -53,10 +53,10 @@ pub fn grouped(
     for exposure in exposures {
         match instance(&exposure.provider_id) {
             Some(Ok(instance)) => grouped.add(exposure, instance),
-            Some(Err(message)) => grouped.tell(exposure, message),
+            Some(Err(message)) => grouped.report(exposure, message),
             None => {
                 if let Some(message) = unclaimed(&exposure.provider_id) {
-                    grouped.tell(exposure, message);
+                    grouped.report(exposure, message);
                 }
             }
         }
@@ -80,12 +80,12 @@ impl Grouped {
         group.members.insert(instance);
     }
 
-    /// Tells the node, and whatever wanted a port opened on it.
-    fn tell(&mut self, exposure: &Exposure, message: String) {
+    /// Adds a problem to the node, and to whatever wants a port opened on it.
+    fn report(&mut self, exposure: &Exposure, message: String) {
         let (object, reason) = (exposure.node.clone(), "UnsupportedNode".to_owned());
-        let notice = Problem { object, verdict: Verdict::Failed, reason, message };
-        self.problems.extend([&exposure.port_owner, &exposure.intent].map(|other| notice.to(other)));
-        self.problems.insert(notice);
+        let problem = Problem { object, verdict: Verdict::Failed, reason, message };
+        self.problems.extend([&exposure.port_owner, &exposure.intent].map(|other| problem.to(other)));
+        self.problems.insert(problem);
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_one_workload_with_the_same_ports_share_a_group() {
+    fn pods_with_the_same_ports_share_a_group() {
         let web = |node| exposure("web", node, 80, "0.0.0.0/0", "");
         assert_eq!(groups(&[web("a"), web("b"), web("b")]), [(1, 2)]);
         assert_eq!(groups(&[web("a"), exposure("web", "b", 81, "0.0.0.0/0", "")]), [(1, 1), (1, 1)]);
@@ -143,23 +143,23 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_no_provider_takes_is_told_so_and_one_of_another_provider_is_not() {
+    fn unclaimed_node_gets_a_problem_and_a_claimed_one_does_not() {
         let mut exposure = exposure("web", "a", 80, "0.0.0.0/0", "");
         exposure.provider_id = "openstack:///x".to_owned();
         let unclaimed = grouped(&[exposure.clone()], known, |id| Some(id.to_owned()), Completeness::Complete);
         assert!(unclaimed.desired.groups.is_empty());
-        let told = |kind: &str| {
-            let mut told = unclaimed.problems.iter();
-            told.any(|notice| notice.object.kind == kind && notice.message.contains("openstack"))
+        let has_problem = |kind: &str| {
+            let mut problems = unclaimed.problems.iter();
+            problems.any(|problem| problem.object.kind == kind && problem.message.contains("openstack"))
         };
-        assert!(told("Node") && told("Pod"), "{:?}", unclaimed.problems);
+        assert!(has_problem("Node") && has_problem("Pod"), "{:?}", unclaimed.problems);
         let claimed = grouped(&[exposure], known, |_| None, Completeness::Complete);
         assert!(claimed.desired.groups.is_empty() && claimed.problems.is_empty());
     }
 
     proptest! {
         #[test]
-        fn groups_open_on_each_instance_exactly_what_its_exposures_ask_for(
+        fn groups_open_exactly_what_exposures_ask_for(
             asked in prop::collection::vec((0..3_usize, 0..3_usize, 0..3_u16, 0..2_usize), 0..20),
         ) {
             let names = ["a", "b", "c"];
@@ -172,7 +172,7 @@ mod tests {
                 .collect();
             let grouped = grouped(&exposures, known, |_| None, Completeness::Complete);
             for node in names {
-                let wanted: RuleSet = exposures
+                let asked_for: RuleSet = exposures
                     .iter()
                     .filter(|exposure| exposure.node.name == node)
                     .flat_map(|exposure| exposure.rules.iter().copied())
@@ -181,7 +181,7 @@ mod tests {
                     group.members.contains(&InstanceId::new(node))
                 });
                 let open: RuleSet = members.flat_map(|group| group.rules.iter().copied()).collect();
-                prop_assert_eq!(open, wanted);
+                prop_assert_eq!(open, asked_for);
             }
         }
     }

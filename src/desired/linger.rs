@@ -13,19 +13,19 @@ use crate::intents::fingerprint::Fingerprints;
 use crate::intents::port_owner::PortOwners;
 use crate::k8s::objects::ObjectRef;
 
-/// What was wanted a moment ago. Losing it (a restart) closes a little earlier, never later.
+/// Holds the memberships of the last call. Losing them (a restart) closes a little earlier, never later.
 #[derive(Debug)]
 pub struct Linger {
     duration: Duration,
     /// Groups of the last call, with what lingered in them
     last: BTreeMap<GroupKey, FirewallGroup>,
-    /// What was behind each of their memberships, when it was last there
+    /// The objects behind each membership, as they were last
     behind: BTreeMap<(GroupKey, InstanceId), Behind>,
-    /// When each membership that is gone has to go
+    /// The time at which each membership that is gone has to go
     leaving: BTreeMap<(GroupKey, InstanceId), Duration>,
 }
 
-/// What is behind a membership.
+/// The objects behind a membership.
 #[derive(Debug)]
 struct Behind {
     port_owners: BTreeSet<ObjectRef>,
@@ -35,7 +35,7 @@ struct Behind {
 }
 
 impl Behind {
-    /// Whether what binds the ports has gone, and what asks for them goes on asking for the same. A pod that asks itself has
+    /// Returns true if the port owners have gone, and an intent goes on asking for the same. A pod that asks itself has
     /// gone as it was.
     fn lingers(&self, owners: &PortOwners, fingerprints: &Fingerprints) -> bool {
         let goes_on = |(intent, said): (&ObjectRef, &Option<String>)| {
@@ -53,7 +53,7 @@ impl Linger {
         Self { duration, last: BTreeMap::new(), behind: BTreeMap::new(), leaving: BTreeMap::new() }
     }
 
-    /// Nothing that has gone lingers any longer.
+    /// Drops every membership that lingers.
     pub fn forget(&mut self) {
         *self = Self::new(self.duration);
     }
@@ -138,7 +138,7 @@ mod tests {
         ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
     }
 
-    /// What is desired because of a pod `web` on the node, which asks itself or by another object.
+    /// Groups of a pod `web` on the node, which asks itself or by another object.
     fn because_of(desired: Desired, intent: &ObjectRef) -> Grouped {
         let ids: Vec<_> = desired
             .groups
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_and_asks_no_more_is_heeded_at_once() {
+    fn edited_intent_ends_linger_at_once() {
         let id = InstanceId::new("i-0");
         let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
         let cluster = |pod: bool, ingress: Option<&str>| {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_membership_stays_for_the_duration_and_then_goes() {
+    fn membership_lingers_for_the_duration() {
         let id = InstanceId::new("i-0");
         let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
         let mut linger = Linger::new(LINGER);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_membership_that_comes_back_starts_anew() {
+    fn returning_membership_restarts_its_linger() {
         let id = InstanceId::new("i-0");
         let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
         let mut linger = Linger::new(LINGER);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lingers_in_a_group_follows_its_new_rules() {
+    fn lingering_member_follows_the_new_rules() {
         let ids = [InstanceId::new("i-0"), InstanceId::new("i-1")];
         let (key, before) = group("web", &["tcp/80 0.0.0.0/0"], &[&ids[0], &ids[1]]);
         let (_, after) = group("web", &["tcp/80 10.0.0.0/8"], &[&ids[0]]);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_lets_nothing_linger() {
+    fn zero_duration_disables_linger() {
         let id = InstanceId::new("i-0");
         let mut linger = Linger::new(Duration::ZERO);
         extend(&mut linger, desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]), at(0));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_while_knowledge_is_partial() {
+    fn membership_stays_while_knowledge_is_partial() {
         let id = InstanceId::new("i-0");
         let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
         let partial = |desired: Desired| Desired {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn memberships_go_one_by_one() {
+    fn memberships_expire_one_by_one() {
         let ids = [InstanceId::new("i-0"), InstanceId::new("i-1")];
         let web = |members: &[&InstanceId]| desired([group("web", &["tcp/80 0.0.0.0/0"], members)]);
         let both = || web(&[&ids[0], &ids[1]]);

@@ -1,4 +1,4 @@
-//! How long each failing thing is left alone: per key, growing, with jitter.
+//! Backoff: per key, growing, with jitter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use firewall_core::ProviderError;
 use tokio::time::Instant;
 
-/// What has failed, and until when it is left alone.
+/// Holds the keys that failed, each with the time at which it may be tried again.
 #[derive(Debug)]
 pub struct Backoff<K> {
     failing: BTreeMap<K, (ExponentialBackoff, Instant)>,
@@ -44,13 +44,13 @@ impl<K: Ord + Clone> Backoff<K> {
         self.failing.remove(key);
     }
 
-    /// What must not be tried at `now`.
+    /// Returns the keys that must not be tried at `now`.
     #[must_use]
     pub fn waiting(&self, now: Instant) -> BTreeSet<K> {
         self.failing.iter().filter(|(_, (_, until))| *until > now).map(|(key, _)| key.clone()).collect()
     }
 
-    /// How long until the first of them may be tried again that could not be at `planned`.
+    /// Returns the time until the first key may be tried again that could not be at `planned`.
     #[must_use]
     pub fn next(&self, planned: Instant, now: Instant) -> Option<Duration> {
         let waiting = self.failing.values().map(|(_, until)| *until).filter(|until| *until > planned);
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_fails_again_waits_longer_and_what_works_is_forgotten() {
+    async fn repeated_failure_waits_longer_and_success_resets_it() {
         let mut backoff = Backoff::default();
         let now = Instant::now();
         backoff.failed("a", &error(), now);

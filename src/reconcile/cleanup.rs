@@ -1,4 +1,4 @@
-//! Cleaning up: removes every resource that carries this cluster's mark, and only those.
+//! Removes every resource that carries this cluster's mark, and only those.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::executor::{StepOutcome, execute};
 use super::reported_plan::ReportedPlan;
 
-/// How often to look again before giving up, and how long to wait between: a group can be deleted only some
+/// Attempts before giving up, and the pause between: a group can be deleted only some
 /// seconds after its last interface let go of it.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// Why something is left.
+/// A cleanup that is not complete.
 #[derive(Debug, Error)]
 pub enum CleanupError {
     /// The cloud cannot be read.
@@ -46,12 +46,12 @@ pub(super) async fn plan_cleanup<P: FirewallProvider>(provider: &P) -> Result<Re
 pub(super) async fn clean_up<P: FirewallProvider>(provider: &P) -> Result<(), CleanupError> {
     let mut error = None;
     for _ in 0..TRIES {
-        let (plan, refused) = removal(provider).await?;
+        let (plan, violations) = removal(provider).await?;
         if is_done(&plan) {
             return Ok(());
         }
         error = None;
-        let mut tell = |step: &Step<P::Resource>, outcome: &StepOutcome| {
+        let mut log = |step: &Step<P::Resource>, outcome: &StepOutcome| {
             if let StepOutcome::Failed(failure) = outcome {
                 tracing::warn!("{failure}");
                 error = Some(failure.to_string());
@@ -59,7 +59,7 @@ pub(super) async fn clean_up<P: FirewallProvider>(provider: &P) -> Result<(), Cl
                 tracing::info!("{} {}", step.action.verb(), step.action.key());
             }
         };
-        execute(provider, &plan, &refused, &CancellationToken::new(), &mut tell).await;
+        execute(provider, &plan, &violations, &CancellationToken::new(), &mut log).await;
         sleep(PAUSE).await;
     }
     let (plan, _) = removal(provider).await?;
@@ -70,7 +70,7 @@ fn is_done<R: Resource>(plan: &Plan<R>) -> bool {
     plan.steps.is_empty() && plan.withheld.is_empty()
 }
 
-/// What a plan is about, for people.
+/// Returns the resources of a plan, for a message.
 fn left<R: Resource>(plan: &Plan<R>) -> String {
     let steps = plan.steps.iter().map(|step| step.action.key());
     let keys = steps.chain(plan.withheld.iter().map(|withheld| withheld.key.clone()));
@@ -92,14 +92,14 @@ async fn removal<P: FirewallProvider>(
         backoff: &BTreeSet::new(),
     };
     let plan = plan(&input);
-    let refused = check(&input, &plan).into_iter().map(|violation| violation.step).collect();
-    Ok((plan, refused))
+    let violations = check(&input, &plan).into_iter().map(|violation| violation.step).collect();
+    Ok((plan, violations))
 }
 
 #[cfg(test)]
 mod tests {
     use firewall_core::InstanceId;
-    use firewall_core::testing::conformance::{converge, desired, group};
+    use firewall_core::testing::conformance::{self, converge, group};
     use firewall_core::testing::memory::{Fault, MemoryCloud};
 
     use firewall_core::ErrorKind;
@@ -107,13 +107,13 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn everything_of_the_cluster_goes_and_nothing_of_another() {
+    async fn cleanup_removes_all_of_its_cluster_and_nothing_else() {
         let id = InstanceId::new("i-0");
         let cloud = MemoryCloud::new([id.clone()]);
-        let wanted = desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
-        converge(&cloud.provider("other"), &wanted).await;
+        let desired = conformance::desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+        converge(&cloud.provider("other"), &desired).await;
         let others = cloud.resources();
-        converge(&cloud.provider("ours"), &wanted).await;
+        converge(&cloud.provider("ours"), &desired).await;
         let error = ProviderError::new(ErrorKind::InUse, "x", "x", "x");
         cloud.inject([Fault::None, Fault::Before(error)]);
         clean_up(&cloud.provider("ours")).await.unwrap();
@@ -121,14 +121,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_last_try_removes_is_removed_and_what_it_does_not_is_named() {
+    async fn last_attempt_counts_and_names_the_rest() {
         let id = InstanceId::new("i-0");
-        let wanted = desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+        let desired = conformance::desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
         let error = || ProviderError::new(ErrorKind::InUse, "x", "x", "still");
         // Nothing else can be done in a try whose first step fails.
         for (failing, succeeds) in [(TRIES as usize - 1, true), (TRIES as usize, false)] {
             let cloud = MemoryCloud::new([id.clone()]);
-            converge(&cloud.provider("ours"), &wanted).await;
+            converge(&cloud.provider("ours"), &desired).await;
             cloud.inject((0..failing).map(|_| Fault::Before(error())));
             let removed = clean_up(&cloud.provider("ours")).await;
             assert_eq!(removed.is_ok(), succeeds, "{removed:?}");

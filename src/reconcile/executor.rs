@@ -1,4 +1,4 @@
-//! Carries out a checked plan: steps in parallel where they do not wait for each other. Makes no choices.
+//! Executes a checked plan: steps in parallel where they do not wait for each other. Makes no choices.
 
 use std::collections::BTreeSet;
 
@@ -11,29 +11,29 @@ use tokio_util::sync::CancellationToken;
 /// process has to stop.
 const IN_FLIGHT: usize = 16;
 
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepOutcome {
     /// The cloud accepted it.
     Applied(Applied),
     /// The cloud did not.
     Failed(ProviderError),
-    /// It must not go ahead because a step before it failed, or it was refused by the check.
+    /// It must not go ahead because a step before it failed, or it violates a promise.
     LeftOut,
-    /// The process was told to stop before it began.
+    /// The pass was ended before it began.
     Stopped,
 }
 
-/// Applies every step but the `refused` ones, each after those it waits for, tells `ended` of each as it ends, and
-/// returns what became of all. On `stop`, steps under way are finished and no others begin.
+/// Applies every step but those with a violation, each after those it waits for, calls `ended` for each as it ends, and
+/// returns the outcome of all. On `stop`, steps under way are finished and no others begin.
 pub async fn execute<P: FirewallProvider>(
     provider: &P,
     plan: &Plan<P::Resource>,
-    refused: &BTreeSet<usize>,
+    violations: &BTreeSet<usize>,
     stop: &CancellationToken,
     mut ended: impl FnMut(&Step<P::Resource>, &StepOutcome),
 ) -> Vec<StepOutcome> {
-    let mut schedule = Schedule::new(plan, refused);
+    let mut schedule = Schedule::new(plan, violations);
     let mut running = FuturesUnordered::new();
     loop {
         while running.len() < IN_FLIGHT {
@@ -48,11 +48,11 @@ pub async fn execute<P: FirewallProvider>(
     }
 }
 
-/// Which steps have ended, and which may begin.
+/// Holds which steps have ended, and which may begin.
 struct Schedule<'a, R: Resource> {
     plan: &'a Plan<R>,
-    refused: &'a BTreeSet<usize>,
-    /// How many of the steps that a step waits for have not ended.
+    violations: &'a BTreeSet<usize>,
+    /// Number of steps that each step waits for and that have not ended
     waits_for: Vec<usize>,
     followers: Vec<Vec<usize>>,
     ready: BTreeSet<usize>,
@@ -60,11 +60,11 @@ struct Schedule<'a, R: Resource> {
 }
 
 impl<'a, R: Resource> Schedule<'a, R> {
-    fn new(plan: &'a Plan<R>, refused: &'a BTreeSet<usize>) -> Self {
+    fn new(plan: &'a Plan<R>, violations: &'a BTreeSet<usize>) -> Self {
         let count = plan.steps.len();
         let mut schedule = Self {
             plan,
-            refused,
+            violations,
             waits_for: plan.steps.iter().map(|step| step.after.len()).collect(),
             followers: vec![Vec::new(); count],
             ready: BTreeSet::new(),
@@ -89,7 +89,9 @@ impl<'a, R: Resource> Schedule<'a, R> {
             };
             if stopping {
                 self.ended(position, StepOutcome::Stopped);
-            } else if self.refused.contains(&position) || self.plan.steps[position].after.iter().any(failed) {
+            } else if self.violations.contains(&position)
+                || self.plan.steps[position].after.iter().any(failed)
+            {
                 self.ended(position, StepOutcome::LeftOut);
             } else {
                 return Some(position);
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_group_leaves_out_what_needs_it_and_nothing_else() {
+    async fn failed_group_skips_only_its_dependents() {
         let (cloud, desired) = two_groups();
         let error = ProviderError::new(ErrorKind::Unavailable, "x", "x", "x");
         cloud.inject([Fault::Before(error.clone())]);

@@ -1,4 +1,4 @@
-//! What the cloud refused, or will: remembered, left alone for a while, and told.
+//! Tracks failed resources: backoff, and the objects that must be notified.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::desired::grouping::Grouped;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::{Problem, Verdict};
 
-/// How long something may stay in use after its last use has ended before that is a problem: amazon-vpc-cni-k8s takes a
+/// Time that a resource may stay in use after its last use has ended before that is a problem: amazon-vpc-cni-k8s requirements a
 /// group off a node's other interfaces every 30 s.
 const RELEASE_DELAY: Duration = Duration::from_mins(2);
 
-/// What has failed to open or to close, and how long it is left alone.
+/// Holds the resources that failed to open or to close, and their backoff.
 pub(super) struct Failures<K> {
     pub(super) backoff: Backoff<(K, Effect)>,
-    /// What failed last with each, and since when it fails
+    /// The last error of each, and the time of the first
     errors: BTreeMap<(K, Effect), (ProviderError, Instant)>,
 }
 
@@ -32,7 +32,7 @@ impl<K: Ord + Clone> Failures<K> {
         Self { backoff: Backoff::default(), errors: BTreeMap::new() }
     }
 
-    /// Remembers what failed, and forgets it once it has worked. That a resource could be narrowed mends nothing where it
+    /// Records a step's failure, and removes it once the step has succeeded. That a resource could be narrowed mends nothing where it
     /// could not be widened, nor the other way round.
     pub(super) fn record<R: Resource<Key = K>>(&mut self, step: &Step<R>, outcome: &StepOutcome) {
         let failing = (step.action.key(), step.effect);
@@ -51,30 +51,29 @@ impl<K: Ord + Clone> Failures<K> {
         }
     }
 
-    /// Why the resource is not as it should be, if it failed. What could not be opened says more than what could not be
-    /// closed.
+    /// Returns the last error of a resource. One that kept it from opening comes before one that kept it from closing.
     pub(super) fn of(&self, key: &K) -> Option<&ProviderError> {
         let of = |effect| self.errors.get(&(key.clone(), effect)).map(|(error, _)| error);
         of(Effect::Open).or_else(|| of(Effect::Close))
     }
 
-    /// Forgets what failed to open where nothing is to be opened any more, and the same of closing, whoever has mended it.
-    pub(super) fn retain<R: Resource<Key = K>>(&mut self, world: &ResourceSet<R>, wanted: &ResourceSet<R>) {
-        let differs = |(key, effect): &(K, Effect)| match (world.get(key), wanted.get(key)) {
+    /// Removes what failed to open where nothing is to be opened any more, and the same of closing, whoever has mended it.
+    pub(super) fn retain<R: Resource<Key = K>>(&mut self, state: &ResourceSet<R>, desired: &ResourceSet<R>) {
+        let differs = |(key, effect): &(K, Effect)| match (state.get(key), desired.get(key)) {
             (None, None) => false,
             (None, Some(_)) => *effect == Effect::Open,
             (Some(_), None) => *effect == Effect::Close,
-            (Some(now), Some(wanted)) if now.same_spec(wanted) => false,
-            (Some(now), Some(wanted)) => now.union(wanted).is_none_or(|both| match effect {
+            (Some(now), Some(desired)) if now.same_spec(desired) => false,
+            (Some(now), Some(desired)) => now.union(desired).is_none_or(|both| match effect {
                 Effect::Open => !both.same_spec(now),
-                Effect::Close => !both.same_spec(wanted),
+                Effect::Close => !both.same_spec(desired),
             }),
         };
         self.backoff.retain(differs);
         self.errors.retain(|failing, _| differs(failing));
     }
 
-    /// Tells what has failed those who wait for it: `memberships` say who does.
+    /// Returns a problem for each object that waits for a failed resource: `memberships` name them.
     pub(super) fn problems<P>(
         &self,
         planned: &PlannedPass<P>,
@@ -85,35 +84,40 @@ impl<K: Ord + Clone> Failures<K> {
         P::Resource: Resource<Key = K>,
     {
         let PlannedPass { compiled, observed, grouped, .. } = planned;
-        let mut taking: BTreeMap<&K, Vec<&Membership>> = BTreeMap::new();
+        let mut requiring: BTreeMap<&K, Vec<&Membership>> = BTreeMap::new();
         // Nothing has failed in almost every pass.
         for membership in memberships.iter().filter(|_| !self.errors.is_empty()) {
             let id = (membership.group.clone(), membership.instance.clone());
-            for key in compiled.requirements.get(&id).into_iter().flat_map(|takes| &takes.resources) {
-                taking.entry(key).or_default().push(membership);
+            for key in
+                compiled.requirements.get(&id).into_iter().flat_map(|requirements| &requirements.resources)
+            {
+                requiring.entry(key).or_default().push(membership);
             }
         }
-        let mut notices = BTreeSet::new();
+        let mut problems = BTreeSet::new();
         for ((key, _), (error, since)) in &self.errors {
             if error.kind == ErrorKind::InUse && since.elapsed() < RELEASE_DELAY {
                 continue;
             }
-            let concerned = match taking.get(key) {
-                Some(taking) => waiting(taking),
-                None => observed.get(key).map(|left| leaving(left, observed, grouped)).unwrap_or_default(),
+            let concerned = match requiring.get(key) {
+                Some(requiring) => waiting_objects(requiring),
+                None => observed
+                    .get(key)
+                    .map(|left| objects_of_orphan(left, observed, grouped))
+                    .unwrap_or_default(),
             };
-            notices.extend(concerned.into_iter().flat_map(|object| failed(object, error)));
+            problems.extend(concerned.into_iter().flat_map(|object| failed(object, error)));
         }
-        notices
+        problems
     }
 }
 
-/// Who waits for a resource: what binds the ports that it keeps closed, and what asks for them. If it keeps none closed,
-/// something that should be closed is open: that is for what asks.
-fn waiting<'a>(taking: &[&'a Membership]) -> BTreeSet<&'a ObjectRef> {
+/// Returns the objects that wait for a resource: the owners of the ports that it keeps closed, and their intents. If it
+/// keeps none closed, a port that should be closed is open: that concerns the intents.
+fn waiting_objects<'a>(requiring: &[&'a Membership]) -> BTreeSet<&'a ObjectRef> {
     let closed: Vec<&Membership> =
-        taking.iter().copied().filter(|membership| membership.open.is_err()).collect();
-    let waiting = if closed.is_empty() { taking } else { &closed };
+        requiring.iter().copied().filter(|membership| membership.open.is_err()).collect();
+    let waiting = if closed.is_empty() { requiring } else { &closed };
     let mut concerned: BTreeSet<&ObjectRef> =
         waiting.iter().flat_map(|membership| &membership.intents).collect();
     concerned.extend(closed.iter().flat_map(|membership| &membership.port_owners));
@@ -125,9 +129,10 @@ fn waiting<'a>(taking: &[&'a Membership]) -> BTreeSet<&'a ObjectRef> {
     concerned
 }
 
-/// Who has to know of a resource that nobody takes any more: the node, if it is of one, or else what asks for another part
+/// Returns the objects to notify of a resource that no membership requires any more: its node if it has one, else the
+/// objects that ask for another part
 /// of the same group.
-fn leaving<'a, R: Resource>(
+fn objects_of_orphan<'a, R: Resource>(
     left: &R,
     observed: &ResourceSet<R>,
     grouped: &'a Grouped,
@@ -143,20 +148,23 @@ fn leaving<'a, R: Resource>(
     concerned
 }
 
-/// What failed, and the command that somebody else can run instead, if there is one: apart, so that it can be copied.
+/// Returns the problems of a failed call: the error, and apart from it, so that it can be copied, the command that
+/// somebody else can run instead.
 fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Problem> {
-    let notice = |reason: &str, message| Problem {
+    let problem = |reason: &str, message| Problem {
         object: object.clone(),
         verdict: Verdict::Failed,
         reason: reason.to_owned(),
         message,
     };
-    let mut notices = vec![notice(error.reason(), error.to_string())];
+    let mut problems = vec![problem(error.reason(), error.to_string())];
     if let Some(command) = &error.manual_command {
-        notices
-            .push(notice("ManualChangeRequired", format!("somebody with the permission can run: {command}")));
+        problems.push(problem(
+            "ManualChangeRequired",
+            format!("somebody with the permission can run: {command}"),
+        ));
     }
-    notices
+    problems
 }
 
 /// Returns the problems of something infeasible: on whatever asked for the group, or, if it is about one

@@ -1,4 +1,4 @@
-//! The ports of a workload on one node: which resources open them, and whether they do.
+//! Computes the memberships after a pass: which resources open the ports of a workload on one node, and whether they do.
 
 use std::collections::BTreeSet;
 
@@ -14,25 +14,27 @@ use super::outcome::Membership;
 use super::pass::{Key, PlannedPass};
 use crate::k8s::objects::ObjectRef;
 
-/// What the cloud has confirmed, membership by membership. What lingers is bound by nothing and is left out.
+/// Returns the memberships as the cloud has confirmed them. One that lingers has no port owner and is left out.
 pub(super) fn memberships<P: FirewallProvider>(
     provider: &P,
     failures: &Failures<Key<P>>,
     planned: &PlannedPass<P>,
-    world: &ResourceSet<P::Resource>,
+    state: &ResourceSet<P::Resource>,
 ) -> Vec<Membership> {
     let PlannedPass { compiled, grouped, .. } = planned;
     let none = Requirements { resources: BTreeSet::new(), reachable_at: BTreeSet::new() };
     let membership = |(id, port_owners): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
         let (group, instance) = id;
-        let takes = compiled.requirements.get(id).unwrap_or(&none);
+        let requirements = compiled.requirements.get(id).unwrap_or(&none);
         let rules = &grouped.desired.groups.get(group)?.rules;
-        let reach = |world| reach(takes, rules, world, &compiled.resources);
-        let now = reach(world);
+        let reach = |state| reach(requirements, rules, state, &compiled.resources);
+        let now = reach(state);
         let open = match now {
             _ if !compiled.requirements.contains_key(id) => Err(infeasible_reason(&compiled.infeasible, id)),
-            Reached::Whole => Ok(()),
-            Reached::Partly | Reached::Not => Err(missing(failures, takes, world, &compiled.resources)),
+            Reached::All => Ok(()),
+            Reached::Partly | Reached::Not => {
+                Err(missing(failures, requirements, state, &compiled.resources))
+            }
         };
         Some(Membership {
             group: group.clone(),
@@ -40,23 +42,23 @@ pub(super) fn memberships<P: FirewallProvider>(
             intents: grouped.intents.get(id).cloned().unwrap_or_default(),
             node: grouped.nodes.get(instance)?.clone(),
             port_owners: port_owners.clone(),
-            resources: takes.resources.iter().map(|key| (key.to_string(), provider.id(key))).collect(),
+            resources: requirements.resources.iter().map(|key| (key.to_string(), provider.id(key))).collect(),
             partly_open: open.is_ok() || compiled.requirements.contains_key(id) && now == Reached::Partly,
-            opened: open.is_ok() && reach(&planned.observed) != Reached::Whole,
+            opened: open.is_ok() && reach(&planned.observed) != Reached::All,
             open,
         })
     };
     grouped.port_owners.iter().filter_map(membership).collect()
 }
 
-/// What keeps a membership closed, as reason and message.
+/// Returns the reason and message of a membership that is not open.
 fn missing<R: Resource>(
     failures: &Failures<R::Key>,
-    takes: &Requirements<R::Key>,
-    world: &ResourceSet<R>,
-    wanted: &ResourceSet<R>,
+    requirements: &Requirements<R::Key>,
+    state: &ResourceSet<R>,
+    desired: &ResourceSet<R>,
 ) -> (String, String) {
-    let differing = || takes.resources.iter().filter(|key| !is_as_wanted::<R>(key, world, wanted));
+    let differing = || requirements.resources.iter().filter(|key| !is_as_desired::<R>(key, state, desired));
     if let Some(error) = differing().find_map(|key| failures.of(key)) {
         return (error.reason().to_owned(), error.to_string());
     }
@@ -64,74 +66,75 @@ fn missing<R: Resource>(
     ("Pending".to_owned(), format!("not yet as it should be: {}", differing.join(", ")))
 }
 
-/// How much of a membership is open.
+/// The part of a membership that is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reached {
-    Whole,
+    All,
     /// Each port for somebody, not for all who should
     Partly,
     Not,
 }
 
-/// How much of `rules` is open where the membership is reached. What its resources do elsewhere does not matter: they can
+/// Returns the part of `rules` that is open where the membership is reached. Elsewhere its resources do not matter: they can
 /// serve thousands of instances, of which one is not as it should be.
 fn reach<R: Resource>(
-    takes: &Requirements<R::Key>,
+    requirements: &Requirements<R::Key>,
     rules: &RuleSet,
-    world: &ResourceSet<R>,
-    wanted: &ResourceSet<R>,
+    state: &ResourceSet<R>,
+    desired: &ResourceSet<R>,
 ) -> Reached {
-    if takes.resources.iter().all(|key| is_as_wanted(key, world, wanted)) {
-        return Reached::Whole;
+    if requirements.resources.iter().all(|key| is_as_desired(key, state, desired)) {
+        return Reached::All;
     }
-    let own: ResourceSet<R> = takes.resources.iter().filter_map(|key| wanted.get(key).cloned()).collect();
-    let (mut whole, mut open_ports, mut wanted_ports) = (true, Vec::new(), Vec::new());
-    for place in &takes.reachable_at {
-        let mut wanted = own.reach(place).rules;
+    let own: ResourceSet<R> =
+        requirements.resources.iter().filter_map(|key| desired.get(key).cloned()).collect();
+    let (mut all, mut open_ports, mut desired_ports) = (true, Vec::new(), Vec::new());
+    for instance in &requirements.reachable_at {
+        let mut desired = own.reach(instance).rules;
         // Resources that serve other workloads too let in more.
-        if !rules.covers(&wanted) {
-            wanted = wanted.intersection(rules);
+        if !rules.covers(&desired) {
+            desired = desired.intersection(rules);
         }
-        let open = world.reach(place).rules;
-        whole &= open.covers(&wanted);
+        let open = state.reach(instance).rules;
+        all &= open.covers(&desired);
         open_ports.extend(open.iter().map(anywhere));
-        wanted_ports.extend(wanted.iter().map(anywhere));
+        desired_ports.extend(desired.iter().map(anywhere));
     }
-    let (open, wanted): (RuleSet, RuleSet) =
-        (open_ports.into_iter().collect(), wanted_ports.into_iter().collect());
-    match (whole, open.covers(&wanted)) {
-        (true, _) => Reached::Whole,
+    let (open, desired): (RuleSet, RuleSet) =
+        (open_ports.into_iter().collect(), desired_ports.into_iter().collect());
+    match (all, open.covers(&desired)) {
+        (true, _) => Reached::All,
         (false, true) => Reached::Partly,
         (false, false) => Reached::Not,
     }
 }
 
-/// What the cloud has come to, as far as it has confirmed it.
+/// Returns the resources after the plan, as far as the cloud has confirmed them.
 pub(super) fn state_after<R: Resource>(
     observed: &ResourceSet<R>,
     plan: &Plan<R>,
     outcomes: &[StepOutcome],
 ) -> ResourceSet<R> {
-    let mut world = observed.clone();
+    let mut state = observed.clone();
     let steps = plan.steps.iter().zip(outcomes);
     for (step, _) in steps.filter(|(_, outcome)| matches!(outcome, StepOutcome::Applied(_))) {
         let key = step.action.key();
-        let now = world.get(&key);
+        let now = state.get(&key);
         if now == step.action.before() {
-            step.action.apply_to(&mut world);
+            step.action.apply_to(&mut state);
             continue;
         }
         // A step before it has failed: it has taken away what it was to take, from less than it was planned with.
         match now.zip(step.action.after()).and_then(|(now, after)| now.intersection(after)) {
-            Some(left) => world.insert(key, left),
-            None => world.remove(&key),
+            Some(left) => state.insert(key, left),
+            None => state.remove(&key),
         };
     }
-    world
+    state
 }
 
-fn is_as_wanted<R: Resource>(key: &R::Key, world: &ResourceSet<R>, wanted: &ResourceSet<R>) -> bool {
-    matches!((world.get(key), wanted.get(key)), (Some(now), Some(wanted)) if now.same_spec(wanted))
+fn is_as_desired<R: Resource>(key: &R::Key, state: &ResourceSet<R>, desired: &ResourceSet<R>) -> bool {
+    matches!((state.get(key), desired.get(key)), (Some(now), Some(desired)) if now.same_spec(desired))
 }
 
 /// The same ports for one and the same source: what is left of a rule if it does not matter who is let in.
@@ -139,7 +142,7 @@ fn anywhere(rule: &IngressRule) -> IngressRule {
     IngressRule { source: IpNet::V4(Ipv4Net::default()), ..*rule }
 }
 
-/// Returns the reason and message of an infeasible membership: its own, or its whole group's.
+/// Returns the reason and message of an infeasible membership: its own, or its all group's.
 fn infeasible_reason(
     infeasible: &[Infeasible],
     (group, instance): &(GroupKey, InstanceId),
@@ -147,7 +150,7 @@ fn infeasible_reason(
     let concerns = |infeasible: &&Infeasible| {
         infeasible.group == *group && infeasible.instance.as_ref().is_none_or(|other| other == instance)
     };
-    // What is said of the instance is more than what is said of the whole group.
+    // What is said of the instance is more than what is said of the all group.
     infeasible.iter().filter(concerns).max_by_key(|one| one.instance.is_some()).map_or_else(
         || ("Pending".to_owned(), "the cloud has nothing for it yet".to_owned()),
         |one| (one.reason.to_owned(), one.message.clone()),

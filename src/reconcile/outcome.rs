@@ -9,23 +9,23 @@ use crate::k8s::objects::ObjectRef;
 /// The ports of a workload on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// Whose pods, and which of their host ports
+    /// The firewall group: the workload, and which of its host ports
     pub group: GroupKey,
     /// The node's machine
     pub instance: InstanceId,
-    /// What asks for it
+    /// The objects that ask for it
     pub intents: BTreeSet<ObjectRef>,
     /// The node
     pub node: ObjectRef,
-    /// What binds the ports: pods, or a Service
+    /// The objects that bind the ports: pods, or a Service
     pub port_owners: BTreeSet<ObjectRef>,
     /// The cloud's objects that open the ports, each with the id that the cloud gave it if that is not its name
     pub resources: BTreeMap<String, Option<String>>,
-    /// Whether the cloud has confirmed it; if not, why, as reason and message
+    /// `Ok` once the cloud has confirmed the ports open; else the reason and message
     pub open: Result<(), (String, String)>,
-    /// Whether each of the ports is open to somebody, if not to all who should be let in
+    /// True if each of the ports is open to some of its sources, if not to all
     pub partly_open: bool,
-    /// Whether this pass has opened it
+    /// True if this pass has opened it
     pub opened: bool,
 }
 

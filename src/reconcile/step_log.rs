@@ -1,4 +1,4 @@
-//! The steps of a plan once they have been tried: what to log of each, and what is not settled by them.
+//! The steps of a plan once they have been tried: the log line of each, and the resources that still differ.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +7,7 @@ use firewall_core::{Compiled, Plan, Resource, Step};
 use super::executor::StepOutcome;
 use super::outcome::Membership;
 
+/// Logs the outcome of a step.
 pub(super) fn log<R: Resource>(step: &Step<R>, outcome: &StepOutcome) {
     let (key, verb) = (step.action.key(), step.action.verb());
     match outcome {
@@ -27,7 +28,8 @@ pub(super) fn log<R: Resource>(step: &Step<R>, outcome: &StepOutcome) {
     }
 }
 
-/// What was not tried is not known to be closed: nobody is to be sent elsewhere for it.
+/// Marks memberships whose resources were not tried as partly open: they are not known to be closed, and no client is to
+/// be sent elsewhere for them.
 pub(super) fn mark_untried<R: Resource>(
     memberships: &mut [Membership],
     compiled: &Compiled<R>,
@@ -35,12 +37,13 @@ pub(super) fn mark_untried<R: Resource>(
 ) {
     for membership in memberships {
         let id = (membership.group.clone(), membership.instance.clone());
-        let takes = compiled.requirements.get(&id);
-        membership.partly_open |= takes.is_some_and(|takes| !takes.resources.is_disjoint(untried));
+        let requirements = compiled.requirements.get(&id);
+        membership.partly_open |=
+            requirements.is_some_and(|requirements| !requirements.resources.is_disjoint(untried));
     }
 }
 
-/// What the pass was ended before.
+/// Returns the resources of the steps that did not begin because the pass was ended.
 pub(super) fn untried<R: Resource>(plan: &Plan<R>, outcomes: &[StepOutcome]) -> BTreeSet<R::Key> {
     let steps = plan.steps.iter().zip(outcomes);
     steps
@@ -49,9 +52,10 @@ pub(super) fn untried<R: Resource>(plan: &Plan<R>, outcomes: &[StepOutcome]) -> 
         .collect()
 }
 
+/// Returns the resources that differ from the desired ones and stay: failed, left out or withheld.
 pub(super) fn differing<R: Resource>(plan: &Plan<R>, outcomes: &[StepOutcome]) -> BTreeSet<String> {
     let steps = plan.steps.iter().zip(outcomes);
-    let undone = steps.filter(|(_, outcome)| !matches!(outcome, StepOutcome::Applied(_)));
-    let undone = undone.map(|(step, _)| step.action.key().to_string());
-    undone.chain(plan.withheld.iter().map(|withheld| withheld.key.to_string())).collect()
+    let not_applied = steps.filter(|(_, outcome)| !matches!(outcome, StepOutcome::Applied(_)));
+    let not_applied = not_applied.map(|(step, _)| step.action.key().to_string());
+    not_applied.chain(plan.withheld.iter().map(|withheld| withheld.key.to_string())).collect()
 }

@@ -18,7 +18,7 @@ use hostport_firewall::reconcile::reconciler::Reconciler;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-struct World {
+struct TestCluster {
     cloud: MemoryCloud,
     index: SharedIndex,
     reconciler: Reconciler<Memory>,
@@ -29,7 +29,7 @@ const LINGER: Duration = Duration::from_secs(30);
 const EXPOSE: &str = "hostport-firewall.dev/expose";
 const HOLD: Duration = Duration::from_mins(30);
 
-impl World {
+impl TestCluster {
     /// This many nodes, each with a pod of the same DaemonSet that exposes port 80.
     fn new(nodes: usize) -> Self {
         let cloud = MemoryCloud::new((0..nodes).map(|node| InstanceId::new(format!("i-{node}"))));
@@ -121,37 +121,37 @@ fn wider() -> Object {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_membership_lingers_after_its_pod_and_the_next_pass_is_due_when_it_ends() {
-    let mut world = World::new(2);
-    world.pass().await;
-    assert_eq!(world.open(), 2);
-    world.leave(0..1);
-    assert_eq!(world.pass().await.next, Some(NextPass { after: LINGER, reason: WakeReason::LingerEnded }));
-    assert_eq!(world.open(), 2);
+async fn membership_lingers_and_the_next_pass_is_due_at_its_end() {
+    let mut cluster = TestCluster::new(2);
+    cluster.pass().await;
+    assert_eq!(cluster.open(), 2);
+    cluster.leave(0..1);
+    assert_eq!(cluster.pass().await.next, Some(NextPass { after: LINGER, reason: WakeReason::LingerEnded }));
+    assert_eq!(cluster.open(), 2);
     tokio::time::advance(LINGER).await;
-    world.pass().await;
-    assert_eq!(world.open(), 1);
+    cluster.pass().await;
+    assert_eq!(cluster.open(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_lingers_ends_when_the_guardrails_change() {
-    let mut world = World::new(1);
-    world.pass().await;
-    world.leave(0..0);
-    world.pass().await;
-    assert_eq!(world.open(), 1, "it lingers");
+async fn changed_guardrails_end_linger() {
+    let mut cluster = TestCluster::new(1);
+    cluster.pass().await;
+    cluster.leave(0..0);
+    cluster.pass().await;
+    assert_eq!(cluster.open(), 1, "it lingers");
     let denied_ports = vec!["80".parse().expect("a port")];
-    world.settings.guardrails.denied_ports = denied_ports;
-    world.pass().await;
-    assert_eq!(world.open(), 0);
+    cluster.settings.guardrails.denied_ports = denied_ports;
+    cluster.pass().await;
+    assert_eq!(cluster.open(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_pass_was_ended_before_is_in_doubt_and_not_closed() {
-    let mut world = World::new(2);
-    world.pass().await;
-    world.index.update(|index| index.apply(&Watch::Pods, wider()));
-    let pass = world.ended_pass().await;
+async fn untried_membership_counts_as_partly_open() {
+    let mut cluster = TestCluster::new(2);
+    cluster.pass().await;
+    cluster.index.update(|index| index.apply(&Watch::Pods, wider()));
+    let pass = cluster.ended_pass().await;
     let [closed] = &pass.memberships.iter().filter(|one| one.open.is_err()).collect::<Vec<_>>()[..] else {
         panic!("one is not open: {:?}", pass.memberships)
     };
@@ -159,45 +159,45 @@ async fn what_a_pass_was_ended_before_is_in_doubt_and_not_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn addresses_stay_where_a_port_is_about_to_be_added() {
-    let mut world = World::new(1);
-    world.pass().await;
-    world.index.update(|index| index.apply(&Watch::Pods, wider()));
-    let planned = world.plan().await;
-    let [projected_memberships] = &world.reconciler.projected_memberships(&planned)[..] else {
+async fn added_port_keeps_addresses() {
+    let mut cluster = TestCluster::new(1);
+    cluster.pass().await;
+    cluster.index.update(|index| index.apply(&Watch::Pods, wider()));
+    let planned = cluster.plan().await;
+    let [projected_memberships] = &cluster.reconciler.projected_memberships(&planned)[..] else {
         panic!("one membership")
     };
     assert!(projected_memberships.partly_open && projected_memberships.open.is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_closes_while_a_watch_is_broken_and_what_is_new_opens() {
-    let mut world = World::new(2);
-    world.leave(0..1);
-    world.pass().await;
-    assert_eq!(world.open(), 1);
-    world.index.update(|index| {
+async fn broken_watch_closes_nothing_and_opens_the_new() {
+    let mut cluster = TestCluster::new(2);
+    cluster.leave(0..1);
+    cluster.pass().await;
+    assert_eq!(cluster.open(), 1);
+    cluster.index.update(|index| {
         index.reset(Watch::Pods, vec![pod(1)]);
         index.mark_incomplete(Watch::Pods, "403".to_owned())
     });
     tokio::time::advance(LINGER * 2).await;
-    world.pass().await;
-    assert_eq!(world.open(), 2);
-    world.leave(1..2);
+    cluster.pass().await;
+    assert_eq!(cluster.open(), 2);
+    cluster.leave(1..2);
     tokio::time::advance(LINGER * 2).await;
-    world.pass().await;
+    cluster.pass().await;
     tokio::time::advance(LINGER * 2).await;
-    world.pass().await;
-    assert_eq!(world.open(), 1, "once everything is known again");
+    cluster.pass().await;
+    assert_eq!(cluster.open(), 1, "once everything is known again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_whose_machine_does_not_exist_is_told_and_holds_nothing_up() {
-    let mut world = World::new(1);
-    world.index.update(|index| index.reset(Watch::Nodes, vec![node(0), node(7)]));
-    world.index.update(|index| index.reset(Watch::Pods, vec![pod(0), pod(7)]));
-    let pass = world.pass().await;
-    assert_eq!(world.open(), 1);
+async fn missing_machine_gets_a_problem_and_delays_nothing() {
+    let mut cluster = TestCluster::new(1);
+    cluster.index.update(|index| index.reset(Watch::Nodes, vec![node(0), node(7)]));
+    cluster.index.update(|index| index.reset(Watch::Pods, vec![pod(0), pod(7)]));
+    let pass = cluster.pass().await;
+    assert_eq!(cluster.open(), 1);
     let told: Vec<_> = pass.problems.iter().filter(|notice| notice.object.name == "n-7").collect();
     assert_eq!(told.len(), 1, "{:?}", pass.problems);
     assert_eq!(told[0].reason, "InstanceNotFound");
