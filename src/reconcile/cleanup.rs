@@ -115,7 +115,7 @@ mod tests {
         let others = cloud.resources();
         converge(&cloud.provider("ours"), &desired).await;
         let error = ProviderError::new(ErrorKind::InUse, "x", "x", "x");
-        cloud.inject([Fault::None, Fault::Before(error)]);
+        cloud.inject([Fault::None, Fault::CallFails(error)]);
         clean_up(&cloud.provider("ours")).await.unwrap();
         assert_eq!(cloud.resources(), others);
     }
@@ -129,7 +129,7 @@ mod tests {
         for (failing, succeeds) in [(TRIES as usize - 1, true), (TRIES as usize, false)] {
             let cloud = MemoryCloud::new([id.clone()]);
             converge(&cloud.provider("ours"), &desired).await;
-            cloud.inject((0..failing).map(|_| Fault::Before(error())));
+            cloud.inject((0..failing).map(|_| Fault::CallFails(error())));
             let removed = clean_up(&cloud.provider("ours")).await;
             assert_eq!(removed.is_ok(), succeeds, "{removed:?}");
             assert_eq!(cloud.resources().is_empty(), succeeds);

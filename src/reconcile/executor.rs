@@ -65,16 +65,16 @@ impl<'a, R: Resource> Schedule<'a, R> {
         let mut schedule = Self {
             plan,
             violations,
-            waits_for: plan.steps.iter().map(|step| step.after.len()).collect(),
+            waits_for: plan.steps.iter().map(|step| step.depends_on.len()).collect(),
             followers: vec![Vec::new(); count],
             ready: BTreeSet::new(),
             outcomes: vec![None; count],
         };
         for (position, step) in plan.steps.iter().enumerate() {
-            for other in &step.after {
+            for other in &step.depends_on {
                 schedule.followers[other.step].push(position);
             }
-            if step.after.is_empty() {
+            if step.depends_on.is_empty() {
                 schedule.ready.insert(position);
             }
         }
@@ -90,7 +90,7 @@ impl<'a, R: Resource> Schedule<'a, R> {
             if stopping {
                 self.ended(position, StepOutcome::Stopped);
             } else if self.violations.contains(&position)
-                || self.plan.steps[position].after.iter().any(failed)
+                || self.plan.steps[position].depends_on.iter().any(failed)
             {
                 self.ended(position, StepOutcome::LeftOut);
             } else {
@@ -118,7 +118,7 @@ impl<'a, R: Resource> Schedule<'a, R> {
 
 #[cfg(test)]
 mod tests {
-    use firewall_core::testing::conformance::{desired, group, planned};
+    use firewall_core::testing::conformance::{desired, group, observe_and_plan};
     use firewall_core::testing::memory::{Fault, MemoryCloud};
     use firewall_core::{Desired, InstanceId};
 
@@ -135,7 +135,7 @@ mod tests {
 
     async fn outcomes(cloud: &MemoryCloud, desired: &Desired, stop: &CancellationToken) -> Vec<StepOutcome> {
         let provider = cloud.provider("c");
-        let (plan, _) = planned(&provider, desired).await.unwrap();
+        let (plan, _) = observe_and_plan(&provider, desired).await.unwrap();
         execute(&provider, &plan, &BTreeSet::new(), stop, |_, _| {}).await
     }
 
@@ -143,7 +143,7 @@ mod tests {
     async fn failed_group_skips_only_its_dependents() {
         let (cloud, desired) = two_groups();
         let error = ProviderError::new(ErrorKind::Unavailable, "x", "x", "x");
-        cloud.inject([Fault::Before(error.clone())]);
+        cloud.inject([Fault::CallFails(error.clone())]);
         let outcomes = outcomes(&cloud, &desired, &CancellationToken::new()).await;
         let count =
             |wanted: fn(&StepOutcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();

@@ -63,10 +63,10 @@ impl<K: Ord + Clone> Failures<K> {
             (None, None) => false,
             (None, Some(_)) => *effect == Effect::Open,
             (Some(_), None) => *effect == Effect::Close,
-            (Some(now), Some(desired)) if now.same_spec(desired) => false,
+            (Some(now), Some(desired)) if now.has_same_spec(desired) => false,
             (Some(now), Some(desired)) => now.union(desired).is_none_or(|both| match effect {
-                Effect::Open => !both.same_spec(now),
-                Effect::Close => !both.same_spec(desired),
+                Effect::Open => !both.has_same_spec(now),
+                Effect::Close => !both.has_same_spec(desired),
             }),
         };
         self.backoff.retain(differs);

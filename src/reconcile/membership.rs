@@ -42,7 +42,11 @@ pub(super) fn memberships<P: FirewallProvider>(
             intents: grouped.intents.get(id).cloned().unwrap_or_default(),
             node: grouped.nodes.get(instance)?.clone(),
             port_owners: port_owners.clone(),
-            resources: requirements.resources.iter().map(|key| (key.to_string(), provider.id(key))).collect(),
+            resources: requirements
+                .resources
+                .iter()
+                .map(|key| (key.to_string(), provider.cloud_id(key)))
+                .collect(),
             partly_open: open.is_ok() || compiled.requirements.contains_key(id) && now == Reached::Partly,
             opened: open.is_ok() && reach(&planned.observed) != Reached::All,
             open,
@@ -134,7 +138,7 @@ pub(super) fn state_after<R: Resource>(
 }
 
 fn is_as_desired<R: Resource>(key: &R::Key, state: &ResourceSet<R>, desired: &ResourceSet<R>) -> bool {
-    matches!((state.get(key), desired.get(key)), (Some(now), Some(desired)) if now.same_spec(desired))
+    matches!((state.get(key), desired.get(key)), (Some(now), Some(desired)) if now.has_same_spec(desired))
 }
 
 /// The same ports for one and the same source: what is left of a rule if it does not matter who is let in.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use firewall_core::{
     Desired, FirewallProvider, OpenPort, Plan, PlanInput, ProviderError, Resource, ResourceSet, Step,
-    Withheld, WithheldReason, check, closings, plan,
+    Withheld, WithheldReason, check, find_closings, plan,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -87,7 +87,7 @@ impl<P: FirewallProvider> Reconciler<P> {
             self.linger.forget();
         }
         let unclaimed = |id: &str| claims::unclaimed(id, &self.options.active);
-        let instance = |id: &str| self.provider.instance(id);
+        let instance = |id: &str| self.provider.parse_provider_id(id);
         let mut grouped =
             grouped(&snapshot.demand.exposures, instance, unclaimed, snapshot.completeness.clone());
         let now = self.started.elapsed();
@@ -116,7 +116,7 @@ impl<P: FirewallProvider> Reconciler<P> {
         let now = Instant::now();
         let mut limits = self.options.limits;
         // Slow, and needed only where something is held.
-        let closing = LazyCell::new(|| closings(observed, resources));
+        let closing = LazyCell::new(|| find_closings(observed, resources));
         let mut released = false;
         if !self.held.is_empty() {
             let (open, closing) = &*closing;
@@ -215,7 +215,7 @@ impl<P: FirewallProvider> Reconciler<P> {
         for withheld in &plan.withheld {
             tracing::info!(resource = %withheld.key, "stays as it is: {}", withheld.reason);
         }
-        let backlog = self.provider.backlog(plan.steps.len());
+        let backlog = self.provider.estimate_duration(plan.steps.len());
         if backlog >= LONG_PASS {
             let (steps, seconds) = (plan.steps.len(), backlog.as_secs());
             tracing::info!(steps, "the cloud's call rate lets this take about {seconds} s");

@@ -61,7 +61,7 @@ impl ReportedPlan {
                 reason: step.reason.clone(),
                 adds: &after - &before,
                 removes: &before - &after,
-                after: step.after.iter().map(|other| other.step + 1).collect(),
+                after: step.depends_on.iter().map(|other| other.step + 1).collect(),
             }
         });
         let withheld = plan.withheld.iter().map(|withheld| ReportedWithheld {

@@ -20,7 +20,7 @@ async fn failure_is_reported_on_the_pod_and_retried_later() {
     let denied =
         ProviderError::new(ErrorKind::PermissionDenied, "memory:Create", "group", "UnauthorizedOperation")
             .with_manual_command("create --now".into());
-    cluster.cloud.inject([Fault::Before(denied)]);
+    cluster.cloud.inject([Fault::CallFails(denied)]);
     let pass = cluster.pass().await;
     assert_eq!((pass.applied, pass.not_applied), (0, 2), "what needs the failed step is left out");
     for (reason, text) in [("PermissionDenied", "memory:Create"), ("ManualChangeRequired", "create --now")] {
@@ -48,7 +48,7 @@ async fn briefly_used_resource_is_no_problem() {
     tokio::time::advance(LINGER).await;
     let in_use = ProviderError::new(ErrorKind::InUse, "memory:Update", "x", "an interface has it");
     for told in [false, true] {
-        cluster.cloud.inject([Fault::Before(in_use.clone())]);
+        cluster.cloud.inject([Fault::CallFails(in_use.clone())]);
         let pass = cluster.pass().await;
         assert_eq!(!pass.problems.is_empty(), told, "{:?}", pass.problems);
         tokio::time::advance(Duration::from_mins(3)).await;
@@ -61,7 +61,7 @@ async fn failure_on_one_node_leaves_the_others_open() {
     let mut cluster = TestCluster::new(3);
     let throttled = ProviderError::new(ErrorKind::Throttled, "memory:Attach", "x", "slow down");
     // The group, and then an attachment for each node
-    cluster.cloud.inject([Fault::None, Fault::None, Fault::Before(throttled)]);
+    cluster.cloud.inject([Fault::None, Fault::None, Fault::CallFails(throttled)]);
     let pass = cluster.pass().await;
     let closed: Vec<&Membership> = pass.memberships.iter().filter(|one| one.open.is_err()).collect();
     let [closed] = &closed[..] else { panic!("one is closed: {:?}", pass.memberships) };
@@ -75,7 +75,7 @@ async fn failed_workload_closes_nothing_of_its_neighbour() {
     cluster.pass().await;
     cluster.index.update(|index| index.apply(&Watch::Pods, other()));
     let full = ProviderError::new(ErrorKind::QuotaReached, "memory:Create", "x", "full");
-    cluster.cloud.inject([Fault::Before(full)]);
+    cluster.cloud.inject([Fault::CallFails(full)]);
     let pass = cluster.pass().await;
     let open: BTreeMap<&str, bool> = pass
         .memberships
@@ -112,7 +112,7 @@ async fn edited(before: &[&str], after: &[&str]) -> (TestCluster, Pass) {
     cluster.index.update(|index| index.reset(Watch::HostPortExposures, vec![selecting(before)]));
     assert!(cluster.pass().await.memberships[0].open.is_ok());
     cluster.index.update(|index| index.reset(Watch::HostPortExposures, vec![selecting(after)]));
-    cluster.cloud.inject([Fault::Before(ProviderError::new(
+    cluster.cloud.inject([Fault::CallFails(ProviderError::new(
         ErrorKind::QuotaReached,
         "memory:Update",
         "x",
@@ -150,7 +150,7 @@ async fn failed_addition_keeps_the_present_sources() {
 #[tokio::test(start_paused = true)]
 async fn retry_due_during_a_pass_follows_at_once() {
     let mut cluster = TestCluster::new(1);
-    cluster.cloud.inject([Fault::Before(ProviderError::new(
+    cluster.cloud.inject([Fault::CallFails(ProviderError::new(
         ErrorKind::Unavailable,
         "memory:Create",
         "x",
@@ -169,7 +169,7 @@ async fn retry_due_during_a_pass_follows_at_once() {
 async fn lost_reply_is_reported_only_until_the_next_read() {
     let mut cluster = TestCluster::new(1);
     let lost = ProviderError::new(ErrorKind::Unavailable, "memory:Create", "x", "no answer");
-    cluster.cloud.inject([Fault::After(lost)]);
+    cluster.cloud.inject([Fault::ReplyLost(lost)]);
     assert!(!cluster.pass().await.problems.is_empty());
     let mut pass = cluster.pass().await;
     while pass.not_applied > 0 || pass.applied > 0 {

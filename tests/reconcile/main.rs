@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::InstanceId;
-use firewall_core::testing::memory::{Memory, MemoryCloud};
+use firewall_core::testing::memory::{MemoryCloud, MemoryProvider};
 use hostport_firewall::desired::snapshot::Snapshot;
 use hostport_firewall::intents::settings::Settings;
 use hostport_firewall::k8s::index::shared_index::SharedIndex;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 struct TestCluster {
     cloud: MemoryCloud,
     index: SharedIndex,
-    reconciler: Reconciler<Memory>,
+    reconciler: Reconciler<MemoryProvider>,
     settings: Settings,
 }
 
@@ -52,7 +52,7 @@ impl TestCluster {
         self.pass_until(&ended).await
     }
 
-    async fn plan(&mut self) -> PlannedPass<Memory> {
+    async fn plan(&mut self) -> PlannedPass<MemoryProvider> {
         let snapshot = Arc::new(Snapshot::take(&self.index.read(), &self.settings, Duration::ZERO));
         self.reconciler.observe_and_plan(&snapshot).await.expect("the cloud answers")
     }

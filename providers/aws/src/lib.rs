@@ -100,7 +100,7 @@ impl FirewallProvider for Aws {
         "aws"
     }
 
-    fn instance(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
+    fn parse_provider_id(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
         provider_id::instance(provider_id)
     }
 
@@ -119,7 +119,7 @@ impl FirewallProvider for Aws {
     }
 
     /// EC2's API and console know groups by id above all. The others are named by an id as it is.
-    fn id(&self, key: &AwsKey) -> Option<String> {
+    fn cloud_id(&self, key: &AwsKey) -> Option<String> {
         match key {
             AwsKey::SecurityGroup(name) => self.session.id(name),
             AwsKey::Attachment(_) | AwsKey::SharedRules(_) => None,
@@ -127,7 +127,7 @@ impl FirewallProvider for Aws {
     }
 
     /// Attachments are what there are most of; they have an action's bucket to themselves.
-    fn backlog(&self, changes: usize) -> Duration {
+    fn estimate_duration(&self, changes: usize) -> Duration {
         let action = match self.session.dialect() {
             Some(Dialect::Instances) => Ec2Action::ModifyInstanceAttribute,
             _ => Ec2Action::ModifyNetworkInterfaceAttribute,

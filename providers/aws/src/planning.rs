@@ -55,11 +55,11 @@ impl SecurityGroup {
     }
 
     fn admits(&self) -> Reach {
-        let mut others: BTreeSet<String> = self.strays.iter().map(ToString::to_string).collect();
+        let mut other_traffic: BTreeSet<String> = self.strays.iter().map(ToString::to_string).collect();
         if self.egress != Egress::Closed {
-            others.insert(OPEN_EGRESS.to_owned());
+            other_traffic.insert(OPEN_EGRESS.to_owned());
         }
-        Reach { rules: self.rules.iter().copied().collect(), others }
+        Reach { rules: self.rules.iter().copied().collect(), other_traffic }
     }
 }
 
@@ -118,7 +118,7 @@ impl Resource for AwsResource {
         Owner::Ours
     }
 
-    fn same_spec(&self, other: &Self) -> bool {
+    fn has_same_spec(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::SecurityGroup(one), Self::SecurityGroup(two)) => {
                 one.rules == two.rules && one.strays == two.strays && one.egress.matches(two.egress)
@@ -143,7 +143,7 @@ impl Resource for AwsResource {
         match self {
             Self::SecurityGroup(group) => {
                 let reach = group.admits();
-                reach.rules.iter().map(ToString::to_string).chain(reach.others).collect()
+                reach.rules.iter().map(ToString::to_string).chain(reach.other_traffic).collect()
             }
             Self::Attachment(attachment) => {
                 attachment.groups.iter().map(|group| group.name.clone()).collect()
@@ -163,7 +163,7 @@ impl Resource for AwsResource {
         }
     }
 
-    fn without(&self, missing: &BTreeSet<AwsKey>) -> Option<Self> {
+    fn without_references(&self, missing: &BTreeSet<AwsKey>) -> Option<Self> {
         let Self::Attachment(attachment) = self else { return Some(self.clone()) };
         let present = |name: &&GroupName| !missing.contains(&AwsKey::SecurityGroup((*name).clone()));
         let groups: BTreeSet<_> = attachment.groups.iter().filter(present).cloned().collect();
@@ -198,14 +198,14 @@ impl Resource for AwsResource {
         }
     }
 
-    fn within(&self, other: &Self) -> Option<Self> {
+    fn restrict_to(&self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::SecurityGroup(one), Self::SecurityGroup(two)) => {
-                let rules = IngressRule::covered(&one.rules, &two.rules);
+                let rules = IngressRule::select_covered(&one.rules, &two.rules);
                 Some(Self::SecurityGroup(SecurityGroup { rules, ..one.intersection(two) }))
             }
             (Self::SharedRules(one), Self::SharedRules(two)) => {
-                let rules = IngressRule::covered(&one.rules, &two.rules);
+                let rules = IngressRule::select_covered(&one.rules, &two.rules);
                 SharedRules { rules, ..one.intersection(two) }.unless_empty().map(Self::SharedRules)
             }
             _ => self.intersection(other),
@@ -213,7 +213,7 @@ impl Resource for AwsResource {
     }
 
     /// One call replaces all groups of an interface; rules are authorized and revoked in calls of their own.
-    fn replaced_at_once(&self) -> bool {
+    fn is_replaced_at_once(&self) -> bool {
         matches!(self, Self::Attachment(_))
     }
 
@@ -238,7 +238,7 @@ impl Resource for AwsResource {
         if let Some(Self::SharedRules(shared)) = world.get(&AwsKey::SharedRules(instance.as_str().to_owned()))
         {
             let rules: RuleSet = shared.rules.iter().copied().collect();
-            return Reach { rules, others: shared.strays.values().cloned().collect() };
+            return Reach { rules, other_traffic: shared.strays.values().cloned().collect() };
         }
         let Some(Self::Attachment(attachment)) = world.get(&AwsKey::Attachment(instance.clone())) else {
             return Reach::default();

@@ -46,7 +46,7 @@ impl Harness for Strict {
         InstanceId::new("i-0123456789abcdef0")
     }
 
-    async fn open(&self, cluster: &str, instance: &InstanceId) -> RuleSet {
+    async fn open_rules(&self, cluster: &str, instance: &InstanceId) -> RuleSet {
         let attached = self.0.state().groups_of(instance.as_str()).clone();
         let ours = self.tagged(cluster).into_iter().filter(|(id, _)| attached.contains(id));
         ours.flat_map(|(_, group)| group.rules)
@@ -55,7 +55,7 @@ impl Harness for Strict {
             .collect()
     }
 
-    async fn others(&self, cluster: &str) -> String {
+    async fn foreign_state(&self, cluster: &str) -> String {
         let ours: Vec<String> = self.tagged(cluster).into_iter().map(|(id, _)| id).collect();
         let state = self.0.state();
         let groups: Vec<_> = state.groups.iter().filter(|(id, _)| !ours.contains(id)).collect();
@@ -67,7 +67,7 @@ impl Harness for Strict {
         format!("{groups:?} {interfaces:?}")
     }
 
-    async fn meddle(&self, cluster: &str, rule: IngressRule, present: bool) {
+    async fn tamper_with_rule(&self, cluster: &str, rule: IngressRule, present: bool) {
         let (id, _) = self.tagged(cluster).into_iter().next().unwrap();
         let mut state = self.0.state();
         let group = state.groups.get_mut(&id).unwrap();

@@ -12,7 +12,7 @@ use aws_sdk_ec2::error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use firewall_aws::{Aws, AwsConfig, AwsResource, CLUSTER_TAG, Mode, SharedTargets};
-use firewall_core::testing::conformance::{Harness, converge, desired, group, planned, rule};
+use firewall_core::testing::conformance::{Harness, converge, desired, group, observe_and_plan, rule};
 use firewall_core::{Action, Desired, ErrorKind, FirewallProvider, InstanceId, RuleSet};
 
 use cloud::LocalStack;
@@ -54,7 +54,7 @@ fn killed_after(calls: usize, cloud: &LocalStack, cluster: &str) -> (Aws, Arc<At
 
 /// Applies until the first error.
 async fn apply_until_killed(provider: &Aws, desired: &Desired) {
-    let Ok((plan, _)) = planned(provider, desired).await else { return };
+    let Ok((plan, _)) = observe_and_plan(provider, desired).await else { return };
     for step in &plan.steps {
         if provider.apply(&step.action).await.is_err() {
             return;
@@ -76,10 +76,10 @@ async fn a_group_is_created_attached_changed_detached_and_deleted() {
     converge(&provider, &desired([group("web", &first, &[a])])).await;
     let [created] = &cloud.groups_of("life").await[..] else { panic!("one group") };
     assert!(created.ip_permissions_egress().is_empty(), "it lets nothing out");
-    assert_eq!(cloud.open("life", a).await, rules(&first));
+    assert_eq!(cloud.open_rules("life", a).await, rules(&first));
 
     converge(&provider, &desired([group("web", &["tcp/80 192.0.2.0/24"], &[a])])).await;
-    assert_eq!(cloud.open("life", a).await, rules(&["tcp/80 192.0.2.0/24"]));
+    assert_eq!(cloud.open_rules("life", a).await, rules(&["tcp/80 192.0.2.0/24"]));
 
     converge(&provider, &Desired::nothing()).await;
     assert_eq!(cloud.attached(a).await, std::slice::from_ref(&cloud.nodes));
@@ -133,8 +133,8 @@ async fn killed_after_any_mutating_call_the_next_process_converges() {
             }
         }
         converge(&cloud.provider("killed"), &to).await;
-        assert_eq!(cloud.open("killed", a).await, rules(&["udp/53 ::/0", "tcp/53 ::/0"]));
-        assert_eq!(cloud.open("killed", b).await, rules(&["tcp/80 10.0.0.0/8"]));
+        assert_eq!(cloud.open_rules("killed", a).await, rules(&["udp/53 ::/0", "tcp/53 ::/0"]));
+        assert_eq!(cloud.open_rules("killed", b).await, rules(&["tcp/80 10.0.0.0/8"]));
         if made.load(Ordering::Relaxed) <= calls {
             assert!(calls >= 7, "there were more calls to be killed after: {calls}");
             break;
@@ -156,7 +156,7 @@ async fn more_groups_than_slots_become_one_and_part_again() {
     converge(&provider, &all(4, &[a, b])).await;
     assert_eq!(cloud.attached(a).await.len(), 5);
     converge(&provider, &all(6, &[a, b])).await;
-    assert_eq!((cloud.attached(a).await.len(), cloud.open("slots", a).await.len()), (2, 6));
+    assert_eq!((cloud.attached(a).await.len(), cloud.open_rules("slots", a).await.len()), (2, 6));
     assert_eq!(cloud.attached(a).await, cloud.attached(b).await);
     converge(&provider, &all(3, &[b])).await;
     assert_eq!((cloud.attached(a).await.len(), cloud.attached(b).await.len()), (1, 4));
@@ -170,7 +170,7 @@ async fn a_name_that_somebody_else_holds_is_a_conflict() {
     let [a] = &cloud.instances()[..] else { panic!("one instance") };
     let provider = cloud.provider("taken");
     let wanted = desired([group("web", &["tcp/80 0.0.0.0/0"], &[a])]);
-    let (plan, _) = planned(&provider, &wanted).await.unwrap();
+    let (plan, _) = observe_and_plan(&provider, &wanted).await.unwrap();
     let Action::Create(AwsResource::SecurityGroup(group)) = &plan.steps[0].action else { panic!("{plan:?}") };
     let holder =
         LocalStack::create_group(&cloud.ec2, &cloud.vpc, &group.name.name, &[(CLUSTER_TAG, "other")]).await;
@@ -191,9 +191,9 @@ async fn shared_rules_come_and_go_and_those_of_others_stay() {
         let targets = SharedTargets { ids: BTreeSet::from([cloud.nodes.clone()]), tag: None };
         cloud.provider_with(AwsConfig { mode: Mode::Shared(targets), ..AwsConfig::new(cluster) })
     };
-    let before = cloud.others("nobody").await;
+    let before = cloud.foreign_state("nobody").await;
     let web = desired([group("web", &["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0", "udp/53 ::/0"], &[a])]);
-    let (plan, infeasible) = planned(&shared("one"), &web).await.unwrap();
+    let (plan, infeasible) = observe_and_plan(&shared("one"), &web).await.unwrap();
     assert_eq!((plan.steps.len(), infeasible), (1, 1), "one rule is there already");
     converge(&shared("one"), &web).await;
     converge(&shared("two"), &desired([group("dns", &["tcp/53 ::/0"], &[a])])).await;
@@ -206,7 +206,7 @@ async fn shared_rules_come_and_go_and_those_of_others_stay() {
         rules(&["tcp/22 10.0.0.0/8", "tcp/80 0.0.0.0/0", "tcp/53 ::/0"])
     );
     converge(&shared("two"), &Desired::nothing()).await;
-    assert_eq!(cloud.others("nobody").await, before);
+    assert_eq!(cloud.foreign_state("nobody").await, before);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ pub enum Incumbency {
 impl Incumbency {
     /// By what is let in now.
     #[must_use]
-    pub fn of(asked: &RuleSet, now: &RuleSet) -> Self {
+    pub fn classify(asked: &RuleSet, now: &RuleSet) -> Self {
         let is_open = |port: &crate::IngressRule| {
             now.iter().any(|rule| rule.protocol == port.protocol && rule.ports.covers(port.ports))
         };
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn what_is_let_in_stands_before_an_edit_of_it_and_both_before_what_is_new() {
         let now = rules(&["tcp/80-90 10.0.0.0/8", "udp/53 ::/0"]);
-        let of = |texts: &[&str]| Incumbency::of(&rules(texts), &now);
+        let of = |texts: &[&str]| Incumbency::classify(&rules(texts), &now);
         assert_eq!(of(&["tcp/85 10.1.0.0/16"]), Incumbency::Established);
         assert_eq!(of(&["tcp/80 10.0.0.0/8", "tcp/80 ::/0"]), Incumbency::PartlyOpen);
         assert_eq!(of(&["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"]), Incumbency::New);

@@ -21,7 +21,7 @@ pub use plan::diff::{Change, Diff, diff};
 pub use plan::planner::plan;
 pub use plan::{
     Action, Dependency, Effect, Limits, OpenPort, Plan, PlanInput, Policy, Step, Withheld, WithheldReason,
-    closings,
+    find_closings,
 };
 pub use provider::{Applied, ErrorKind, FirewallProvider, Observed, ProviderError, Retry};
 pub use resource::{

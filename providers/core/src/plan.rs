@@ -110,7 +110,7 @@ pub struct Step<R> {
     /// Why, for people
     pub reason: String,
     /// What it waits for; every position is lower than its own
-    pub after: Vec<Dependency>,
+    pub depends_on: Vec<Dependency>,
 }
 
 /// Why something that differs is not being changed now.
@@ -264,7 +264,10 @@ pub type OpenPort = (InstanceId, Protocol, PortRange);
 
 /// All that is open in `world`, and what of it is not in `then`.
 #[must_use]
-pub fn closings<R: Resource>(world: &ResourceSet<R>, then: &ResourceSet<R>) -> (usize, BTreeSet<OpenPort>) {
+pub fn find_closings<R: Resource>(
+    world: &ResourceSet<R>,
+    then: &ResourceSet<R>,
+) -> (usize, BTreeSet<OpenPort>) {
     let mut instances = BTreeSet::new();
     for resource in world.values() {
         instances.extend(resource.instances(world));

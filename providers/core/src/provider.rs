@@ -26,7 +26,7 @@ pub trait FirewallProvider: Send + Sync {
     ///
     /// # Errors
     /// The id is this cloud's, but no instance's (a Fargate node, a malformed id); the text says so.
-    fn instance(&self, provider_id: &str) -> Option<Result<InstanceId, String>>;
+    fn parse_provider_id(&self, provider_id: &str) -> Option<Result<InstanceId, String>>;
 
     /// Turns firewall groups into resources within the cloud's limits. Pure.
     fn compile(&self, desired: &Desired, inventory: &Self::Inventory) -> Compiled<Self::Resource>;
@@ -41,10 +41,10 @@ pub trait FirewallProvider: Send + Sync {
     ) -> impl Future<Output = Result<Observed<Self::Resource, Self::Inventory>, ProviderError>> + Send;
 
     /// The id that the cloud has given a resource, where people need it beside the resource's own name and it is known.
-    fn id(&self, key: &<Self::Resource as Resource>::Key) -> Option<String>;
+    fn cloud_id(&self, key: &<Self::Resource as Resource>::Key) -> Option<String>;
 
     /// About how long so many changes take at the rate that the cloud allows, from a full allowance.
-    fn backlog(&self, changes: usize) -> Duration;
+    fn estimate_duration(&self, changes: usize) -> Duration;
 
     /// Brings one action about: the difference between its before and its after, and nothing else, even where
     /// the cloud's state differs from both. Calling it again after a success, or after a crash halfway, does no

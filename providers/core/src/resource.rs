@@ -107,7 +107,7 @@ pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
 
     /// Whether nothing would have to be called to turn `self` into `other`. Ids that the cloud assigns and
     /// descriptions for people are not part of it.
-    fn same_spec(&self, other: &Self) -> bool;
+    fn has_same_spec(&self, other: &Self) -> bool;
 
     /// The firewall groups it serves, as text for reasons and reports.
     fn serves(&self) -> BTreeSet<String>;
@@ -119,7 +119,7 @@ pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
     fn refers_to(&self) -> BTreeSet<Self::Key>;
 
     /// The resource without its references to `missing`; `None` if nothing of it is left.
-    fn without(&self, missing: &BTreeSet<Self::Key>) -> Option<Self>;
+    fn without_references(&self, missing: &BTreeSet<Self::Key>) -> Option<Self>;
 
     /// The resource that lets in all that `self` or `other` does and nothing else; `None` if the cloud's
     /// limits leave no room for it or no one resource can express it.
@@ -129,12 +129,12 @@ pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
     fn intersection(&self, other: &Self) -> Option<Self>;
 
     /// What of the resource lets in no more than `other` does, however that is written; `None` if nothing is left.
-    fn within(&self, other: &Self) -> Option<Self> {
+    fn restrict_to(&self, other: &Self) -> Option<Self> {
         self.intersection(other)
     }
 
     /// Whether the cloud replaces it in a single call. If not, an update opens in one step and closes in another.
-    fn replaced_at_once(&self) -> bool;
+    fn is_replaced_at_once(&self) -> bool;
 
     /// The instances whose reach depends on this resource in `world`.
     fn instances(&self, world: &ResourceSet<Self>) -> BTreeSet<InstanceId>;
@@ -150,20 +150,23 @@ pub struct Reach {
     pub rules: RuleSet,
     /// What they cannot, as text: a security group referenced as a source, all protocols, open egress.
     /// Compared as it is written.
-    pub others: BTreeSet<String>,
+    pub other_traffic: BTreeSet<String>,
 }
 
 impl Reach {
     /// All that either lets in.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        Self { rules: self.rules.union(&other.rules), others: &self.others | &other.others }
+        Self {
+            rules: self.rules.union(&other.rules),
+            other_traffic: &self.other_traffic | &other.other_traffic,
+        }
     }
 
     /// Whether `other` lets nothing in that this does not.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        self.others.is_superset(&other.others) && self.rules.covers(&other.rules)
+        self.other_traffic.is_superset(&other.other_traffic) && self.rules.covers(&other.rules)
     }
 }
 

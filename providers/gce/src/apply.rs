@@ -94,7 +94,7 @@ impl Context<'_> {
                           rule",
             ));
         }
-        if GceResource::Rule(found.clone()).same_spec(&GceResource::Rule(to.clone())) {
+        if GceResource::Rule(found.clone()).has_same_spec(&GceResource::Rule(to.clone())) {
             return Ok(self.applied(to));
         }
         self.update(&found, to).await

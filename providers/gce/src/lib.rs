@@ -90,7 +90,7 @@ impl FirewallProvider for Gce {
         "gce"
     }
 
-    fn instance(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
+    fn parse_provider_id(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
         provider_id::instance(provider_id)
     }
 
@@ -106,11 +106,11 @@ impl FirewallProvider for Gce {
     }
 
     /// Names are what Google's own tools go by.
-    fn id(&self, _: &GceKey) -> Option<String> {
+    fn cloud_id(&self, _: &GceKey) -> Option<String> {
         None
     }
 
-    fn backlog(&self, changes: usize) -> Duration {
+    fn estimate_duration(&self, changes: usize) -> Duration {
         PER_CHANGE * u32::try_from(changes).unwrap_or(u32::MAX)
     }
 

@@ -87,7 +87,7 @@ impl FirewallRule {
 
     fn admits(&self) -> Reach {
         if self.enabled {
-            Reach { rules: self.rules.clone(), others: self.strays.clone() }
+            Reach { rules: self.rules.clone(), other_traffic: self.strays.clone() }
         } else {
             Reach::default()
         }
@@ -148,7 +148,7 @@ impl Resource for GceResource {
         }
     }
 
-    fn same_spec(&self, other: &Self) -> bool {
+    fn has_same_spec(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Rule(one), Self::Rule(two)) => {
                 one.rules == two.rules
@@ -184,7 +184,7 @@ impl Resource for GceResource {
         }
     }
 
-    fn without(&self, missing: &BTreeSet<GceKey>) -> Option<Self> {
+    fn without_references(&self, missing: &BTreeSet<GceKey>) -> Option<Self> {
         let Self::Tags(tags) = self else { return Some(self.clone()) };
         let present = |tag: &&String| !missing.contains(&GceKey::Rule((*tag).clone()));
         let kept: BTreeSet<_> = tags.tags.iter().filter(present).cloned().collect();
@@ -214,7 +214,7 @@ impl Resource for GceResource {
     }
 
     /// One PATCH replaces every list of a rule, one setTags all tags of an instance.
-    fn replaced_at_once(&self) -> bool {
+    fn is_replaced_at_once(&self) -> bool {
         true
     }
 

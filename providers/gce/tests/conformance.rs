@@ -30,11 +30,11 @@ impl Harness for Simulated {
         InstanceId::new(format!("{PROJECT}/{ZONE}/missing"))
     }
 
-    async fn open(&self, cluster: &str, instance: &InstanceId) -> RuleSet {
+    async fn open_rules(&self, cluster: &str, instance: &InstanceId) -> RuleSet {
         Simulated::open(self, instance, &self.owned(cluster).into_keys().collect())
     }
 
-    async fn others(&self, cluster: &str) -> String {
+    async fn foreign_state(&self, cluster: &str) -> String {
         let owned = self.owned(cluster);
         let mut rules = self.cloud().firewalls(PROJECT);
         rules.retain(|name, _| !owned.contains_key(name));
@@ -46,7 +46,7 @@ impl Harness for Simulated {
         format!("{rules:?} {:?}", tags.collect::<Vec<BTreeSet<String>>>())
     }
 
-    async fn meddle(&self, cluster: &str, rule: IngressRule, present: bool) {
+    async fn tamper_with_rule(&self, cluster: &str, rule: IngressRule, present: bool) {
         let (_, mut firewall) = self.owned(cluster).into_iter().next().expect("a rule");
         let allowed = firewall["allowed"].as_array_mut().expect("a list");
         if present {

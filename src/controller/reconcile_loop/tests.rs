@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use firewall_core::testing::memory::{Memory, MemoryCloud, MemoryResource};
+use firewall_core::testing::memory::{MemoryCloud, MemoryProvider, MemoryResource};
 use firewall_core::{Action, Applied, Compiled, Desired, FirewallProvider, InstanceId, Observed};
 use serde_json::json;
 
@@ -17,7 +17,7 @@ use crate::reconcile::reconciler::Reconciler;
 
 /// A cloud that takes a while to read, and for each change.
 struct Read {
-    cloud: Memory,
+    cloud: MemoryProvider,
     takes: Duration,
     changes_take: Duration,
     times: Arc<AtomicUsize>,
@@ -25,13 +25,13 @@ struct Read {
 
 impl FirewallProvider for Read {
     type Resource = MemoryResource;
-    type Inventory = <Memory as FirewallProvider>::Inventory;
+    type Inventory = <MemoryProvider as FirewallProvider>::Inventory;
 
     fn name(&self) -> &'static str {
         self.cloud.name()
     }
-    fn instance(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
-        self.cloud.instance(provider_id)
+    fn parse_provider_id(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
+        self.cloud.parse_provider_id(provider_id)
     }
     fn compile(&self, desired: &Desired, inventory: &Self::Inventory) -> Compiled<MemoryResource> {
         self.cloud.compile(desired, inventory)
@@ -44,11 +44,11 @@ impl FirewallProvider for Read {
         sleep(self.takes).await;
         self.cloud.observe(members).await
     }
-    fn id(&self, key: &<MemoryResource as firewall_core::Resource>::Key) -> Option<String> {
-        self.cloud.id(key)
+    fn cloud_id(&self, key: &<MemoryResource as firewall_core::Resource>::Key) -> Option<String> {
+        self.cloud.cloud_id(key)
     }
-    fn backlog(&self, changes: usize) -> Duration {
-        self.cloud.backlog(changes)
+    fn estimate_duration(&self, changes: usize) -> Duration {
+        self.cloud.estimate_duration(changes)
     }
     async fn apply(&self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {
         sleep(self.changes_take).await;

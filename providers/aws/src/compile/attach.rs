@@ -166,7 +166,7 @@ impl Compiler<'_> {
             if now.alone.contains(*key) {
                 Incumbency::Established
             } else {
-                Incumbency::of(&groups[*key].rules, &now.others)
+                Incumbency::classify(&groups[*key].rules, &now.others)
             }
         };
         let select_within_capacity = select_within_capacity(&candidates, standing, |keys| {

@@ -112,7 +112,7 @@ impl Target<'_> {
         let standing = |key: &&GroupKey| {
             let asked = &desired.groups[*key].rules;
             let theirs = asked.rules() & &self.now.foreign;
-            Incumbency::of(asked, &theirs.union(&self.now.ours).copied().collect())
+            Incumbency::classify(asked, &theirs.union(&self.now.ours).copied().collect())
         };
         let serves = select_within_capacity(groups, standing, |keys| self.room.fits(&ours(&rules(keys)), 0));
         for key in groups - &serves {

@@ -1,7 +1,7 @@
 //! Our groups on interfaces, beside those of others.
 
 use firewall_aws::{Aws, AwsConfig};
-use firewall_core::testing::conformance::{converge, desired, group, planned};
+use firewall_core::testing::conformance::{converge, desired, group, observe_and_plan};
 use firewall_core::{Desired, FirewallProvider};
 
 use crate::fake::{FakeEc2, Fault, Group, NODES, State, VPC};
@@ -87,7 +87,7 @@ async fn an_interface_that_went_with_its_instance_needs_no_detaching() {
     let cloud = FakeEc2::new(1);
     let provider = attach(&cloud);
     converge(&provider, &web(HTTP)).await;
-    let (plan, _) = planned(&provider, &Desired::nothing()).await.unwrap();
+    let (plan, _) = observe_and_plan(&provider, &Desired::nothing()).await.unwrap();
     cloud.state().instances.clear();
     cloud.state().interfaces.clear();
     for step in &plan.steps {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use firewall_aws::{Aws, AwsConfig, AwsResource, CLUSTER_TAG};
-use firewall_core::testing::conformance::{converge, planned};
+use firewall_core::testing::conformance::{converge, observe_and_plan};
 use firewall_core::{Action, Desired, ErrorKind, FirewallProvider, Owner, Resource};
 use tokio::time::Instant;
 
@@ -54,7 +54,9 @@ async fn authorizing_what_is_there_already_adds_only_what_is_missing() {
     let provider = attach(&cloud);
     converge(&provider, &web(&["tcp/80 10.0.0.0/8"])).await;
     let (plan, _) =
-        planned(&provider, &web(&["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24", "tcp/80 ::/0"])).await.unwrap();
+        observe_and_plan(&provider, &web(&["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24", "tcp/80 ::/0"]))
+            .await
+            .unwrap();
     let (sg, _) = ours(&cloud.state()).unwrap();
     let sneaked = Rule::ingress("tcp 80 80 cidrIpv6 ::/0");
     cloud.state().groups.get_mut(&sg).unwrap().rules.push(sneaked);
@@ -72,7 +74,7 @@ async fn revoking_what_has_gone(vpc: &str) {
     }
     let provider = attach(&cloud);
     converge(&provider, &web(&["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24", "tcp/80 ::/0"])).await;
-    let (plan, _) = planned(&provider, &web(&["tcp/80 ::/0"])).await.unwrap();
+    let (plan, _) = observe_and_plan(&provider, &web(&["tcp/80 ::/0"])).await.unwrap();
     let (sg, _) = ours(&cloud.state()).unwrap();
     cloud.state().groups.get_mut(&sg).unwrap().rules.retain(|rule| rule.source != "10.0.0.0/8");
     provider.apply(&plan.steps[0].action).await.unwrap();
@@ -137,7 +139,7 @@ async fn a_group_that_lost_our_tag_is_not_deleted() {
     let cloud = FakeEc2::new(1);
     let provider = attach(&cloud);
     converge(&provider, &web(HTTP)).await;
-    let (plan, _) = planned(&provider, &Desired::nothing()).await.unwrap();
+    let (plan, _) = observe_and_plan(&provider, &Desired::nothing()).await.unwrap();
     let (sg, _) = ours(&cloud.state()).unwrap();
     cloud.state().groups.get_mut(&sg).unwrap().tags.clear();
     let mut results = Vec::new();
@@ -152,7 +154,7 @@ async fn a_group_that_lost_our_tag_is_not_deleted() {
 async fn a_name_that_somebody_else_holds_is_a_conflict_that_names_the_holder() {
     let cloud = FakeEc2::new(1);
     let provider = attach(&cloud);
-    let (plan, _) = planned(&provider, &web(HTTP)).await.unwrap();
+    let (plan, _) = observe_and_plan(&provider, &web(HTTP)).await.unwrap();
     let Action::Create(AwsResource::SecurityGroup(wanted)) = &plan.steps[0].action else {
         panic!("{plan:?}")
     };

@@ -11,7 +11,7 @@ mod shared;
 use std::collections::BTreeSet;
 
 use firewall_aws::{Aws, AwsConfig, CLUSTER_TAG, Mode, SharedTargets};
-use firewall_core::testing::conformance::{desired, group, planned};
+use firewall_core::testing::conformance::{desired, group, observe_and_plan};
 use firewall_core::{Applied, Desired, FirewallProvider, InstanceId, ProviderError};
 
 use fake::{FakeEc2, Group, NODES, State};
@@ -45,7 +45,7 @@ fn ours(state: &State) -> Option<(String, Group)> {
 
 /// Plans and applies without stopping at errors; returns what came of each step.
 async fn attempt(provider: &Aws, desired: &Desired) -> Vec<Result<Applied, ProviderError>> {
-    let (plan, _) = planned(provider, desired).await.unwrap();
+    let (plan, _) = observe_and_plan(provider, desired).await.unwrap();
     let mut results = Vec::new();
     for step in &plan.steps {
         results.push(provider.apply(&step.action).await);

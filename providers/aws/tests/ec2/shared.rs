@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use firewall_aws::{Aws, AwsConfig, Ec2Action, Mode, SharedTargets};
-use firewall_core::testing::conformance::{converge, desired, group, planned};
+use firewall_core::testing::conformance::{converge, desired, group, observe_and_plan};
 use firewall_core::{Desired, FirewallProvider};
 
 use crate::fake::{FakeEc2, Fault, NODES, Rule};
@@ -34,7 +34,7 @@ async fn shared_rules_survive_races_and_lost_answers() {
     cloud.state().fault("AuthorizeSecurityGroupIngress", [Fault::AnswerLost]);
     converge(&shared(&cloud), &web(&["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0"])).await;
     let provider = shared(&cloud);
-    let (plan, _) = planned(&provider, &Desired::nothing()).await.unwrap();
+    let (plan, _) = observe_and_plan(&provider, &Desired::nothing()).await.unwrap();
     cloud.state().groups.get_mut(NODES).unwrap().rules.retain(|rule| rule.from != "80");
     provider.apply(&plan.steps[0].action).await.unwrap();
     assert_eq!(cloud.state().groups[NODES].ingress(), [""; 0]);

@@ -167,14 +167,14 @@ impl Harness for LocalStack {
         InstanceId::new("i-0123456789abcdef0")
     }
 
-    async fn open(&self, cluster: &str, instance: &InstanceId) -> RuleSet {
+    async fn open_rules(&self, cluster: &str, instance: &InstanceId) -> RuleSet {
         let attached = self.attached(instance).await;
         let ours = self.groups_of(cluster).await.into_iter();
         let ours = ours.filter(|group| attached.iter().any(|id| group.group_id() == Some(id)));
         ours.flat_map(|group| rules(&group)).collect()
     }
 
-    async fn others(&self, cluster: &str) -> String {
+    async fn foreign_state(&self, cluster: &str) -> String {
         let mut groups = self.groups().await;
         groups.retain(|group| !is_tagged(group, cluster));
         groups.sort_by_key(|group| group.group_id().map(ToOwned::to_owned));
@@ -188,7 +188,7 @@ impl Harness for LocalStack {
         format!("{groups:?} {attached:?}")
     }
 
-    async fn meddle(&self, cluster: &str, rule: IngressRule, present: bool) {
+    async fn tamper_with_rule(&self, cluster: &str, rule: IngressRule, present: bool) {
         let group = self.groups_of(cluster).await.remove(0);
         let id = group.group_id().unwrap();
         if present {

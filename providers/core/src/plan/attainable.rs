@@ -44,7 +44,7 @@ pub(super) fn drop_unattainable<R: Resource>(
     let missing: BTreeSet<R::Key> =
         wanted.values().flat_map(Resource::refers_to).filter(|key| !wanted.contains_key(key)).collect();
     if !missing.is_empty() {
-        wanted = wanted.into_values().filter_map(|resource| resource.without(&missing)).collect();
+        wanted = wanted.into_values().filter_map(|resource| resource.without_references(&missing)).collect();
     }
     keep_what_is_replaced(input, &mut wanted, withheld);
     keep_what_is_asked_for(input, &mut wanted, withheld);
@@ -64,7 +64,7 @@ fn meanwhile<R: Resource>(
         (true, true) => now.cloned(),
         (true, false) => {
             let (now, later) = (now?, later?);
-            match now.within(later) {
+            match now.restrict_to(later) {
                 // A change that is neither is made with the opening.
                 Some(rest) if rank(now, &rest) != Rank::Narrow => Some(now.clone()),
                 rest => rest,
@@ -83,7 +83,7 @@ fn waits<R: Resource>(input: &PlanInput<'_, R>, key: &R::Key, effect: Effect) ->
 
 fn same<R: Resource>(one: Option<&R>, two: Option<&R>) -> bool {
     match (one, two) {
-        (Some(one), Some(two)) => one.same_spec(two),
+        (Some(one), Some(two)) => one.has_same_spec(two),
         (one, two) => one.is_none() && two.is_none(),
     }
 }
@@ -104,7 +104,7 @@ fn keep_what_is_replaced<R: Resource>(
             .refers_to()
             .into_iter()
             .partition(|other| !wanted.contains_key(other) && is_asked_for(input, now, other));
-        let Some(kept) = now.without(&others).filter(|_| !former.is_empty()) else { continue };
+        let Some(kept) = now.without_references(&others).filter(|_| !former.is_empty()) else { continue };
         let merged = match wanted.get(key) {
             None => Some(kept),
             Some(later) => kept.union(later),
@@ -131,7 +131,7 @@ fn keep_what_is_asked_for<R: Resource>(
     for (key, now) in input.observed.iter().filter(|(_, now)| now.owner() == Owner::Ours) {
         let both = match wanted.get(key) {
             None => Some(now.clone()),
-            Some(later) => now.union(later).filter(|both| !both.same_spec(later)),
+            Some(later) => now.union(later).filter(|both| !both.has_same_spec(later)),
         };
         let Some(both) = both else { continue };
         let (alone, together) = (ResourceSet::from([now.clone()]), ResourceSet::from([both.clone()]));

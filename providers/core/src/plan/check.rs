@@ -67,7 +67,9 @@ impl<R: Resource> Replay<'_, R> {
     fn step(&mut self, position: usize, step: &Step<R>) -> Option<(Promise, String)> {
         let action = &step.action;
         let key = action.key();
-        if self.world.get(&key) != action.before() || step.after.iter().any(|other| other.step >= position) {
+        if self.world.get(&key) != action.before()
+            || step.depends_on.iter().any(|other| other.step >= position)
+        {
             return Some((Promise::Consistent, format!("{key} is not as the step expects it")));
         }
         if action

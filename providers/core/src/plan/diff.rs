@@ -37,7 +37,7 @@ pub fn diff<R: Resource>(desired: &ResourceSet<R>, observed: &ResourceSet<R>) ->
     for (key, to) in desired {
         match observed.get(key) {
             None => diff.create.push(to.clone()),
-            Some(from) if from.owner() == Owner::Foreign || from.same_spec(to) => {}
+            Some(from) if from.owner() == Owner::Foreign || from.has_same_spec(to) => {}
             Some(from) => diff.update.push(Change { from: from.clone(), to: to.clone() }),
         }
     }

@@ -1,6 +1,6 @@
 //! Guards: whether anything may close in a plan.
 
-use crate::{Completeness, PlanInput, Policy, Resource, ResourceSet, WithheldReason, closings};
+use crate::{Completeness, PlanInput, Policy, Resource, ResourceSet, WithheldReason, find_closings};
 
 /// Why nothing may close in this plan, if so.
 pub(crate) fn why_closing_is_blocked<R: Resource>(
@@ -13,7 +13,7 @@ pub(crate) fn why_closing_is_blocked<R: Resource>(
     if input.policy != Policy::Sync {
         return Some(WithheldReason::Policy);
     }
-    let (open, closing) = closings(input.observed, goal);
+    let (open, closing) = find_closings(input.observed, goal);
     let closing = closing.len();
     let held = input.limits.is_mass_close(open, closing) && !input.limits.mass_close_released;
     held.then_some(WithheldReason::MassClose { closing, open })

@@ -9,12 +9,12 @@ pub(super) fn interleave<R>(steps: Vec<Step<R>>) -> Vec<Step<R>> {
     let mut followers = vec![Vec::new(); steps.len()];
     for (position, step) in steps.iter().enumerate() {
         queues[usize::from(step.effect == Effect::Close)].push(position);
-        for other in &step.after {
+        for other in &step.depends_on {
             followers[other.step].push(position);
         }
     }
     // Counted, not looked up: a closing can wait for thousands of openings.
-    let mut waits_for: Vec<usize> = steps.iter().map(|step| step.after.len()).collect();
+    let mut waits_for: Vec<usize> = steps.iter().map(|step| step.depends_on.len()).collect();
     let mut next = [0, 0];
     let mut place = vec![usize::MAX; steps.len()];
     let mut turn = 0;
@@ -37,10 +37,10 @@ pub(super) fn interleave<R>(steps: Vec<Step<R>>) -> Vec<Step<R>> {
         .into_iter()
         .zip(&place)
         .map(|(mut step, &moved)| {
-            for dependency in &mut step.after {
+            for dependency in &mut step.depends_on {
                 dependency.step = place[dependency.step];
             }
-            step.after.sort_unstable();
+            step.depends_on.sort_unstable();
             (moved, step)
         })
         .collect();

@@ -206,7 +206,7 @@ impl<'a, R: Resource> Order<'a, R> {
         self.written.insert(key.clone(), position);
         self.read.remove(&key);
         let reason = self.reason(&action, effect, &left, &joined);
-        self.steps.push(Step { action, effect, reason, after });
+        self.steps.push(Step { action, effect, reason, depends_on: after });
     }
 
     /// An opening, and a deletion, must find all that was done before on the same resources. Any other

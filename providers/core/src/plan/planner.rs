@@ -68,13 +68,13 @@ fn without_closings<R: Resource>(
             goal.insert(key.clone(), now.clone());
             continue;
         };
-        if now.same_spec(later) {
+        if now.has_same_spec(later) {
             continue;
         }
         let both = now.union(later);
         match &both {
             None => withheld.push(Withheld { key: key.clone(), reason: WithheldReason::CapacityExceeded }),
-            Some(both) if !both.same_spec(later) => {
+            Some(both) if !both.has_same_spec(later) => {
                 withheld.push(Withheld { key: key.clone(), reason: reason.clone() });
             }
             Some(_) => {}

@@ -34,15 +34,15 @@ pub(super) fn split_into_actions<R: Resource>(
 /// An update in one call, or through the states between: all of both if the limits leave room for it, else what both
 /// have in common; then without what nobody asks for, so that what else goes can wait for what takes its place.
 fn stages<R: Resource>(from: R, to: R) -> Vec<(R, R)> {
-    if from.replaced_at_once() {
+    if from.is_replaced_at_once() {
         return vec![(from, to)];
     }
     let mut states = vec![from];
-    let differs = |state: &R, last: &R| !state.same_spec(last) && !state.same_spec(&to);
+    let differs = |state: &R, last: &R| !state.has_same_spec(last) && !state.has_same_spec(&to);
     let between = states[0].union(&to).or_else(|| states[0].intersection(&to));
     states.extend(between.filter(|between| differs(between, &states[0])));
     let last = &states[states.len() - 1];
-    let asked_for = last.within(&to).filter(|rest| differs(rest, last));
+    let asked_for = last.restrict_to(&to).filter(|rest| differs(rest, last));
     states.extend(asked_for);
     states.push(to);
     states.windows(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
@@ -57,7 +57,7 @@ pub(crate) fn closed_first<R: Resource>(action: &Action<R>) -> Option<[Action<R>
     }
     let (from, to) = (from.clone(), to.clone());
     match from.intersection(&to) {
-        Some(rest) if rest.same_spec(&from) || rest.same_spec(&to) => None,
+        Some(rest) if rest.has_same_spec(&from) || rest.has_same_spec(&to) => None,
         Some(rest) => Some([Action::Update { from, to: rest.clone() }, Action::Update { from: rest, to }]),
         None => Some([Action::Delete(from), Action::Create(to)]),
     }
@@ -65,8 +65,8 @@ pub(crate) fn closed_first<R: Resource>(action: &Action<R>) -> Option<[Action<R>
 
 pub(crate) fn rank<R: Resource>(from: &R, to: &R) -> Rank {
     match from.union(to) {
-        Some(both) if both.same_spec(to) => Rank::Widen,
-        Some(both) if both.same_spec(from) => Rank::Narrow,
+        Some(both) if both.has_same_spec(to) => Rank::Widen,
+        Some(both) if both.has_same_spec(from) => Rank::Narrow,
         _ => Rank::Move,
     }
 }

@@ -53,7 +53,7 @@ impl IngressRule {
 
     /// Those of `rules` that one of `others` covers.
     #[must_use]
-    pub fn covered(rules: &BTreeSet<Self>, others: &BTreeSet<Self>) -> BTreeSet<Self> {
+    pub fn select_covered(rules: &BTreeSet<Self>, others: &BTreeSet<Self>) -> BTreeSet<Self> {
         let is_covered =
             |rule: &&Self| others.contains(rule) || others.iter().any(|other| other.covers(rule));
         rules.iter().filter(is_covered).copied().collect()

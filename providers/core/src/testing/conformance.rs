@@ -28,13 +28,18 @@ pub trait Harness: Sync {
     fn missing_instance(&self) -> InstanceId;
 
     /// What the cloud lets in to an instance through resources marked as `cluster`'s, by the cloud's own account.
-    fn open(&self, cluster: &str, instance: &InstanceId) -> impl Future<Output = RuleSet> + Send;
+    fn open_rules(&self, cluster: &str, instance: &InstanceId) -> impl Future<Output = RuleSet> + Send;
 
     /// Everything in the cloud that is not marked as `cluster`'s, as text: compared before and after.
-    fn others(&self, cluster: &str) -> impl Future<Output = String> + Send;
+    fn foreign_state(&self, cluster: &str) -> impl Future<Output = String> + Send;
 
     /// Removes (`present: false`) or adds a rule of a resource that `cluster` owns, behind its back.
-    fn meddle(&self, cluster: &str, rule: IngressRule, present: bool) -> impl Future<Output = ()> + Send;
+    fn tamper_with_rule(
+        &self,
+        cluster: &str,
+        rule: IngressRule,
+        present: bool,
+    ) -> impl Future<Output = ()> + Send;
 }
 
 /// Runs every case; each starts from a cloud that the case before has left empty.
@@ -98,7 +103,7 @@ pub fn desired(groups: impl IntoIterator<Item = (GroupKey, FirewallGroup)>) -> D
 ///
 /// # Panics
 /// If the plan breaks a promise.
-pub async fn planned<P: FirewallProvider>(
+pub async fn observe_and_plan<P: FirewallProvider>(
     provider: &P,
     desired: &Desired,
 ) -> Result<(Plan<P::Resource>, usize), ProviderError> {
@@ -122,18 +127,18 @@ pub async fn planned<P: FirewallProvider>(
 /// # Panics
 /// If a step fails or something is left to do.
 pub async fn converge<P: FirewallProvider>(provider: &P, desired: &Desired) -> usize {
-    let (plan, _) = planned(provider, desired).await.expect("observing works");
+    let (plan, _) = observe_and_plan(provider, desired).await.expect("observing works");
     for step in &plan.steps {
         provider.apply(&step.action).await.unwrap_or_else(|error| panic!("{:?}: {error}", step.action));
     }
-    let (again, _) = planned(provider, desired).await.expect("observing works");
+    let (again, _) = observe_and_plan(provider, desired).await.expect("observing works");
     assert_eq!(again.steps, [], "planning again after convergence yields steps");
     plan.steps.len()
 }
 
 async fn expect_open<H: Harness>(harness: &H, instance: &InstanceId, rules: &[&str], when: &str) {
     let expected: RuleSet = rules.iter().map(|text| rule(text)).collect();
-    assert_eq!(harness.open(CLUSTER, instance).await, expected, "{instance} {when}");
+    assert_eq!(harness.open_rules(CLUSTER, instance).await, expected, "{instance} {when}");
 }
 
 async fn clean<H: Harness>(harness: &H) {
@@ -210,7 +215,7 @@ async fn repairs_drift<H: Harness>(harness: &H) {
     let wanted = desired([group("web", &["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0"], &[a])]);
     converge(&provider, &wanted).await;
     for (text, present) in [("tcp/80 0.0.0.0/0", false), ("tcp/8080 203.0.113.0/24", true)] {
-        harness.meddle(CLUSTER, rule(text), present).await;
+        harness.tamper_with_rule(CLUSTER, rule(text), present).await;
         assert!(converge(&provider, &wanted).await > 0, "drift of {text} was not noticed");
         expect_open(harness, a, &["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0"], "after drift").await;
     }
@@ -233,10 +238,10 @@ async fn leaves_other_clusters_alone<H: Harness>(harness: &H) {
     let [a, ..] = &harness.instances()[..] else { panic!("three instances") };
     let same = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[a])]);
     converge(&harness.provider(OTHER_CLUSTER), &same()).await;
-    let before = harness.others(CLUSTER).await;
+    let before = harness.foreign_state(CLUSTER).await;
     converge(&harness.provider(CLUSTER), &same()).await;
     clean(harness).await;
-    assert_eq!(harness.others(CLUSTER).await, before, "what is not this cluster's has changed");
+    assert_eq!(harness.foreign_state(CLUSTER).await, before, "what is not this cluster's has changed");
     converge(&harness.provider(OTHER_CLUSTER), &Desired::nothing()).await;
 }
 
@@ -247,7 +252,7 @@ async fn converges_after_a_crash_between_any_two_steps<H: Harness>(harness: &H) 
     for survived in 0.. {
         converge(&harness.provider(CLUSTER), &from).await;
         let crashing = harness.provider(CLUSTER);
-        let (plan, _) = planned(&crashing, &to).await.expect("observing works");
+        let (plan, _) = observe_and_plan(&crashing, &to).await.expect("observing works");
         for step in plan.steps.iter().take(survived) {
             crashing.apply(&step.action).await.expect("the step works");
         }
@@ -266,7 +271,8 @@ async fn rejects_what_does_not_exist_and_does_the_rest<H: Harness>(harness: &H) 
     let provider = harness.provider(CLUSTER);
     let gone = harness.missing_instance();
     let wanted = desired([group("web", &["tcp/80 0.0.0.0/0"], &[a, &gone])]);
-    let (_, infeasible) = planned(&provider, &wanted).await.expect("a missing instance fails nothing else");
+    let (_, infeasible) =
+        observe_and_plan(&provider, &wanted).await.expect("a missing instance fails nothing else");
     assert_eq!(infeasible, 1, "the missing instance is rejected");
     converge(&provider, &wanted).await;
     expect_open(harness, a, &["tcp/80 0.0.0.0/0"], "beside a missing one").await;
@@ -275,7 +281,7 @@ async fn rejects_what_does_not_exist_and_does_the_rest<H: Harness>(harness: &H) 
 
 /// What each instance admits in `world`; for tests that compare states.
 #[must_use]
-pub fn reaches<R: crate::Resource>(world: &ResourceSet<R>) -> BTreeMap<InstanceId, RuleSet> {
+pub fn reach_by_instance<R: crate::Resource>(world: &ResourceSet<R>) -> BTreeMap<InstanceId, RuleSet> {
     let instances: BTreeSet<InstanceId> =
         world.values().flat_map(|resource| resource.instances(world)).collect();
     let reach = |instance: InstanceId| {
@@ -290,7 +296,7 @@ pub fn reaches<R: crate::Resource>(world: &ResourceSet<R>) -> BTreeMap<InstanceI
 ///
 /// # Panics
 /// If compiling again changes something, something new takes the place of what was there, or room is left unused.
-pub fn keeps_the_room<R: Resource>(
+pub fn assert_incumbents_keep_capacity<R: Resource>(
     history: &[Desired],
     compile: impl Fn(&Desired, &ResourceSet<R>) -> Compiled<R>,
 ) {

@@ -31,9 +31,9 @@ pub enum Fault {
     /// The call goes through.
     None,
     /// The call fails and changes nothing.
-    Before(ProviderError),
+    CallFails(ProviderError),
     /// The call takes effect, and its reply is lost.
-    After(ProviderError),
+    ReplyLost(ProviderError),
 }
 
 impl MemoryCloud {
@@ -46,8 +46,8 @@ impl MemoryCloud {
 
     /// The provider for one cluster.
     #[must_use]
-    pub fn provider(&self, cluster: &str) -> Memory {
-        Memory { cloud: self.clone(), cluster: cluster.to_owned(), rules_per_group: 60 }
+    pub fn provider(&self, cluster: &str) -> MemoryProvider {
+        MemoryProvider { cloud: self.clone(), cluster: cluster.to_owned(), rules_per_group: 60 }
     }
 
     /// Queues faults for the next calls that change something, one for each.
@@ -56,7 +56,7 @@ impl MemoryCloud {
     }
 
     /// Forgets the faults that were not met.
-    pub fn heal(&self) {
+    pub fn clear_faults(&self) {
         self.state().faults.clear();
     }
 
@@ -73,7 +73,7 @@ impl MemoryCloud {
     }
 
     /// Changes a resource, if it is there, behind the provider's back.
-    pub fn meddle(&self, key: &MemoryKey, change: impl FnOnce(&mut MemoryResource)) {
+    pub fn tamper_with(&self, key: &MemoryKey, change: impl FnOnce(&mut MemoryResource)) {
         if let Some(resource) = self.state().resources.get_mut(key) {
             change(resource);
         }
@@ -127,7 +127,7 @@ impl Resource for MemoryResource {
         Owner::Ours
     }
 
-    fn same_spec(&self, other: &Self) -> bool {
+    fn has_same_spec(&self, other: &Self) -> bool {
         self.rules == other.rules && self.groups == other.groups
     }
 
@@ -147,7 +147,7 @@ impl Resource for MemoryResource {
         self.groups.clone()
     }
 
-    fn without(&self, missing: &BTreeSet<MemoryKey>) -> Option<Self> {
+    fn without_references(&self, missing: &BTreeSet<MemoryKey>) -> Option<Self> {
         let groups: BTreeSet<_> = &self.groups - missing;
         let empty = groups.is_empty() && matches!(self.key, MemoryKey::Attachment(..));
         (!empty).then(|| Self { groups, ..self.clone() })
@@ -164,12 +164,12 @@ impl Resource for MemoryResource {
         (!empty).then(|| Self { rules, groups, ..other.clone() })
     }
 
-    fn within(&self, other: &Self) -> Option<Self> {
-        let rules = IngressRule::covered(&self.rules, &other.rules);
+    fn restrict_to(&self, other: &Self) -> Option<Self> {
+        let rules = IngressRule::select_covered(&self.rules, &other.rules);
         Some(Self { rules, ..self.intersection(other)? })
     }
 
-    fn replaced_at_once(&self) -> bool {
+    fn is_replaced_at_once(&self) -> bool {
         matches!(self.key, MemoryKey::Attachment(..))
     }
 
@@ -193,19 +193,19 @@ impl Resource for MemoryResource {
             .filter_map(|group| world.get(group))
             .flat_map(|group| group.rules.iter().copied())
             .collect();
-        Reach { rules, others: BTreeSet::new() }
+        Reach { rules, other_traffic: BTreeSet::new() }
     }
 }
 
 /// The provider of the cloud in memory, for one cluster.
 #[derive(Clone, Debug)]
-pub struct Memory {
+pub struct MemoryProvider {
     cloud: MemoryCloud,
     cluster: String,
     rules_per_group: usize,
 }
 
-impl Memory {
+impl MemoryProvider {
     fn group(&self, digest: String) -> MemoryKey {
         MemoryKey::Group(self.cluster.clone(), digest)
     }
@@ -216,7 +216,7 @@ impl Memory {
     }
 }
 
-impl FirewallProvider for Memory {
+impl FirewallProvider for MemoryProvider {
     type Resource = MemoryResource;
     type Inventory = BTreeSet<InstanceId>;
 
@@ -224,7 +224,7 @@ impl FirewallProvider for Memory {
         "memory"
     }
 
-    fn instance(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
+    fn parse_provider_id(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
         let id = provider_id.strip_prefix("memory://")?;
         Some(if id.is_empty() {
             Err(format!("{provider_id:?} names no instance"))
@@ -288,11 +288,11 @@ impl FirewallProvider for Memory {
         Ok(Observed { resources, inventory: state.instances.clone() })
     }
 
-    fn id(&self, _: &MemoryKey) -> Option<String> {
+    fn cloud_id(&self, _: &MemoryKey) -> Option<String> {
         None
     }
 
-    fn backlog(&self, _changes: usize) -> Duration {
+    fn estimate_duration(&self, _changes: usize) -> Duration {
         Duration::ZERO
     }
 
@@ -300,8 +300,8 @@ impl FirewallProvider for Memory {
         let mut state = self.cloud.state();
         match state.faults.pop_front().unwrap_or(Fault::None) {
             Fault::None => state.accept(action),
-            Fault::Before(error) => Err(error),
-            Fault::After(error) => state.accept(action).and(Err(error)),
+            Fault::CallFails(error) => Err(error),
+            Fault::ReplyLost(error) => state.accept(action).and(Err(error)),
         }
     }
 }

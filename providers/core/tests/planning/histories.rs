@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_core::testing::conformance::{self, desired, group, planned, reaches};
-use firewall_core::testing::memory::{Fault, Memory, MemoryCloud, MemoryKey, MemoryResource};
+use firewall_core::testing::conformance::{self, desired, group, observe_and_plan, reach_by_instance};
+use firewall_core::testing::memory::{Fault, MemoryCloud, MemoryKey, MemoryProvider, MemoryResource};
 use firewall_core::{
     Completeness, Desired, Effect, ErrorKind, FirewallProvider, InstanceId, Plan, ProviderError, RuleSet,
     diff,
@@ -32,20 +32,25 @@ fn at_moment(moment: &BTreeMap<usize, (BTreeSet<usize>, BTreeSet<usize>)>, ids: 
 
 fn fault() -> impl Strategy<Value = Fault> {
     let error = || ProviderError::new(ErrorKind::Unavailable, "call", "x", "injected");
-    prop_oneof![3 => Just(Fault::None), 1 => Just(Fault::Before(error())), 1 => Just(Fault::After(error()))]
+    prop_oneof![3 => Just(Fault::None), 1 => Just(Fault::CallFails(error())), 1 => Just(Fault::ReplyLost(error()))]
 }
 
 /// Applies the plan as the controller does: what waits for a failed step is left out if it must not go ahead.
 /// After every call, no instance admits more than it did or than is asked for.
-fn apply_with_faults(provider: &Memory, cloud: &MemoryCloud, plan: &Plan<MemoryResource>, case: &Case) {
-    let (before, wanted) = (reaches(&case.observed), reaches(&case.desired));
+fn apply_with_faults(
+    provider: &MemoryProvider,
+    cloud: &MemoryCloud,
+    plan: &Plan<MemoryResource>,
+    case: &Case,
+) {
+    let (before, wanted) = (reach_by_instance(&case.observed), reach_by_instance(&case.desired));
     let mut failed = BTreeSet::new();
     for (position, step) in plan.steps.iter().enumerate() {
-        let blocked = step.after.iter().any(|other| other.must_succeed && failed.contains(&other.step));
+        let blocked = step.depends_on.iter().any(|other| other.must_succeed && failed.contains(&other.step));
         if blocked || block_on(provider.apply(&step.action)).is_err() {
             failed.insert(position);
         }
-        for (instance, open) in reaches(&cloud.resources()) {
+        for (instance, open) in reach_by_instance(&cloud.resources()) {
             let none = RuleSet::default();
             let allowed =
                 before.get(&instance).unwrap_or(&none).union(wanted.get(&instance).unwrap_or(&none));
@@ -74,7 +79,7 @@ proptest! {
             world.remove(&resource.key);
         }
         prop_assert!(diff(&case.desired, &world).is_empty());
-        prop_assert_eq!(reaches(&world), reaches(&case.desired));
+        prop_assert_eq!(reach_by_instance(&world), reach_by_instance(&case.desired));
         prop_assert!(diff(&case.desired, &case.desired).is_empty());
     }
 
@@ -82,7 +87,7 @@ proptest! {
     fn every_plan_keeps_the_promises_and_leaves_nothing(from in moment(), to in moment()) {
         let ids = instances(4);
         let (_, provider) = converged(4, &at_moment(&from, &ids));
-        let (plan, _) = block_on(planned(&provider, &at_moment(&to, &ids))).unwrap();
+        let (plan, _) = block_on(observe_and_plan(&provider, &at_moment(&to, &ids))).unwrap();
         prop_assert_eq!(&plan.withheld, &vec![]);
         block_on(conformance::converge(&provider, &at_moment(&to, &ids)));
     }
@@ -111,8 +116,8 @@ proptest! {
         for step in &case.plan().steps {
             step.action.apply_to(&mut world);
         }
-        let wanted = reaches(&case.desired);
-        for (instance, open) in reaches(&world) {
+        let wanted = reach_by_instance(&case.desired);
+        for (instance, open) in reach_by_instance(&world) {
             let wanted = wanted.get(&instance).cloned().unwrap_or_default();
             prop_assert!(wanted.covers(&open), "{instance} admits {open} where {wanted} is asked for");
         }
@@ -137,11 +142,11 @@ proptest! {
             case.limits.mass_close_released = true;
             cloud.inject(faults);
             apply_with_faults(&provider, &cloud, &case.plan(), &case);
-            cloud.heal();
+            cloud.clear_faults();
             last = at_moment(&moment, &ids);
         }
         block_on(conformance::converge(&provider, &last));
         let case = Case::new(&provider, &last);
-        prop_assert_eq!(reaches(&cloud.resources()), reaches(&case.desired));
+        prop_assert_eq!(reach_by_instance(&cloud.resources()), reach_by_instance(&case.desired));
     }
 }

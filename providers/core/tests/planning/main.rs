@@ -6,7 +6,7 @@ mod histories;
 use std::collections::BTreeSet;
 
 use firewall_core::testing::conformance::{self, Harness, desired, group, rule};
-use firewall_core::testing::memory::{Memory, MemoryCloud, MemoryKey, MemoryResource};
+use firewall_core::testing::memory::{MemoryCloud, MemoryKey, MemoryProvider, MemoryResource};
 use firewall_core::{
     Action, Completeness, Desired, Effect, FirewallProvider, IngressRule, InstanceId, Limits, Observed, Plan,
     PlanInput, Policy, ResourceSet, RuleSet, WithheldReason, check, plan,
@@ -23,9 +23,9 @@ struct InMemory {
 }
 
 impl Harness for InMemory {
-    type Provider = Memory;
+    type Provider = MemoryProvider;
 
-    fn provider(&self, cluster: &str) -> Memory {
+    fn provider(&self, cluster: &str) -> MemoryProvider {
         self.cloud.provider(cluster)
     }
 
@@ -37,14 +37,14 @@ impl Harness for InMemory {
         InstanceId::new("i-gone")
     }
 
-    async fn open(&self, cluster: &str, instance: &InstanceId) -> RuleSet {
+    async fn open_rules(&self, cluster: &str, instance: &InstanceId) -> RuleSet {
         let resources = self.cloud.resources();
         let attachment = resources.get(&MemoryKey::Attachment(cluster.into(), instance.clone()));
         let groups = attachment.into_iter().flat_map(|attachment| &attachment.groups);
         groups.flat_map(|group| resources[group].rules.iter().copied()).collect()
     }
 
-    async fn others(&self, cluster: &str) -> String {
+    async fn foreign_state(&self, cluster: &str) -> String {
         let resources = self.cloud.resources();
         let foreign = resources.iter().filter(|(key, _)| {
             let (MemoryKey::Group(owner, _) | MemoryKey::Attachment(owner, _)) = key;
@@ -53,11 +53,11 @@ impl Harness for InMemory {
         format!("{:?}", foreign.collect::<Vec<_>>())
     }
 
-    async fn meddle(&self, cluster: &str, rule: IngressRule, present: bool) {
+    async fn tamper_with_rule(&self, cluster: &str, rule: IngressRule, present: bool) {
         let resources = self.cloud.resources();
         let owned = |key: &&MemoryKey| matches!(key, MemoryKey::Group(owner, _) if owner == cluster);
         let key = resources.keys().find(owned).expect("an owned group");
-        self.cloud.meddle(key, |group| {
+        self.cloud.tamper_with(key, |group| {
             if present {
                 group.rules.insert(rule)
             } else {
@@ -74,7 +74,7 @@ fn the_cloud_in_memory_conforms() {
 }
 
 /// A cloud that has converged to `desired`, and its provider.
-fn converged(count: usize, desired: &Desired) -> (MemoryCloud, Memory) {
+fn converged(count: usize, desired: &Desired) -> (MemoryCloud, MemoryProvider) {
     let cloud = MemoryCloud::new(instances(count));
     let provider = cloud.provider("c");
     block_on(conformance::converge(&provider, desired));
@@ -92,7 +92,7 @@ struct Case {
 }
 
 impl Case {
-    fn new(provider: &Memory, desired: &Desired) -> Self {
+    fn new(provider: &MemoryProvider, desired: &Desired) -> Self {
         let observed: Observed<_, _> = block_on(provider.observe(&desired.members())).unwrap();
         Self {
             desired: provider.compile(desired, &observed.inventory).resources,
@@ -135,12 +135,12 @@ fn a_group_is_created_before_it_is_attached_and_detached_before_it_is_deleted() 
     let (_, provider) = converged(1, &Desired::nothing());
     let opening = Case::new(&provider, &wanted).plan();
     assert!(matches!(opening.steps[0].action.key(), MemoryKey::Group(..)), "{:?}", verbs(&opening));
-    assert!(opening.steps[1].after.iter().any(|other| other.step == 0 && other.must_succeed));
+    assert!(opening.steps[1].depends_on.iter().any(|other| other.step == 0 && other.must_succeed));
 
     let (_, provider) = converged(1, &wanted);
     let closing = Case::new(&provider, &Desired::nothing()).plan();
     assert!(matches!(closing.steps[0].action.key(), MemoryKey::Attachment(..)), "{:?}", verbs(&closing));
-    assert!(closing.steps[1].after.iter().any(|other| other.step == 0 && other.must_succeed));
+    assert!(closing.steps[1].depends_on.iter().any(|other| other.step == 0 && other.must_succeed));
 }
 
 #[test]
@@ -150,7 +150,8 @@ fn what_moves_opens_at_its_new_place_before_it_closes_at_the_old() {
     let plan = Case::new(&provider, &desired([group("web", OPEN, &[&ids[1]])])).plan();
     let effects: Vec<Effect> = plan.steps.iter().map(|step| step.effect).collect();
     assert_eq!(effects, [Effect::Open, Effect::Close]);
-    let waits: Vec<_> = plan.steps[1].after.iter().map(|other| (other.step, other.must_succeed)).collect();
+    let waits: Vec<_> =
+        plan.steps[1].depends_on.iter().map(|other| (other.step, other.must_succeed)).collect();
     assert_eq!(waits, [(0, false)], "the closing lets the opening go first and does not depend on it");
 }
 
@@ -175,7 +176,7 @@ fn what_is_only_written_in_another_way_goes_once_it_is_open_in_the_new() {
         .iter()
         .map(|step| {
             let rules = step.action.after().map_or(0, |group| group.rules.len());
-            (step.effect, rules, step.after.iter().map(|other| other.must_succeed).collect())
+            (step.effect, rules, step.depends_on.iter().map(|other| other.must_succeed).collect())
         })
         .collect();
     let opening = (Effect::Open, 3, vec![]);
@@ -189,10 +190,10 @@ fn a_member_joins_only_after_a_rule_that_nobody_asked_for_has_gone() {
     let ids = instances(2);
     let (cloud, provider) = converged(2, &desired([group("web", OPEN, &[&ids[0]])]));
     let key = cloud.resources().keys().cloned().find(|key| matches!(key, MemoryKey::Group(..))).unwrap();
-    cloud.meddle(&key, |group| _ = group.rules.insert(rule("tcp/22 0.0.0.0/0")));
+    cloud.tamper_with(&key, |group| _ = group.rules.insert(rule("tcp/22 0.0.0.0/0")));
     let plan = Case::new(&provider, &desired([group("web", OPEN, &[&ids[0], &ids[1]])])).plan();
     assert_eq!(plan.steps[0].action.key(), key, "{:?}", verbs(&plan));
-    assert!(plan.steps[1].after.iter().any(|other| other.step == 0 && other.must_succeed));
+    assert!(plan.steps[1].depends_on.iter().any(|other| other.step == 0 && other.must_succeed));
 }
 
 #[test]
@@ -213,7 +214,7 @@ fn a_member_that_leaves_is_detached_before_its_group_opens_more() {
         ]
     );
     assert_eq!(plan.steps[1].effect, Effect::Open);
-    assert!(plan.steps[1].after.iter().any(|other| other.step == 0 && other.must_succeed));
+    assert!(plan.steps[1].depends_on.iter().any(|other| other.step == 0 && other.must_succeed));
     assert_eq!(plan.withheld, []);
 }
 

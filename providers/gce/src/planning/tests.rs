@@ -119,7 +119,7 @@ fn planned(
     };
     let plan = plan(&input);
     assert_eq!(check(&input, &plan), []);
-    let steps = plan.steps.iter().map(|step| (step.action.key(), step.effect, step.after.clone()));
+    let steps = plan.steps.iter().map(|step| (step.action.key(), step.effect, step.depends_on.clone()));
     (steps.collect(), plan.withheld.into_iter().map(|withheld| withheld.key).collect())
 }
 

@@ -6,7 +6,7 @@ mod rules;
 #[path = "../simulated/mod.rs"]
 mod simulated;
 
-use firewall_core::testing::conformance::{desired, group, planned};
+use firewall_core::testing::conformance::{desired, group, observe_and_plan};
 use firewall_core::{Desired, FirewallProvider, InstanceId, ProviderError, Step};
 use firewall_gce::{Gce, GceResource};
 
@@ -16,7 +16,7 @@ const CLUSTER: &str = "prod";
 const WEB: &[&str] = &["tcp/80 0.0.0.0/0"];
 
 async fn steps(gce: &Gce, wanted: &Desired) -> Vec<Step<GceResource>> {
-    planned(gce, wanted).await.expect("it can be observed").0.steps
+    observe_and_plan(gce, wanted).await.expect("it can be observed").0.steps
 }
 
 /// Applies the plan once, and returns what failed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use firewall_core::testing::conformance::{converge, desired, group, planned};
+use firewall_core::testing::conformance::{converge, desired, group, observe_and_plan};
 use firewall_core::{Action, Desired, ErrorKind, FirewallProvider};
 use firewall_gce::{GceKey, Mode};
 use gce_simulator::{Fault, FaultKind};
@@ -88,7 +88,7 @@ async fn a_name_that_somebody_else_has_taken_is_left_alone() {
     rule["description"] = json!("mine");
     simulated.cloud().put_firewall(PROJECT, &rule).expect("a valid rule");
     let before = simulated.cloud().firewalls(PROJECT);
-    let (plan, _) = planned(&gce, &web(&[0])).await.expect("it can be observed");
+    let (plan, _) = observe_and_plan(&gce, &web(&[0])).await.expect("it can be observed");
     assert_eq!((plan.steps.len(), plan.withheld.len()), (0, 1), "{plan:?}");
     assert_eq!(steps(&gce, &Desired::nothing()).await, []);
 

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_core::testing::conformance::{desired, group, keeps_the_room, rule};
+use firewall_core::testing::conformance::{assert_incumbents_keep_capacity, desired, group, rule};
 use firewall_core::{Compiled, FirewallGroup, GroupKey, InstanceId, Resource, ResourceSet};
 use proptest::prelude::*;
 
@@ -73,7 +73,7 @@ fn a_firewall_group_is_one_security_group_attached_to_its_members() {
         assert_eq!(attachment.groups, BTreeSet::from([security_group.name.clone()]));
         assert_eq!(attachment.capacity, 4);
         let reach = AwsResource::reach(&compiled.resources, instance);
-        assert_eq!((reach.rules, reach.others), (web.rules.clone(), BTreeSet::new()));
+        assert_eq!((reach.rules, reach.other_traffic), (web.rules.clone(), BTreeSet::new()));
     }
 }
 
@@ -249,7 +249,7 @@ proptest! {
             AwsConfig { slots_per_interface: slots, rules_per_group: rules, ..AwsConfig::new("test") };
         let history: Vec<_> =
             history.iter().map(|groups| moment(groups, &[&id("i-a"), &id("i-b")])).collect();
-        keeps_the_room(&history, |desired, now| {
+        assert_incumbents_keep_capacity(&history, |desired, now| {
             super::compile(desired, &carried_out(&nodes, now), &config)
         });
     }

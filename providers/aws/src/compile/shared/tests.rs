@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use firewall_core::testing::conformance::{desired, group, keeps_the_room, rule};
+use firewall_core::testing::conformance::{assert_incumbents_keep_capacity, desired, group, rule};
 use firewall_core::{Compiled, FirewallGroup, GroupKey, InstanceId, ResourceSet};
 use proptest::prelude::*;
 
@@ -157,7 +157,7 @@ proptest! {
         inventory.shared_groups.get_mut("sg-1").unwrap().foreign = foreign.collect();
         let mode = Mode::Shared(SharedTargets::default());
         let config = AwsConfig { mode, rules_per_group: limit, ..AwsConfig::new("test") };
-        keeps_the_room(&history, |desired, now| {
+        assert_incumbents_keep_capacity(&history, |desired, now| {
             super::compile(desired, &carried_out(&inventory, now), &config)
         });
     }
