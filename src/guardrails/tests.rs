@@ -13,18 +13,27 @@ fn namespace(labels: &serde_json::Value) -> Namespace {
 }
 
 /// What stands against the opening.
-fn breach(yaml: &str, opening: &Opening<'_>) -> Option<Breach> {
+fn check(yaml: &str, opening: &OpeningRequest<'_>) -> Option<Denial> {
     parse(yaml).expect("guardrails").check(opening).err()
 }
 
-fn reason(breach: Option<Breach>) -> &'static str {
-    breach.map_or("", |breach| breach.reason)
+fn reason(denial: Option<Denial>) -> &'static str {
+    denial.map_or("", |denial| denial.reason)
 }
 
 /// What stands against opening these ports from namespace `shop`.
-fn on_ports(yaml: &str, ports: &[(Protocol, u16)]) -> Option<Breach> {
+fn on_ports(yaml: &str, ports: &[(Protocol, u16)]) -> Option<Denial> {
     let (ports, rules) = (ports.iter().copied().collect(), RuleSet::default());
-    breach(yaml, &Opening { namespace: "shop", known: None, ports: &ports, rules: &rules, hostname: None })
+    check(
+        yaml,
+        &OpeningRequest {
+            namespace: "shop",
+            namespace_object: None,
+            ports: &ports,
+            rules: &rules,
+            hostname: None,
+        },
+    )
 }
 
 #[test]
@@ -83,9 +92,15 @@ fn only_the_namespaces_listed_open_anything_and_only_their_ports() {
         ("namespaces: [{names: [shop], ports: []}]", None, "PortNotAllowed"),
     ];
     let (ports, rules) = (BTreeSet::from([(Tcp, 8080)]), RuleSet::default());
-    for (yaml, known, expected) in cases {
-        let opening = Opening { namespace: "shop", known, ports: &ports, rules: &rules, hostname: None };
-        assert_eq!(reason(breach(yaml, &opening)), expected, "{yaml} {known:?}");
+    for (yaml, namespace_object, expected) in cases {
+        let opening = OpeningRequest {
+            namespace: "shop",
+            namespace_object,
+            ports: &ports,
+            rules: &rules,
+            hostname: None,
+        };
+        assert_eq!(reason(check(yaml, &opening)), expected, "{yaml} {namespace_object:?}");
     }
 }
 
@@ -93,9 +108,15 @@ fn only_the_namespaces_listed_open_anything_and_only_their_ports() {
 fn on_rules(yaml: &str, rules: &[&str]) -> &'static str {
     let rules: RuleSet = rules.iter().map(|text| rule(text)).collect();
     let ports = BTreeSet::from([(Tcp, 80)]);
-    reason(breach(
+    reason(check(
         yaml,
-        &Opening { namespace: "shop", known: None, ports: &ports, rules: &rules, hostname: None },
+        &OpeningRequest {
+            namespace: "shop",
+            namespace_object: None,
+            ports: &ports,
+            rules: &rules,
+            hostname: None,
+        },
     ))
 }
 
@@ -136,9 +157,15 @@ fn hostnames_are_of_the_domains_allowed() {
     let (ports, rules) = (BTreeSet::from([(Tcp, 80)]), RuleSet::default());
     let on = |yaml: &str, hostname: &str| {
         let hostname = Some(hostname);
-        reason(breach(
+        reason(check(
             yaml,
-            &Opening { namespace: "shop", known: None, ports: &ports, rules: &rules, hostname },
+            &OpeningRequest {
+                namespace: "shop",
+                namespace_object: None,
+                ports: &ports,
+                rules: &rules,
+                hostname,
+            },
         ))
     };
     let cases = [

@@ -173,7 +173,7 @@ pub(crate) fn mistakes() -> Vec<(&'static str, String, &'static str)> {
 pub(crate) fn shows(message: &str, name: &str, mistake: &str) -> bool {
     let told = |words: &[&str]| words.iter().any(|words| message.contains(words));
     match mistake.trim() {
-        "" if NOT_NAMES.contains(&name) => told(&["means nothing here", "is not among the ports"]),
+        "" if NOT_NAMES.contains(&name) => told(&["unknown annotation", "is not among the ports"]),
         "" => told(&["is empty", "names no port", "\"\"", "\" \"", "\"\\t\""]),
         mistake => message.contains(&format!("{mistake:?}")),
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::guardrails::{Namespaces, Who};
+use crate::guardrails::{NamespaceMatcher, NamespaceRule};
 use crate::k8s::objects::builders::{annotated, endpoint_slice};
 
 const EXPOSE: &str = "hostport-firewall.dev/expose";
@@ -199,7 +199,7 @@ fn what_a_service_cannot_mean_is_refused_whole_and_told() {
             json!({ EXPOSE_NODE_PORTS: "http", "hostport-firewall.dev/hostname": "a" }),
             "not a hostname",
         ),
-        ("NodePort", json!({ "hostport-firewall.dev/expose-node-port": "http" }), "means nothing here"),
+        ("NodePort", json!({ "hostport-firewall.dev/expose-node-port": "http" }), "unknown annotation"),
     ];
     for (kind, annotations, part) in cases {
         let mut service = service(kind, &annotations);
@@ -226,7 +226,10 @@ fn a_guardrail_on_a_service_is_that_of_its_namespace_and_node_port() {
 #[test]
 fn a_guardrail_for_namespaces_judges_by_that_of_the_service_and_not_of_the_pods_of_service_lb() {
     let allowing = |namespace: &str| {
-        let allowed = Namespaces { who: Who::Names(BTreeSet::from([namespace.to_owned()])), ports: None };
+        let allowed = NamespaceRule {
+            matcher: NamespaceMatcher::Names(BTreeSet::from([namespace.to_owned()])),
+            ports: None,
+        };
         let guardrails = Guardrails { namespaces: Some(vec![allowed]), ..Guardrails::default() };
         Settings { guardrails, ..Settings::default() }
     };
