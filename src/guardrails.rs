@@ -15,8 +15,8 @@ use crate::parse::ports::{format_ports, merge_into_ranges};
 
 pub use ports::Ports;
 
-/// TCP ports of the node itself: SSH, etcd, the Kubernetes API, the kubelet and the control plane. An intent that
-/// opens one of them to the internet is most likely a mistake.
+/// TCP ports of the node itself: SSH, etcd, the Kubernetes API, the kubelet and the control plane. An intent
+/// that opens one of them to the internet is most likely a mistake.
 const DENIED_BY_DEFAULT: [(u16, u16); 4] = [(22, 22), (2379, 2380), (6443, 6443), (10248, 10259)];
 
 /// The administrator's limits. By default only the ports of the node itself are denied.
@@ -119,8 +119,8 @@ impl Guardrails {
         Err(Denial::new(
             reasons::PORT_DENIED,
             format!(
-                "{denied} is a port of the node itself, and these are denied by default; an administrator can allow it \
-                 with the guardrail allowedPorts, or --allow-ports"
+                "{denied} is a port of the node itself, and these are denied by default; an administrator \
+                 can allow it with the guardrail allowedPorts, or --allow-ports"
             ),
         ))
     }
@@ -225,7 +225,8 @@ impl Guardrails {
 }
 
 impl NamespaceMatcher {
-    /// Returns true if the request's namespace is selected. A namespace whose labels are unknown matches by name only.
+    /// Returns true if the request's namespace is selected. A namespace whose labels are unknown matches by
+    /// name only.
     fn matches(&self, request: &OpeningRequest<'_>) -> bool {
         match self {
             Self::Names(names) => names.contains(request.namespace),
@@ -236,7 +237,8 @@ impl NamespaceMatcher {
     }
 }
 
-/// Returns those of the ports for which the predicate holds, as a message names them; none if it holds for none.
+/// Returns those of the ports for which the predicate holds, as a message names them; none if it holds for
+/// none.
 fn format_matching_ports(
     ports: &BTreeSet<(Protocol, u16)>,
     matches: impl Fn(Protocol, u16) -> bool,

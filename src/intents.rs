@@ -1,7 +1,8 @@
 //! Intents: the ways by which pods, Services and other objects request that ports of nodes be reachable.
 //!
-//! Pure: the index goes in, exposures and problems come out. Everything in the index is untrusted. An intent that is
-//! not understood opens nothing, for that pod or intent alone, and becomes a problem on the objects that it affects.
+//! Pure: the index goes in, exposures and problems come out. Everything in the index is untrusted. An intent
+//! that is not understood opens nothing, for that pod or intent alone, and becomes a problem on the objects
+//! that it affects.
 
 mod annotation;
 pub mod annotation_keys;

@@ -31,9 +31,9 @@ fn is_source_key(key: &str) -> bool {
     key.strip_prefix(SOURCE_RANGES).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// Rejects annotations under the project's domain that have no meaning on the object: `source-range` instead of
-/// `source-ranges` would else open to anywhere a port that was meant for few. Reports one problem for all of them,
-/// because an object can carry thousands.
+/// Rejects annotations under the project's domain that have no meaning on the object: `source-range` instead
+/// of `source-ranges` would else open to anywhere a port that was meant for few. Reports one problem for all
+/// of them, because an object can carry thousands.
 pub(super) fn reject_unknown_annotations(
     metadata: &ObjectMeta,
     known: &[&str],
@@ -51,8 +51,8 @@ pub(super) fn reject_unknown_annotations(
     Err(reject(reference, reasons::UNKNOWN_ANNOTATION, message))
 }
 
-/// Builds the request of a pod's annotations; none if it has none. The request is rejected as a whole if any entry
-/// is not understood.
+/// Builds the request of a pod's annotations; none if it has none. The request is rejected as a whole if any
+/// entry is not understood.
 pub(super) fn build_request<'a>(
     pod: &Pod,
     reference: &ObjectRef,
@@ -71,8 +71,8 @@ pub(super) fn build_request<'a>(
         };
     };
     if host_ports.is_empty() {
-        let message = "the pod has no host port that can be reached from outside; set hostPort on a container port, \
-                       or hostNetwork";
+        let message = "the pod has no host port that can be reached from outside; set hostPort on a \
+                       container port, or hostNetwork";
         return Err(invalid(EXPOSE, message.to_owned()));
     }
     let ports = select_ports(expose, host_ports).map_err(|message| invalid(EXPOSE, message))?;
@@ -160,8 +160,8 @@ pub(super) fn format_host_ports(host_ports: &BTreeSet<HostPort>) -> String {
     shown.join(", ")
 }
 
-/// Assigns to each port the sources that the annotations name for it. `list_key` is the annotation that lists the
-/// ports.
+/// Assigns to each port the sources that the annotations name for it. `list_key` is the annotation that lists
+/// the ports.
 ///
 /// # Errors
 /// With the key of the annotation that is not understood.

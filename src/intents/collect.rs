@@ -77,8 +77,8 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Collects the exposures of one pod: of its own annotations, its Ingress or its Service, and of any number of
-    /// objects that select it. A problem of one of them does not affect the others.
+    /// Collects the exposures of one pod: of its own annotations, its Ingress or its Service, and of any
+    /// number of objects that select it. A problem of one of them does not affect the others.
     fn collect_pod(&mut self, pod: &Pod) {
         let index = self.index;
         let Some(node_name) = node_of_running_pod(pod) else { return };
@@ -245,8 +245,8 @@ fn find_unreachable_ports(
 ) -> Option<Rejected> {
     let ports = rules::find_unreachable_ports(ports, rules);
     let message = format!(
-        "{} is not opened: its source ranges are all of another address family than the node, or than the address \
-         that the port is bound to",
+        "{} is not opened: its source ranges are all of another address family than the node, or than the \
+         address that the port is bound to",
         format_ports(&ports)
     );
     (!ports.is_empty()).then(|| fail(port_owner, reasons::NO_SOURCES, message))
@@ -273,8 +273,8 @@ fn identify_machine(node: &Node) -> Result<(ObjectRef, String), Rejected> {
     match node.spec.provider_id.as_deref() {
         Some(id) if !id.is_empty() => Ok((reference, id.to_owned())),
         _ => {
-            let message = "has no spec.providerID, so its machine is not known; run the cloud controller manager, or \
-                           set --provider-id on the kubelet";
+            let message = "has no spec.providerID, so its machine is not known; run the cloud controller \
+                           manager, or set --provider-id on the kubelet";
             Err(fail(&reference, reasons::NO_PROVIDER_ID, message.to_owned()))
         }
     }

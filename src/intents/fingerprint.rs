@@ -14,7 +14,8 @@ use crate::k8s::objects::reference::service_reference;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprints(BTreeMap<ObjectKey, String>);
 
-/// Kind, namespace, name and UID of an object, without its API version, which can change while the object remains.
+/// Kind, namespace, name and UID of an object, without its API version, which can change while the object
+/// remains.
 type ObjectKey = (String, String, String, String);
 
 impl Fingerprints {

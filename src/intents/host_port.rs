@@ -21,8 +21,8 @@ pub(super) struct HostPort {
     pub(super) family: Option<Family>,
 }
 
-/// Parses the host ports of a pod's containers and sidecars. Ports bound to loopback or link-local addresses are left
-/// out, because they cannot be reached from outside.
+/// Parses the host ports of a pod's containers and sidecars. Ports bound to loopback or link-local addresses
+/// are left out, because they cannot be reached from outside.
 ///
 /// # Errors
 /// If a number is no port, or a protocol is unknown, with the container's name.
@@ -58,7 +58,8 @@ fn parse_host_port(
     port: &ContainerPort,
     host_network: bool,
 ) -> Result<Option<HostPort>, String> {
-    // The API server copies the container port into hostPort for hostNetwork pods; a manifest may not have it.
+    // The API server copies the container port into hostPort for hostNetwork pods; a manifest may not have
+    // it.
     let implied = host_network.then_some(port.container_port);
     let Some(number) = port.host_port.filter(|number| *number != 0).or(implied) else { return Ok(None) };
     let (protocol, bound) = parse_port(number, port.protocol.as_deref())?;

@@ -84,9 +84,9 @@ impl<'a> PodSelection<'a> {
         self.pods.matches(pod_labels) && self.nodes.as_ref().is_none_or(|nodes| nodes.matches(node_labels))
     }
 
-    /// Builds the request for a pod: those of the ports that the pod binds, because while a rollout is under way its
-    /// pods bind different ones. It is rejected as a whole if the pod binds none of them, or one under two names with
-    /// different sources.
+    /// Builds the request for a pod: those of the ports that the pod binds, because while a rollout is under
+    /// way its pods bind different ones. It is rejected as a whole if the pod binds none of them, or one
+    /// under two names with different sources.
     pub(super) fn build_request<'p>(
         &self,
         pod: &ObjectRef,

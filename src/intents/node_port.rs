@@ -34,8 +34,8 @@ pub(super) fn reject_meaningless_annotations(
     let invalid = |message: String| Err(reject(reference, reasons::INVALID_ANNOTATION, message));
     if annotations.contains_key(EXPOSE) && !service.is_load_balancer() {
         return invalid(format!(
-            "{EXPOSE}: is for a Service of type LoadBalancer that k3s' ServiceLB serves; {EXPOSE_NODE_PORTS} opens node \
-             ports"
+            "{EXPOSE}: is for a Service of type LoadBalancer that k3s' ServiceLB serves; {EXPOSE_NODE_PORTS} \
+             opens node ports"
         ));
     }
     let lists_ports = annotations.contains_key(EXPOSE) || annotations.contains_key(EXPOSE_NODE_PORTS);
@@ -64,8 +64,8 @@ pub(super) fn build_request<'a>(
         reject(reference, reasons::INVALID_ANNOTATION, message)
     };
     if node_ports.is_empty() {
-        let message = "the Service has no node ports; those of type NodePort have, and those of type LoadBalancer unless \
-                       allocateLoadBalancerNodePorts is false";
+        let message = "the Service has no node ports; those of type NodePort have, and those of type \
+                       LoadBalancer unless allocateLoadBalancerNodePorts is false";
         return Err(invalid(EXPOSE_NODE_PORTS, message));
     }
     let service_ports: BTreeSet<HostPort> = node_ports.keys().cloned().collect();
@@ -113,8 +113,8 @@ pub(super) fn find_endpoint_nodes(
     endpoints.filter_map(|endpoint| endpoint.node_name.as_deref())
 }
 
-/// Returns the nodes that serve the Service's node ports: with `externalTrafficPolicy: Local` those with an endpoint
-/// that takes traffic, else all.
+/// Returns the nodes that serve the Service's node ports: with `externalTrafficPolicy: Local` those with an
+/// endpoint that takes traffic, else all.
 pub(super) fn find_serving_nodes<'a>(
     index: &'a Index,
     slices: &SlicesByService<'a>,

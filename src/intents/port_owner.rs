@@ -31,8 +31,9 @@ impl PortOwners {
         self.everywhere.contains(port_owner) || self.on_nodes.contains(&(port_owner.clone(), node.to_owned()))
     }
 
-    /// Returns true if the object is a Service that takes new clients on the node, provided that the node does. Where
-    /// all its endpoints are terminating it still binds the ports, but no new client should be sent there.
+    /// Returns true if the object is a Service that takes new clients on the node, provided that the node
+    /// does. Where all its endpoints are terminating it still binds the ports, but no new client should be
+    /// sent there.
     #[must_use]
     pub fn accepts_new_clients(&self, service: &ObjectRef, node: &str) -> bool {
         self.everywhere.contains(service) || self.ready.contains(&(service.clone(), node.to_owned()))
@@ -63,7 +64,8 @@ pub fn collect_port_owners(index: &Index) -> PortOwners {
     owners
 }
 
-/// Returns the node on which the pod binds its ports. A pod that is being deleted binds them until it is gone.
+/// Returns the node on which the pod binds its ports. A pod that is being deleted binds them until it is
+/// gone.
 pub(super) fn node_of_running_pod(pod: &Pod) -> Option<&str> {
     let is_finished = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
     pod.spec.node_name.as_deref().filter(|name| !name.is_empty() && !is_finished)

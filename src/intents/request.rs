@@ -34,11 +34,12 @@ pub(super) struct PortRequest<'a> {
     pub(super) hostname: Option<String>,
 }
 
-/// Distinguishes the rules of pods of one workload that bind the same ports; `desired/grouping.rs` has the groups.
+/// Distinguishes the rules of pods of one workload that bind the same ports; `desired/grouping.rs` has the
+/// groups.
 pub(super) enum GroupVariant {
     /// The pods name their sources themselves, and change one by one
     PerPod,
-    /// The intent names the sources, for all its pods at once; only nodes differ. Of an intent that can have several
-    /// sources for one number, the text says which of them that number has.
+    /// The intent names the sources, for all its pods at once; only nodes differ. Of an intent that can have
+    /// several sources for one number, the text says which of them that number has.
     PerNode(String),
 }

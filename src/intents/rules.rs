@@ -1,4 +1,5 @@
-//! Rules: the ingress rules of a request on a node, and the text that keeps its group apart from similar ones.
+//! Rules: the ingress rules of a request on a node, and the text that keeps its group apart from similar
+//! ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -10,15 +11,15 @@ use super::host_port::HostPort;
 use crate::parse::family::Family;
 use crate::parse::ports::merge_into_ranges;
 
-/// Maximum rules of one request: no interface on EC2 can have more than 1,000, and bringing them into canonical form
-/// takes time that grows with their square.
+/// Maximum rules of one request: no interface on EC2 can have more than 1,000, and bringing them into
+/// canonical form takes time that grows with their square.
 const MAX_RULES: usize = 1000;
 
 /// The sources that an intent names for a port; `None` stands for the default.
 pub(super) type Sources = Option<Rc<[IpNet]>>;
 
-/// Builds the ingress rules of these ports. A port that is bound to one address is reached over that address's family
-/// only.
+/// Builds the ingress rules of these ports. A port that is bound to one address is reached over that
+/// address's family only.
 ///
 /// # Errors
 /// If there are more rules than any cloud allows.
@@ -53,8 +54,8 @@ pub(super) fn filter_by_family(rules: &RuleSet, families: &BTreeSet<Family>) -> 
     rules.iter().filter(is_included).copied().collect()
 }
 
-/// Returns the ports that no source can reach: those named are of another family than the address that the port is
-/// bound to, or than the node's.
+/// Returns the ports that no source can reach: those named are of another family than the address that the
+/// port is bound to, or than the node's.
 pub(super) fn find_unreachable_ports(
     ports: &BTreeSet<(Protocol, u16)>,
     rules: &RuleSet,
@@ -65,11 +66,11 @@ pub(super) fn find_unreachable_ports(
     merge_into_ranges(&ports.iter().filter(|(protocol, port)| !is_open(*protocol, *port)).copied().collect())
 }
 
-/// Formats the differences between the rules of pods that share an intent and its sources: the families of their
-/// nodes, on which the default depends, and the addresses that ports are bound to.
+/// Formats the differences between the rules of pods that share an intent and its sources: the families of
+/// their nodes, on which the default depends, and the addresses that ports are bound to.
 ///
-/// The node's families count whether or not the default applies: an Ingress that begins to name its sources keeps
-/// its groups, and no node has to be attached anew.
+/// The node's families count whether or not the default applies: an Ingress that begins to name its sources
+/// keeps its groups, and no node has to be attached anew.
 pub(super) fn format_family_variant(families: &BTreeSet<Family>, ports: &[(&HostPort, Sources)]) -> String {
     let families: Vec<String> = families.iter().map(ToString::to_string).collect();
     let bound: BTreeSet<String> = ports
@@ -79,8 +80,8 @@ pub(super) fn format_family_variant(families: &BTreeSet<Family>, ports: &[(&Host
     bound.into_iter().fold(families.join("+"), |text, port| text + &port)
 }
 
-/// Returns true if a number is among the ports more than once with different sources or addresses. Then the request
-/// alone does not determine the number's rules, because another pod may bind only one of the two.
+/// Returns true if a number is among the ports more than once with different sources or addresses. Then the
+/// request alone does not determine the number's rules, because another pod may bind only one of the two.
 pub(super) fn has_ambiguous_ports(ports: &[(&HostPort, Sources)]) -> bool {
     let mut first = BTreeMap::new();
     ports.iter().any(|(port, sources)| {

@@ -1,6 +1,8 @@
-//! The k3s intent: a Service of type `LoadBalancer` that `ServiceLB` serves, by pods that bind its ports on nodes.
+//! The k3s intent: a Service of type `LoadBalancer` that `ServiceLB` serves, by pods that bind its ports on
+//! nodes.
 //!
-//! The pods' labels are untrusted: they count only in the namespace where k3s runs such pods, or in the Service's.
+//! The pods' labels are untrusted: they count only in the namespace where k3s runs such pods, or in the
+//! Service's.
 
 use std::collections::BTreeSet;
 
@@ -30,8 +32,8 @@ fn find_label<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     pod.metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
 
-/// Builds the request of the Service behind the pod; none if there is no such Service, or it names neither ports nor
-/// sources.
+/// Builds the request of the Service behind the pod; none if there is no such Service, or it names neither
+/// ports nor sources.
 pub(super) fn build_request<'a>(
     index: &Index,
     settings: &Settings,
@@ -50,8 +52,8 @@ pub(super) fn build_request<'a>(
     let reference = service_reference(service);
     if pod_namespace != settings.service_lb_namespace && pod_namespace != namespace {
         let message = format!(
-            "its labels say that it serves {reference}, but pods of ServiceLB run in namespace {}; if k3s runs them here, \
-             start the controller with --service-lb-namespace {pod_namespace}",
+            "its labels say that it serves {reference}, but pods of ServiceLB run in namespace {}; if k3s \
+             runs them here, start the controller with --service-lb-namespace {pod_namespace}",
             settings.service_lb_namespace
         );
         return Err(reject(pod_reference, reasons::NOT_SERVICE_LB, message));

@@ -42,8 +42,8 @@ pub(super) fn resolve_listed_ports<'a>(
     let list = |key| annotations(&service.metadata).get(key).map(String::as_str);
     let invalid = |error| (list_key.to_owned(), error);
     let selected = annotation::select_ports(list(list_key).unwrap_or_default(), ports).map_err(invalid)?;
-    // An annotation with the sources of one port can mean a port of the other list, whose mistakes are reported when
-    // that list is resolved.
+    // An annotation with the sources of one port can mean a port of the other list, whose mistakes are
+    // reported when that list is resolved.
     let all = parse_service_ports(service).map_err(invalid)?;
     let lists = [EXPOSE, EXPOSE_NODE_PORTS].into_iter().filter_map(list);
     let mut listed: BTreeSet<&HostPort> =
@@ -68,8 +68,8 @@ pub(super) fn assign_sources<'a>(
     Ok(ports.into_iter().map(|(port, own)| (port, own.or_else(|| general.clone()))).collect())
 }
 
-/// Parses the sources of the Service's load balancer, which apply to nodes in its stead; none if the Service has
-/// sources of the project's own annotation.
+/// Parses the sources of the Service's load balancer, which apply to nodes in its stead; none if the Service
+/// has sources of the project's own annotation.
 ///
 /// # Errors
 /// If they are not understood: the default might be wider.

@@ -23,7 +23,8 @@ fn pod(name: &str, annotations: &Value, ports: &Value) -> Value {
     builders::annotated(builders::pod("shop", name, "node-a", ports), annotations)
 }
 
-/// Returns an index with three machines: `node-a` and `node-b` with both address families, `node-v4` with IPv4 alone.
+/// Returns an index with three machines: `node-a` and `node-b` with both address families, `node-v4` with
+/// IPv4 alone.
 fn cluster(pods: impl IntoIterator<Item = Value>) -> Index {
     let both = ["10.0.0.1", "2001:db8::1"];
     let nodes = [

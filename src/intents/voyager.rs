@@ -1,8 +1,8 @@
-//! The Voyager intent: an Ingress of type `HostPort` or `NodePort`, and the `HAProxy` pods and the Service that
-//! Voyager's operator manages for it.
+//! The Voyager intent: an Ingress of type `HostPort` or `NodePort`, and the `HAProxy` pods and the Service
+//! that Voyager's operator manages for it.
 //!
-//! Voyager's pods use the host's network, so that every declared port becomes a host port, the stats page and the
-//! metrics exporter too. Only the ports that the Ingress requests may be opened.
+//! Voyager's pods use the host's network, so that every declared port becomes a host port, the stats page and
+//! the metrics exporter too. Only the ports that the Ingress requests may be opened.
 
 pub(super) mod labels;
 mod sources;
@@ -45,8 +45,8 @@ const KUBERNETES: &str = "networking.k8s.io";
 /// The API group of Kubernetes' own Ingress until version 1.22.
 const KUBERNETES_BEFORE: &str = "extensions";
 
-/// Rejects ports of the pod that no intent opens: all but the frontends of `HAProxy`, such as the stats page and the
-/// exporter.
+/// Rejects ports of the pod that no intent opens: all but the frontends of `HAProxy`, such as the stats page
+/// and the exporter.
 pub(super) fn reject_internal_ports(pod: &Pod, request: &PortRequest<'_>) -> Result<(), Rejected> {
     reject_ports(request, |port| is_haproxy(pod) && !is_frontend(port))
 }
@@ -61,8 +61,8 @@ pub(super) fn reject_stats_port(service: &Service, request: &PortRequest<'_>) ->
 fn reject_ports(request: &PortRequest<'_>, is_internal: impl Fn(&HostPort) -> bool) -> Result<(), Rejected> {
     let Some((port, _)) = request.ports.iter().find(|(port, _)| is_internal(port)) else { return Ok(()) };
     let message = format!(
-        "{}/{} is no frontend of Voyager's HAProxy, but its stats page, its exporter or the like, which are never opened; \
-         nothing of this is opened",
+        "{}/{} is no frontend of Voyager's HAProxy, but its stats page, its exporter or the like, which are \
+         never opened; nothing of this is opened",
         port.port, port.protocol
     );
     Err(reject(&request.intent, reasons::VOYAGER_INTERNAL_PORT, message))
@@ -108,8 +108,8 @@ struct OwningIngress<'a> {
 }
 
 impl OwningIngress<'_> {
-    /// Builds the request of the Ingress for some of these frontends: the ports that `HAProxy` listens on, each with
-    /// the port to open for it.
+    /// Builds the request of the Ingress for some of these frontends: the ports that `HAProxy` listens on,
+    /// each with the port to open for it.
     fn build_request<'a>(
         &self,
         managed: &ObjectMeta,
@@ -151,8 +151,8 @@ impl OwningIngress<'_> {
     }
 }
 
-/// Finds the Ingress, of a type, that the labels of a pod or Service name. Older labels do not name its group; then
-/// the only Ingress with the name is meant.
+/// Finds the Ingress, of a type, that the labels of a pod or Service name. Older labels do not name its
+/// group; then the only Ingress with the name is meant.
 fn find_owning_ingress<'a>(
     index: &'a Index,
     managed: &ObjectMeta,
@@ -162,7 +162,8 @@ fn find_owning_ingress<'a>(
     let Some(name) = find_label(managed, "origin-name") else { return Ok(None) };
     let mut by_group: BTreeMap<&str, &Ingress> =
         index.ingresses(&managed_reference.namespace, name).collect();
-    // The API server serves an object of group `extensions` under the newer name as well: the same object twice.
+    // The API server serves an object of group `extensions` under the newer name as well: the same object
+    // twice.
     if let Some(former) = by_group.remove(KUBERNETES_BEFORE) {
         by_group.entry(KUBERNETES).or_insert(former);
     }
@@ -174,8 +175,8 @@ fn find_owning_ingress<'a>(
     if by_group.len() > 1 {
         let groups: Vec<&str> = by_group.into_keys().collect();
         let message = format!(
-            "its labels name Ingress {name} but not its API group, and there is one in {}; nothing of this {} is \
-             opened until it has the label origin-api-group",
+            "its labels name Ingress {name} but not its API group, and there is one in {}; nothing of this \
+             {} is opened until it has the label origin-api-group",
             groups.join(" and in "),
             managed_reference.kind,
         );
@@ -206,15 +207,16 @@ pub(super) fn ingress_reference(ingress: &Ingress, group: &str) -> ObjectRef {
     }
 }
 
-/// Returns true if the port can be one of `HAProxy`'s listeners for the Ingress. The name excludes the stats page
-/// also while a rollout is under way and the Ingress already has another number for it.
+/// Returns true if the port can be one of `HAProxy`'s listeners for the Ingress. The name excludes the stats
+/// page also while a rollout is under way and the Ingress already has another number for it.
 fn is_frontend(port: &HostPort) -> bool {
     port.container == "haproxy"
         && port.protocol == Protocol::Tcp
         && port.name.as_deref() != Some(STATS_PORT_NAME)
 }
 
-/// Parses the ports that the Ingress requests. Its rules with an invalid port are left out, with a message each.
+/// Parses the ports that the Ingress requests. Its rules with an invalid port are left out, with a message
+/// each.
 fn parse_rule_ports(ingress: &Ingress) -> (BTreeSet<u16>, BTreeSet<String>) {
     let (mut ports, mut errors) = (BTreeSet::from(HTTP_PORTS), BTreeSet::new());
     let frontends = ingress.spec.rules.iter().flat_map(|rule| [&rule.http, &rule.tcp]).flatten();
@@ -234,8 +236,8 @@ fn parse_rule_ports(ingress: &Ingress) -> (BTreeSet<u16>, BTreeSet<String>) {
     (ports, errors)
 }
 
-/// Parses the port of the stats page; none if there is no stats page. It is never opened, even if a rule requests the
-/// same number.
+/// Parses the port of the stats page; none if there is no stats page. It is never opened, even if a rule
+/// requests the same number.
 fn parse_stats_port(ingress: &Ingress) -> Result<Option<u16>, String> {
     let annotations = annotations(&ingress.metadata);
     if annotations.get(STATS).is_none_or(|stats| FALSE.contains(&stats.as_str())) {

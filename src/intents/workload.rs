@@ -7,7 +7,8 @@ use crate::k8s::objects::Pod;
 /// The label by which a Deployment distinguishes its `ReplicaSets`.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// Returns the controller of a pod, a `ReplicaSet` of a Deployment as that Deployment; the pod itself if it has none.
+/// Returns the controller of a pod, a `ReplicaSet` of a Deployment as that Deployment; the pod itself if it
+/// has none.
 pub(super) fn workload_of_pod(pod: &Pod, namespace: &str) -> Workload {
     let metadata = &pod.metadata;
     let pod_name = metadata.name.as_deref().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Reasons: every word by which a problem, a condition or a closed port is classified.
 //!
-//! A reason is in an Event's text, in the conditions of statuses and readiness gates, and in a label of the metrics,
-//! so that alerts and people look for it; docs/operations.md says what to do about each.
+//! A reason is in an Event's text, in the conditions of statuses and readiness gates, and in a label of the
+//! metrics, so that alerts and people look for it; docs/operations.md says what to do about each.
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {

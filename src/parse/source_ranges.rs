@@ -12,7 +12,8 @@ use crate::k8s::objects::Node;
 /// Parses a list of CIDRs that is separated by commas.
 ///
 /// # Errors
-/// If it is empty, too long, or an entry is not a CIDR without host bits; the text has the entry, and what to write.
+/// If it is empty, too long, or an entry is not a CIDR without host bits; the text has the entry, and what to
+/// write.
 pub(crate) fn parse_strict(text: &str) -> Result<Vec<IpNet>, String> {
     list::split_by_commas(text)?.into_iter().map(parse_cidr).collect()
 }

@@ -1,4 +1,5 @@
-//! Malformed annotations, some four hundred kinds: none opens anything, and each names the pod and the mistake.
+//! Malformed annotations, some four hundred kinds: none opens anything, and each names the pod and the
+//! mistake.
 
 use super::mistakes::{mistakes, shows};
 use super::*;

@@ -151,8 +151,8 @@ fn around(mistake: &str, right: &str) -> [String; 3] {
     [mistake.to_owned(), format!("{right},{mistake}"), format!("{mistake},{right}")]
 }
 
-/// Returns each kind: the annotation's key, its value, and the mistake in it, which is empty where the key is the
-/// mistake. Tests add an `expose` of `http`.
+/// Returns each kind: the annotation's key, its value, and the mistake in it, which is empty where the key is
+/// the mistake. Tests add an `expose` of `http`.
 pub(crate) fn mistakes() -> Vec<(&'static str, String, &'static str)> {
     let kinds = |name, mistakes: &'static [&'static str], right: &'static str| {
         let kind = move |mistake| around(mistake, right).map(|text| (name, text, mistake));
@@ -169,7 +169,8 @@ pub(crate) fn mistakes() -> Vec<(&'static str, String, &'static str)> {
         .collect()
 }
 
-/// Returns true if the message quotes the mistake as Rust would; or says that a text is empty, where that is it.
+/// Returns true if the message quotes the mistake as Rust would; or says that a text is empty, where that is
+/// it.
 pub(crate) fn shows(message: &str, name: &str, mistake: &str) -> bool {
     let has_any = |words: &[&str]| words.iter().any(|words| message.contains(words));
     match mistake.trim() {

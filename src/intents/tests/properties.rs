@@ -25,7 +25,8 @@ fn annotated_pod(expose: &str, sources: &str) -> Value {
     pod("web", &annotations, &ports)
 }
 
-/// Returns true if an entry names at least one port of [`annotated_pod`]. It shares no code with what it judges.
+/// Returns true if an entry names at least one port of [`annotated_pod`]. It shares no code with what it
+/// judges.
 fn names_a_port(entry: &str) -> bool {
     let (port, protocol) = entry.trim().split_once('/').unwrap_or((entry.trim(), ""));
     let lower = protocol.to_lowercase();
@@ -67,8 +68,8 @@ fn source_entries() -> impl Strategy<Value = String> {
     prop::collection::vec(entry, 0..5).prop_map(|entries| entries.join(","))
 }
 
-/// One pod: its workload, node, port, the address that the port is bound to, its sources if it names any, and another
-/// address that the same number is bound to.
+/// One pod: its workload, node, port, the address that the port is bound to, its sources if it names any, and
+/// another address that the same number is bound to.
 type Bound = (usize, usize, u16, &'static str, Option<&'static str>, Option<&'static str>);
 
 fn bound() -> impl Strategy<Value = Vec<Bound>> {
@@ -78,8 +79,9 @@ fn bound() -> impl Strategy<Value = Vec<Bound>> {
     prop::collection::vec((0..4_usize, 0..3_usize, 80..83_u16, address, sources, second), 0..12)
 }
 
-/// Returns the pods: those of workload 0 are Voyager's, whose sources are the Ingress's, those of 1 annotated, those of 2
-/// selected, by the names of their ports, one of which has sources of its own, and those of 3 `ServiceLB`'s.
+/// Returns the pods: those of workload 0 are Voyager's, whose sources are the Ingress's, those of 1
+/// annotated, those of 2 selected, by the names of their ports, one of which has sources of its own, and
+/// those of 3 `ServiceLB`'s.
 fn pods(bound: &[Bound]) -> Vec<Value> {
     let nodes = ["node-a", "node-b", "node-v4"];
     bound
@@ -132,8 +134,8 @@ fn selecting() -> Object {
     Object::HostPortExposure(from_json(host_port_exposure("shop", "x", &spec)))
 }
 
-/// Returns a Service whose ports 80 to 82 are open to few sources, and are the node ports of others, which are open
-/// to all.
+/// Returns a Service whose ports 80 to 82 are open to few sources, and are the node ports of others, which
+/// are open to all.
 fn balancer() -> Object {
     let port =
         |port: u16, on_node: u16| json!({ "name": format!("p{port}"), "port": port, "nodePort": on_node });

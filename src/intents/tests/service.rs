@@ -10,7 +10,8 @@ const EXPOSE: &str = "hostport-firewall.dev/expose";
 const EXPOSE_NODE_PORTS: &str = "hostport-firewall.dev/expose-node-ports";
 const SOURCES: &str = "hostport-firewall.dev/source-ranges";
 
-/// Returns a Service of this type, whose ports 80, 443 and 53 (UDP) have the node ports 30080, 30443 and 30053.
+/// Returns a Service of this type, whose ports 80, 443 and 53 (UDP) have the node ports 30080, 30443 and
+/// 30053.
 fn service(kind: &str, annotations: &Value) -> Value {
     let ports = json!([
         { "name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP" },

@@ -9,8 +9,8 @@ pub(in crate::intents) fn is_haproxy(pod: &Pod) -> bool {
     has_voyager_labels(&pod.metadata)
 }
 
-/// Returns true if the Service is the one that Voyager's operator manages for an Ingress. That of the stats page has
-/// another name.
+/// Returns true if the Service is the one that Voyager's operator manages for an Ingress. That of the stats
+/// page has another name.
 pub(in crate::intents) fn is_voyager_service(service: &Service) -> bool {
     let metadata = &service.metadata;
     let ingress = metadata.name.as_deref().and_then(|name| name.strip_prefix("voyager-"));

@@ -19,8 +19,8 @@ const WHITELIST: &str = "ingress.appscode.com/whitelist-source-range";
 /// Annotations for the Service, as JSON
 const SERVICE_ANNOTATIONS: &str = "ingress.appscode.com/annotations-service";
 
-/// Parses the sources that the Ingress names, in the first notation that is present. One that is present and not
-/// understood is an error: the next one might be wider.
+/// Parses the sources that the Ingress names, in the first notation that is present. One that is present and
+/// not understood is an error: the next one might be wider.
 pub(super) fn parse_sources(ingress: &Ingress) -> Result<Sources, String> {
     let annotations = annotations(&ingress.metadata);
     let with_field = |field: &str, ranges: Result<Vec<IpNet>, String>| match ranges {
@@ -65,9 +65,9 @@ fn find_service_sources(annotations: &BTreeMap<String, String>) -> Result<Option
     }
 }
 
-/// Rejects sources that are on the object that the operator manages and not on the Ingress: its author expects them
-/// to narrow the ports, and they would not. The same ones on both are accepted, because the operator may copy
-/// annotations.
+/// Rejects sources that are on the object that the operator manages and not on the Ingress: its author
+/// expects them to narrow the ports, and they would not. The same ones on both are accepted, because the
+/// operator may copy annotations.
 pub(super) fn reject_sources_on_managed_object(
     managed: &ObjectMeta,
     reference: &ObjectRef,
@@ -79,8 +79,8 @@ pub(super) fn reject_sources_on_managed_object(
         let ingress_name = ingress.metadata.name.as_deref().unwrap_or_default();
         let kind = reference.kind.to_lowercase();
         let message = format!(
-            "{key}: does nothing on a {kind} of Voyager's; put it on Ingress {ingress_name}. Nothing of this {kind} \
-             is opened"
+            "{key}: does nothing on a {kind} of Voyager's; put it on Ingress {ingress_name}. Nothing of this \
+             {kind} is opened"
         );
         Err(reject(reference, reasons::INVALID_ANNOTATION, message))
     })
