@@ -2,6 +2,7 @@
 
 pub mod clouds;
 pub mod config;
+pub mod guardrails_file;
 mod guardrails_reload;
 mod leader;
 pub mod lease;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::clouds::connect as connect_clouds;
-use crate::guardrails::GuardrailsError;
+use crate::controller::guardrails_file::GuardrailsError;
 use crate::k8s::connect::{ConnectError, connect};
 use crate::k8s::index::Index;
 use crate::k8s::index::shared_index::SharedIndex;

@@ -1,6 +1,6 @@
-//! Guardrails: what no intent can open, whoever asks. Only the administrator sets them.
+//! Guardrails: limits that no intent can exceed. Only the administrator sets them. Pure.
 
-mod file;
+pub mod file;
 mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,153 +10,162 @@ use ipnet::IpNet;
 use kube::core::{Selector, SelectorExt};
 
 use crate::k8s::objects::Namespace;
+use crate::k8s::reasons;
+use crate::parse::ports::{format_ports, merge_into_ranges};
 
-pub use file::{GuardrailsError, read};
 pub use ports::Ports;
 
-/// SSH, etcd, the Kubernetes API, and the kubelet's and control plane's own ports, all TCP: whoever opens one of
-/// these to the world has most likely not meant to.
-const DENIED: [(u16, u16); 4] = [(22, 22), (2379, 2380), (6443, 6443), (10248, 10259)];
+/// TCP ports of the node itself: SSH, etcd, the Kubernetes API, the kubelet and the control plane. An intent
+/// that opens one of them to the internet is most likely a mistake.
+const DENIED_BY_DEFAULT: [(u16, u16); 4] = [(22, 22), (2379, 2380), (6443, 6443), (10248, 10259)];
 
 /// The administrator's limits. By default only the ports of the node itself are denied.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Guardrails {
-    /// Ports that nobody can open, beside those denied by default
+    /// Ports that no intent can open, beside those denied by default
     pub denied_ports: Vec<Ports>,
     /// Ports that can be opened although they are denied by default
     pub allowed_ports: Vec<Ports>,
     /// Every source lies in one of these; any if absent
     pub allowed_source_ranges: Option<Vec<IpNet>>,
-    /// The shortest prefix of an IPv4 source
+    /// The shortest prefix of an IPv4 source, in bits
     pub widest_ipv4: u8,
-    /// The shortest prefix of an IPv6 source
+    /// The shortest prefix of an IPv6 source, in bits
     pub widest_ipv6: u8,
     /// The most rules of one group
     pub most_rules: Option<usize>,
     /// Hostnames are one of these, or below it; any if absent
     pub allowed_hostnames: Option<Vec<String>>,
-    /// Who can open anything; everyone if absent
-    pub namespaces: Option<Vec<Namespaces>>,
+    /// The namespaces that can open ports; all if absent
+    pub namespaces: Option<Vec<NamespaceRule>>,
 }
 
-/// Namespaces that can open ports.
+/// Allows some namespaces to open ports.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Namespaces {
-    /// Which
-    pub who: Who,
-    /// What they can open; any port that is not denied if absent
+pub struct NamespaceRule {
+    /// Selects the namespaces
+    pub matcher: NamespaceMatcher,
+    /// The ports that they can open; any port that is not denied if absent
     pub ports: Option<Vec<Ports>>,
 }
 
-/// Which namespaces are meant.
+/// Selects namespaces.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Who {
-    /// Those of these names
+pub enum NamespaceMatcher {
+    /// By their names
     Names(BTreeSet<String>),
-    /// Those with such labels
-    Labelled(Selector),
+    /// By their labels
+    Labels(Selector),
 }
 
-/// What an intent would open for a pod or a Service.
+/// The ports, rules and hostname that an intent would open for a pod or a Service.
 #[derive(Clone, Copy, Debug)]
-pub struct Opening<'a> {
-    /// The namespace of the intent
+pub struct OpeningRequest<'a> {
+    /// The name of the intent's namespace
     pub namespace: &'a str,
-    /// The namespace as it is, if it is known
-    pub known: Option<&'a Namespace>,
+    /// The namespace object; none while the index does not have it
+    pub namespace_object: Option<&'a Namespace>,
     /// The ports
     pub ports: &'a BTreeSet<(Protocol, u16)>,
-    /// What is let in
+    /// The ingress rules
     pub rules: &'a RuleSet,
-    /// The hostname that is to lead there
+    /// The hostname to publish for the nodes
     pub hostname: Option<&'a str>,
 }
 
-/// The guardrail that stands against an opening, and what to do about it.
+/// The guardrail that an opening would exceed, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Breach {
-    /// One word in `CamelCase`
+pub struct Denial {
+    /// One of [`reasons`]
     pub reason: &'static str,
-    /// Which guardrail, and what of the opening it refuses
+    /// Names the guardrail, and the part of the request that it denies
     pub message: String,
 }
 
-impl Breach {
+impl Denial {
     const fn new(reason: &'static str, message: String) -> Self {
         Self { reason, message }
     }
 }
 
 impl Guardrails {
-    /// Whether all of it may be opened.
+    /// Checks that all of the request may be opened.
     ///
     /// # Errors
-    /// If a guardrail stands against any of it: the first that does.
-    pub fn check(&self, opening: &Opening<'_>) -> Result<(), Breach> {
-        self.denied(opening.ports)?;
-        self.by_namespace(opening)?;
-        self.sources(opening.rules)?;
-        self.rules(opening.rules)?;
-        opening.hostname.map_or(Ok(()), |hostname| self.hostname(hostname))
+    /// If any of it exceeds a guardrail: the first that it exceeds.
+    pub fn check(&self, request: &OpeningRequest<'_>) -> Result<(), Denial> {
+        self.check_denied_ports(request.ports)?;
+        self.check_namespace(request)?;
+        self.check_sources(request.rules)?;
+        self.check_rule_count(request.rules)?;
+        request.hostname.map_or(Ok(()), |hostname| self.check_hostname(hostname))
     }
 
-    fn denied(&self, ports: &BTreeSet<(Protocol, u16)>) -> Result<(), Breach> {
-        let by_default = |protocol: Protocol, port: u16| {
-            let own = DENIED.iter().filter_map(|(first, last)| PortRange::new(*first, *last).ok());
-            let named = self.allowed_ports.iter().any(|allowed| allowed.hold(protocol, port));
-            !named && own.map(Ports::tcp).any(|denied| denied.hold(protocol, port))
+    fn check_denied_ports(&self, ports: &BTreeSet<(Protocol, u16)>) -> Result<(), Denial> {
+        let is_denied_by_default = |protocol: Protocol, port: u16| {
+            let ranges =
+                DENIED_BY_DEFAULT.iter().filter_map(|(first, last)| PortRange::new(*first, *last).ok());
+            let is_allowed = self.allowed_ports.iter().any(|allowed| allowed.contains(protocol, port));
+            !is_allowed && ranges.map(Ports::tcp).any(|denied| denied.contains(protocol, port))
         };
-        let by_file = |protocol: Protocol, port: u16| {
-            self.denied_ports.iter().any(|denied| denied.hold(protocol, port))
+        let is_denied_by_file = |protocol: Protocol, port: u16| {
+            self.denied_ports.iter().any(|denied| denied.contains(protocol, port))
         };
-        if let Some(refused) = listed(ports, by_file) {
-            let message = format!("{refused} is denied by the guardrail deniedPorts");
-            return Err(Breach::new("PortDenied", message));
+        if let Some(denied) = format_matching_ports(ports, is_denied_by_file) {
+            let message = format!("{denied} is denied by the guardrail deniedPorts");
+            return Err(Denial::new(reasons::PORT_DENIED, message));
         }
-        let Some(refused) = listed(ports, by_default) else { return Ok(()) };
-        Err(Breach::new(
-            "PortDenied",
+        let Some(denied) = format_matching_ports(ports, is_denied_by_default) else { return Ok(()) };
+        Err(Denial::new(
+            reasons::PORT_DENIED,
             format!(
-                "{refused} is a port of the node itself, which are denied by default; an administrator can allow it with \
-                 the guardrail allowedPorts, or --allow-ports"
+                "{denied} is a port of the node itself, and these are denied by default; an administrator \
+                 can allow it with the guardrail allowedPorts, or --allow-ports"
             ),
         ))
     }
 
-    fn by_namespace(&self, opening: &Opening<'_>) -> Result<(), Breach> {
+    fn check_namespace(&self, request: &OpeningRequest<'_>) -> Result<(), Denial> {
         let Some(entries) = &self.namespaces else { return Ok(()) };
-        let meant: Vec<&Namespaces> = entries.iter().filter(|entry| entry.who.means(opening)).collect();
-        if meant.is_empty() {
-            let unknown =
-                opening.known.is_none() && entries.iter().any(|entry| matches!(entry.who, Who::Labelled(_)));
-            let why = if unknown {
+        let applicable: Vec<&NamespaceRule> =
+            entries.iter().filter(|entry| entry.matcher.matches(request)).collect();
+        if applicable.is_empty() {
+            let may_match_later = request.namespace_object.is_none()
+                && entries.iter().any(|entry| matches!(entry.matcher, NamespaceMatcher::Labels(_)));
+            let why = if may_match_later {
                 "its labels are not known (yet)"
             } else {
                 "neither its name nor its labels are among them"
             };
             let message = format!(
-                "namespace {} may open nothing by the guardrail namespaces: {why}",
-                opening.namespace
+                "namespace {} may open no port by the guardrail namespaces: {why}",
+                request.namespace
             );
-            return Err(Breach::new("NamespaceNotAllowed", message));
+            return Err(Denial::new(reasons::NAMESPACE_NOT_ALLOWED, message));
         }
-        let outside = |protocol: Protocol, port: u16| {
-            !meant.iter().any(|entry| {
-                entry.ports.as_ref().is_none_or(|ports| ports.iter().any(|ports| ports.hold(protocol, port)))
+        let is_outside = |protocol: Protocol, port: u16| {
+            !applicable.iter().any(|entry| {
+                entry
+                    .ports
+                    .as_ref()
+                    .is_none_or(|ports| ports.iter().any(|ports| ports.contains(protocol, port)))
             })
         };
-        let Some(refused) = listed(opening.ports, outside) else { return Ok(()) };
-        let allowed: Vec<String> =
-            meant.iter().flat_map(|entry| entry.ports.iter().flatten()).map(ToString::to_string).collect();
+        let Some(denied) = format_matching_ports(request.ports, is_outside) else { return Ok(()) };
+        let allowed: Vec<String> = applicable
+            .iter()
+            .flat_map(|entry| entry.ports.iter().flatten())
+            .map(ToString::to_string)
+            .collect();
         let message = format!(
-            "{refused} is not among the ports that the guardrail namespaces allows namespace {}: {}",
-            opening.namespace,
+            "{denied} is not among the ports that the guardrail namespaces allows namespace {}: {}",
+            request.namespace,
             allowed.join(", ")
         );
-        Err(Breach::new("PortNotAllowed", message))
+        Err(Denial::new(reasons::PORT_NOT_ALLOWED, message))
     }
 
-    fn sources(&self, rules: &RuleSet) -> Result<(), Breach> {
+    fn check_sources(&self, rules: &RuleSet) -> Result<(), Denial> {
         let sources = || rules.iter().map(|rule| rule.source);
         let widest = |source: &IpNet| match source {
             IpNet::V4(_) => self.widest_ipv4,
@@ -167,7 +176,7 @@ impl Guardrails {
                 "{source} is wider than the guardrail widestSourceRanges allows, which is /{}",
                 widest(&source)
             );
-            return Err(Breach::new("SourceTooWide", message));
+            return Err(Denial::new(reasons::SOURCE_TOO_WIDE, message));
         }
         let Some(allowed) = &self.allowed_source_ranges else { return Ok(()) };
         // The rules' sources are aggregated too: what two adjacent ranges allow together is allowed as one.
@@ -181,56 +190,62 @@ impl Guardrails {
                     "{source} does not lie in what the guardrail allowedSourceRanges allows: {}{more}",
                     shown.join(", ")
                 );
-                Err(Breach::new("SourceNotAllowed", message))
+                Err(Denial::new(reasons::SOURCE_NOT_ALLOWED, message))
             }
         }
     }
 
-    fn rules(&self, rules: &RuleSet) -> Result<(), Breach> {
+    fn check_rule_count(&self, rules: &RuleSet) -> Result<(), Denial> {
         match self.most_rules {
             Some(most) if rules.len() > most => {
                 let message = format!(
                     "its ports and source ranges make {} rules, and the guardrail mostRules allows {most}",
                     rules.len()
                 );
-                Err(Breach::new("TooManyRules", message))
+                Err(Denial::new(reasons::TOO_MANY_RULES, message))
             }
             _ => Ok(()),
         }
     }
 
-    fn hostname(&self, hostname: &str) -> Result<(), Breach> {
+    fn check_hostname(&self, hostname: &str) -> Result<(), Denial> {
         let Some(allowed) = &self.allowed_hostnames else { return Ok(()) };
-        let below = |domain: &String| {
+        let is_within = |domain: &String| {
             hostname.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
-        if allowed.iter().any(below) {
+        if allowed.iter().any(is_within) {
             return Ok(());
         }
         let message = format!(
             "hostname {hostname} is neither among nor below what the guardrail allowedHostnames allows: {}",
             allowed.join(", ")
         );
-        Err(Breach::new("HostnameNotAllowed", message))
+        Err(Denial::new(reasons::HOSTNAME_NOT_ALLOWED, message))
     }
 }
 
-impl Who {
-    fn means(&self, opening: &Opening<'_>) -> bool {
+impl NamespaceMatcher {
+    /// Returns true if the request's namespace is selected. A namespace whose labels are unknown matches by
+    /// name only.
+    fn matches(&self, request: &OpeningRequest<'_>) -> bool {
         match self {
-            Self::Names(names) => names.contains(opening.namespace),
-            Self::Labelled(selector) => opening.known.is_some_and(|namespace| {
+            Self::Names(names) => names.contains(request.namespace),
+            Self::Labels(selector) => request.namespace_object.is_some_and(|namespace| {
                 selector.matches(namespace.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()))
             }),
         }
     }
 }
 
-/// Those of the ports that are refused, as a message names them; none if none is.
-fn listed(ports: &BTreeSet<(Protocol, u16)>, refused: impl Fn(Protocol, u16) -> bool) -> Option<String> {
-    let refused = ports.iter().filter(|(protocol, port)| refused(*protocol, *port)).copied().collect();
-    let ranges = crate::parse::ports::port_ranges(&refused);
-    (!ranges.is_empty()).then(|| crate::parse::ports::listed(&ranges))
+/// Returns those of the ports for which the predicate holds, as a message names them; none if it holds for
+/// none.
+fn format_matching_ports(
+    ports: &BTreeSet<(Protocol, u16)>,
+    matches: impl Fn(Protocol, u16) -> bool,
+) -> Option<String> {
+    let matching = ports.iter().filter(|(protocol, port)| matches(*protocol, *port)).copied().collect();
+    let ranges = merge_into_ranges(&matching);
+    (!ranges.is_empty()).then(|| format_ports(&ranges))
 }
 
 #[cfg(test)]

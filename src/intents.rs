@@ -1,7 +1,8 @@
-//! Exposures: which ports of which nodes may be reached, from where, and because of which intent.
+//! Intents: the ways by which pods, Services and other objects request that ports of nodes be reachable.
 //!
-//! Pure: the index goes in, exposures and notices come out. Everything in the index is untrusted. What cannot be
-//! understood opens nothing, for that pod or intent alone, and is said on the objects it concerns.
+//! Pure: the index goes in, exposures and problems come out. Everything in the index is untrusted. An intent
+//! that is not understood opens nothing, for that pod or intent alone, and becomes a problem on the objects
+//! that it affects.
 
 mod annotation;
 pub mod annotation_keys;

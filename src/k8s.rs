@@ -9,4 +9,5 @@ pub mod index;
 pub mod manifests;
 pub mod objects;
 pub mod problem;
+pub mod reasons;
 pub mod watcher;

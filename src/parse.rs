@@ -1,4 +1,4 @@
-//! Parsing: text to value, strict and bounded. Pure.
+//! Parsers and formatters of small values: text to value, strict and bounded. Pure.
 
 pub(crate) mod family;
 pub mod hostname;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::clouds::CloudsConfig;
-use crate::guardrails::{self, GuardrailsError};
+use super::guardrails_file::{GuardrailsError, read_guardrails};
 use crate::intents::settings::Settings;
 use crate::k8s::dns_zone::Zone;
 use crate::k8s::manifests::Manifests;
@@ -61,7 +61,7 @@ impl SettingsSource {
         let mut settings = self.fixed.clone();
         if let Some(path) = &self.guardrails {
             let allowed = std::mem::take(&mut settings.guardrails.allowed_ports);
-            settings.guardrails = guardrails::read(path)?;
+            settings.guardrails = read_guardrails(path)?;
             settings.guardrails.allowed_ports.extend(allowed);
         }
         Ok(settings)

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::config::SettingsSource;
-use crate::guardrails::GuardrailsError;
+use super::guardrails_file::GuardrailsError;
 use crate::intents::settings::Settings;
 use crate::k8s::file_watcher::FileWatcher;
 use crate::k8s::index::shared_index::SharedIndex;

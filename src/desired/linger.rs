@@ -123,7 +123,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::intents::fingerprint::fingerprints;
+    use crate::intents::fingerprint::compute_fingerprints;
     use crate::intents::port_owner::collect_port_owners;
     use crate::k8s::index::{Index, Object, Watch};
 
@@ -181,7 +181,7 @@ mod tests {
             let named = Object::Ingress(serde_json::from_value(named).expect("an Ingress"));
             index.reset(Watch::Pods, pod.then_some(pod_on_a).into_iter().collect());
             index.reset(Watch::Ingresses("x".into()), ingress.map(|_| named).into_iter().collect());
-            (collect_port_owners(&index), fingerprints(&index))
+            (collect_port_owners(&index), compute_fingerprints(&index))
         };
         let table = [
             ("Pod", (true, None), false),

@@ -8,7 +8,7 @@ use firewall_core::Completeness;
 
 use crate::intents::collect::{Collected, collect_exposures};
 use crate::intents::exposure::Exposure;
-use crate::intents::fingerprint::{Fingerprints, fingerprints};
+use crate::intents::fingerprint::{Fingerprints, compute_fingerprints};
 use crate::intents::port_owner::{PortOwners, collect_port_owners};
 use crate::intents::settings::Settings;
 use crate::k8s::index::Index;
@@ -62,7 +62,7 @@ impl Snapshot {
             settings: settings.clone(),
             problems,
             port_owners: collect_port_owners(index),
-            fingerprints: fingerprints(index),
+            fingerprints: compute_fingerprints(index),
             completeness: index.completeness(),
         }
     }

@@ -1,39 +1,18 @@
-//! The file that holds the guardrails: read strictly, and again when it changes.
+//! The guardrails file: YAML, parsed strictly.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use kube::core::Selector;
 use serde::{Deserialize, Deserializer};
-use thiserror::Error;
 
-use super::{Guardrails, Namespaces, Ports, Who};
-use crate::parse::source_ranges::source_range;
+use super::ports::Ports;
+use super::{Guardrails, NamespaceMatcher, NamespaceRule};
+use crate::parse::hostname::parse_hostname;
+use crate::parse::source_ranges::parse_cidr;
 
-/// Why guardrails cannot be read. The controller does not start without those it is told to keep.
-#[derive(Debug, Error)]
-pub enum GuardrailsError {
-    /// The file cannot be read.
-    #[error("cannot read the guardrails in {path}: {source}")]
-    Io {
-        /// Which
-        path: String,
-        /// Why
-        source: std::io::Error,
-    },
-    /// The file does not say what a guardrail can.
-    #[error("{path} does not hold guardrails: {message}")]
-    Content {
-        /// Which file
-        path: String,
-        /// Where and why
-        message: String,
-    },
-}
-
-/// What the file says. Unknown keys are errors: a misspelt guardrail would guard nothing.
+/// The file. Unknown keys are errors: a misspelt guardrail would limit nothing.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
@@ -64,7 +43,7 @@ struct Entry {
     ports: Option<Vec<Ports>>,
 }
 
-/// As Kubernetes' own, whose types would ignore unknown keys.
+/// A label selector as Kubernetes has it. Its own types would ignore unknown keys.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct StrictSelector {
@@ -80,24 +59,24 @@ struct Requirement {
     values: Option<Vec<String>>,
 }
 
-/// A source range, written as intents have to write it.
+/// A source range in the notation of intents.
 struct Range(IpNet);
 
 impl<'de> Deserialize<'de> for Range {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
         let text = String::deserialize(source)?;
-        source_range(&text).map(Self).map_err(serde::de::Error::custom)
+        parse_cidr(&text).map(Self).map_err(serde::de::Error::custom)
     }
 }
 
-/// The length of a prefix, up to `MOST`.
-struct Length<const MOST: u8>(u8);
+/// The length of a prefix, up to `MAX` bits.
+struct Length<const MAX: u8>(u8);
 
-impl<'de, const MOST: u8> Deserialize<'de> for Length<MOST> {
+impl<'de, const MAX: u8> Deserialize<'de> for Length<MAX> {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
         let length = u8::deserialize(source)?;
-        if length > MOST {
-            return Err(serde::de::Error::custom(format!("a prefix has at most {MOST} bits, not {length}")));
+        if length > MAX {
+            return Err(serde::de::Error::custom(format!("a prefix has at most {MAX} bits, not {length}")));
         }
         Ok(Self(length))
     }
@@ -109,27 +88,19 @@ struct Domain(String);
 impl<'de> Deserialize<'de> for Domain {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
         let text = String::deserialize(source)?;
-        crate::parse::hostname::hostname(&text).map(Self).map_err(serde::de::Error::custom)
+        parse_hostname(&text).map(Self).map_err(serde::de::Error::custom)
     }
 }
 
-/// Reads guardrails.
+/// Parses guardrails from YAML.
 ///
 /// # Errors
-/// If the file cannot be read or understood; the text has the line.
-pub fn read(path: &Path) -> Result<Guardrails, GuardrailsError> {
-    let shown = || path.display().to_string();
-    let text =
-        std::fs::read_to_string(path).map_err(|source| GuardrailsError::Io { path: shown(), source })?;
-    parse(&text).map_err(|message| GuardrailsError::Content { path: shown(), message })
-}
-
-/// Reads guardrails from YAML.
-pub(super) fn parse(text: &str) -> Result<Guardrails, String> {
+/// If a key or a value is not understood; the text has the line.
+pub fn parse(text: &str) -> Result<Guardrails, String> {
     // An empty file, or one of comments, sets nothing.
     let file: Option<File> = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
     let Some(file) = file else { return Ok(Guardrails::default()) };
-    let namespaces = file.namespaces.map(|entries| entries.into_iter().map(namespaces).collect());
+    let namespaces = file.namespaces.map(|entries| entries.into_iter().map(to_namespace_rule).collect());
     let ranges = |ranges: Vec<Range>| ranges.into_iter().map(|Range(range)| range).collect();
     Ok(Guardrails {
         denied_ports: file.denied_ports,
@@ -145,18 +116,18 @@ pub(super) fn parse(text: &str) -> Result<Guardrails, String> {
     })
 }
 
-fn namespaces(entry: Entry) -> Result<Namespaces, String> {
-    let who = match (entry.names, entry.selector) {
-        (Some(names), None) => Who::Names(names.into_iter().collect()),
+fn to_namespace_rule(entry: Entry) -> Result<NamespaceRule, String> {
+    let matcher = match (entry.names, entry.selector) {
+        (Some(names), None) => NamespaceMatcher::Names(names.into_iter().collect()),
         (None, Some(StrictSelector { match_labels, match_expressions })) => {
             let requirement =
                 |Requirement { key, operator, values }| LabelSelectorRequirement { key, operator, values };
             let match_expressions = match_expressions.map(|all| all.into_iter().map(requirement).collect());
             let selector = Selector::try_from(LabelSelector { match_labels, match_expressions })
                 .map_err(|error| format!("namespaces: the selector cannot be read: {error}"))?;
-            Who::Labelled(selector)
+            NamespaceMatcher::Labels(selector)
         }
         _ => return Err("namespaces: each entry has either names or a selector".to_owned()),
     };
-    Ok(Namespaces { who, ports: entry.ports })
+    Ok(NamespaceRule { matcher, ports: entry.ports })
 }

@@ -1,4 +1,4 @@
-//! Ports as guardrails name them.
+//! Ports in the notation of guardrails.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,18 +10,18 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
     range: PortRange,
-    /// Every protocol if absent: a guardrail on port 53 means DNS, however it is carried
+    /// Every protocol if absent: a guardrail on port 53 means DNS, over TCP and over UDP
     protocol: Option<Protocol>,
 }
 
 impl Ports {
-    /// These TCP ports.
+    /// Returns these TCP ports.
     pub(super) const fn tcp(range: PortRange) -> Self {
         Self { range, protocol: Some(Protocol::Tcp) }
     }
 
-    /// Whether the port is one of these.
-    pub(super) fn hold(self, protocol: Protocol, port: u16) -> bool {
+    /// Returns true if the port is one of these.
+    pub(super) fn contains(self, protocol: Protocol, port: u16) -> bool {
         self.range.contains(port) && self.protocol.is_none_or(|own| own == protocol)
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of what each guardrail refuses, and of how the file is read.
+//! Tests of each guardrail, and of the file's parser.
 
 use Protocol::{Tcp, Udp};
 use firewall_core::testing::conformance::rule;
@@ -12,23 +12,32 @@ fn namespace(labels: &serde_json::Value) -> Namespace {
     from_json(json!({ "metadata": { "name": "shop", "labels": labels } }))
 }
 
-/// What stands against the opening.
-fn breach(yaml: &str, opening: &Opening<'_>) -> Option<Breach> {
-    parse(yaml).expect("guardrails").check(opening).err()
+/// Returns the denial of a request, if it is denied.
+fn check(yaml: &str, request: &OpeningRequest<'_>) -> Option<Denial> {
+    parse(yaml).expect("guardrails").check(request).err()
 }
 
-fn reason(breach: Option<Breach>) -> &'static str {
-    breach.map_or("", |breach| breach.reason)
+fn reason_of(denial: Option<Denial>) -> &'static str {
+    denial.map_or("", |denial| denial.reason)
 }
 
-/// What stands against opening these ports from namespace `shop`.
-fn on_ports(yaml: &str, ports: &[(Protocol, u16)]) -> Option<Breach> {
+/// Returns the denial of these ports in namespace `shop`.
+fn check_ports(yaml: &str, ports: &[(Protocol, u16)]) -> Option<Denial> {
     let (ports, rules) = (ports.iter().copied().collect(), RuleSet::default());
-    breach(yaml, &Opening { namespace: "shop", known: None, ports: &ports, rules: &rules, hostname: None })
+    check(
+        yaml,
+        &OpeningRequest {
+            namespace: "shop",
+            namespace_object: None,
+            ports: &ports,
+            rules: &rules,
+            hostname: None,
+        },
+    )
 }
 
 #[test]
-fn ports_of_the_node_itself_are_denied_unless_an_administrator_names_them() {
+fn ports_of_the_node_itself_are_denied_unless_allowed() {
     let cases = [
         (vec![(Tcp, 22)], "", "PortDenied"),
         (vec![(Tcp, 22)], "allowedPorts: [22]", ""),
@@ -43,15 +52,15 @@ fn ports_of_the_node_itself_are_denied_unless_an_administrator_names_them() {
         (vec![(Tcp, 10259)], "", "PortDenied"),
         (vec![(Udp, 22)], "", ""),
     ];
-    for (asked, yaml, expected) in cases {
-        assert_eq!(reason(on_ports(yaml, &asked)), expected, "{asked:?} {yaml}");
+    for (ports, yaml, expected) in cases {
+        assert_eq!(reason_of(check_ports(yaml, &ports)), expected, "{ports:?} {yaml}");
     }
-    let message = on_ports("", &[(Tcp, 22), (Tcp, 80), (Tcp, 6443)]).expect("it is denied").message;
+    let message = check_ports("", &[(Tcp, 22), (Tcp, 80), (Tcp, 6443)]).expect("it is denied").message;
     assert!(message.contains("tcp/22, tcp/6443") && message.contains("--allow-ports"), "{message}");
 }
 
 #[test]
-fn ports_that_the_file_denies_stay_denied_whatever_allows_them() {
+fn denied_port_stays_denied_even_if_it_is_allowed() {
     let cases = [
         ("deniedPorts: [25]", (Tcp, 25), "PortDenied"),
         ("deniedPorts: [25]", (Udp, 25), "PortDenied"),
@@ -61,12 +70,12 @@ fn ports_that_the_file_denies_stay_denied_whatever_allows_them() {
         ("{deniedPorts: [25], namespaces: [{names: [shop], ports: [25]}]}", (Tcp, 25), "PortDenied"),
     ];
     for (yaml, port, expected) in cases {
-        assert_eq!(reason(on_ports(yaml, &[port])), expected, "{yaml} {port:?}");
+        assert_eq!(reason_of(check_ports(yaml, &[port])), expected, "{yaml} {port:?}");
     }
 }
 
 #[test]
-fn only_the_namespaces_listed_open_anything_and_only_their_ports() {
+fn only_listed_namespaces_open_ports_and_only_their_own() {
     let games = namespace(&json!({ "team": "games" }));
     let cases = [
         ("namespaces: [{names: [shop]}]", None, ""),
@@ -83,24 +92,36 @@ fn only_the_namespaces_listed_open_anything_and_only_their_ports() {
         ("namespaces: [{names: [shop], ports: []}]", None, "PortNotAllowed"),
     ];
     let (ports, rules) = (BTreeSet::from([(Tcp, 8080)]), RuleSet::default());
-    for (yaml, known, expected) in cases {
-        let opening = Opening { namespace: "shop", known, ports: &ports, rules: &rules, hostname: None };
-        assert_eq!(reason(breach(yaml, &opening)), expected, "{yaml} {known:?}");
+    for (yaml, namespace_object, expected) in cases {
+        let request = OpeningRequest {
+            namespace: "shop",
+            namespace_object,
+            ports: &ports,
+            rules: &rules,
+            hostname: None,
+        };
+        assert_eq!(reason_of(check(yaml, &request)), expected, "{yaml} {namespace_object:?}");
     }
 }
 
-/// What stands against these rules.
-fn on_rules(yaml: &str, rules: &[&str]) -> &'static str {
+/// Returns the reason for which these rules are denied; empty if they are not.
+fn check_rules(yaml: &str, rules: &[&str]) -> &'static str {
     let rules: RuleSet = rules.iter().map(|text| rule(text)).collect();
     let ports = BTreeSet::from([(Tcp, 80)]);
-    reason(breach(
+    reason_of(check(
         yaml,
-        &Opening { namespace: "shop", known: None, ports: &ports, rules: &rules, hostname: None },
+        &OpeningRequest {
+            namespace: "shop",
+            namespace_object: None,
+            ports: &ports,
+            rules: &rules,
+            hostname: None,
+        },
     ))
 }
 
 #[test]
-fn sources_lie_within_what_is_allowed_and_are_no_wider() {
+fn source_outside_or_wider_than_allowed_is_denied() {
     let cases = [
         ("allowedSourceRanges: [10.0.0.0/8]", "tcp/80 10.1.0.0/16", ""),
         ("allowedSourceRanges: [10.0.0.0/8]", "tcp/80 10.0.0.0/8", ""),
@@ -114,31 +135,37 @@ fn sources_lie_within_what_is_allowed_and_are_no_wider() {
         ("widestSourceRanges: {ipv6: 32}", "tcp/80 2001::/16", "SourceTooWide"),
     ];
     for (yaml, rule, expected) in cases {
-        assert_eq!(on_rules(yaml, &[rule]), expected, "{yaml} {rule}");
+        assert_eq!(check_rules(yaml, &[rule]), expected, "{yaml} {rule}");
     }
     let halves = ["tcp/80 0.0.0.0/1", "tcp/80 128.0.0.0/1"];
     assert_eq!(
-        on_rules("widestSourceRanges: {ipv4: 1}", &halves),
+        check_rules("widestSourceRanges: {ipv4: 1}", &halves),
         "SourceTooWide",
         "two halves are one whole"
     );
 }
 
 #[test]
-fn a_group_has_no_more_rules_than_allowed() {
+fn rules_beyond_the_allowed_number_are_denied() {
     let two = ["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24"];
-    assert_eq!(on_rules("mostRules: 2", &two), "");
-    assert_eq!(on_rules("mostRules: 1", &two), "TooManyRules");
+    assert_eq!(check_rules("mostRules: 2", &two), "");
+    assert_eq!(check_rules("mostRules: 1", &two), "TooManyRules");
 }
 
 #[test]
-fn hostnames_are_of_the_domains_allowed() {
+fn hostname_outside_the_allowed_domains_is_denied() {
     let (ports, rules) = (BTreeSet::from([(Tcp, 80)]), RuleSet::default());
     let on = |yaml: &str, hostname: &str| {
         let hostname = Some(hostname);
-        reason(breach(
+        reason_of(check(
             yaml,
-            &Opening { namespace: "shop", known: None, ports: &ports, rules: &rules, hostname },
+            &OpeningRequest {
+                namespace: "shop",
+                namespace_object: None,
+                ports: &ports,
+                rules: &rules,
+                hostname,
+            },
         ))
     };
     let cases = [
@@ -155,14 +182,14 @@ fn hostnames_are_of_the_domains_allowed() {
 }
 
 #[test]
-fn a_file_that_says_nothing_sets_nothing() {
+fn empty_file_sets_no_guardrail() {
     for nothing in ["", "# nothing yet\n", "{}", "deniedPorts: []\n"] {
         assert_eq!(parse(nothing), Ok(Guardrails::default()), "{nothing:?}");
     }
 }
 
 #[test]
-fn what_is_no_guardrail_is_an_error_with_its_line() {
+fn invalid_guardrail_is_an_error_with_its_line() {
     let cases = [
         ("deniedPorts: [25]\ndeniedPort: [26]\n", "line 2", "deniedPort"),
         ("deniedPorts:\n  - 25\n  - 70000\n", "line 3", "70000"),
@@ -191,7 +218,7 @@ fn what_is_no_guardrail_is_an_error_with_its_line() {
 }
 
 #[test]
-fn the_file_in_the_documentation_is_one() {
+fn documented_example_sets_every_guardrail() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guardrails.md");
     let text = std::fs::read_to_string(path).expect("docs/guardrails.md");
     let (_, example) = text.split_once("```yaml\n").expect("an example");

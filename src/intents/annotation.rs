@@ -1,4 +1,4 @@
-//! The annotation intent: a pod that says itself which of its host ports may be reached, and from where.
+//! The annotation intent: a pod whose own annotations list the host ports to open, and their sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -9,183 +9,189 @@ use kube::api::ObjectMeta;
 
 use super::annotation_keys::{EXPOSE, HOSTNAME, SOURCE_RANGES, annotations};
 use super::host_port::HostPort;
-use super::request::{GroupVariant, PortRequest, Rejected, rejected};
+use super::hostname::parse_hostname_annotation;
+use super::request::{GroupVariant, PortRequest, Rejected, reject};
 use super::rules::Sources;
-use super::{hostname, workload};
+use super::workload::workload_of_pod;
 use crate::k8s::objects::{DOMAIN, ObjectRef, Pod};
+use crate::k8s::reasons;
 use crate::parse::{list, source_ranges};
 
-/// Whether the pod itself says which ports to expose.
-pub(super) fn exposes(pod: &Pod) -> bool {
+/// Returns true if the pod itself lists ports to open.
+pub(super) fn has_expose_annotation(pod: &Pod) -> bool {
     annotations(&pod.metadata).contains_key(EXPOSE)
 }
 
-/// The annotations that name sources, for all ports or for one.
-pub(super) fn naming_sources(metadata: &ObjectMeta) -> impl Iterator<Item = (&String, &String)> {
-    annotations(metadata).iter().filter(|(name, _)| names_sources(name))
+/// Returns the annotations that name sources, for all ports or for one.
+pub(super) fn find_source_annotations(metadata: &ObjectMeta) -> impl Iterator<Item = (&String, &String)> {
+    annotations(metadata).iter().filter(|(key, _)| is_source_key(key))
 }
 
-fn names_sources(name: &str) -> bool {
-    name.strip_prefix(SOURCE_RANGES).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+fn is_source_key(key: &str) -> bool {
+    key.strip_prefix(SOURCE_RANGES).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// Refuses annotations under our domain that mean nothing there: `source-range` for `source-ranges` would else open
-/// to anywhere what was meant for few. One notice for all of them: an object can carry thousands.
-pub(super) fn all_known(
+/// Rejects annotations under the project's domain that have no meaning on the object: `source-range` instead
+/// of `source-ranges` would else open to anywhere a port that was meant for few. Reports one problem for all
+/// of them, because an object can carry thousands.
+pub(super) fn reject_unknown_annotations(
     metadata: &ObjectMeta,
     known: &[&str],
     reference: &ObjectRef,
 ) -> Result<(), Rejected> {
-    let ours = annotations(metadata).keys().map(String::as_str).filter(|name| name.starts_with(DOMAIN));
-    let unknown: Vec<&str> = ours.filter(|name| !known.contains(name) && !names_sources(name)).collect();
+    let ours = annotations(metadata).keys().map(String::as_str).filter(|key| key.starts_with(DOMAIN));
+    let unknown: Vec<&str> = ours.filter(|key| !known.contains(key) && !is_source_key(key)).collect();
     if unknown.is_empty() {
         return Ok(());
     }
     let shown = unknown.iter().take(3).copied().collect::<Vec<_>>().join(", ");
     let more = if unknown.len() > 3 { ", …" } else { "" };
     let known = known.join(" or ");
-    let message = format!("{shown}{more}: means nothing here, so nothing of this is opened; {known} would");
-    Err(rejected(reference, "UnknownAnnotation", message))
+    let message = format!("{shown}{more}: unknown annotation; use {known}. Nothing of this object is opened");
+    Err(reject(reference, reasons::UNKNOWN_ANNOTATION, message))
 }
 
-/// What the pod requests for. Refused whole if any entry cannot be understood.
-pub(super) fn request<'a>(
+/// Builds the request of a pod's annotations; none if it has none. The request is rejected as a whole if any
+/// entry is not understood.
+pub(super) fn build_request<'a>(
     pod: &Pod,
     reference: &ObjectRef,
     host_ports: &'a BTreeSet<HostPort>,
 ) -> Result<Option<PortRequest<'a>>, Rejected> {
-    let refuse = |name: &str, message: String| {
-        let message = format!("{name}: {message}; nothing of this pod is opened");
-        rejected(reference, "InvalidAnnotation", message)
+    let invalid = |key: &str, message: String| {
+        let message = format!("{key}: {message}; nothing of this pod is opened");
+        reject(reference, reasons::INVALID_ANNOTATION, message)
     };
     let Some(expose) = annotations(&pod.metadata).get(EXPOSE) else {
-        let mut stray = naming_sources(&pod.metadata).map(|(name, _)| name.as_str());
+        let mut without_ports = find_source_annotations(&pod.metadata).map(|(key, _)| key.as_str());
         let hostname = annotations(&pod.metadata).contains_key(HOSTNAME).then_some(HOSTNAME);
-        return match stray.next().or(hostname) {
-            Some(name) => Err(refuse(name, format!("no ports are named by {EXPOSE}"))),
+        return match without_ports.next().or(hostname) {
+            Some(key) => Err(invalid(key, format!("no ports are named by {EXPOSE}"))),
             None => Ok(None),
         };
     };
     if host_ports.is_empty() {
-        let message = "the pod has no host port that can be reached from outside; set hostPort on a container port, \
-                       or hostNetwork";
-        return Err(refuse(EXPOSE, message.to_owned()));
+        let message = "the pod has no host port that can be reached from outside; set hostPort on a \
+                       container port, or hostNetwork";
+        return Err(invalid(EXPOSE, message.to_owned()));
     }
-    let ports = selected(expose, host_ports).map_err(|message| refuse(EXPOSE, message))?;
+    let ports = select_ports(expose, host_ports).map_err(|message| invalid(EXPOSE, message))?;
     let ports =
-        with_sources(&pod.metadata, EXPOSE, ports).map_err(|(name, message)| refuse(name, message))?;
-    let hostname = hostname::annotated(&pod.metadata).map_err(|error| {
-        rejected(reference, "InvalidAnnotation", format!("{error}; nothing of this pod is opened"))
+        assign_sources(&pod.metadata, EXPOSE, ports).map_err(|(key, message)| invalid(key, message))?;
+    let hostname = parse_hostname_annotation(&pod.metadata).map_err(|error| {
+        reject(reference, reasons::INVALID_ANNOTATION, format!("{error}; nothing of this pod is opened"))
     })?;
-    let workload = workload::workload(pod, &reference.namespace);
     Ok(Some(PortRequest {
         intent: reference.clone(),
-        workload,
+        workload: workload_of_pod(pod, &reference.namespace),
         ports,
         variant: GroupVariant::PerPod,
         hostname,
     }))
 }
 
-/// The host ports that the list names.
-pub(super) fn selected<'a>(
+/// Returns the host ports that the list names.
+///
+/// # Errors
+/// If the list is empty or too long, or an entry names no host port.
+pub(super) fn select_ports<'a>(
     list: &str,
     host_ports: &'a BTreeSet<HostPort>,
 ) -> Result<BTreeSet<&'a HostPort>, String> {
-    let entries = list::by_commas(list)
+    let entries = list::split_by_commas(list)
         .map_err(|error| format!("{error}; name ports, as in \"http, 3478/udp, 30000-30100/udp\""))?;
     let mut selected = BTreeSet::new();
     for entry in entries {
-        selected.extend(matching(entry, host_ports)?);
-        if selected.len() > list::MOST {
-            return Err(format!("{entry:?} brings the list to more than {} ports", list::MOST));
+        let ports = match_entry(entry, host_ports)?;
+        if ports.is_empty() {
+            return Err(format!(
+                "{entry:?} is no host port of the pod; name those to open of {}",
+                format_host_ports(host_ports)
+            ));
+        }
+        selected.extend(ports);
+        if selected.len() > list::MAX_ENTRIES {
+            return Err(format!("{entry:?} brings the list to more than {} ports", list::MAX_ENTRIES));
         }
     }
     Ok(selected)
 }
 
-/// The host ports that one entry names; at least one.
-fn matching<'a>(entry: &str, host_ports: &'a BTreeSet<HostPort>) -> Result<Vec<&'a HostPort>, String> {
-    let found = named(entry, host_ports)?;
-    if found.is_empty() {
-        return Err(format!(
-            "{entry:?} is no host port of the pod; name those to open of {}",
-            listed(host_ports)
-        ));
-    }
-    Ok(found)
-}
-
-/// The host ports that one entry names, as `http`, `443`, `3478/udp` or `30000-30100/udp`.
+/// Returns the host ports that one entry names, as `http`, `443`, `3478/udp` or `30000-30100/udp`.
 ///
 /// # Errors
-/// If it is written like none of these.
-pub(super) fn named<'a>(
+/// If it has none of these forms.
+pub(super) fn match_entry<'a>(
     entry: &str,
     host_ports: &'a BTreeSet<HostPort>,
 ) -> Result<Vec<&'a HostPort>, String> {
-    let told = |error: firewall_core::PortError| format!("{entry:?}: {error}");
+    let with_entry = |error: firewall_core::PortError| format!("{entry:?}: {error}");
     let (port, protocol) = match entry.split_once('/') {
         None => (entry, None),
-        Some((port, protocol)) => (port, Some(protocol.parse::<Protocol>().map_err(told)?)),
+        Some((port, protocol)) => (port, Some(protocol.parse::<Protocol>().map_err(with_entry)?)),
     };
     if port.is_empty() {
         return Err(format!("the entry {entry:?} names no port; leave it out, and its comma"));
     }
-    let numeric = port.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    if numeric {
-        let range: PortRange = port.parse().map_err(told)?;
+    let is_numeric = port.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    if is_numeric {
+        let range: PortRange = port.parse().map_err(with_entry)?;
         let protocol = protocol.unwrap_or(Protocol::Tcp);
-        let wanted = |known: &&HostPort| known.protocol == protocol && range.contains(known.port);
-        return Ok(host_ports.iter().filter(wanted).collect());
+        let is_named = |known: &&HostPort| known.protocol == protocol && range.contains(known.port);
+        return Ok(host_ports.iter().filter(is_named).collect());
     }
-    let wanted = |known: &&HostPort| protocol.is_none_or(|protocol| known.protocol == protocol);
-    Ok(host_ports.iter().filter(|known| known.name.as_deref() == Some(port)).filter(wanted).collect())
+    let is_named = |known: &&HostPort| {
+        known.name.as_deref() == Some(port) && protocol.is_none_or(|protocol| known.protocol == protocol)
+    };
+    Ok(host_ports.iter().filter(is_named).collect())
 }
 
-/// The pod's host ports as an annotation would name them.
-pub(super) fn listed(host_ports: &BTreeSet<HostPort>) -> String {
+/// Formats the pod's host ports as an annotation would name them.
+pub(super) fn format_host_ports(host_ports: &BTreeSet<HostPort>) -> String {
     let text = |port: &HostPort| match &port.name {
         Some(name) => format!("{name} ({}/{})", port.port, port.protocol),
         None => format!("{}/{}", port.port, port.protocol),
     };
     // A pod can bind hundreds; an Event holds about a thousand bytes.
-    let mut listed: Vec<String> = host_ports.iter().take(10).map(text).collect();
-    if host_ports.len() > listed.len() {
-        listed.push("…".to_owned());
+    let mut shown: Vec<String> = host_ports.iter().take(10).map(text).collect();
+    if host_ports.len() > shown.len() {
+        shown.push("…".to_owned());
     }
-    listed.join(", ")
+    shown.join(", ")
 }
 
-/// The ports with the sources that the annotations name for each. An error comes with the annotation's name.
+/// Assigns to each port the sources that the annotations name for it. `list_key` is the annotation that lists
+/// the ports.
 ///
-/// `listing` is the annotation that lists the ports.
-pub(super) fn with_sources<'a, 'b>(
+/// # Errors
+/// With the key of the annotation that is not understood.
+pub(super) fn assign_sources<'a, 'b>(
     metadata: &'b ObjectMeta,
-    listing: &str,
+    list_key: &str,
     ports: BTreeSet<&'a HostPort>,
 ) -> Result<Vec<(&'a HostPort, Sources)>, (&'b str, String)> {
     let mut general: Sources = None;
     let mut per_port: BTreeMap<&HostPort, Rc<[IpNet]>> = BTreeMap::new();
-    for (position, (name, text)) in naming_sources(metadata).enumerate() {
-        let refuse = |message: String| (name.as_str(), message);
-        if position > list::MOST {
-            return Err(refuse(format!("more than {} ports have source ranges of their own", list::MOST)));
+    for (position, (key, text)) in find_source_annotations(metadata).enumerate() {
+        let invalid = |message: String| (key.as_str(), message);
+        if position > list::MAX_ENTRIES {
+            let message = format!("more than {} ports have source ranges of their own", list::MAX_ENTRIES);
+            return Err(invalid(message));
         }
-        let ranges: Rc<[IpNet]> = source_ranges::strict(text).map_err(refuse)?.into();
-        let Some(called) = name.strip_prefix(SOURCE_RANGES).and_then(|rest| rest.strip_prefix('.')) else {
+        let ranges: Rc<[IpNet]> = source_ranges::parse_strict(text).map_err(invalid)?.into();
+        let Some(suffix) = key.strip_prefix(SOURCE_RANGES).and_then(|rest| rest.strip_prefix('.')) else {
             general = Some(ranges);
             continue;
         };
-        let mut concerned = ports.iter().filter(|port| is_called(port, called)).peekable();
-        if concerned.peek().is_none() {
-            // A notice alone could leave open to all what a misspelt name was meant to narrow.
-            return Err(refuse(format!("{called:?} is not among the ports that {listing} lists")));
+        let mut named = ports.iter().filter(|port| has_name_or_number(port, suffix)).peekable();
+        if named.peek().is_none() {
+            // An Event alone could leave open to all a port that a misspelt name was meant to narrow.
+            return Err(invalid(format!("{suffix:?} is not among the ports that {list_key} lists")));
         }
-        for port in concerned {
+        for port in named {
             if per_port.insert(port, Rc::clone(&ranges)).is_some() {
                 let message = format!("port {} has source ranges by its name and by its number", port.port);
-                return Err(refuse(message));
+                return Err(invalid(message));
             }
         }
     }
@@ -193,6 +199,6 @@ pub(super) fn with_sources<'a, 'b>(
     Ok(ports.into_iter().map(|port| (port, sources(port))).collect())
 }
 
-fn is_called(port: &HostPort, text: &str) -> bool {
+fn has_name_or_number(port: &HostPort, text: &str) -> bool {
     port.name.as_deref() == Some(text) || port.port.to_string() == text
 }

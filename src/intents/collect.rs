@@ -1,4 +1,4 @@
-//! Goes through pods and Services, requests each who wants their ports open, and adds what nothing stands against.
+//! Collects exposures: for every pod and Service, resolves its intents and applies the guardrails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -7,165 +7,174 @@ use firewall_core::{Protocol, RuleSet, digest};
 
 use super::annotation_keys::{EXPOSE, HOSTNAME, SOURCE_RANGES};
 use super::exposure::Exposure;
-use super::host_port::{self, HostPort};
-use super::host_port_exposure::Selection;
-use super::node_port::{self, Slices};
+use super::host_port::{HostPort, parse_host_ports};
+use super::host_port_exposure::PodSelection;
+use super::node_port::{self, SlicesByService};
 use super::port_owner::node_of_running_pod;
-use super::request::{GroupVariant, PortRequest, Rejected, failed, rejected};
+use super::request::{GroupVariant, PortRequest, Rejected, fail, reject};
+use super::service_ports::parse_node_ports;
 use super::settings::Settings;
 use super::voyager::labels::{is_haproxy, is_voyager_service};
-use super::{annotation, rules, service_lb, service_ports, voyager};
-use crate::guardrails::Opening;
+use super::{annotation, rules, service_lb, voyager};
+use crate::guardrails::OpeningRequest;
 use crate::k8s::host_port_exposure::HostPortExposure;
 use crate::k8s::index::Index;
 use crate::k8s::objects::reference::{node_reference, pod_reference, service_reference};
 use crate::k8s::objects::{Node, ObjectRef, Pod, Service, carries_ours};
 use crate::k8s::problem::Problem;
-use crate::parse::ports::listed;
+use crate::k8s::reasons;
+use crate::parse::family::Family;
+use crate::parse::ports::format_ports;
 use crate::parse::source_ranges;
 
-/// What the index requests for.
+/// The result of all intents in the index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
     /// Those of pods, and then those of Services, in order of namespace and name
     pub exposures: Vec<Exposure>,
-    /// What is wrong, and with what
+    /// The intents, pods, Services and nodes because of which something is not opened
     pub problems: BTreeSet<Problem>,
 }
 
-/// Finds everything that is asked for.
+/// Collects the exposures of all pods and Services.
 #[must_use]
 pub fn collect_exposures(index: &Index, settings: &Settings) -> Collected {
-    let slices = node_port::slices(index);
+    let slices = node_port::group_slices_by_service(index);
     let mut collector =
-        Collector { index, settings, slices, selections: BTreeMap::new(), found: Collected::default() };
-    collector.found.problems.extend(index.unreadable().cloned());
+        Collector { index, settings, slices, selections: BTreeMap::new(), collected: Collected::default() };
+    collector.collected.problems.extend(index.unreadable().cloned());
     for exposure in index.host_port_exposures() {
-        collector.selection(exposure);
+        collector.add_selection(exposure);
     }
     for pod in index.pods() {
-        collector.pod(pod);
+        collector.collect_pod(pod);
     }
     for service in index.services() {
-        collector.service(service);
+        collector.collect_service(service);
     }
-    collector.found
+    collector.collected
 }
 
 struct Collector<'a> {
     index: &'a Index,
     settings: &'a Settings,
-    slices: Slices<'a>,
-    /// By namespace, what `HostPortExposure`s select there
-    selections: BTreeMap<String, Rc<Vec<Selection<'a>>>>,
-    found: Collected,
+    slices: SlicesByService<'a>,
+    /// The pods that `HostPortExposure`s select, by namespace
+    selections: BTreeMap<String, Rc<Vec<PodSelection<'a>>>>,
+    collected: Collected,
 }
 
 impl<'a> Collector<'a> {
-    /// Reads a `HostPortExposure`, once for all pods.
-    fn selection(&mut self, exposure: &'a HostPortExposure) {
-        match Selection::of(exposure) {
+    /// Parses a `HostPortExposure`, once for all pods.
+    fn add_selection(&mut self, exposure: &'a HostPortExposure) {
+        match PodSelection::parse(exposure) {
             Ok(selection) => {
-                let own = self.selections.entry(exposure.reference().namespace).or_default();
-                // Nobody else holds it yet.
-                Rc::make_mut(own).push(selection);
+                let selections = self.selections.entry(exposure.reference().namespace).or_default();
+                // The only reference while selections are added: nothing is copied.
+                Rc::make_mut(selections).push(selection);
             }
-            Err(refusal) => self.tell(&refusal, []),
+            Err(rejected) => self.report(&rejected, []),
         }
     }
 
-    /// Adds what is asked of one pod: by itself, its Ingress or its Service, and by any number of objects that select
-    /// it. What is wrong with one of them does not concern the others.
-    fn pod(&mut self, pod: &Pod) {
+    /// Collects the exposures of one pod: of its own annotations, its Ingress or its Service, and of any
+    /// number of objects that select it. A problem of one of them does not affect the others.
+    fn collect_pod(&mut self, pod: &Pod) {
         let index = self.index;
         let Some(node_name) = node_of_running_pod(pod) else { return };
-        let concerned = carries_ours(&pod.metadata) || is_haproxy(pod) || service_lb::is_service_lb(pod);
+        let may_request = carries_ours(&pod.metadata) || is_haproxy(pod) || service_lb::is_service_lb(pod);
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let selections = self.selections.get(namespace).cloned().unwrap_or_default();
         let node = index.node(node_name);
         let selecting: Vec<_> = selections.iter().filter(|selection| selection.selects(pod, node)).collect();
-        if !concerned && selecting.is_empty() {
+        if !may_request && selecting.is_empty() {
             return;
         }
         let reference = pod_reference(pod);
-        let host_ports = match host_port::host_ports(pod) {
+        let host_ports = match parse_host_ports(pod) {
             Ok(host_ports) => host_ports,
-            Err(error) => return self.tell(&rejected(&reference, "InvalidPort", error), []),
+            Err(error) => return self.report(&reject(&reference, reasons::INVALID_PORT, error), []),
         };
         let mut requests = Vec::new();
-        if concerned {
-            requests.extend(self.own_request(pod, &reference, &host_ports).transpose());
+        if may_request {
+            requests.extend(self.build_pod_request(pod, &reference, &host_ports).transpose());
         }
-        requests.extend(selecting.into_iter().map(|selection| selection.request(&reference, &host_ports)));
+        let selecting = selecting.into_iter();
+        requests.extend(selecting.map(|selection| selection.build_request(&reference, &host_ports)));
         for request in requests {
             match request.and_then(|request| voyager::reject_internal_ports(pod, &request).map(|()| request))
             {
-                Ok(request) => self.open(&reference, node_name, &request),
-                Err(refusal) => self.tell(&refusal, [&reference]),
+                Ok(request) => self.add_exposure(&reference, node_name, &request),
+                Err(rejected) => self.report(&rejected, [&reference]),
             }
         }
     }
 
-    /// What the pod's own annotations ask for, or else the Ingress or the Service behind it.
-    fn own_request<'p>(
+    /// Builds the request of the pod's own annotations, or else of the Ingress or the Service behind it.
+    fn build_pod_request<'p>(
         &mut self,
         pod: &Pod,
         reference: &ObjectRef,
         host_ports: &'p BTreeSet<HostPort>,
     ) -> Result<Option<PortRequest<'p>>, Rejected> {
         let known = [EXPOSE, SOURCE_RANGES, HOSTNAME];
-        annotation::all_known(&pod.metadata, &known, reference)?;
-        if annotation::exposes(pod) {
-            annotation::request(pod, reference, host_ports)
+        annotation::reject_unknown_annotations(&pod.metadata, &known, reference)?;
+        if annotation::has_expose_annotation(pod) {
+            annotation::build_request(pod, reference, host_ports)
         } else if is_haproxy(pod) {
-            voyager::request(self.index, pod, reference, host_ports, &mut self.found.problems)
+            voyager::build_request(self.index, pod, reference, host_ports, &mut self.collected.problems)
         } else if service_lb::is_service_lb(pod) {
-            service_lb::request(self.index, self.settings, pod, reference, host_ports)
+            service_lb::build_request(self.index, self.settings, pod, reference, host_ports)
         } else {
-            annotation::request(pod, reference, host_ports)
+            annotation::build_request(pod, reference, host_ports)
         }
     }
 
-    /// Adds what a Service requests for on the nodes that serve its node ports.
-    fn service(&mut self, service: &Service) {
+    /// Collects the exposures of a Service on the nodes that serve its node ports.
+    fn collect_service(&mut self, service: &Service) {
         let reference = service_reference(service);
-        if let Err(refusal) = self.node_ports(service, &reference) {
-            self.tell(&refusal, [&reference]);
+        if let Err(rejected) = self.collect_node_ports(service, &reference) {
+            self.report(&rejected, [&reference]);
         }
     }
 
-    fn node_ports(&mut self, service: &Service, reference: &ObjectRef) -> Result<(), Rejected> {
+    fn collect_node_ports(&mut self, service: &Service, reference: &ObjectRef) -> Result<(), Rejected> {
         let index = self.index;
-        node_port::understood(service, reference)?;
-        if !node_port::concerns(service) && !is_voyager_service(service) {
+        node_port::reject_meaningless_annotations(service, reference)?;
+        let has_annotation = node_port::has_node_port_annotation(service);
+        if !has_annotation && !is_voyager_service(service) {
             return Ok(());
         }
         let node_ports =
-            service_ports::node_ports(service).map_err(|error| rejected(reference, "InvalidPort", error))?;
-        let request = if node_port::concerns(service) {
-            let request = node_port::request(service, reference, &node_ports)?;
+            parse_node_ports(service).map_err(|error| reject(reference, reasons::INVALID_PORT, error))?;
+        let request = if has_annotation {
+            let request = node_port::build_request(service, reference, &node_ports)?;
             voyager::reject_stats_port(service, &request)?;
             Some(request)
         } else {
-            voyager::request_node_ports(index, service, reference, &node_ports, &mut self.found.problems)?
+            let problems = &mut self.collected.problems;
+            voyager::build_node_port_request(index, service, reference, &node_ports, problems)?
         };
         let Some(request) = request else { return Ok(()) };
-        for node_name in node_port::serving(index, &self.slices, service, reference) {
-            self.open(reference, node_name, &request);
+        for node_name in node_port::find_serving_nodes(index, &self.slices, service, reference) {
+            self.add_exposure(reference, node_name, &request);
         }
         Ok(())
     }
 
-    /// Adds what a request lets in on a node.
-    fn open(&mut self, port_owner: &ObjectRef, node_name: &str, request: &PortRequest<'_>) {
-        match self.exposure(port_owner, node_name, request) {
-            Ok(exposure) => self.found.exposures.extend(exposure),
-            Err(refusal) => self.tell(&refusal, [port_owner, &request.intent]),
+    /// Adds the exposure of a request on a node, or reports the problem.
+    fn add_exposure(&mut self, port_owner: &ObjectRef, node_name: &str, request: &PortRequest<'_>) {
+        match self.build_exposure(port_owner, node_name, request) {
+            Ok(exposure) => self.collected.exposures.extend(exposure),
+            Err(rejected) => self.report(&rejected, [port_owner, &request.intent]),
         }
     }
 
-    /// What a request lets in, if no guardrail, no limit of the clouds and not the node stands against it.
-    fn exposure(
+    /// Builds the exposure of a request on a node; none if no port can be reached there.
+    ///
+    /// # Errors
+    /// If the request exceeds a guardrail or the clouds' limits, or the node is not known.
+    fn build_exposure(
         &mut self,
         port_owner: &ObjectRef,
         node_name: &str,
@@ -174,44 +183,38 @@ impl<'a> Collector<'a> {
         let Self { index, settings, .. } = *self;
         let node = index.node(node_name).ok_or_else(|| {
             let message = format!("node {node_name} is not known (yet); nothing is opened on it");
-            failed(port_owner, "UnknownNode", message)
+            fail(port_owner, reasons::UNKNOWN_NODE, message)
         })?;
-        let families = source_ranges::families(node);
-        let defaults = source_ranges::of_families(&settings.default_source_ranges, &families);
-        let rules = rules::rules(&request.ports, &defaults)
-            .map_err(|error| rejected(&request.intent, "TooManyRules", error))?;
+        let families = source_ranges::find_families(node);
+        let defaults = source_ranges::filter_by_family(&settings.default_source_ranges, &families);
+        let rules = rules::build_rules(&request.ports, &defaults)
+            .map_err(|error| reject(&request.intent, reasons::TOO_MANY_RULES, error))?;
         let ports = request.ports.iter().map(|(port, _)| (port.protocol, port.port)).collect();
-        let opening = Opening {
+        let opening = OpeningRequest {
             namespace: &request.intent.namespace,
-            known: index.namespace(&request.intent.namespace),
+            namespace_object: index.namespace(&request.intent.namespace),
             ports: &ports,
             rules: &rules,
             hostname: request.hostname.as_deref(),
         };
-        settings.guardrails.check(&opening).map_err(|breach| {
-            rejected(&request.intent, breach.reason, format!("{}; it is refused as a whole", breach.message))
+        settings.guardrails.check(&opening).map_err(|denial| {
+            let message = format!("{}; the whole intent is rejected", denial.message);
+            reject(&request.intent, denial.reason, message)
         })?;
-        let reachable = rules::of_families(&rules, &families);
-        if let Some(unreachable) = unreachable(port_owner, &ports, &reachable) {
-            self.tell(&unreachable, [&request.intent]);
+        let reachable = rules::filter_by_family(&rules, &families);
+        if let Some(problem) = find_unreachable_ports(port_owner, &ports, &reachable) {
+            self.report(&problem, [&request.intent]);
         }
         if reachable.is_empty() {
             return Ok(None);
         }
-        let variant = match &request.variant {
-            GroupVariant::PerPod => rules.to_string(),
-            GroupVariant::PerNode(sources) => {
-                let variant = rules::families_apart(&families, &request.ports) + sources;
-                let rules = || format!(" as {}", digest([rules.to_string().as_str()]));
-                if rules::are_ambiguous(&request.ports) { variant + &rules() } else { variant }
-            }
-        };
-        let (node, provider_id) = machine(node)?;
+        let variant = format_variant(request, &rules, &families);
+        let (node, provider_id) = identify_machine(node)?;
         if let Some(hostname) = &request.hostname
             && !settings.external_dns
         {
             let message = format!("{hostname} is not published: the controller runs without --external-dns");
-            self.tell(&failed(&request.intent, "NotPublished", message), []);
+            self.report(&fail(&request.intent, reasons::NOT_PUBLISHED, message), []);
         }
         Ok(Some(Exposure {
             port_owner: port_owner.clone(),
@@ -226,37 +229,53 @@ impl<'a> Collector<'a> {
         }))
     }
 
-    /// Tells the object that something is wrong with, and the others that it concerns.
-    fn tell<const N: usize>(&mut self, refusal: &Rejected, others: [&ObjectRef; N]) {
-        let others = others.into_iter().filter(|other| **other != refusal.object);
-        self.found.problems.extend(others.map(|other| refusal.to(other)));
-        self.found.problems.insert((**refusal).clone());
+    /// Reports a problem on its own object, and on the others that it affects.
+    fn report<const N: usize>(&mut self, problem: &Rejected, others: [&ObjectRef; N]) {
+        let others = others.into_iter().filter(|other| **other != problem.object);
+        self.collected.problems.extend(others.map(|other| problem.to(other)));
+        self.collected.problems.insert((**problem).clone());
     }
 }
 
-fn unreachable(
+/// Returns the problem of ports that no source can reach, if there are such ports.
+fn find_unreachable_ports(
     port_owner: &ObjectRef,
     ports: &BTreeSet<(Protocol, u16)>,
     rules: &RuleSet,
 ) -> Option<Rejected> {
-    let ports = rules::unreachable(ports, rules);
+    let ports = rules::find_unreachable_ports(ports, rules);
     let message = format!(
-        "{} is not opened: its source ranges are all of another address family than the node, or than the address \
-         that the port is bound to",
-        listed(&ports)
+        "{} is not opened: its source ranges are all of another address family than the node, or than the \
+         address that the port is bound to",
+        format_ports(&ports)
     );
-    (!ports.is_empty()).then(|| failed(port_owner, "NoSources", message))
+    (!ports.is_empty()).then(|| fail(port_owner, reasons::NO_SOURCES, message))
 }
 
-/// The node, and the cloud's id of the machine behind it.
-fn machine(node: &Node) -> Result<(ObjectRef, String), Rejected> {
+/// Formats the text that distinguishes the request's group from others of the workload with the same ports.
+fn format_variant(request: &PortRequest<'_>, rules: &RuleSet, families: &BTreeSet<Family>) -> String {
+    match &request.variant {
+        GroupVariant::PerPod => rules.to_string(),
+        GroupVariant::PerNode(sources) => {
+            let variant = rules::format_family_variant(families, &request.ports) + sources;
+            if rules::has_ambiguous_ports(&request.ports) {
+                variant + &format!(" as {}", digest([rules.to_string().as_str()]))
+            } else {
+                variant
+            }
+        }
+    }
+}
+
+/// Returns the node, and the cloud's id of the machine behind it.
+fn identify_machine(node: &Node) -> Result<(ObjectRef, String), Rejected> {
     let reference = node_reference(node);
     match node.spec.provider_id.as_deref() {
         Some(id) if !id.is_empty() => Ok((reference, id.to_owned())),
         _ => {
-            let message = "has no spec.providerID, so its machine is not known; run the cloud controller manager, or \
-                           set --provider-id on the kubelet";
-            Err(failed(&reference, "NoProviderId", message.to_owned()))
+            let message = "has no spec.providerID, so its machine is not known; run the cloud controller \
+                           manager, or set --provider-id on the kubelet";
+            Err(fail(&reference, reasons::NO_PROVIDER_ID, message.to_owned()))
         }
     }
 }

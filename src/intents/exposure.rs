@@ -1,43 +1,43 @@
-//! The exposure: what every intent comes to, ports of one node and who may connect.
+//! The exposure: the result of every intent, ports of one node and the sources that may connect to them.
 
 use std::collections::BTreeSet;
 
 use firewall_core::{GroupKey, PortRange, Protocol, RuleSet, Workload};
 
 use crate::k8s::objects::ObjectRef;
-use crate::parse::ports::port_ranges;
+use crate::parse::ports::merge_into_ranges;
 
-/// Ports × source ranges on one node, with what binds them and what asked for it.
+/// Ports × source ranges on one node, with their port owner and their intent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exposure {
-    /// What binds the ports on the node: a pod, or a Service whose node ports every node serves
+    /// The owner of the ports on the node: a pod, or a Service whose node ports every node serves
     pub port_owner: ObjectRef,
     /// The node
     pub node: ObjectRef,
-    /// The machine behind the node, by the cloud's id
+    /// The cloud's id of the machine behind the node
     pub provider_id: String,
-    /// What asked for it: the pod itself, a Service, an Ingress, or a `HostPortExposure`
+    /// The object that requests it: the pod itself, a Service, an Ingress, or a `HostPortExposure`
     pub intent: ObjectRef,
-    /// Whose ports they are
+    /// The workload whose instances share a firewall group
     pub workload: Workload,
     /// The exposed ports
     pub ports: BTreeSet<(Protocol, u16)>,
-    /// What is let in
+    /// The ingress rules
     pub rules: RuleSet,
-    /// What sets this group apart from others of the workload with the same ports
+    /// Distinguishes this group from others of the workload with the same ports
     pub variant: String,
-    /// The hostname by which clients are to find it
+    /// The hostname to publish for the node
     pub hostname: Option<String>,
 }
 
 impl Exposure {
-    /// The exposed ports as the fewest ranges.
+    /// Returns the exposed ports as the fewest ranges.
     #[must_use]
     pub fn port_ranges(&self) -> BTreeSet<(Protocol, PortRange)> {
-        port_ranges(&self.ports)
+        merge_into_ranges(&self.ports)
     }
 
-    /// The firewall group that it is part of.
+    /// Returns the key of the firewall group that it is part of.
     #[must_use]
     pub fn group(&self) -> GroupKey {
         GroupKey { workload: self.workload.clone(), ports: self.port_ranges(), variant: self.variant.clone() }

@@ -1,4 +1,4 @@
-//! Host ports: what a pod binds on its node, whatever requests for it.
+//! Host ports: the ports that a pod binds on its node, requested or not.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,12 +21,12 @@ pub(super) struct HostPort {
     pub(super) family: Option<Family>,
 }
 
-/// The host ports of a pod's containers and sidecars. Ports bound to loopback or link-local addresses are left
-/// out: nothing from outside can reach them.
+/// Parses the host ports of a pod's containers and sidecars. Ports bound to loopback or link-local addresses
+/// are left out, because they cannot be reached from outside.
 ///
 /// # Errors
-/// If a port or a protocol is none, with the container's name.
-pub(super) fn host_ports(pod: &Pod) -> Result<BTreeSet<HostPort>, String> {
+/// If a number is no port, or a protocol is unknown, with the container's name.
+pub(super) fn parse_host_ports(pod: &Pod) -> Result<BTreeSet<HostPort>, String> {
     let sidecars = pod
         .spec
         .init_containers
@@ -35,33 +35,34 @@ pub(super) fn host_ports(pod: &Pod) -> Result<BTreeSet<HostPort>, String> {
     let mut ports = BTreeSet::new();
     for container in pod.spec.containers.iter().chain(sidecars) {
         for port in &container.ports {
-            let host_port = host_port(container, port, pod.spec.host_network);
+            let host_port = parse_host_port(container, port, pod.spec.host_network);
             ports.extend(host_port.map_err(|error| format!("container {}: {error}", container.name))?);
         }
     }
     Ok(ports)
 }
 
-/// A number and a protocol, which is TCP if absent, as Kubernetes has them.
+/// Parses a port number and a protocol as Kubernetes has them; the protocol is TCP if absent.
 ///
 /// # Errors
-/// If one of them is none.
-pub(super) fn read(number: i64, protocol: Option<&str>) -> Result<(Protocol, u16), String> {
+/// If the number is no port, or the protocol is unknown.
+pub(super) fn parse_port(number: i64, protocol: Option<&str>) -> Result<(Protocol, u16), String> {
     let not_a_port = || format!("{number} is not a port; use 1 to 65535");
     let port = u16::try_from(number).ok().filter(|port| *port != 0).ok_or_else(not_a_port)?;
     let protocol = protocol.filter(|protocol| !protocol.is_empty()).unwrap_or("TCP");
     Ok((protocol.parse().map_err(|error| format!("port {number}: {error}"))?, port))
 }
 
-fn host_port(
+fn parse_host_port(
     container: &Container,
     port: &ContainerPort,
     host_network: bool,
 ) -> Result<Option<HostPort>, String> {
-    // The API server copies the container port into hostPort for hostNetwork pods; a manifest may not have it.
+    // The API server copies the container port into hostPort for hostNetwork pods; a manifest may not have
+    // it.
     let implied = host_network.then_some(port.container_port);
     let Some(number) = port.host_port.filter(|number| *number != 0).or(implied) else { return Ok(None) };
-    let (protocol, bound) = read(number, port.protocol.as_deref())?;
+    let (protocol, bound) = parse_port(number, port.protocol.as_deref())?;
     let address = match port.host_ip.as_deref().filter(|address| !address.is_empty()) {
         None => None,
         // An IPv4 address in IPv6 notation is bound, and reached, as the IPv4 address that it is.
@@ -70,7 +71,7 @@ fn host_port(
             Err(_) => return Err(format!("hostIP {text:?} is not an IP address")),
         },
     };
-    if address.is_some_and(is_local) {
+    if address.is_some_and(is_loopback_or_link_local) {
         return Ok(None);
     }
     let family = address.filter(|address| !address.is_unspecified()).map(Family::of);
@@ -78,7 +79,7 @@ fn host_port(
     Ok(Some(HostPort { protocol, port: bound, name, container, family }))
 }
 
-const fn is_local(address: IpAddr) -> bool {
+const fn is_loopback_or_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
@@ -92,27 +93,30 @@ mod tests {
     use super::*;
     use crate::k8s::objects::builders::{from_json, host_port};
 
-    fn found(spec: &Value) -> Result<Vec<String>, String> {
+    fn parsed(spec: &Value) -> Result<Vec<String>, String> {
         let pod: Pod = from_json(json!({ "metadata": { "name": "a" }, "spec": spec }));
         let text = |port: HostPort| {
             let family = port.family.map_or(String::new(), |family| format!(" {family}"));
             format!("{}/{}{family}", port.protocol, port.port)
         };
-        host_ports(&pod).map(|ports| ports.into_iter().map(text).collect())
+        parse_host_ports(&pod).map(|ports| ports.into_iter().map(text).collect())
     }
 
-    fn one(port: &Value) -> Result<Vec<String>, String> {
-        found(&json!({ "containers": [{ "name": "main", "ports": [port] }] }))
+    fn parsed_port(port: &Value) -> Result<Vec<String>, String> {
+        parsed(&json!({ "containers": [{ "name": "main", "ports": [port] }] }))
     }
 
     #[test]
-    fn a_container_port_is_a_host_port_if_it_has_one_or_the_pod_is_on_the_host_network() {
-        assert_eq!(one(&json!({ "containerPort": 80 })), Ok(vec![]));
-        assert_eq!(one(&json!({ "containerPort": 80, "hostPort": 0 })), Ok(vec![]));
-        assert_eq!(one(&json!({ "containerPort": 22, "hostPort": 9890 })), Ok(vec!["tcp/9890".into()]));
+    fn host_port_comes_from_the_field_or_from_the_host_network() {
+        assert_eq!(parsed_port(&json!({ "containerPort": 80 })), Ok(vec![]));
+        assert_eq!(parsed_port(&json!({ "containerPort": 80, "hostPort": 0 })), Ok(vec![]));
+        assert_eq!(
+            parsed_port(&json!({ "containerPort": 22, "hostPort": 9890 })),
+            Ok(vec!["tcp/9890".into()])
+        );
         let ports = json!([{ "containerPort": 53, "protocol": "UDP" }, host_port(80)]);
         let spec = json!({ "hostNetwork": true, "containers": [{ "name": "main", "ports": ports }] });
-        assert_eq!(found(&spec), Ok(vec!["tcp/80".into(), "udp/53".into()]));
+        assert_eq!(parsed(&spec), Ok(vec!["tcp/80".into(), "udp/53".into()]));
     }
 
     #[test]
@@ -123,11 +127,11 @@ mod tests {
         };
         let init = [container("sidecar", 81, Some("Always")), container("once", 82, None)];
         let spec = json!({ "containers": [container("main", 80, None)], "initContainers": init });
-        assert_eq!(found(&spec), Ok(vec!["tcp/80".into(), "tcp/81".into()]));
+        assert_eq!(parsed(&spec), Ok(vec!["tcp/80".into(), "tcp/81".into()]));
     }
 
     #[test]
-    fn a_host_ip_narrows_by_what_can_reach_it() {
+    fn host_ip_limits_the_address_family() {
         let cases = [
             ("", Some("tcp/80")),
             ("0.0.0.0", Some("tcp/80")),
@@ -145,12 +149,12 @@ mod tests {
         for (address, expected) in cases {
             let port = json!({ "containerPort": 80, "hostPort": 80, "hostIP": address });
             let expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
-            assert_eq!(one(&port), Ok(expected), "{address:?}");
+            assert_eq!(parsed_port(&port), Ok(expected), "{address:?}");
         }
     }
 
     #[test]
-    fn what_is_no_port_or_protocol_says_so_and_where() {
+    fn error_names_the_container_and_the_invalid_value() {
         let cases = [
             (json!({ "containerPort": 80, "hostPort": 99999 }), "99999"),
             (json!({ "containerPort": 80, "hostPort": -1 }), "-1"),
@@ -158,7 +162,7 @@ mod tests {
             (json!({ "containerPort": 80, "hostPort": 80, "hostIP": "here" }), "here"),
         ];
         for (port, part) in cases {
-            let error = one(&port).unwrap_err();
+            let error = parsed_port(&port).unwrap_err();
             assert!(error.contains(part) && error.contains("container main"), "{error}");
         }
     }

@@ -1,4 +1,4 @@
-//! The `HostPortExposure` intent: an object that selects pods, and names which of their host ports may be reached.
+//! The `HostPortExposure` intent: an object that selects pods, and names the host ports of theirs to open.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -9,81 +9,85 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{Selector, SelectorExt};
 
-use super::annotation;
+use super::annotation::{format_host_ports, match_entry};
 use super::host_port::HostPort;
-use super::request::{GroupVariant, PortRequest, Rejected, rejected};
+use super::request::{GroupVariant, PortRequest, Rejected, reject};
 use super::rules::Sources;
 use crate::k8s::host_port_exposure::{ExposedPort, HostPortExposure, PortProtocol};
 use crate::k8s::objects::{Node, ObjectRef, Pod};
-use crate::parse::hostname::hostname;
+use crate::k8s::reasons;
+use crate::parse::hostname::parse_hostname;
 use crate::parse::source_ranges;
 
-/// A `HostPortExposure`, read.
+/// The parsed spec of a `HostPortExposure`.
 #[derive(Clone)]
-pub(super) struct Selection<'a> {
+pub(super) struct PodSelection<'a> {
     exposure: &'a HostPortExposure,
     pods: Selector,
     nodes: Option<Selector>,
-    ports: Vec<Wanted>,
+    ports: Vec<PortEntry>,
     hostname: Option<String>,
 }
 
-/// An entry of its ports.
+/// One element of `spec.ports`.
 #[derive(Clone)]
-struct Wanted {
-    /// As an annotation would write it
-    entry: String,
+struct PortEntry {
+    /// In the notation of annotations
+    text: String,
     sources: Sources,
-    /// Whether it names these sources itself
-    own: bool,
+    /// True if the element itself names these sources
+    has_own_sources: bool,
 }
 
-impl<'a> Selection<'a> {
-    /// Reads it.
+impl<'a> PodSelection<'a> {
+    /// Parses the spec.
     ///
     /// # Errors
-    /// If any of it cannot be understood: then it opens nothing.
-    pub(super) fn of(exposure: &'a HostPortExposure) -> Result<Self, Rejected> {
-        let refuse = |reason| {
+    /// If any of it is not understood: then it opens nothing.
+    pub(super) fn parse(exposure: &'a HostPortExposure) -> Result<Self, Rejected> {
+        let reject_with = |reason| {
             move |message| {
                 let message = format!("{message}; nothing of this is opened");
-                rejected(&exposure.reference(), reason, message)
+                reject(&exposure.reference(), reason, message)
             }
         };
-        let selects = refuse("InvalidSelector");
-        let pods = selector("podSelector", &exposure.spec.pod_selector).map_err(&selects)?;
+        let invalid_selector = reject_with(reasons::INVALID_SELECTOR);
+        let pods = parse_selector("podSelector", &exposure.spec.pod_selector).map_err(&invalid_selector)?;
         if pods.selects_all() {
             let message = "podSelector: an empty selector would select every pod; name labels";
-            return Err(selects(message.to_owned()));
+            return Err(invalid_selector(message.to_owned()));
         }
-        let nodes = exposure.spec.node_selector.as_ref().map(|nodes| selector("nodeSelector", nodes));
-        let nodes = nodes.transpose().map_err(&selects)?;
-        let invalid = refuse("InvalidExposure");
-        let general = sources("sourceRanges", exposure.spec.source_ranges.as_deref()).map_err(&invalid)?;
+        let nodes = exposure.spec.node_selector.as_ref().map(|nodes| parse_selector("nodeSelector", nodes));
+        let nodes = nodes.transpose().map_err(&invalid_selector)?;
+        let invalid = reject_with(reasons::INVALID_EXPOSURE);
+        let general =
+            parse_sources("sourceRanges", exposure.spec.source_ranges.as_deref()).map_err(&invalid)?;
         let mut ports = Vec::new();
         for (position, port) in exposure.spec.ports.iter().enumerate() {
-            let own = sources(&format!("ports[{position}].sourceRanges"), port.source_ranges.as_deref());
-            let own = own.map_err(&invalid)?;
-            let entry = entry(port);
-            annotation::named(&entry, &BTreeSet::new()).map_err(&invalid)?;
-            ports.push(Wanted { entry, own: own.is_some(), sources: own.or_else(|| general.clone()) });
+            let field = format!("ports[{position}].sourceRanges");
+            let own = parse_sources(&field, port.source_ranges.as_deref()).map_err(&invalid)?;
+            let text = format_entry(port);
+            match_entry(&text, &BTreeSet::new()).map_err(&invalid)?;
+            let has_own_sources = own.is_some();
+            ports.push(PortEntry { text, has_own_sources, sources: own.or_else(|| general.clone()) });
         }
-        let hostname = exposure.spec.hostname.as_deref().map(hostname).transpose();
+        let hostname = exposure.spec.hostname.as_deref().map(parse_hostname).transpose();
         let hostname = hostname.map_err(|error| invalid(format!("hostname: {error}")))?;
         Ok(Self { exposure, pods, nodes, ports, hostname })
     }
 
-    /// Whether it selects the pod on the node.
+    /// Returns true if it selects the pod on the node.
     pub(super) fn selects(&self, pod: &Pod, node: Option<&Node>) -> bool {
-        let nothing = BTreeMap::new();
-        let own = pod.metadata.labels.as_ref().unwrap_or(&nothing);
-        let around = node.and_then(|node| node.metadata.labels.as_ref()).unwrap_or(&nothing);
-        self.pods.matches(own) && self.nodes.as_ref().is_none_or(|nodes| nodes.matches(around))
+        let no_labels = BTreeMap::new();
+        let pod_labels = pod.metadata.labels.as_ref().unwrap_or(&no_labels);
+        let node_labels = node.and_then(|node| node.metadata.labels.as_ref()).unwrap_or(&no_labels);
+        self.pods.matches(pod_labels) && self.nodes.as_ref().is_none_or(|nodes| nodes.matches(node_labels))
     }
 
-    /// What it requests of the pod: those of its ports that the pod binds, because while a rollout is under way its pods bind
-    /// different ones. Refused whole if the pod binds none of it, or one under two names with different sources.
-    pub(super) fn request<'p>(
+    /// Builds the request for a pod: those of the ports that the pod binds, because while a rollout is under
+    /// way its pods bind different ones. It is rejected as a whole if the pod binds none of them, or one
+    /// under two names with different sources.
+    pub(super) fn build_request<'p>(
         &self,
         pod: &ObjectRef,
         host_ports: &'p BTreeSet<HostPort>,
@@ -91,59 +95,59 @@ impl<'a> Selection<'a> {
         let reference = self.exposure.reference();
         let invalid = |message: String| {
             let message = format!("{message}; nothing is opened for {pod}");
-            rejected(&reference, "InvalidExposure", message)
+            reject(&reference, reasons::INVALID_EXPOSURE, message)
         };
         let mut ports: BTreeMap<&HostPort, Sources> = BTreeMap::new();
-        let mut apart = String::new();
-        for wanted in &self.ports {
-            for port in annotation::named(&wanted.entry, host_ports).map_err(invalid)? {
+        let mut variant = String::new();
+        for entry in &self.ports {
+            for port in match_entry(&entry.text, host_ports).map_err(invalid)? {
                 let HostPort { protocol, port: number, .. } = port;
-                if ports.insert(port, wanted.sources.clone()).is_some_and(|other| other != wanted.sources) {
+                if ports.insert(port, entry.sources.clone()).is_some_and(|other| other != entry.sources) {
                     let message =
                         format!("ports: {protocol}/{number} is named twice, with different sources");
                     return Err(invalid(message));
                 }
                 // Another pod may bind the same number under a name that has other sources.
-                if wanted.own {
-                    _ = write!(apart, " {protocol}/{number} by {}", wanted.entry);
+                if entry.has_own_sources {
+                    _ = write!(variant, " {protocol}/{number} by {}", entry.text);
                 }
             }
         }
         if ports.is_empty() {
-            let has = if host_ports.is_empty() { "none".to_owned() } else { annotation::listed(host_ports) };
+            let has = if host_ports.is_empty() { "none".to_owned() } else { format_host_ports(host_ports) };
             return Err(invalid(format!("ports: none of them is a host port of {pod}, which has {has}")));
         }
         Ok(PortRequest {
             workload: self.exposure.workload(),
             intent: reference,
             ports: ports.into_iter().collect(),
-            variant: GroupVariant::PerNode(apart),
+            variant: GroupVariant::PerNode(variant),
             hostname: self.hostname.clone(),
         })
     }
 }
 
-fn selector(field: &str, selector: &LabelSelector) -> Result<Selector, String> {
+fn parse_selector(field: &str, selector: &LabelSelector) -> Result<Selector, String> {
     Selector::try_from(selector.clone()).map_err(|error| format!("{field}: {error}"))
 }
 
-/// The port as an annotation would write it: `http`, `30000-30100/udp`.
-fn entry(wanted: &ExposedPort) -> String {
-    let port = match &wanted.port {
+/// Formats the port as an annotation would name it: `http`, `30000-30100/udp`.
+fn format_entry(port: &ExposedPort) -> String {
+    let text = match &port.port {
         IntOrString::Int(number) => number.to_string(),
         IntOrString::String(text) => text.clone(),
     };
-    match wanted.protocol {
-        None => port,
-        Some(PortProtocol::Tcp) => port + "/tcp",
-        Some(PortProtocol::Udp) => port + "/udp",
-        Some(PortProtocol::Sctp) => port + "/sctp",
+    match port.protocol {
+        None => text,
+        Some(PortProtocol::Tcp) => text + "/tcp",
+        Some(PortProtocol::Udp) => text + "/udp",
+        Some(PortProtocol::Sctp) => text + "/sctp",
     }
 }
 
-fn sources(field: &str, ranges: Option<&[String]>) -> Result<Sources, String> {
+fn parse_sources(field: &str, ranges: Option<&[String]>) -> Result<Sources, String> {
     let Some(ranges) = ranges else { return Ok(None) };
     let ranges: Vec<IpNet> =
-        source_ranges::strict(&ranges.join(",")).map_err(|error| format!("{field}: {error}"))?;
+        source_ranges::parse_strict(&ranges.join(",")).map_err(|error| format!("{field}: {error}"))?;
     Ok(Some(Rc::from(ranges)))
 }

@@ -1,15 +1,15 @@
-//! Hostnames: by which clients are to find what is open.
+//! The hostname annotation.
 
 use kube::api::ObjectMeta;
 
 use super::annotation_keys::{HOSTNAME, annotations};
-use crate::parse::hostname::hostname;
+use crate::parse::hostname::parse_hostname;
 
-/// The hostname that an object's annotation names.
+/// Parses the hostname that the object's annotation names; none if it has no such annotation.
 ///
 /// # Errors
-/// If it is none.
-pub(super) fn annotated(metadata: &ObjectMeta) -> Result<Option<String>, String> {
-    let named = annotations(metadata).get(HOSTNAME);
-    named.map(|text| hostname(text).map_err(|error| format!("{HOSTNAME}: {error}"))).transpose()
+/// If the value is no hostname, with the annotation's key.
+pub(super) fn parse_hostname_annotation(metadata: &ObjectMeta) -> Result<Option<String>, String> {
+    let value = annotations(metadata).get(HOSTNAME);
+    value.map(|text| parse_hostname(text).map_err(|error| format!("{HOSTNAME}: {error}"))).transpose()
 }

@@ -1,95 +1,100 @@
-//! The node port intent: a Service that says which of its node ports may be reached.
+//! The node port intent: a Service whose annotations list the node ports to open.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::Workload;
 
+use super::annotation::{find_source_annotations, reject_unknown_annotations};
 use super::annotation_keys::{EXPOSE, EXPOSE_NODE_PORTS, HOSTNAME, SOURCE_RANGES, annotations};
 use super::host_port::HostPort;
-use super::request::{GroupVariant, PortRequest, Rejected, rejected};
-use super::service_ports::{self, NodePorts};
+use super::hostname::parse_hostname_annotation;
+use super::request::{GroupVariant, PortRequest, Rejected, reject};
+use super::service_ports::{NodePorts, has_balancer_sources, resolve_listed_ports};
 use super::voyager::labels::is_voyager_service;
-use super::{annotation, hostname};
 use crate::k8s::index::Index;
 use crate::k8s::objects::{Endpoint, EndpointSlice, ObjectRef, Service};
+use crate::k8s::reasons;
 
-/// Whether the Service requests for its node ports.
-pub(super) fn concerns(service: &Service) -> bool {
+/// Returns true if the Service requests its node ports.
+pub(super) fn has_node_port_annotation(service: &Service) -> bool {
     annotations(&service.metadata).contains_key(EXPOSE_NODE_PORTS)
 }
 
-/// Refuses annotations that mean nothing on the Service, or nothing together.
-pub(super) fn understood(service: &Service, reference: &ObjectRef) -> Result<(), Rejected> {
+/// Rejects annotations that have no meaning on the Service, or none together.
+pub(super) fn reject_meaningless_annotations(
+    service: &Service,
+    reference: &ObjectRef,
+) -> Result<(), Rejected> {
     let annotations = annotations(&service.metadata);
-    annotation::all_known(
+    reject_unknown_annotations(
         &service.metadata,
         &[EXPOSE, EXPOSE_NODE_PORTS, SOURCE_RANGES, HOSTNAME],
         reference,
     )?;
-    let invalid = |message: String| Err(rejected(reference, "InvalidAnnotation", message));
+    let invalid = |message: String| Err(reject(reference, reasons::INVALID_ANNOTATION, message));
     if annotations.contains_key(EXPOSE) && !service.is_load_balancer() {
         return invalid(format!(
-            "{EXPOSE}: is for a Service of type LoadBalancer that k3s' ServiceLB serves; {EXPOSE_NODE_PORTS} opens node \
-             ports"
+            "{EXPOSE}: is for a Service of type LoadBalancer that k3s' ServiceLB serves; {EXPOSE_NODE_PORTS} \
+             opens node ports"
         ));
     }
-    let listed = annotations.contains_key(EXPOSE) || annotations.contains_key(EXPOSE_NODE_PORTS);
-    if listed || service.is_load_balancer() && service_ports::names_balancer_sources(service) {
+    let lists_ports = annotations.contains_key(EXPOSE) || annotations.contains_key(EXPOSE_NODE_PORTS);
+    if lists_ports || service.is_load_balancer() && has_balancer_sources(service) {
         return Ok(());
     }
-    let stray = annotation::naming_sources(&service.metadata).map(|(name, _)| name.as_str()).next();
-    let stray = stray.or_else(|| annotations.contains_key(HOSTNAME).then_some(HOSTNAME));
-    // An operator may have copied what stands on its Ingress.
-    match stray {
-        Some(name) if !is_voyager_service(service) => invalid(format!(
-            "{name}: no ports are named by {EXPOSE_NODE_PORTS} or {EXPOSE}; nothing of this Service is opened"
+    let without_ports = find_source_annotations(&service.metadata).map(|(key, _)| key.as_str()).next();
+    let without_ports = without_ports.or_else(|| annotations.contains_key(HOSTNAME).then_some(HOSTNAME));
+    // Voyager's operator may have copied the annotations of its Ingress.
+    match without_ports {
+        Some(key) if !is_voyager_service(service) => invalid(format!(
+            "{key}: no ports are named by {EXPOSE_NODE_PORTS} or {EXPOSE}; nothing of this Service is opened"
         )),
         _ => Ok(()),
     }
 }
 
-/// What the Service requests for. Refused whole if any entry cannot be understood.
-pub(super) fn request<'a>(
+/// Builds the request of the Service's annotations. It is rejected as a whole if any entry is not understood.
+pub(super) fn build_request<'a>(
     service: &Service,
     reference: &ObjectRef,
     node_ports: &'a NodePorts,
 ) -> Result<PortRequest<'a>, Rejected> {
-    let invalid = |name: &str, message: &str| {
-        let message = format!("{name}: {message}; nothing of this Service is opened");
-        rejected(reference, "InvalidAnnotation", message)
+    let invalid = |key: &str, message: &str| {
+        let message = format!("{key}: {message}; nothing of this Service is opened");
+        reject(reference, reasons::INVALID_ANNOTATION, message)
     };
     if node_ports.is_empty() {
-        let message = "the Service has no node ports; those of type NodePort have, and those of type LoadBalancer unless \
-                       allocateLoadBalancerNodePorts is false";
+        let message = "the Service has no node ports; those of type NodePort have, and those of type \
+                       LoadBalancer unless allocateLoadBalancerNodePorts is false";
         return Err(invalid(EXPOSE_NODE_PORTS, message));
     }
-    let named: BTreeSet<HostPort> = node_ports.keys().cloned().collect();
-    let listed = service_ports::listed_by(service, EXPOSE_NODE_PORTS, &named)
-        .map_err(|(name, error)| invalid(&name, &error))?;
+    let service_ports: BTreeSet<HostPort> = node_ports.keys().cloned().collect();
+    let listed = resolve_listed_ports(service, EXPOSE_NODE_PORTS, &service_ports)
+        .map_err(|(key, error)| invalid(&key, &error))?;
     let ports = listed.into_iter().filter_map(|(port, sources)| Some((node_ports.get(port)?, sources)));
-    let hostname = hostname::annotated(&service.metadata)
-        .map_err(|error| rejected(reference, "InvalidAnnotation", error))?;
+    let hostname = parse_hostname_annotation(&service.metadata)
+        .map_err(|error| reject(reference, reasons::INVALID_ANNOTATION, error))?;
     Ok(PortRequest {
         intent: reference.clone(),
-        workload: workload(reference),
+        workload: workload_of_service(reference),
         ports: ports.collect(),
         variant: GroupVariant::PerNode(String::new()),
         hostname,
     })
 }
 
-/// What a Service's ports form together.
-pub(super) fn workload(service: &ObjectRef) -> Workload {
+/// Returns the workload of a Service's ports: the Service itself.
+pub(super) fn workload_of_service(service: &ObjectRef) -> Workload {
     let ObjectRef { kind, namespace, name, .. } = service.clone();
     Workload { kind: kind.into_owned(), namespace, name }
 }
 
 /// `EndpointSlice`s by the namespace and name of their Service.
-pub(super) type Slices<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>;
+pub(super) type SlicesByService<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>;
 
-/// All of them, by Service.
-pub(super) fn slices(index: &Index) -> Slices<'_> {
-    let mut slices = Slices::new();
+/// Groups all `EndpointSlice`s by their Service.
+pub(super) fn group_slices_by_service(index: &Index) -> SlicesByService<'_> {
+    let mut slices = SlicesByService::new();
     for slice in index.endpoint_slices() {
         let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
         if let Some(service) = slice.service() {
@@ -99,17 +104,20 @@ pub(super) fn slices(index: &Index) -> Slices<'_> {
     slices
 }
 
-/// The nodes with an endpoint of which this holds.
-pub(super) fn nodes_of(slice: &EndpointSlice, holds: fn(&Endpoint) -> bool) -> impl Iterator<Item = &str> {
-    let endpoints = slice.endpoints.iter().filter(move |endpoint| holds(endpoint));
+/// Returns the nodes with an endpoint for which the predicate holds.
+pub(super) fn find_endpoint_nodes(
+    slice: &EndpointSlice,
+    matches: fn(&Endpoint) -> bool,
+) -> impl Iterator<Item = &str> {
+    let endpoints = slice.endpoints.iter().filter(move |endpoint| matches(endpoint));
     endpoints.filter_map(|endpoint| endpoint.node_name.as_deref())
 }
 
-/// The nodes that serve the Service's node ports: with `externalTrafficPolicy: Local` those with an endpoint that takes
-/// traffic, else all.
-pub(super) fn serving<'a>(
+/// Returns the nodes that serve the Service's node ports: with `externalTrafficPolicy: Local` those with an
+/// endpoint that takes traffic, else all.
+pub(super) fn find_serving_nodes<'a>(
     index: &'a Index,
-    slices: &Slices<'a>,
+    slices: &SlicesByService<'a>,
     service: &Service,
     reference: &ObjectRef,
 ) -> BTreeSet<&'a str> {
@@ -117,5 +125,5 @@ pub(super) fn serving<'a>(
         return index.nodes().filter_map(|node| node.metadata.name.as_deref()).collect();
     }
     let own = slices.get(&(reference.namespace.as_str(), reference.name.as_str()));
-    own.into_iter().flatten().flat_map(|slice| nodes_of(slice, Endpoint::takes_traffic)).collect()
+    own.into_iter().flatten().flat_map(|slice| find_endpoint_nodes(slice, Endpoint::takes_traffic)).collect()
 }

@@ -1,4 +1,4 @@
-//! The request: what one intent asks for, before guardrails and the node have been asked.
+//! The request: the ports and sources of one intent, before the guardrails and the node have been considered.
 
 use firewall_core::Workload;
 
@@ -7,11 +7,11 @@ use super::rules::Sources;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::{Problem, Verdict};
 
-/// Something is wrong; `object` is told.
+/// The problem because of which a request opens nothing, with the object that it is reported on.
 pub(super) type Rejected = Box<Problem>;
 
-/// What is asked for is not understood, or not allowed.
-pub(super) fn rejected(object: &ObjectRef, reason: &str, message: String) -> Rejected {
+/// Returns the problem of a request that is not understood, or not allowed.
+pub(super) fn reject(object: &ObjectRef, reason: &str, message: String) -> Rejected {
     Box::new(Problem {
         object: object.clone(),
         verdict: Verdict::Refused,
@@ -20,12 +20,12 @@ pub(super) fn rejected(object: &ObjectRef, reason: &str, message: String) -> Rej
     })
 }
 
-/// What is asked for is fine, and the node stands against it.
-pub(super) fn failed(object: &ObjectRef, reason: &str, message: String) -> Rejected {
-    Box::new(Problem { verdict: Verdict::Failed, ..*rejected(object, reason, message) })
+/// Returns the problem of a valid request that the node or the controller's settings do not let succeed.
+pub(super) fn fail(object: &ObjectRef, reason: &str, message: String) -> Rejected {
+    Box::new(Problem { verdict: Verdict::Failed, ..*reject(object, reason, message) })
 }
 
-/// What an intent requests for: these ports, each from these sources.
+/// The ports that an intent requests, each with its sources.
 pub(super) struct PortRequest<'a> {
     pub(super) intent: ObjectRef,
     pub(super) workload: Workload,
@@ -34,11 +34,12 @@ pub(super) struct PortRequest<'a> {
     pub(super) hostname: Option<String>,
 }
 
-/// What sets apart the rules of pods of one workload that bind the same ports; see [`crate::desired::grouping`].
+/// Distinguishes the rules of pods of one workload that bind the same ports; `desired/grouping.rs` has the
+/// groups.
 pub(super) enum GroupVariant {
     /// The pods name their sources themselves, and change one by one
     PerPod,
-    /// The intent names the sources, for all its pods at once; only nodes differ, and of an intent that can have several
-    /// sources for one number, which of them that number has
+    /// The intent names the sources, for all its pods at once; only nodes differ. Of an intent that can have
+    /// several sources for one number, the text says which of them that number has.
     PerNode(String),
 }

@@ -1,4 +1,5 @@
-//! Rules: what a pod's request lets in on its node, and what sets its group apart from those of its siblings.
+//! Rules: the ingress rules of a request on a node, and the text that keeps its group apart from similar
+//! ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -8,35 +9,36 @@ use ipnet::IpNet;
 
 use super::host_port::HostPort;
 use crate::parse::family::Family;
-use crate::parse::ports::port_ranges;
+use crate::parse::ports::merge_into_ranges;
 
-/// More rules than this are refused for one pod: no interface on EC2 can have more than 1,000, and bringing them
-/// into canonical form takes time that grows with their square.
-const MOST: usize = 1000;
+/// Maximum rules of one request: no interface on EC2 can have more than 1,000, and bringing them into
+/// canonical form takes time that grows with their square.
+const MAX_RULES: usize = 1000;
 
 /// The sources that an intent names for a port; `None` stands for the default.
 pub(super) type Sources = Option<Rc<[IpNet]>>;
 
-/// What these ports let in. A port that is bound to one address is reached over that address's family only.
+/// Builds the ingress rules of these ports. A port that is bound to one address is reached over that
+/// address's family only.
 ///
 /// # Errors
-/// If there are more rules than any cloud takes.
-pub(super) fn rules(ports: &[(&HostPort, Sources)], defaults: &[IpNet]) -> Result<RuleSet, String> {
-    type Alike<'a> = BTreeMap<(&'a [IpNet], Option<Family>), BTreeSet<(Protocol, u16)>>;
-    let mut alike = Alike::new();
+/// If there are more rules than any cloud allows.
+pub(super) fn build_rules(ports: &[(&HostPort, Sources)], defaults: &[IpNet]) -> Result<RuleSet, String> {
+    type PortsBySources<'a> = BTreeMap<(&'a [IpNet], Option<Family>), BTreeSet<(Protocol, u16)>>;
+    let mut by_sources = PortsBySources::new();
     for (port, sources) in ports {
         let sources = sources.as_deref().unwrap_or(defaults);
-        alike.entry((sources, port.family)).or_default().insert((port.protocol, port.port));
+        by_sources.entry((sources, port.family)).or_default().insert((port.protocol, port.port));
     }
     let mut rules: Vec<IngressRule> = Vec::new();
-    for ((sources, family), ports) in alike {
-        let reaching = sources.iter().filter(|source| family.is_none_or(|family| family.holds(source)));
+    for ((sources, family), ports) in by_sources {
+        let reaching = sources.iter().filter(|source| family.is_none_or(|family| family.includes(source)));
         let reaching = IpNet::aggregate(&reaching.map(IpNet::trunc).collect());
-        let ranges = port_ranges(&ports);
-        if rules.len() + ranges.len() * reaching.len() > MOST {
+        let ranges = merge_into_ranges(&ports);
+        if rules.len() + ranges.len() * reaching.len() > MAX_RULES {
             return Err(format!(
-                "the ports and source ranges make more than {MOST} rules, which no cloud takes for one instance; \
-                 name fewer, wider ranges"
+                "the ports and source ranges make more than {MAX_RULES} rules, which no cloud allows for one \
+                 instance; name fewer, wider ranges"
             ));
         }
         for (protocol, ports) in ranges {
@@ -46,30 +48,30 @@ pub(super) fn rules(ports: &[(&HostPort, Sources)], defaults: &[IpNet]) -> Resul
     Ok(rules.into_iter().collect())
 }
 
-/// The rules that let in sources of these families.
-pub(super) fn of_families(rules: &RuleSet, families: &BTreeSet<Family>) -> RuleSet {
-    let held = |rule: &&IngressRule| families.iter().any(|family| family.holds(&rule.source));
-    rules.iter().filter(held).copied().collect()
+/// Returns the rules whose sources are of these families.
+pub(super) fn filter_by_family(rules: &RuleSet, families: &BTreeSet<Family>) -> RuleSet {
+    let is_included = |rule: &&IngressRule| families.iter().any(|family| family.includes(&rule.source));
+    rules.iter().filter(is_included).copied().collect()
 }
 
-/// The ports that no source can reach: those named are of another family than the address the port is bound to,
-/// or than the node's.
-pub(super) fn unreachable(
+/// Returns the ports that no source can reach: those named are of another family than the address that the
+/// port is bound to, or than the node's.
+pub(super) fn find_unreachable_ports(
     ports: &BTreeSet<(Protocol, u16)>,
     rules: &RuleSet,
 ) -> BTreeSet<(Protocol, PortRange)> {
-    let open = |protocol: Protocol, port: u16| {
+    let is_open = |protocol: Protocol, port: u16| {
         rules.iter().any(|rule| rule.protocol == protocol && rule.ports.contains(port))
     };
-    port_ranges(&ports.iter().filter(|(protocol, port)| !open(*protocol, *port)).copied().collect())
+    merge_into_ranges(&ports.iter().filter(|(protocol, port)| !is_open(*protocol, *port)).copied().collect())
 }
 
-/// What tells apart the rules of pods that share an intent and its sources: the families of their nodes, on which
-/// the default depends, and the addresses that ports are bound to.
+/// Formats the differences between the rules of pods that share an intent and its sources: the families of
+/// their nodes, on which the default depends, and the addresses that ports are bound to.
 ///
-/// The node's families count whether or not the default applies: an Ingress that begins to name its sources keeps
-/// its groups, and no node has to be attached anew.
-pub(super) fn families_apart(families: &BTreeSet<Family>, ports: &[(&HostPort, Sources)]) -> String {
+/// The node's families count whether or not the default applies: an Ingress that begins to name its sources
+/// keeps its groups, and no node has to be attached anew.
+pub(super) fn format_family_variant(families: &BTreeSet<Family>, ports: &[(&HostPort, Sources)]) -> String {
     let families: Vec<String> = families.iter().map(ToString::to_string).collect();
     let bound: BTreeSet<String> = ports
         .iter()
@@ -78,9 +80,9 @@ pub(super) fn families_apart(families: &BTreeSet<Family>, ports: &[(&HostPort, S
     bound.into_iter().fold(families.join("+"), |text, port| text + &port)
 }
 
-/// Whether a number is among them more than once with different sources or addresses: then what is asked for does not say
-/// which rules that number has, because another pod may bind only one of the two.
-pub(super) fn are_ambiguous(ports: &[(&HostPort, Sources)]) -> bool {
+/// Returns true if a number is among the ports more than once with different sources or addresses. Then the
+/// request alone does not determine the number's rules, because another pod may bind only one of the two.
+pub(super) fn has_ambiguous_ports(ports: &[(&HostPort, Sources)]) -> bool {
     let mut first = BTreeMap::new();
     ports.iter().any(|(port, sources)| {
         let this = (sources, port.family);
@@ -93,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_makes_more_rules_than_a_cloud_takes_is_refused() {
+    fn rules_beyond_the_limit_of_any_cloud_are_rejected() {
         let port = |number: u16| HostPort {
             protocol: Protocol::Tcp,
             port: number,
@@ -105,12 +107,12 @@ mod tests {
         let ports: Vec<HostPort> = (1..=500).map(|number| port(2 * number)).collect();
         let source = |number: u8| IpNet::from(std::net::IpAddr::from([192, 0, 2, 2 * number]));
         let sources: Vec<IpNet> = (0..2).map(source).collect();
-        let asked = |sources: &[IpNet]| -> Result<usize, String> {
+        let count = |sources: &[IpNet]| -> Result<usize, String> {
             let sources: Sources = Some(sources.into());
             let ports: Vec<_> = ports.iter().map(|port| (port, sources.clone())).collect();
-            Ok(rules(&ports, &[])?.len())
+            Ok(build_rules(&ports, &[])?.len())
         };
-        assert_eq!(asked(&sources), Ok(1000));
-        assert!(asked(&[sources, vec![source(9)]].concat()).is_err());
+        assert_eq!(count(&sources), Ok(1000));
+        assert!(count(&[sources, vec![source(9)]].concat()).is_err());
     }
 }

@@ -1,90 +1,105 @@
-//! The k3s intent: a Service of type `LoadBalancer` that `ServiceLB` serves, by pods that bind its ports on nodes.
+//! The k3s intent: a Service of type `LoadBalancer` that `ServiceLB` serves, by pods that bind its ports on
+//! nodes.
 //!
-//! Their labels are untrusted: what they claim counts only in the namespace where k3s runs them, or in the Service's.
+//! The pods' labels are untrusted: they count only in the namespace where k3s runs such pods, or in the
+//! Service's.
 
 use std::collections::BTreeSet;
 
 use super::annotation_keys::{EXPOSE, annotations};
 use super::host_port::HostPort;
-use super::request::{GroupVariant, PortRequest, Rejected, rejected};
+use super::hostname::parse_hostname_annotation;
+use super::node_port::{reject_meaningless_annotations, workload_of_service};
+use super::request::{GroupVariant, PortRequest, Rejected, reject};
+use super::rules::Sources;
+use super::service_ports::{assign_sources, has_balancer_sources, parse_service_ports, resolve_listed_ports};
 use super::settings::Settings;
-use super::{hostname, node_port, service_ports};
 use crate::k8s::index::Index;
 use crate::k8s::objects::reference::service_reference;
-use crate::k8s::objects::{ObjectRef, Pod};
+use crate::k8s::objects::{ObjectRef, Pod, Service};
+use crate::k8s::reasons;
 
 const SERVICE_NAME: &str = "svccontroller.k3s.cattle.io/svcname";
 /// Absent before k3s 1.23, which ran the pods beside the Service
 const SERVICE_NAMESPACE: &str = "svccontroller.k3s.cattle.io/svcnamespace";
 
-/// Whether the pod claims to serve a Service for `ServiceLB`.
+/// Returns true if the pod has the labels of a pod that serves a Service for `ServiceLB`.
 pub(super) fn is_service_lb(pod: &Pod) -> bool {
-    label(pod, SERVICE_NAME).is_some()
+    find_label(pod, SERVICE_NAME).is_some()
 }
 
-fn label<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+fn find_label<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     pod.metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
 
-/// What the Service behind the pod requests for; nothing if there is none, or it says neither which ports nor who may come.
-pub(super) fn request<'a>(
+/// Builds the request of the Service behind the pod; none if there is no such Service, or it names neither
+/// ports nor sources.
+pub(super) fn build_request<'a>(
     index: &Index,
     settings: &Settings,
     pod: &Pod,
     pod_reference: &ObjectRef,
     host_ports: &'a BTreeSet<HostPort>,
 ) -> Result<Option<PortRequest<'a>>, Rejected> {
-    let own = pod_reference.namespace.as_str();
-    let namespace = label(pod, SERVICE_NAMESPACE).unwrap_or(own);
-    let service = label(pod, SERVICE_NAME).and_then(|name| index.service(namespace, name));
+    let pod_namespace = pod_reference.namespace.as_str();
+    let namespace = find_label(pod, SERVICE_NAMESPACE).unwrap_or(pod_namespace);
+    let service = find_label(pod, SERVICE_NAME).and_then(|name| index.service(namespace, name));
     let Some(service) = service.filter(|service| service.is_load_balancer()) else { return Ok(None) };
-    let annotated = annotations(&service.metadata).contains_key(EXPOSE);
-    if !annotated && !service_ports::names_balancer_sources(service) {
+    let lists_ports = annotations(&service.metadata).contains_key(EXPOSE);
+    if !lists_ports && !has_balancer_sources(service) {
         return Ok(None);
     }
     let reference = service_reference(service);
-    if own != settings.service_lb_namespace && own != namespace {
+    if pod_namespace != settings.service_lb_namespace && pod_namespace != namespace {
         let message = format!(
-            "its labels say that it serves {reference}, but pods of ServiceLB run in namespace {}; if k3s runs them here, \
-             start the controller with --service-lb-namespace {own}",
+            "its labels say that it serves {reference}, but pods of ServiceLB run in namespace {}; if k3s \
+             runs them here, start the controller with --service-lb-namespace {pod_namespace}",
             settings.service_lb_namespace
         );
-        return Err(rejected(pod_reference, "NotServiceLb", message));
+        return Err(reject(pod_reference, reasons::NOT_SERVICE_LB, message));
     }
-    node_port::understood(service, &reference)?;
-    let invalid = |(name, error): (String, String)| {
-        let message = format!("{name}: {error}; nothing of this Service is opened");
-        rejected(&reference, "InvalidAnnotation", message)
-    };
-    let named =
-        service_ports::service_ports(service).map_err(|error| rejected(&reference, "InvalidPort", error))?;
-    let asked = if annotated {
-        service_ports::listed_by(service, EXPOSE, &named)
-    } else {
-        service_ports::with_sources(service, EXPOSE, named.iter().collect())
-    };
-    let asked = asked.map_err(invalid)?;
-    // While k3s replaces its pods, some still bind the Service's former ports.
-    let bound = asked.into_iter().filter_map(|(port, sources)| {
-        let same = |bound: &&HostPort| (bound.protocol, bound.port) == (port.protocol, port.port);
-        Some((host_ports.iter().find(same)?, sources))
-    });
-    let ports: Vec<_> = bound.collect();
+    reject_meaningless_annotations(service, &reference)?;
+    let ports = find_bound_ports(service, &reference, lists_ports, host_ports)?;
     if ports.is_empty() {
         return Ok(None);
     }
-    let hostname = hostname::annotated(&service.metadata)
-        .map_err(|error| rejected(&reference, "InvalidAnnotation", error))?;
-    let workload = node_port::workload(&reference);
+    let hostname = parse_hostname_annotation(&service.metadata)
+        .map_err(|error| reject(&reference, reasons::INVALID_ANNOTATION, error))?;
     // A number can also be one of the Service's node ports, with other sources.
-    let mut on_nodes = service.spec.ports.iter().filter_map(|port| port.node_port);
-    let meet = on_nodes.any(|number| ports.iter().any(|(port, _)| i64::from(port.port) == number));
-    let apart = if meet { " of ServiceLB" } else { "" };
+    let mut node_ports = service.spec.ports.iter().filter_map(|port| port.node_port);
+    let is_shared = node_ports.any(|number| ports.iter().any(|(port, _)| i64::from(port.port) == number));
+    let variant = if is_shared { " of ServiceLB" } else { "" };
     Ok(Some(PortRequest {
+        workload: workload_of_service(&reference),
         intent: reference,
-        workload,
         ports,
-        variant: GroupVariant::PerNode(apart.to_owned()),
+        variant: GroupVariant::PerNode(variant.to_owned()),
         hostname,
     }))
+}
+
+/// Returns those of the pod's host ports that the Service requests, each with its sources.
+fn find_bound_ports<'a>(
+    service: &Service,
+    reference: &ObjectRef,
+    lists_ports: bool,
+    host_ports: &'a BTreeSet<HostPort>,
+) -> Result<Vec<(&'a HostPort, Sources)>, Rejected> {
+    let service_ports =
+        parse_service_ports(service).map_err(|error| reject(reference, reasons::INVALID_PORT, error))?;
+    let requested = if lists_ports {
+        resolve_listed_ports(service, EXPOSE, &service_ports)
+    } else {
+        assign_sources(service, EXPOSE, service_ports.iter().collect())
+    };
+    let requested = requested.map_err(|(key, error)| {
+        let message = format!("{key}: {error}; nothing of this Service is opened");
+        reject(reference, reasons::INVALID_ANNOTATION, message)
+    })?;
+    // While k3s replaces its pods, some still bind the Service's former ports.
+    let bound = requested.into_iter().filter_map(|(port, sources)| {
+        let is_same = |bound: &&HostPort| (bound.protocol, bound.port) == (port.protocol, port.port);
+        Some((host_ports.iter().find(is_same)?, sources))
+    });
+    Ok(bound.collect())
 }

@@ -1,4 +1,4 @@
-//! Settings of all intents, which only the administrator chooses.
+//! Settings that apply to all intents.
 
 use ipnet::IpNet;
 
@@ -9,11 +9,11 @@ use crate::guardrails::Guardrails;
 pub struct Settings {
     /// The sources of an intent that names none
     pub default_source_ranges: Vec<IpNet>,
-    /// What no intent can exceed
+    /// The limits of every intent
     pub guardrails: Guardrails,
-    /// Where k3s runs the pods of `ServiceLB`
+    /// The namespace where k3s runs the pods of `ServiceLB`
     pub service_lb_namespace: String,
-    /// Whether hostnames are published
+    /// True if hostnames are published
     pub external_dns: bool,
 }
 

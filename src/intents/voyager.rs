@@ -1,8 +1,8 @@
-//! The Voyager intent: an Ingress of type `HostPort` or `NodePort`, and the `HAProxy` pods and the Service that its
-//! operator makes for it.
+//! The Voyager intent: an Ingress of type `HostPort` or `NodePort`, and the `HAProxy` pods and the Service
+//! that Voyager's operator manages for it.
 //!
-//! Voyager's pods use the host's network, so that every declared port becomes a host port, the stats page and the
-//! metrics exporter too. Only what the Ingress requests for may be opened.
+//! Voyager's pods use the host's network, so that every declared port becomes a host port, the stats page and
+//! the metrics exporter too. Only the ports that the Ingress requests may be opened.
 
 pub(super) mod labels;
 mod sources;
@@ -12,124 +12,132 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_core::{Protocol, Workload};
 use kube::api::ObjectMeta;
 
+use super::annotation::reject_unknown_annotations;
 use super::annotation_keys::{HOSTNAME, SOURCE_RANGES, annotations};
 use super::host_port::HostPort;
-use super::request::{GroupVariant, PortRequest, Rejected, rejected};
+use super::hostname::parse_hostname_annotation;
+use super::request::{GroupVariant, PortRequest, Rejected, reject};
 use super::service_ports::NodePorts;
-use super::voyager::labels::{has_voyager_labels, is_haproxy, label};
-use super::{annotation, hostname};
 use crate::k8s::index::Index;
 use crate::k8s::objects::{Ingress, IntOrText, ObjectRef, Pod, Service};
 use crate::k8s::problem::Problem;
-use sources::{reject_sources_on_managed_object, sources};
+use crate::k8s::reasons;
+use labels::{find_label, has_voyager_labels, is_haproxy};
+use sources::{parse_sources, reject_sources_on_managed_object};
 
 const TYPE: &str = "ingress.appscode.com/type";
 const STATS: &str = "ingress.appscode.com/stats";
 const STATS_PORT: &str = "ingress.appscode.com/stats-port";
 
-/// Where Voyager's stats page listens unless the Ingress says otherwise.
+/// The port of Voyager's stats page unless the Ingress names another.
 const DEFAULT_STATS_PORT: u16 = 56789;
 
-/// What the stats page's port is called; frontends are called `tcp-<port>`.
+/// The name of the stats page's port; frontends are called `tcp-<port>`.
 const STATS_PORT_NAME: &str = "stats";
 
-/// What Go's `strconv.ParseBool`, which Voyager uses, takes for false.
+/// The values that Go's `strconv.ParseBool`, which Voyager uses, takes for false.
 const FALSE: [&str; 6] = ["0", "f", "F", "false", "FALSE", "False"];
 
-/// What every Ingress with rules can listen on.
+/// The ports that every Ingress with rules can listen on.
 const HTTP_PORTS: [u16; 2] = [80, 443];
 
 const KUBERNETES: &str = "networking.k8s.io";
-/// What the API group of Kubernetes' own Ingress was called until version 1.22.
+/// The API group of Kubernetes' own Ingress until version 1.22.
 const KUBERNETES_BEFORE: &str = "extensions";
 
-/// Refuses what no intent opens of the pod: what is no frontend of `HAProxy`, such as the stats page and the exporter.
+/// Rejects ports of the pod that no intent opens: all but the frontends of `HAProxy`, such as the stats page
+/// and the exporter.
 pub(super) fn reject_internal_ports(pod: &Pod, request: &PortRequest<'_>) -> Result<(), Rejected> {
     reject_ports(request, |port| is_haproxy(pod) && !is_frontend(port))
 }
 
-/// Refuses what no intent opens of the Service.
+/// Rejects the port of the Service that no intent opens: the stats page.
 pub(super) fn reject_stats_port(service: &Service, request: &PortRequest<'_>) -> Result<(), Rejected> {
     reject_ports(request, |port| {
         has_voyager_labels(&service.metadata) && port.name.as_deref() == Some(STATS_PORT_NAME)
     })
 }
 
-fn reject_ports(request: &PortRequest<'_>, internal: impl Fn(&HostPort) -> bool) -> Result<(), Rejected> {
-    let Some((port, _)) = request.ports.iter().find(|(port, _)| internal(port)) else { return Ok(()) };
+fn reject_ports(request: &PortRequest<'_>, is_internal: impl Fn(&HostPort) -> bool) -> Result<(), Rejected> {
+    let Some((port, _)) = request.ports.iter().find(|(port, _)| is_internal(port)) else { return Ok(()) };
     let message = format!(
-        "{}/{} is no frontend of Voyager's HAProxy, but its stats page, its exporter or the like, which are never opened; \
-         nothing of this is opened",
+        "{}/{} is no frontend of Voyager's HAProxy, but its stats page, its exporter or the like, which are \
+         never opened; nothing of this is opened",
         port.port, port.protocol
     );
-    Err(rejected(&request.intent, "VoyagerInternalPort", message))
+    Err(reject(&request.intent, reasons::VOYAGER_INTERNAL_PORT, message))
 }
 
-/// What the Ingress behind the pod requests for; nothing if there is none, or it is of another type.
-pub(super) fn request<'a>(
+/// Builds the request of the Ingress behind the pod; none if there is no Ingress, or it is of another type.
+pub(super) fn build_request<'a>(
     index: &Index,
     pod: &Pod,
     pod_reference: &ObjectRef,
     host_ports: &'a BTreeSet<HostPort>,
     problems: &mut BTreeSet<Problem>,
 ) -> Result<Option<PortRequest<'a>>, Rejected> {
-    let Some(owning) = owning_ingress(index, &pod.metadata, pod_reference, is_host_port)? else {
+    let Some(owner) = find_owning_ingress(index, &pod.metadata, pod_reference, is_host_port)? else {
         return Ok(None);
     };
     let frontends = host_ports.iter().filter(|port| is_frontend(port)).map(|port| (port.port, port));
-    owning.request(&pod.metadata, pod_reference, frontends, problems)
+    owner.build_request(&pod.metadata, pod_reference, frontends, problems)
 }
 
-/// What the Ingress behind a Service with node ports requests for, as for a pod.
-pub(super) fn request_node_ports<'a>(
+/// Builds the request of the Ingress behind a Service with node ports, as for a pod.
+pub(super) fn build_node_port_request<'a>(
     index: &Index,
     service: &Service,
     reference: &ObjectRef,
     node_ports: &'a NodePorts,
     problems: &mut BTreeSet<Problem>,
 ) -> Result<Option<PortRequest<'a>>, Rejected> {
-    let Some(owning) = owning_ingress(index, &service.metadata, reference, is_node_port)? else {
+    let Some(owner) = find_owning_ingress(index, &service.metadata, reference, is_node_port)? else {
         return Ok(None);
     };
-    let tcp = node_ports
+    let frontends = node_ports
         .iter()
-        .filter(|(port, _)| port.protocol == Protocol::Tcp && port.name.as_deref() != Some(STATS_PORT_NAME));
-    owning.request(&service.metadata, reference, tcp.map(|(port, on_node)| (port.port, on_node)), problems)
+        .filter(|(port, _)| port.protocol == Protocol::Tcp && port.name.as_deref() != Some(STATS_PORT_NAME))
+        .map(|(port, node_port)| (port.port, node_port));
+    owner.build_request(&service.metadata, reference, frontends, problems)
 }
 
-/// The Ingress for which Voyager's operator made something, and its API group.
+/// The Ingress for which Voyager's operator manages an object, and its API group.
 struct OwningIngress<'a> {
     group: &'a str,
     ingress: &'a Ingress,
 }
 
 impl OwningIngress<'_> {
-    /// What the Ingress requests for of these frontends: listening ports, with those to open for them.
-    fn request<'a>(
+    /// Builds the request of the Ingress for some of these frontends: the ports that `HAProxy` listens on,
+    /// each with the port to open for it.
+    fn build_request<'a>(
         &self,
-        made: &ObjectMeta,
+        managed: &ObjectMeta,
         managed_reference: &ObjectRef,
         frontends: impl Iterator<Item = (u16, &'a HostPort)>,
         problems: &mut BTreeSet<Problem>,
     ) -> Result<Option<PortRequest<'a>>, Rejected> {
         let Self { group, ingress } = *self;
-        let reference = reference(ingress, group);
-        annotation::all_known(&ingress.metadata, &[SOURCE_RANGES, HOSTNAME], &reference)?;
-        let (asked, not_ports) = asked_ports(ingress);
-        problems.extend(not_ports.into_iter().map(|message| *rejected(&reference, "InvalidPort", message)));
-        let stats = stats_port(ingress).map_err(|error| rejected(&reference, "InvalidStatsPort", error))?;
-        let wanted = frontends.filter(|(listens, _)| asked.contains(listens) && stats != Some(*listens));
-        let ports: Vec<&HostPort> = wanted.map(|(_, port)| port).collect();
+        let reference = ingress_reference(ingress, group);
+        reject_unknown_annotations(&ingress.metadata, &[SOURCE_RANGES, HOSTNAME], &reference)?;
+        let (rule_ports, errors) = parse_rule_ports(ingress);
+        problems
+            .extend(errors.into_iter().map(|message| *reject(&reference, reasons::INVALID_PORT, message)));
+        let stats_port = parse_stats_port(ingress)
+            .map_err(|error| reject(&reference, reasons::INVALID_STATS_PORT, error))?;
+        let requested =
+            frontends.filter(|(listens, _)| rule_ports.contains(listens) && stats_port != Some(*listens));
+        let ports: Vec<&HostPort> = requested.map(|(_, port)| port).collect();
         if ports.is_empty() {
             return Ok(None);
         }
-        let sources = sources(ingress).map_err(|error| {
+        let sources = parse_sources(ingress).map_err(|error| {
             let message = format!("{error}; nothing of this Ingress is opened");
-            rejected(&reference, "InvalidSourceRanges", message)
+            reject(&reference, reasons::INVALID_SOURCE_RANGES, message)
         })?;
-        reject_sources_on_managed_object(made, managed_reference, ingress)?;
-        let hostname = hostname::annotated(&ingress.metadata)
-            .map_err(|error| rejected(&reference, "InvalidAnnotation", error))?;
+        reject_sources_on_managed_object(managed, managed_reference, ingress)?;
+        let hostname = parse_hostname_annotation(&ingress.metadata)
+            .map_err(|error| reject(&reference, reasons::INVALID_ANNOTATION, error))?;
         let (namespace, name) = (reference.namespace.clone(), reference.name.clone());
         let workload = Workload { kind: format!("Ingress.{group}"), namespace, name };
         let ports = ports.into_iter().map(|port| (port, sources.clone())).collect();
@@ -143,39 +151,41 @@ impl OwningIngress<'_> {
     }
 }
 
-/// The Ingress of the wanted type that the labels of a pod or Service name. Older ones do not name its group; then the
-/// one that has the name is meant.
-fn owning_ingress<'a>(
+/// Finds the Ingress, of a type, that the labels of a pod or Service name. Older labels do not name its
+/// group; then the only Ingress with the name is meant.
+fn find_owning_ingress<'a>(
     index: &'a Index,
-    made: &ObjectMeta,
+    managed: &ObjectMeta,
     managed_reference: &ObjectRef,
-    is_wanted: impl Fn(&Ingress) -> bool,
+    has_type: impl Fn(&Ingress) -> bool,
 ) -> Result<Option<OwningIngress<'a>>, Rejected> {
-    let Some(name) = label(made, "origin-name") else { return Ok(None) };
-    let mut named: BTreeMap<&str, &Ingress> = index.ingresses(&managed_reference.namespace, name).collect();
-    // The API server serves what was made as `extensions` under its newer name as well: the same object twice.
-    if let Some(former) = named.remove(KUBERNETES_BEFORE) {
-        named.entry(KUBERNETES).or_insert(former);
+    let Some(name) = find_label(managed, "origin-name") else { return Ok(None) };
+    let mut by_group: BTreeMap<&str, &Ingress> =
+        index.ingresses(&managed_reference.namespace, name).collect();
+    // The API server serves an object of group `extensions` under the newer name as well: the same object
+    // twice.
+    if let Some(former) = by_group.remove(KUBERNETES_BEFORE) {
+        by_group.entry(KUBERNETES).or_insert(former);
     }
-    named.retain(|_, ingress| is_wanted(ingress));
-    if let Some(of_group) = label(made, "origin-api-group") {
-        let of_group = if of_group == KUBERNETES_BEFORE { KUBERNETES } else { of_group };
-        return Ok(named.get_key_value(of_group).map(|(group, ingress)| OwningIngress { group, ingress }));
+    by_group.retain(|_, ingress| has_type(ingress));
+    if let Some(group) = find_label(managed, "origin-api-group") {
+        let group = if group == KUBERNETES_BEFORE { KUBERNETES } else { group };
+        return Ok(by_group.get_key_value(group).map(|(group, ingress)| OwningIngress { group, ingress }));
     }
-    if named.len() > 1 {
-        let groups: Vec<&str> = named.into_keys().collect();
+    if by_group.len() > 1 {
+        let groups: Vec<&str> = by_group.into_keys().collect();
         let message = format!(
-            "its labels name Ingress {name} but not its API group, and there is one in {}; nothing of this {} is \
-             opened until it has the label origin-api-group",
+            "its labels name Ingress {name} but not its API group, and there is one in {}; nothing of this \
+             {} is opened until it has the label origin-api-group",
             groups.join(" and in "),
             managed_reference.kind,
         );
-        return Err(rejected(managed_reference, "AmbiguousIngress", message));
+        return Err(reject(managed_reference, reasons::AMBIGUOUS_INGRESS, message));
     }
-    Ok(named.pop_first().map(|(group, ingress)| OwningIngress { group, ingress }))
+    Ok(by_group.pop_first().map(|(group, ingress)| OwningIngress { group, ingress }))
 }
 
-/// `Daemon` is what `HostPort` was called until 2017.
+/// `Daemon` is the name of `HostPort` until 2017.
 fn is_host_port(ingress: &Ingress) -> bool {
     matches!(annotations(&ingress.metadata).get(TYPE).map(String::as_str), Some("HostPort" | "Daemon"))
 }
@@ -184,8 +194,8 @@ fn is_node_port(ingress: &Ingress) -> bool {
     annotations(&ingress.metadata).get(TYPE).is_some_and(|kind| kind == "NodePort")
 }
 
-/// The Ingress, as messages and Events name it.
-pub(super) fn reference(ingress: &Ingress, group: &str) -> ObjectRef {
+/// Returns the reference by which messages and Events name the Ingress.
+pub(super) fn ingress_reference(ingress: &Ingress, group: &str) -> ObjectRef {
     let metadata = &ingress.metadata;
     let api_version = ingress.api_version.clone().unwrap_or_else(|| format!("{group}/v1"));
     ObjectRef {
@@ -197,20 +207,21 @@ pub(super) fn reference(ingress: &Ingress, group: &str) -> ObjectRef {
     }
 }
 
-/// Whether a port can be one of `HAProxy`'s listeners for the Ingress. The name tells the stats page from them
-/// also while a rollout is under way and the Ingress already says another number for it.
+/// Returns true if the port can be one of `HAProxy`'s listeners for the Ingress. The name excludes the stats
+/// page also while a rollout is under way and the Ingress already has another number for it.
 fn is_frontend(port: &HostPort) -> bool {
     port.container == "haproxy"
         && port.protocol == Protocol::Tcp
         && port.name.as_deref() != Some(STATS_PORT_NAME)
 }
 
-/// The ports that the Ingress requests for, and what of it is no port.
-fn asked_ports(ingress: &Ingress) -> (BTreeSet<u16>, BTreeSet<String>) {
-    let (mut ports, mut not_ports) = (BTreeSet::from(HTTP_PORTS), BTreeSet::new());
+/// Parses the ports that the Ingress requests. Its rules with an invalid port are left out, with a message
+/// each.
+fn parse_rule_ports(ingress: &Ingress) -> (BTreeSet<u16>, BTreeSet<String>) {
+    let (mut ports, mut errors) = (BTreeSet::from(HTTP_PORTS), BTreeSet::new());
     let frontends = ingress.spec.rules.iter().flat_map(|rule| [&rule.http, &rule.tcp]).flatten();
-    for asked in frontends.filter_map(|frontend| frontend.port.as_ref()) {
-        let number = match asked {
+    for port in frontends.filter_map(|frontend| frontend.port.as_ref()) {
+        let number = match port {
             IntOrText::Int(number) => u16::try_from(*number).ok(),
             IntOrText::Text(text) => text.parse().ok(),
             IntOrText::Other(_) => None,
@@ -218,21 +229,22 @@ fn asked_ports(ingress: &Ingress) -> (BTreeSet<u16>, BTreeSet<String>) {
         match number.filter(|number| *number != 0) {
             Some(number) => _ = ports.insert(number),
             None => {
-                not_ports.insert("a rule's port is not a number from 1 to 65535; it is ignored".to_owned());
+                errors.insert("a rule's port is not a number from 1 to 65535; it is ignored".to_owned());
             }
         }
     }
-    (ports, not_ports)
+    (ports, errors)
 }
 
-/// Where the stats page listens, if there is one. It is never opened, even if a rule requests for the same number.
-fn stats_port(ingress: &Ingress) -> Result<Option<u16>, String> {
+/// Parses the port of the stats page; none if there is no stats page. It is never opened, even if a rule
+/// requests the same number.
+fn parse_stats_port(ingress: &Ingress) -> Result<Option<u16>, String> {
     let annotations = annotations(&ingress.metadata);
     if annotations.get(STATS).is_none_or(|stats| FALSE.contains(&stats.as_str())) {
         return Ok(None);
     }
     let Some(text) = annotations.get(STATS_PORT) else { return Ok(Some(DEFAULT_STATS_PORT)) };
     text.parse().map(Some).map_err(|_| {
-        format!("{STATS_PORT}: not a port, so the stats page cannot be told apart; nothing of this Ingress is opened")
+        format!("{STATS_PORT}: not a port, so the stats page is not known; nothing of this Ingress is opened")
     })
 }

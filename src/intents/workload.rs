@@ -1,14 +1,15 @@
-//! Workloads: whose pod it is, so that the pods of one workload share a firewall group.
+//! Workloads: the controllers of pods. The pods of one workload share a firewall group.
 
 use firewall_core::Workload;
 
 use crate::k8s::objects::Pod;
 
-/// The label by which a Deployment tells its `ReplicaSets` apart.
+/// The label by which a Deployment distinguishes its `ReplicaSets`.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// The controller of a pod, with the `ReplicaSet` hash stripped; the pod itself if nothing controls it.
-pub(super) fn workload(pod: &Pod, namespace: &str) -> Workload {
+/// Returns the controller of a pod, a `ReplicaSet` of a Deployment as that Deployment; the pod itself if it
+/// has none.
+pub(super) fn workload_of_pod(pod: &Pod, namespace: &str) -> Workload {
     let metadata = &pod.metadata;
     let pod_name = metadata.name.as_deref().unwrap_or_default();
     let owners = metadata.owner_references.iter().flatten();
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
     use crate::k8s::objects::builders::from_json;
 
-    fn of(name: &str, labels: &Value, owner: Option<(&str, &str, bool)>) -> String {
+    fn workload(name: &str, labels: &Value, owner: Option<(&str, &str, bool)>) -> String {
         let owners: Vec<Value> = owner
             .map(|(kind, name, controller)| {
                 json!({ "apiVersion": "v1", "kind": kind, "name": name, "uid": "u", "controller": controller })
@@ -44,11 +45,11 @@ mod tests {
             .into_iter()
             .collect();
         let metadata = json!({ "name": name, "labels": labels, "ownerReferences": owners });
-        workload(&from_json(json!({ "metadata": metadata })), "shop").to_string()
+        workload_of_pod(&from_json(json!({ "metadata": metadata })), "shop").to_string()
     }
 
     #[test]
-    fn a_workload_is_what_controls_the_pod() {
+    fn workload_is_the_controller_of_the_pod() {
         let hash = json!({ "pod-template-hash": "5d9c" });
         let none = json!({});
         let cases = [
@@ -65,7 +66,7 @@ mod tests {
             ("web", &none, None, "Pod shop/web"),
         ];
         for (name, labels, owner, expected) in cases {
-            assert_eq!(of(name, labels, owner), expected, "{name} {owner:?}");
+            assert_eq!(workload(name, labels, owner), expected, "{name} {owner:?}");
         }
     }
 }

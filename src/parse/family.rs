@@ -1,4 +1,4 @@
-//! Address families.
+//! Address families: IPv4 and IPv6.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,12 +13,14 @@ pub(crate) enum Family {
 }
 
 impl Family {
+    /// Returns the family of an address.
     pub(crate) const fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
-    pub(crate) const fn holds(self, source: &IpNet) -> bool {
-        matches!((self, source), (Self::V4, IpNet::V4(_)) | (Self::V6, IpNet::V6(_)))
+    /// Returns true if the range is of this family.
+    pub(crate) const fn includes(self, range: &IpNet) -> bool {
+        matches!((self, range), (Self::V4, IpNet::V4(_)) | (Self::V6, IpNet::V6(_)))
     }
 }
 

@@ -1,11 +1,11 @@
-//! Sets of ports, as ranges and as messages name them.
+//! Sets of ports: as ranges, and as text in messages.
 
 use std::collections::BTreeSet;
 
 use firewall_core::{PortRange, Protocol};
 
-/// The ports as the fewest ranges.
-pub(crate) fn port_ranges(ports: &BTreeSet<(Protocol, u16)>) -> BTreeSet<(Protocol, PortRange)> {
+/// Merges ports into the fewest ranges.
+pub(crate) fn merge_into_ranges(ports: &BTreeSet<(Protocol, u16)>) -> BTreeSet<(Protocol, PortRange)> {
     let mut ranges: Vec<(Protocol, u16, u16)> = Vec::new();
     for &(protocol, port) in ports {
         match ranges.last_mut() {
@@ -17,9 +17,9 @@ pub(crate) fn port_ranges(ports: &BTreeSet<(Protocol, u16)>) -> BTreeSet<(Protoc
     ranges.into_iter().filter_map(range).collect()
 }
 
-/// The ports as a message names them; a long list is cut, because an Event holds about a thousand bytes.
+/// Formats ports for a message. A long list is truncated, because an Event holds about a thousand bytes.
 #[must_use]
-pub fn listed(ports: &BTreeSet<(Protocol, PortRange)>) -> String {
+pub fn format_ports(ports: &BTreeSet<(Protocol, PortRange)>) -> String {
     let shown: Vec<String> =
         ports.iter().take(10).map(|(protocol, ports)| format!("{protocol}/{ports}")).collect();
     shown.join(", ") + if ports.len() > shown.len() { ", …" } else { "" }
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     fn ranges(ports: &[(Protocol, u16)]) -> String {
-        listed(&port_ranges(&ports.iter().copied().collect()))
+        format_ports(&merge_into_ranges(&ports.iter().copied().collect()))
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::k8s::host_port_exposure::{
 use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::{Problem, Verdict};
-use crate::parse::ports::listed;
+use crate::parse::ports::format_ports;
 use crate::reconcile::outcome::{Membership, with_ids};
 
 /// The statuses that were written last: the index may not show them yet.
@@ -72,7 +72,7 @@ fn status(
     let ports = open().flat_map(|membership| membership.group.ports.iter().copied()).collect();
     HostPortExposureStatus {
         conditions,
-        ports: listed(&ports),
+        ports: format_ports(&ports),
         node_count: i32::try_from(nodes.len()).unwrap_or(i32::MAX),
         addresses,
         nodes: nodes

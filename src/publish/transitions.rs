@@ -6,7 +6,7 @@ use firewall_core::{GroupKey, InstanceId, PortRange, Protocol};
 
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::{Problem, Verdict};
-use crate::parse::ports::listed;
+use crate::parse::ports::format_ports;
 use crate::reconcile::outcome::{Membership, with_ids};
 use crate::reconcile::pass::Pass;
 
@@ -56,8 +56,12 @@ fn events_for(verdict: Verdict, now: &str, membership: &Membership) -> Vec<Probl
     let Membership { group, node, port_owners, intents, resources, .. } = membership;
     let by = with_ids(resources).collect::<Vec<_>>().join(", ");
     let asking: Vec<String> = intents.iter().map(ToString::to_string).collect();
-    let message =
-        format!("{} {now} on node {} ({by}), for {}", listed(&group.ports), node.name, asking.join(" and "));
+    let message = format!(
+        "{} {now} on node {} ({by}), for {}",
+        format_ports(&group.ports),
+        node.name,
+        asking.join(" and ")
+    );
     let objects: BTreeSet<&ObjectRef> = port_owners.union(intents).collect();
     let told = |object: &ObjectRef| Problem {
         object: object.clone(),

@@ -1,11 +1,11 @@
-//! Annotated pods: what the lists select, what narrows it, and what is refused.
+//! Annotated pods: the ports that lists select, the sources that narrow them, and invalid values.
 
 use serde_json::{Value, json};
 
-use super::{Collected, found, opened, pod, refused};
+use super::{Collected, collect, opened, pod, rejection};
 use crate::k8s::objects::builders::host_port;
 
-/// A pod with TCP 80 (`http`), 443 (`https`), 9100, and UDP 53 (`dns`), 3478, 30000 and 30005.
+/// Returns a pod with TCP 80 (`http`), 443 (`https`), 9100, and UDP 53 (`dns`), 3478, 30000 and 30005.
 fn many(annotations: &Value) -> Value {
     let tcp =
         |name: Option<&str>, port: u16| json!({ "name": name, "containerPort": port, "hostPort": port });
@@ -24,7 +24,7 @@ fn many(annotations: &Value) -> Value {
 
 fn exposing(list: &str) -> Collected {
     let sources = "192.0.2.0/24";
-    found([many(&json!({
+    collect([many(&json!({
         "hostport-firewall.dev/expose": list,
         "hostport-firewall.dev/source-ranges": sources,
     }))])
@@ -35,7 +35,7 @@ fn from(sources: &Value) -> Collected {
     for (name, value) in sources.as_object().unwrap() {
         annotations[format!("hostport-firewall.dev/{name}")] = value.clone();
     }
-    found([many(&annotations)])
+    collect([many(&annotations)])
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn names_numbers_and_ranges_select_host_ports() {
 }
 
 #[test]
-fn what_selects_no_host_port_is_refused_and_the_message_says_what_to_write() {
+fn entry_without_a_host_port_is_rejected_with_a_remedy() {
     let cases = [
         ("", "the list is empty; name ports"),
         ("  ", "the list is empty; name ports"),
@@ -91,7 +91,7 @@ fn what_selects_no_host_port_is_refused_and_the_message_says_what_to_write() {
         ("80;443", "\"80;443\""),
     ];
     for (list, part) in cases {
-        let message = refused(&exposing(list));
+        let message = rejection(&exposing(list));
         assert!(
             message.starts_with("InvalidAnnotation Pod shop/web: hostport-firewall.dev/expose: "),
             "{message}"
@@ -102,20 +102,20 @@ fn what_selects_no_host_port_is_refused_and_the_message_says_what_to_write() {
 }
 
 #[test]
-fn a_list_beyond_all_bounds_is_refused_with_a_short_message() {
+fn oversized_list_is_rejected_with_a_short_message() {
     for list in ["80,".repeat(501), "x".repeat(200_000), format!("80, {}", "é/".repeat(50_000))] {
-        let message = refused(&exposing(&list));
+        let message = rejection(&exposing(&list));
         assert!(message.len() < 400, "{message}");
     }
     let ports: Vec<Value> =
         (1..=501).map(|port| json!({ "containerPort": port, "hostPort": port + 30000 })).collect();
     let annotations = json!({ "hostport-firewall.dev/expose": "30000-31000" });
-    assert!(refused(&found([pod("web", &annotations, &json!(ports))])).contains("more than 500 ports"));
-    assert_eq!(opened(&found([pod("web", &annotations, &json!(ports[..500]))])).len(), 2);
+    assert!(rejection(&collect([pod("web", &annotations, &json!(ports))])).contains("more than 500 ports"));
+    assert_eq!(opened(&collect([pod("web", &annotations, &json!(ports[..500]))])).len(), 2);
 }
 
 #[test]
-fn more_rules_than_a_cloud_takes_are_refused() {
+fn rules_beyond_the_limit_of_any_cloud_are_rejected() {
     let ports: Vec<Value> =
         (1..=40).map(|n| json!({ "containerPort": n, "hostPort": 30000 + 2 * n })).collect();
     let sources: Vec<String> = (0..40).map(|n| format!("10.{}.0.0/16", 2 * n)).collect();
@@ -124,12 +124,13 @@ fn more_rules_than_a_cloud_takes_are_refused() {
         "hostport-firewall.dev/source-ranges": sources.join(","),
     });
     assert!(
-        refused(&found([pod("web", &annotations, &json!(ports))])).starts_with("TooManyRules Pod shop/web")
+        rejection(&collect([pod("web", &annotations, &json!(ports))]))
+            .starts_with("TooManyRules Pod shop/web")
     );
 }
 
 #[test]
-fn sources_are_named_for_all_ports_and_for_one() {
+fn sources_apply_to_all_ports_or_to_one() {
     let cases = [
         (json!({ "source-ranges": "10.0.0.0/8" }), vec!["tcp/80 from 10.0.0.0/8", "tcp/443 from 10.0.0.0/8"]),
         (
@@ -151,7 +152,7 @@ fn sources_are_named_for_all_ports_and_for_one() {
 }
 
 #[test]
-fn sources_that_cannot_be_understood_refuse_the_pod_whole() {
+fn invalid_sources_reject_the_whole_pod() {
     let cases = [
         (json!({ "source-ranges": "10.0.0.0/33" }), "10.0.0.0/33"),
         (json!({ "source-ranges": "10.0.0.1/8" }), "write 10.0.0.0/8"),
@@ -168,51 +169,51 @@ fn sources_that_cannot_be_understood_refuse_the_pod_whole() {
         ),
     ];
     for (sources, part) in cases {
-        let message = refused(&from(&sources));
+        let message = rejection(&from(&sources));
         assert!(message.starts_with("InvalidAnnotation Pod shop/web: "), "{message}");
         assert!(message.contains(part), "{sources}: {message}");
     }
 }
 
 #[test]
-fn sources_without_ports_open_nothing_and_are_told() {
+fn sources_without_ports_are_rejected() {
     for name in ["source-ranges", "source-ranges.http"] {
         let mut annotations = json!({});
         annotations[format!("hostport-firewall.dev/{name}")] = json!("10.0.0.0/8");
-        let message = refused(&found([many(&annotations)]));
+        let message = rejection(&collect([many(&annotations)]));
         assert!(message.contains(&format!("hostport-firewall.dev/{name}: no ports are named")), "{message}");
     }
 }
 
 #[test]
-fn a_misspelt_annotation_refuses_the_pod() {
-    let misspelt = found([many(&json!({ "hostport-firewall.dev/exposes": "80" }))]);
+fn misspelt_annotation_rejects_the_pod() {
+    let misspelt = collect([many(&json!({ "hostport-firewall.dev/exposes": "80" }))]);
     let mut slips = json!({});
     for number in 0..5000 {
         slips[format!("hostport-firewall.dev/x-{number}")] = json!("");
     }
-    assert!(refused(&found([many(&slips)])).len() < 400, "one notice for all, and a short one");
-    let message = refused(&misspelt);
+    assert!(rejection(&collect([many(&slips)])).len() < 400, "one problem for all, and a short one");
+    let message = rejection(&misspelt);
     assert!(
         message.starts_with("UnknownAnnotation Pod shop/web: hostport-firewall.dev/exposes"),
         "{message}"
     );
     let annotations =
         json!({ "hostport-firewall.dev/expose": "80", "hostport-firewall.dev/source-rangesX": "" });
-    let beside = refused(&found([many(&annotations)]));
+    let beside = rejection(&collect([many(&annotations)]));
     assert!(beside.starts_with("UnknownAnnotation"), "{beside}");
 }
 
 #[test]
-fn asking_without_a_host_port_is_told() {
+fn annotation_without_a_host_port_is_rejected() {
     let pod = pod("web", &json!({ "hostport-firewall.dev/expose": "80" }), &json!([{ "containerPort": 80 }]));
-    assert!(refused(&found([pod])).contains("the pod has no host port"));
+    assert!(rejection(&collect([pod])).contains("the pod has no host port"));
 }
 
 #[test]
-fn a_host_port_that_is_none_refuses_the_pod() {
+fn invalid_host_port_rejects_the_pod() {
     let ports = json!([host_port(80), { "containerPort": 81, "hostPort": 99999 }]);
     let pod = pod("web", &json!({ "hostport-firewall.dev/expose": "80" }), &ports);
-    let message = refused(&found([pod]));
+    let message = rejection(&collect([pod]));
     assert!(message.starts_with("InvalidPort Pod shop/web") && message.contains("99999"), "{message}");
 }

@@ -1,4 +1,4 @@
-//! What a `HostPortExposure` requests for.
+//! `HostPortExposure`s: the pods they select, the ports they open, and invalid specs.
 
 use super::*;
 
@@ -25,13 +25,13 @@ fn with(pods: impl IntoIterator<Item = Value>, selecting: impl IntoIterator<Item
     collect_exposures(&index, &Settings::default())
 }
 
-/// The spec that selects `app: web`, with these ports.
+/// Returns the spec that selects `app: web`, with these ports.
 fn spec(ports: &Value) -> Value {
     json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ports": ports })
 }
 
 #[test]
-fn ports_are_named_by_name_number_or_range() {
+fn ports_are_selected_by_name_number_or_range() {
     let table = [
         (json!([{ "port": "http" }]), vec!["tcp/80 from 0.0.0.0/0"]),
         (json!([{ "port": 80 }]), vec!["tcp/80 from 0.0.0.0/0"]),
@@ -54,7 +54,7 @@ fn ports_are_named_by_name_number_or_range() {
 }
 
 #[test]
-fn only_the_pods_and_nodes_that_it_selects_are_opened() {
+fn only_selected_pods_on_selected_nodes_are_opened() {
     let http = json!([{ "port": "http" }]);
     let mut other = web("other", "node-a");
     other["metadata"]["labels"] = json!({ "app": "db" });
@@ -73,7 +73,7 @@ fn only_the_pods_and_nodes_that_it_selects_are_opened() {
 }
 
 #[test]
-fn several_intents_of_one_pod_each_open_what_they_ask_for() {
+fn intents_of_one_pod_open_ports_independently() {
     let mut pod = web("web", "node-v4");
     pod["metadata"]["annotations"] = json!({ "hostport-firewall.dev/expose": "http" });
     let dns = exposure("dns", &spec(&json!([{ "port": "dns" }])));
@@ -82,11 +82,11 @@ fn several_intents_of_one_pod_each_open_what_they_ask_for() {
     let mut rules: Vec<String> = found.exposures.iter().flat_map(rules).collect();
     rules.sort();
     assert_eq!(rules, ["tcp/80 from 0.0.0.0/0", "udp/53 from 0.0.0.0/0"]);
-    assert!(told(&found).contains("HostPortExposure shop/broken"), "{:?}", found.problems);
+    assert!(only_problem(&found).contains("HostPortExposure shop/broken"), "{:?}", found.problems);
 }
 
 #[test]
-fn what_cannot_be_understood_opens_nothing_and_is_told_on_the_object() {
+fn invalid_exposure_opens_nothing_and_is_reported() {
     let http = json!([{ "port": "http" }]);
     let sources = |ranges: Value| {
         let mut spec = spec(&http);
@@ -120,41 +120,41 @@ fn what_cannot_be_understood_opens_nothing_and_is_told_on_the_object() {
         (unknown, "InvalidSelector", "podSelector"),
     ];
     for (spec, reason, part) in table {
-        let refused = refused(&with([web("web", "node-a")], [exposure("x", &spec)]));
+        let rejection = rejection(&with([web("web", "node-a")], [exposure("x", &spec)]));
         let start = format!("{reason} HostPortExposure shop/x: ");
-        assert!(refused.starts_with(&start) && refused.contains(part), "{spec}: {refused}");
+        assert!(rejection.starts_with(&start) && rejection.contains(part), "{spec}: {rejection}");
     }
 }
 
 #[test]
-fn a_guardrail_stands_above_it() {
+fn guardrail_limits_a_host_port_exposure() {
     let mut pod = web("web", "node-a");
     pod["spec"]["containers"][0]["ports"] = json!([host_port(22)]);
-    let refused = refused(&with([pod], [exposure("x", &spec(&json!([{ "port": 22 }])))]));
-    assert!(refused.starts_with("PortDenied HostPortExposure shop/x: "), "{refused}");
+    let rejection = rejection(&with([pod], [exposure("x", &spec(&json!([{ "port": 22 }])))]));
+    assert!(rejection.starts_with("PortDenied HostPortExposure shop/x: "), "{rejection}");
 }
 
 #[test]
-fn a_number_that_pods_bind_under_names_with_different_sources_is_no_group_of_both() {
-    let named = |name: &str, node: &str, port: &str| {
+fn port_under_names_with_different_sources_gets_two_groups() {
+    let pod_with = |name: &str, node: &str, port: &str| {
         let mut pod = web(name, node);
         pod["spec"]["containers"][0]["ports"] = json!([named_host_port(port, 8080)]);
         pod
     };
     let ports = |ranges: &str| json!([{ "port": "http" }, { "port": "metrics", "sourceRanges": [ranges] }]);
-    let found = |ranges: &str| {
-        let pods = [named("a", "node-a", "http"), named("b", "node-b", "metrics")];
+    let collect_from = |ranges: &str| {
+        let pods = [pod_with("a", "node-a", "http"), pod_with("b", "node-b", "metrics")];
         with(pods, [exposure("x", &spec(&ports(ranges)))])
     };
-    let before = found("10.0.0.0/8");
+    let before = collect_from("10.0.0.0/8");
     assert_ne!(before.exposures[0].group(), before.exposures[1].group());
-    let after = found("192.0.2.0/24");
+    let after = collect_from("192.0.2.0/24");
     let groups = |found: &Collected| found.exposures.iter().map(Exposure::group).collect::<Vec<_>>();
     assert_eq!(groups(&before), groups(&after), "other sources attach no node anew");
 }
 
 #[test]
-fn a_number_that_some_pods_bind_twice_is_no_group_of_those_and_the_others() {
+fn pods_that_bind_a_number_twice_get_a_group_of_their_own() {
     let bound = |name: &str, node: &str, ports: &[(&str, &str)]| {
         let ports: Vec<Value> = ports
             .iter()
@@ -184,7 +184,7 @@ fn a_number_that_some_pods_bind_twice_is_no_group_of_those_and_the_others() {
 }
 
 #[test]
-fn a_bad_selector_is_told_without_any_pod() {
+fn invalid_selector_is_reported_without_any_pod() {
     let everything = json!({ "podSelector": {}, "ports": [{ "port": "http" }] });
-    assert!(refused(&with([], [exposure("x", &everything)])).starts_with("InvalidSelector"));
+    assert!(rejection(&with([], [exposure("x", &everything)])).starts_with("InvalidSelector"));
 }

@@ -1,6 +1,6 @@
-//! Mistakes that annotations are made with, some four hundred kinds. The end-to-end tests make them too.
+//! Mistakes in annotations, some four hundred kinds, which the end-to-end tests use too.
 
-/// What is no port of the pod, or no port at all.
+/// Texts that are no port of the pod, or no port at all.
 pub(crate) const NOT_PORTS: [&str; 52] = [
     "",
     " ",
@@ -56,7 +56,7 @@ pub(crate) const NOT_PORTS: [&str; 52] = [
     "80\u{0}",
 ];
 
-/// What is no source range.
+/// Texts that are no source range.
 pub(crate) const NOT_SOURCES: [&str; 50] = [
     "",
     " ",
@@ -110,7 +110,7 @@ pub(crate) const NOT_SOURCES: [&str; 50] = [
     "１０.0.0.0/8",
 ];
 
-/// What is no hostname.
+/// Texts that are no hostname.
 const NOT_HOSTNAMES: [&str; 18] = [
     "",
     " ",
@@ -132,8 +132,8 @@ const NOT_HOSTNAMES: [&str; 18] = [
     "a.example.com\u{0}",
 ];
 
-/// Names of annotations that mean nothing.
-const NOT_NAMES: [&str; 10] = [
+/// Keys of annotations that have no meaning on the pod.
+const NOT_KEYS: [&str; 10] = [
     "hostport-firewall.dev/exposed",
     "hostport-firewall.dev/Expose",
     "hostport-firewall.dev/source-range",
@@ -146,13 +146,13 @@ const NOT_NAMES: [&str; 10] = [
     "hostport-firewall.dev/expose-node-ports",
 ];
 
-/// The mistake alone, and beside something that is right.
+/// Returns the mistake alone, and before and after a valid entry.
 fn around(mistake: &str, right: &str) -> [String; 3] {
     [mistake.to_owned(), format!("{right},{mistake}"), format!("{mistake},{right}")]
 }
 
-/// Each kind: the annotation with the mistake in it, its name, and the mistake; empty, where the name is it. Beside it
-/// stands an `expose` of `http`.
+/// Returns each kind: the annotation's key, its value, and the mistake in it, which is empty where the key is
+/// the mistake. Tests add an `expose` of `http`.
 pub(crate) fn mistakes() -> Vec<(&'static str, String, &'static str)> {
     let kinds = |name, mistakes: &'static [&'static str], right: &'static str| {
         let kind = move |mistake| around(mistake, right).map(|text| (name, text, mistake));
@@ -165,16 +165,17 @@ pub(crate) fn mistakes() -> Vec<(&'static str, String, &'static str)> {
         .chain(kinds("hostport-firewall.dev/source-ranges", &NOT_SOURCES, "192.0.2.0/24"))
         .chain(alone("hostport-firewall.dev/source-ranges.http", &NOT_SOURCES))
         .chain(alone("hostport-firewall.dev/hostname", &NOT_HOSTNAMES))
-        .chain(NOT_NAMES.map(|name| (name, "192.0.2.0/24".to_owned(), "")))
+        .chain(NOT_KEYS.map(|name| (name, "192.0.2.0/24".to_owned(), "")))
         .collect()
 }
 
-/// Whether the message shows the mistake, as Rust would quote it; or says that there is nothing, where that is it.
+/// Returns true if the message quotes the mistake as Rust would; or says that a text is empty, where that is
+/// it.
 pub(crate) fn shows(message: &str, name: &str, mistake: &str) -> bool {
-    let told = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    let has_any = |words: &[&str]| words.iter().any(|words| message.contains(words));
     match mistake.trim() {
-        "" if NOT_NAMES.contains(&name) => told(&["means nothing here", "is not among the ports"]),
-        "" => told(&["is empty", "names no port", "\"\"", "\" \"", "\"\\t\""]),
+        "" if NOT_KEYS.contains(&name) => has_any(&["unknown annotation", "is not among the ports"]),
+        "" => has_any(&["is empty", "names no port", "\"\"", "\" \"", "\"\\t\""]),
         mistake => message.contains(&format!("{mistake:?}")),
     }
 }

@@ -1,10 +1,10 @@
-//! What holds for any text in an annotation, and for any mix of pods.
+//! Properties of any text in an annotation, and of any mix of pods.
 
 use firewall_core::{Completeness, InstanceId, RuleSet};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{cluster, found, pod};
+use super::{cluster, collect, pod};
 use crate::desired::grouping::grouped;
 use crate::intents::collect::collect_exposures;
 use crate::intents::settings::Settings;
@@ -13,8 +13,8 @@ use crate::k8s::objects::builders::{
     self, annotated, from_json, host_port, host_port_exposure, named_host_port,
 };
 
-/// TCP 80 is called `http`, TCP 8080 and UDP 53 have no name.
-fn asking(expose: &str, sources: &str) -> Value {
+/// Returns a pod with TCP 80, called `http`, and TCP 8080 and UDP 53, which have no name.
+fn annotated_pod(expose: &str, sources: &str) -> Value {
     let ports = json!([
         named_host_port("http", 80),
         host_port(8080),
@@ -25,7 +25,8 @@ fn asking(expose: &str, sources: &str) -> Value {
     pod("web", &annotations, &ports)
 }
 
-/// Written apart from the code it judges: whether an entry names at least one port of [`asking`]'s pod.
+/// Returns true if an entry names at least one port of [`annotated_pod`]. It shares no code with what it
+/// judges.
 fn names_a_port(entry: &str) -> bool {
     let (port, protocol) = entry.trim().split_once('/').unwrap_or((entry.trim(), ""));
     let lower = protocol.to_lowercase();
@@ -67,8 +68,8 @@ fn source_entries() -> impl Strategy<Value = String> {
     prop::collection::vec(entry, 0..5).prop_map(|entries| entries.join(","))
 }
 
-/// One pod: its workload, node, port, the address that the port is bound to, its sources if it names any, and another
-/// address that the same number is bound to.
+/// One pod: its workload, node, port, the address that the port is bound to, its sources if it names any, and
+/// another address that the same number is bound to.
 type Bound = (usize, usize, u16, &'static str, Option<&'static str>, Option<&'static str>);
 
 fn bound() -> impl Strategy<Value = Vec<Bound>> {
@@ -78,8 +79,9 @@ fn bound() -> impl Strategy<Value = Vec<Bound>> {
     prop::collection::vec((0..4_usize, 0..3_usize, 80..83_u16, address, sources, second), 0..12)
 }
 
-/// The pods: those of workload 0 are Voyager's, whose sources are the Ingress's, those of 1 annotated, those of 2
-/// selected, by the names of their ports, one of which has sources of its own, and those of 3 `ServiceLB`'s.
+/// Returns the pods: those of workload 0 are Voyager's, whose sources are the Ingress's, those of 1
+/// annotated, those of 2 selected, by the names of their ports, one of which has sources of its own, and
+/// those of 3 `ServiceLB`'s.
 fn pods(bound: &[Bound]) -> Vec<Value> {
     let nodes = ["node-a", "node-b", "node-v4"];
     bound
@@ -132,7 +134,8 @@ fn selecting() -> Object {
     Object::HostPortExposure(from_json(host_port_exposure("shop", "x", &spec)))
 }
 
-/// A Service whose ports 80 to 82 are open to a few, and are the node ports of others, which are open to anybody.
+/// Returns a Service whose ports 80 to 82 are open to few sources, and are the node ports of others, which
+/// are open to all.
 fn balancer() -> Object {
     let port =
         |port: u16, on_node: u16| json!({ "name": format!("p{port}"), "port": port, "nodePort": on_node });
@@ -156,23 +159,23 @@ fn ingress(annotations: &Value) -> Object {
 
 proptest! {
     #[test]
-    fn a_pod_is_exposed_if_and_only_if_every_entry_can_be_understood(
+    fn pod_is_exposed_if_and_only_if_every_entry_is_valid(
         expose in port_entries(), sources in source_entries(),
     ) {
-        let understood =
+        let is_valid =
             expose.split(',').all(names_a_port) && sources.split(',').all(is_cidr_without_host_bits);
-        let found = found([asking(&expose, &sources)]);
-        prop_assert_eq!(!found.exposures.is_empty(), understood, "{:?} {:?} {:?}", expose, sources, found.problems);
-        prop_assert_eq!(found.problems.is_empty(), understood, "whatever opens nothing is told");
+        let found = collect([annotated_pod(&expose, &sources)]);
+        prop_assert_eq!(!found.exposures.is_empty(), is_valid, "{:?} {:?} {:?}", expose, sources, found.problems);
+        prop_assert_eq!(found.problems.is_empty(), is_valid, "intents that open nothing are reported");
     }
 
     #[test]
-    fn no_name_of_an_annotation_under_our_domain_panics_or_goes_unnoticed(name in "[a-z.]{0,6}(\\.\\PC{0,6})?") {
-        let mut pod = asking("80", "10.0.0.0/8");
+    fn annotation_with_any_suffix_is_valid_or_reported(name in "[a-z.]{0,6}(\\.\\PC{0,6})?") {
+        let mut pod = annotated_pod("80", "10.0.0.0/8");
         pod["metadata"]["annotations"][format!("hostport-firewall.dev/source-ranges{name}")] = json!("10.1.0.0/16");
-        let found = found([pod]);
-        let means_something = name.is_empty() || name == ".80" || name == ".http";
-        prop_assert_eq!((found.exposures.len(), found.problems.len()), if means_something { (1, 0) } else { (0, 1) });
+        let found = collect([pod]);
+        let is_valid = name.is_empty() || name == ".80" || name == ".http";
+        prop_assert_eq!((found.exposures.len(), found.problems.len()), if is_valid { (1, 0) } else { (0, 1) });
     }
 
     #[test]
@@ -192,11 +195,11 @@ proptest! {
         let found = collect_exposures(&index, &settings);
         let mut open = found.exposures.iter().flat_map(|exposure| exposure.rules.iter());
         prop_assert!(open.all(|rule| rule.source != default), "{:?}", found.exposures);
-        prop_assert_ne!(found.exposures.is_empty(), found.problems.is_empty(), "whatever opens nothing is told");
+        prop_assert_ne!(found.exposures.is_empty(), found.problems.is_empty(), "intents that open nothing are reported");
     }
 
     #[test]
-    fn groups_open_on_each_instance_exactly_what_its_pods_ask_for(
+    fn groups_open_exactly_the_requested_rules_on_each_instance(
         bound in bound(), named in any::<bool>(), balanced in any::<bool>(),
     ) {
         let mut index = cluster(pods(&bound));
@@ -211,7 +214,7 @@ proptest! {
         let known = |id: &str| Some(Ok(InstanceId::new(id)));
         let desired = grouped(&found.exposures, known, |_| None, Completeness::Complete).desired;
         for instance in desired.members() {
-            let asked: RuleSet = found
+            let requested: RuleSet = found
                 .exposures
                 .iter()
                 .filter(|exposure| exposure.provider_id == instance.as_str())
@@ -219,7 +222,7 @@ proptest! {
                 .collect();
             let groups = desired.groups.values().filter(|group| group.members.contains(&instance));
             let open: RuleSet = groups.flat_map(|group| group.rules.iter().copied()).collect();
-            prop_assert_eq!(open, asked);
+            prop_assert_eq!(open, requested);
         }
         let nodes: std::collections::BTreeSet<&str> =
             found.exposures.iter().map(|exposure| exposure.provider_id.as_str()).collect();

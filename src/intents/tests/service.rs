@@ -1,16 +1,17 @@
-//! What Services ask for: their node ports, and the host ports of k3s' `ServiceLB`.
+//! Services: their node ports, and the host ports of k3s' `ServiceLB`.
 
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::guardrails::{Namespaces, Who};
+use crate::guardrails::{NamespaceMatcher, NamespaceRule};
 use crate::k8s::objects::builders::{annotated, endpoint_slice};
 
 const EXPOSE: &str = "hostport-firewall.dev/expose";
 const EXPOSE_NODE_PORTS: &str = "hostport-firewall.dev/expose-node-ports";
 const SOURCES: &str = "hostport-firewall.dev/source-ranges";
 
-/// A Service of this type, whose ports 80, 443 and 53 (UDP) have the node ports 30080, 30443 and 30053.
+/// Returns a Service of this type, whose ports 80, 443 and 53 (UDP) have the node ports 30080, 30443 and
+/// 30053.
 fn service(kind: &str, annotations: &Value) -> Value {
     let ports = json!([
         { "name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP" },
@@ -32,11 +33,11 @@ fn with(pods: Vec<Value>, service: Value, slices: Vec<Value>) -> Index {
     index
 }
 
-fn asked(service: Value) -> Collected {
+fn collect_service(service: Value) -> Collected {
     collect_exposures(&with(vec![], service, vec![]), &Settings::default())
 }
 
-/// What is let in, node by node.
+/// Returns the rules, node by node.
 fn by_node(found: &Collected) -> Vec<String> {
     let lines = found.exposures.iter().flat_map(|exposure| {
         let node = exposure.node.name.clone();
@@ -46,7 +47,7 @@ fn by_node(found: &Collected) -> Vec<String> {
 }
 
 #[test]
-fn node_ports_open_on_all_nodes_by_the_names_and_numbers_of_the_service() {
+fn node_ports_are_selected_by_name_and_number() {
     let table = [
         ("NodePort", "http", vec!["tcp/30080"]),
         ("NodePort", "80", vec!["tcp/30080"]),
@@ -56,7 +57,8 @@ fn node_ports_open_on_all_nodes_by_the_names_and_numbers_of_the_service() {
         ("LoadBalancer", "dns", vec!["udp/30053"]),
     ];
     for (kind, listed, expected) in table {
-        let found = asked(service(kind, &json!({ EXPOSE_NODE_PORTS: listed, SOURCES: "192.0.2.0/24" })));
+        let found =
+            collect_service(service(kind, &json!({ EXPOSE_NODE_PORTS: listed, SOURCES: "192.0.2.0/24" })));
         assert!(found.problems.is_empty(), "{:?}", found.problems);
         let nodes = ["node-a", "node-b", "node-v4"];
         let expected: Vec<String> = nodes
@@ -74,21 +76,21 @@ fn node_ports_open_on_all_nodes_by_the_names_and_numbers_of_the_service() {
 }
 
 #[test]
-fn a_service_that_asks_for_nothing_opens_nothing() {
+fn service_without_annotations_opens_nothing() {
     for kind in ["NodePort", "LoadBalancer", "ClusterIP", "ExternalName"] {
-        assert_eq!(asked(service(kind, &json!({}))), Collected::default(), "{kind}");
+        assert_eq!(collect_service(service(kind, &json!({}))), Collected::default(), "{kind}");
     }
     let mut narrowed = service("LoadBalancer", &json!({}));
     narrowed["spec"]["loadBalancerSourceRanges"] = json!(["192.0.2.0/24"]);
     assert_eq!(
-        asked(narrowed),
+        collect_service(narrowed),
         Collected::default(),
-        "sources are for the balancer, node ports are not asked for"
+        "sources are for the balancer, node ports are not requested"
     );
 }
 
 #[test]
-fn with_local_traffic_only_nodes_with_a_ready_endpoint_are_opened() {
+fn local_traffic_opens_only_nodes_with_a_ready_endpoint() {
     let endpoint = |node: &str, pod: &str, ready: Value| {
         let target = json!({ "kind": "Pod", "namespace": "shop", "name": pod, "uid": pod });
         json!({ "nodeName": node, "conditions": { "ready": ready }, "targetRef": target })
@@ -120,7 +122,7 @@ fn with_local_traffic_only_nodes_with_a_ready_endpoint_are_opened() {
 }
 
 #[test]
-fn with_local_traffic_ports_stay_open_where_endpoints_drain() {
+fn local_traffic_keeps_ports_open_while_endpoints_drain() {
     let binds = |conditions: Value| {
         let mut service = service("NodePort", &json!({ EXPOSE_NODE_PORTS: "http", SOURCES: "192.0.2.0/24" }));
         service["spec"]["externalTrafficPolicy"] = json!("Local");
@@ -147,7 +149,7 @@ fn with_local_traffic_ports_stay_open_where_endpoints_drain() {
 }
 
 #[test]
-fn sources_are_those_of_the_annotation_or_else_of_the_balancer() {
+fn sources_of_the_annotation_precede_those_of_the_balancer() {
     let balancer = "service.beta.kubernetes.io/load-balancer-source-ranges";
     let table = [
         (
@@ -165,21 +167,21 @@ fn sources_are_those_of_the_annotation_or_else_of_the_balancer() {
         annotations[EXPOSE_NODE_PORTS] = json!("http");
         let mut service = service("NodePort", &annotations);
         service["spec"]["loadBalancerSourceRanges"] = ranges;
-        let found = asked(service);
+        let found = collect_service(service);
         assert_eq!(by_node(&found)[0], format!("node-a tcp/30080 from {expected}"), "{annotations}");
     }
 }
 
 #[test]
-fn a_service_of_one_family_is_reached_over_that_family() {
+fn service_of_one_family_is_opened_in_that_family() {
     let mut single = service("NodePort", &json!({ EXPOSE_NODE_PORTS: "http" }));
     single["spec"]["ipFamilies"] = json!(["IPv6"]);
-    let found = asked(single);
+    let found = collect_service(single);
     assert_eq!(by_node(&found), ["node-a tcp/30080 from ::/0", "node-b tcp/30080 from ::/0"]);
 }
 
 #[test]
-fn what_a_service_cannot_mean_is_refused_whole_and_told() {
+fn invalid_service_is_rejected_as_a_whole() {
     let cases = [
         ("NodePort", json!({ EXPOSE: "http" }), "expose-node-ports opens node ports"),
         ("ClusterIP", json!({ EXPOSE_NODE_PORTS: "http" }), "has no node ports"),
@@ -199,7 +201,7 @@ fn what_a_service_cannot_mean_is_refused_whole_and_told() {
             json!({ EXPOSE_NODE_PORTS: "http", "hostport-firewall.dev/hostname": "a" }),
             "not a hostname",
         ),
-        ("NodePort", json!({ "hostport-firewall.dev/expose-node-port": "http" }), "means nothing here"),
+        ("NodePort", json!({ "hostport-firewall.dev/expose-node-port": "http" }), "unknown annotation"),
     ];
     for (kind, annotations, part) in cases {
         let mut service = service(kind, &annotations);
@@ -208,25 +210,29 @@ fn what_a_service_cannot_mean_is_refused_whole_and_told() {
                 port["nodePort"] = Value::Null;
             }
         }
-        let message = refused(&asked(service));
+        let message = rejection(&collect_service(service));
         assert!(message.contains("Service shop/web") && message.contains(part), "{annotations}: {message}");
     }
 }
 
 #[test]
-fn a_guardrail_on_a_service_is_that_of_its_namespace_and_node_port() {
+fn guardrail_applies_to_the_node_port_of_a_service() {
     let guardrails = Guardrails { denied_ports: vec!["30080".parse().unwrap()], ..Guardrails::default() };
     let settings = Settings { guardrails, ..Settings::default() };
     let index = with(vec![], service("NodePort", &json!({ EXPOSE_NODE_PORTS: "http, https" })), vec![]);
     assert!(
-        refused(&collect_exposures(&index, &settings)).starts_with("PortDenied Service shop/web: tcp/30080")
+        rejection(&collect_exposures(&index, &settings))
+            .starts_with("PortDenied Service shop/web: tcp/30080")
     );
 }
 
 #[test]
-fn a_guardrail_for_namespaces_judges_by_that_of_the_service_and_not_of_the_pods_of_service_lb() {
+fn namespace_guardrail_applies_to_the_service_not_its_pods() {
     let allowing = |namespace: &str| {
-        let allowed = Namespaces { who: Who::Names(BTreeSet::from([namespace.to_owned()])), ports: None };
+        let allowed = NamespaceRule {
+            matcher: NamespaceMatcher::Names(BTreeSet::from([namespace.to_owned()])),
+            ports: None,
+        };
         let guardrails = Guardrails { namespaces: Some(vec![allowed]), ..Guardrails::default() };
         Settings { guardrails, ..Settings::default() }
     };
@@ -234,12 +240,12 @@ fn a_guardrail_for_namespaces_judges_by_that_of_the_service_and_not_of_the_pods_
     let index = with(vec![svclb("kube-system")], balancer, vec![]);
     let allowed = collect_exposures(&index, &allowing("shop"));
     assert_eq!((allowed.exposures.len(), allowed.problems.len()), (4, 0), "a pod, and three nodes");
-    let refused = collect_exposures(&index, &allowing("kube-system"));
-    assert!(refused.exposures.is_empty(), "{refused:?}");
-    assert!(refused.problems.iter().all(|notice| notice.reason == "NamespaceNotAllowed"), "{refused:?}");
+    let rejected = collect_exposures(&index, &allowing("kube-system"));
+    assert!(rejected.exposures.is_empty(), "{rejected:?}");
+    assert!(rejected.problems.iter().all(|problem| problem.reason == "NamespaceNotAllowed"), "{rejected:?}");
 }
 
-/// A pod of `ServiceLB` for ports 80 and 443 of the Service.
+/// Returns a pod of `ServiceLB` for ports 80 and 443 of the Service.
 fn svclb(namespace: &str) -> Value {
     let ports = json!([named_host_port("lb-tcp-80", 80), named_host_port("lb-tcp-443", 443)]);
     let mut pod = builders::pod(namespace, "svclb-web-4f1c-x", "node-a", &ports);
@@ -257,7 +263,7 @@ fn served(annotations: &Value, ranges: &Value, namespace: &str) -> Collected {
 }
 
 #[test]
-fn pods_of_service_lb_open_what_their_service_asks_for() {
+fn service_lb_pods_open_the_ports_of_their_service() {
     let table = [
         (json!({}), json!([]), vec![]),
         (
@@ -313,7 +319,7 @@ fn pods_of_service_lb_open_what_their_service_asks_for() {
 }
 
 #[test]
-fn a_number_that_is_a_node_port_and_a_port_of_the_balancer_is_no_group_of_both() {
+fn node_port_and_balancer_port_of_one_number_get_two_groups() {
     let annotations = json!({
         EXPOSE: "https", EXPOSE_NODE_PORTS: "http",
         format!("{SOURCES}.http"): "0.0.0.0/0", format!("{SOURCES}.https"): "10.0.0.0/8",
@@ -332,11 +338,11 @@ fn a_number_that_is_a_node_port_and_a_port_of_the_balancer_is_no_group_of_both()
 }
 
 #[test]
-fn what_claims_to_be_of_service_lb_counts_only_where_that_runs() {
+fn service_lb_labels_count_only_in_its_namespace() {
     let expose = json!({ EXPOSE: "http" });
     assert_eq!(served(&expose, &json!([]), "shop").exposures.len(), 1, "k3s before 1.23");
     let claimed = served(&expose, &json!([]), "elsewhere");
-    assert!(refused(&claimed).starts_with("NotServiceLb Pod elsewhere/svclb-web"), "{claimed:?}");
+    assert!(rejection(&claimed).starts_with("NotServiceLb Pod elsewhere/svclb-web"), "{claimed:?}");
     let settings = Settings { service_lb_namespace: "elsewhere".to_owned(), ..Settings::default() };
     let index = with(vec![svclb("elsewhere")], service("LoadBalancer", &expose), vec![]);
     assert_eq!(collect_exposures(&index, &settings).exposures.len(), 1);
@@ -349,11 +355,12 @@ fn what_claims_to_be_of_service_lb_counts_only_where_that_runs() {
 }
 
 #[test]
-fn wrong_annotations_of_a_balancer_are_told_on_it_and_on_its_pods() {
+fn invalid_balancer_is_reported_on_service_and_pods() {
     let found = served(&json!({ EXPOSE: "smtp" }), &json!([]), "kube-system");
     assert!(found.exposures.is_empty());
     for kind in ["Service", "Pod"] {
-        let told = |notice: &Problem| notice.object.kind == kind && notice.message.contains("\"smtp\"");
-        assert!(found.problems.iter().any(told), "{kind}: {:?}", found.problems);
+        let is_reported =
+            |problem: &Problem| problem.object.kind == kind && problem.message.contains("\"smtp\"");
+        assert!(found.problems.iter().any(is_reported), "{kind}: {:?}", found.problems);
     }
 }

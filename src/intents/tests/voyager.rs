@@ -1,8 +1,10 @@
-//! Voyager's Ingresses: the ports they ask for, the sources they name, and whose pods are theirs.
+//! Voyager's Ingresses: the ports they request, the sources they name, and the pods that belong to them.
+
+mod node_ports;
 
 use serde_json::{Value, json};
 
-use super::{Collected, cluster, opened, refused, rules, told};
+use super::{Collected, cluster, only_problem, opened, rejection, rules};
 use crate::intents::collect::collect_exposures;
 use crate::intents::exposure::Exposure;
 use crate::intents::settings::Settings;
@@ -12,7 +14,7 @@ use crate::k8s::objects::builders::{self, from_json, named_host_port};
 const VOYAGER: &str = "voyager.appscode.com";
 const KUBERNETES: &str = "networking.k8s.io";
 
-/// An `HAProxy` pod as Voyager's operator makes it, with the stats page and the exporter.
+/// Returns an `HAProxy` pod as Voyager's operator manages it, with the stats page and the exporter.
 fn haproxy() -> Value {
     let mut ports = [80, 443, 8080, 9000].map(|port| named_host_port(&format!("tcp-{port}"), port)).to_vec();
     ports.push(named_host_port("stats", 56789));
@@ -26,7 +28,7 @@ fn haproxy() -> Value {
     })
 }
 
-/// An Ingress of type `HostPort` that requests for 8080 and 9000 beside 80 and 443.
+/// Returns an Ingress of type `HostPort` that requests 8080 and 9000 beside 80 and 443.
 fn ingress() -> Value {
     let rules =
         json!([{ "http": { "port": 8080 } }, { "tcp": { "port": "9000" } }, { "http": { "paths": [] } }]);
@@ -50,7 +52,7 @@ fn with(ingress: Value) -> Collected {
     behind(&[haproxy()], &[(VOYAGER, ingress)])
 }
 
-/// The exposed ports.
+/// Returns the exposed ports.
 fn ports(exposure: &Exposure) -> Vec<u16> {
     exposure.ports.iter().map(|(_, port)| *port).collect()
 }
@@ -60,7 +62,7 @@ fn open_ports(found: &Collected) -> Vec<u16> {
 }
 
 #[test]
-fn what_the_ingress_asks_for_and_haproxy_binds_is_opened() {
+fn ports_of_the_ingress_that_haproxy_binds_are_opened() {
     let found = with(ingress());
     let expected = ["tcp/80", "tcp/443", "tcp/8080", "tcp/9000"];
     let expected: Vec<String> = expected
@@ -73,7 +75,7 @@ fn what_the_ingress_asks_for_and_haproxy_binds_is_opened() {
 }
 
 #[test]
-fn a_port_that_haproxy_does_not_bind_is_not_opened() {
+fn port_that_haproxy_does_not_bind_stays_closed() {
     let mut pod = haproxy();
     pod["spec"]["containers"][0]["ports"] = json!([{ "name": "tcp-80", "containerPort": 80 }]);
     assert_eq!(open_ports(&behind(&[pod], &[(VOYAGER, ingress())])), [80]);
@@ -81,7 +83,7 @@ fn a_port_that_haproxy_does_not_bind_is_not_opened() {
 
 #[test]
 fn stats_and_exporter_ports_are_never_opened() {
-    let asking = |ports: &[u16], annotations: &Value| {
+    let requesting = |ports: &[u16], annotations: &Value| {
         let mut ingress = annotated(annotations);
         let rules: Vec<Value> = ports.iter().map(|port| json!({ "http": { "port": port } })).collect();
         ingress["spec"]["rules"] = json!(rules);
@@ -90,14 +92,14 @@ fn stats_and_exporter_ports_are_never_opened() {
     let stats = |value: &str| json!({ "ingress.appscode.com/stats": value });
     let moved = json!({ "ingress.appscode.com/stats": "true", "ingress.appscode.com/stats-port": "8080" });
     let cases = [
-        ("the exporter's", asking(&[56790, 7070], &stats("true")), vec![80, 443]),
-        ("the stats page's default", asking(&[56789], &stats("true")), vec![80, 443]),
+        ("the exporter's", requesting(&[56790, 7070], &stats("true")), vec![80, 443]),
+        ("the stats page's default", requesting(&[56789], &stats("true")), vec![80, 443]),
         (
             "the stats page by its name alone, before a rollout",
-            asking(&[56789], &stats("false")),
+            requesting(&[56789], &stats("false")),
             vec![80, 443],
         ),
-        ("the stats page's own number", asking(&[8080, 9000], &moved), vec![80, 443, 9000]),
+        ("the stats page's own number", requesting(&[8080, 9000], &moved), vec![80, 443, 9000]),
     ];
     for (what, ingress, expected) in cases {
         assert_eq!(open_ports(&with(ingress)), expected, "{what}");
@@ -107,12 +109,12 @@ fn stats_and_exporter_ports_are_never_opened() {
     {
         let mut pod = haproxy();
         pod["spec"]["containers"][0]["ports"][4]["name"] = json!("tcp-56789");
-        let found = behind(&[pod], &[(VOYAGER, asking(&[56789], &stats(value)))]);
+        let found = behind(&[pod], &[(VOYAGER, requesting(&[56789], &stats(value)))]);
         assert_eq!(open_ports(&found).contains(&56789), !on, "{value}");
     }
     let unreadable =
         json!({ "ingress.appscode.com/stats": "true", "ingress.appscode.com/stats-port": "80a" });
-    assert!(refused(&with(annotated(&unreadable))).starts_with("InvalidStatsPort Ingress shop/shop"));
+    assert!(rejection(&with(annotated(&unreadable))).starts_with("InvalidStatsPort Ingress shop/shop"));
 }
 
 #[test]
@@ -141,13 +143,17 @@ fn no_other_intent_opens_stats_and_exporter_ports_either() {
         for ports in ["stats", "56790", "7070", "8080-57000"] {
             let found = exposing(kind, ports);
             assert_eq!(found.exposures, [], "{kind} {ports}");
-            assert!(told(&found).contains(&format!("VoyagerInternalPort {kind}")), "{}", told(&found));
+            assert!(
+                only_problem(&found).contains(&format!("VoyagerInternalPort {kind}")),
+                "{}",
+                only_problem(&found)
+            );
         }
     }
 }
 
 #[test]
-fn only_an_ingress_of_type_host_port_opens_anything() {
+fn only_an_ingress_of_type_host_port_opens_host_ports() {
     for (kind, count) in
         [("HostPort", 1), ("Daemon", 1), ("LoadBalancer", 0), ("NodePort", 0), ("hostport", 0)]
     {
@@ -161,7 +167,7 @@ fn only_an_ingress_of_type_host_port_opens_anything() {
 }
 
 #[test]
-fn the_pods_labels_find_the_ingress_in_either_group() {
+fn labels_of_the_pod_select_the_ingress_in_either_group() {
     let labelled = |label: &str, value: &str| {
         let mut pod = haproxy();
         pod["metadata"]["labels"] = json!({ "origin": "voyager", "origin-name": "shop" });
@@ -178,7 +184,7 @@ fn the_pods_labels_find_the_ingress_in_either_group() {
         (labelled("origin-api-version", "v1beta1"), vec![VOYAGER], VOYAGER),
         (labelled("origin-api-version", "v1beta1"), vec![KUBERNETES], KUBERNETES),
         (labelled("origin", "voyager"), vec!["extensions", KUBERNETES], KUBERNETES),
-        (labelled("origin", "somebody"), vec![VOYAGER], ""),
+        (labelled("origin", "another"), vec![VOYAGER], ""),
         (labelled("origin-name", "other"), vec![VOYAGER], ""),
     ];
     for (pod, groups, expected) in cases {
@@ -192,11 +198,11 @@ fn the_pods_labels_find_the_ingress_in_either_group() {
     }
     let unlabelled = labelled("origin-api-version", "v1beta1");
     let both = [(VOYAGER, ingress()), (KUBERNETES, ingress())];
-    assert!(refused(&behind(&[unlabelled], &both)).starts_with("AmbiguousIngress Pod shop/voyager-shop-1"));
+    assert!(rejection(&behind(&[unlabelled], &both)).starts_with("AmbiguousIngress Pod shop/voyager-shop-1"));
 }
 
-/// Each way to name sources, the first that counts first, with the source it names.
-const WAYS: [(&str, &str, &str); 3] = [
+/// Each notation of sources in order of precedence: key, value, and the source that it names.
+const NOTATIONS: [(&str, &str, &str); 3] = [
     ("hostport-firewall.dev/source-ranges", "10.1.0.0/16", "10.1.0.0/16"),
     (
         "ingress.appscode.com/annotations-service",
@@ -207,14 +213,14 @@ const WAYS: [(&str, &str, &str); 3] = [
 ];
 
 #[test]
-fn the_first_way_that_names_sources_counts() {
-    for first in 0..=WAYS.len() {
+fn first_notation_of_sources_takes_precedence() {
+    for first in 0..=NOTATIONS.len() {
         let mut ingress = ingress();
         ingress["spec"]["loadBalancerSourceRanges"] = json!(["10.4.0.0/16"]);
-        for (name, value, _) in &WAYS[first..] {
+        for (name, value, _) in &NOTATIONS[first..] {
             ingress["metadata"]["annotations"][name] = json!(value);
         }
-        let expected = WAYS.get(first).map_or("10.4.0.0/16", |(_, _, source)| source);
+        let expected = NOTATIONS.get(first).map_or("10.4.0.0/16", |(_, _, source)| source);
         let found = with(ingress);
         assert_eq!(opened(&found)[0], format!("tcp/80 from {expected}"));
     }
@@ -227,7 +233,7 @@ fn the_first_way_that_names_sources_counts() {
 }
 
 #[test]
-fn a_whitelist_is_read_as_haproxy_reads_it() {
+fn whitelist_is_parsed_as_haproxy_parses_it() {
     let whitelist =
         json!({ "ingress.appscode.com/whitelist-source-range": "192.0.2.7 10.1.2.3/8, 2001:db8::1" });
     let found = with(annotated(&whitelist));
@@ -236,7 +242,7 @@ fn a_whitelist_is_read_as_haproxy_reads_it() {
 }
 
 #[test]
-fn sources_that_cannot_be_understood_never_fall_through_to_wider_ones() {
+fn invalid_sources_never_fall_through_to_wider_ones() {
     let service = "ingress.appscode.com/annotations-service";
     let service_sources = "service.beta.kubernetes.io/load-balancer-source-ranges";
     let cases = [
@@ -253,40 +259,40 @@ fn sources_that_cannot_be_understood_never_fall_through_to_wider_ones() {
         ("ingress.appscode.com/whitelist-source-range", ",".to_owned(), "empty"),
     ];
     for (name, value, part) in cases {
-        let message = refused(&with(annotated(&json!({ name: value }))));
+        let message = rejection(&with(annotated(&json!({ name: value }))));
         assert!(message.starts_with("InvalidSourceRanges Ingress shop/shop: "), "{message}");
         assert!(message.contains(part) && message.len() < 400, "{name}: {message}");
     }
     let mut ingress = ingress();
     ingress["spec"]["loadBalancerSourceRanges"] = json!(["10.0.0.0/8", "10.0.0.1"]);
-    assert!(refused(&with(ingress)).contains("write 10.0.0.1/32"));
+    assert!(rejection(&with(ingress)).contains("write 10.0.0.1/32"));
 }
 
 #[test]
-fn one_bad_ingress_is_told_once_however_many_pods_it_has() {
+fn invalid_ingress_of_many_pods_is_reported_once() {
     let mut second = haproxy();
     second["metadata"]["name"] = json!("voyager-shop-2");
     let bad = annotated(&json!({ "hostport-firewall.dev/source-ranges": "" }));
-    refused(&behind(&[haproxy(), second], &[(VOYAGER, bad)]));
+    rejection(&behind(&[haproxy(), second], &[(VOYAGER, bad)]));
 }
 
 #[test]
-fn a_rule_port_that_is_none_is_told_and_the_others_are_opened() {
+fn invalid_rule_port_is_reported_and_the_others_are_opened() {
     for odd in [json!(0), json!(99999), json!("http"), json!(""), json!({}), json!(-1)] {
         let mut ingress = ingress();
         ingress["spec"]["rules"][0]["http"]["port"] = odd.clone();
         let found = with(ingress);
-        assert!(told(&found).starts_with("InvalidPort Ingress shop/shop"), "{odd}");
+        assert!(only_problem(&found).starts_with("InvalidPort Ingress shop/shop"), "{odd}");
         assert_eq!(open_ports(&found), [80, 443, 9000], "{odd}");
     }
 }
 
 #[test]
-fn sources_on_the_pod_alone_refuse_it_rather_than_being_overlooked() {
+fn sources_on_the_pod_alone_reject_the_pod() {
     let sources = json!({ "hostport-firewall.dev/source-ranges": "10.0.0.0/8" });
     let mut pod = haproxy();
     pod["metadata"]["annotations"] = sources.clone();
-    let message = refused(&behind(std::slice::from_ref(&pod), &[(VOYAGER, ingress())]));
+    let message = rejection(&behind(std::slice::from_ref(&pod), &[(VOYAGER, ingress())]));
     assert!(
         message.contains("Pod shop/voyager-shop-1") && message.contains("put it on Ingress shop"),
         "{message}"
@@ -296,19 +302,19 @@ fn sources_on_the_pod_alone_refuse_it_rather_than_being_overlooked() {
 }
 
 #[test]
-fn a_misspelt_annotation_refuses_the_pod_or_the_ingress_that_carries_it() {
+fn misspelt_annotation_rejects_the_pod_or_the_ingress() {
     let mut pod = haproxy();
     pod["metadata"]["annotations"] = json!({ "hostport-firewall.dev/exposes": "80" });
     let found = behind(&[pod], &[(VOYAGER, ingress())]);
-    assert!(refused(&found).starts_with("UnknownAnnotation Pod"));
+    assert!(rejection(&found).starts_with("UnknownAnnotation Pod"));
     for slip in ["hostport-firewall.dev/source-range", "hostport-firewall.dev/expose"] {
         let found = with(annotated(&json!({ slip: "10.0.0.0/8" })));
-        assert!(refused(&found).starts_with("UnknownAnnotation Ingress"), "{slip}");
+        assert!(rejection(&found).starts_with("UnknownAnnotation Ingress"), "{slip}");
     }
 }
 
 #[test]
-fn the_pods_own_list_of_ports_counts_before_the_ingress() {
+fn list_on_the_pod_precedes_the_ingress() {
     let mut pod = haproxy();
     pod["metadata"]["annotations"] = json!({ "hostport-firewall.dev/expose": "tcp-443" });
     let found = behind(&[pod], &[(VOYAGER, ingress())]);
@@ -317,7 +323,7 @@ fn the_pods_own_list_of_ports_counts_before_the_ingress() {
 }
 
 #[test]
-fn naming_sources_does_not_change_what_tells_groups_apart() {
+fn naming_sources_keeps_the_group() {
     let sources = json!({ "hostport-firewall.dev/source-ranges": "10.0.0.0/8" });
     let (before, after) = (with(ingress()), with(annotated(&sources)));
     assert_ne!(rules(&before.exposures[0]), rules(&after.exposures[0]));
@@ -333,97 +339,4 @@ fn naming_sources_does_not_change_what_tells_groups_apart() {
         before.exposures[0].variant, narrower.exposures[0].variant,
         "one port is bound to one address"
     );
-}
-
-/// The Service that Voyager's operator makes for an Ingress of type `NodePort`.
-fn node_port_service(name: &str) -> Value {
-    let port =
-        |port: u16| json!({ "name": format!("tcp-{port}"), "port": port, "nodePort": 30000 + port / 10 });
-    json!({
-        "metadata": { "name": name, "namespace": "shop", "labels": {
-            "origin": "voyager", "origin-name": "shop", "origin-api-group": VOYAGER,
-        } },
-        "spec": { "type": "NodePort", "ports": [port(80), port(8080), port(9000), port(7000), port(56789)] },
-    })
-}
-
-/// What the Ingress of type `NodePort` opens on a node by this Service.
-fn by_node_ports(annotations: &Value, service: Value) -> Collected {
-    let mut ingress = annotated(annotations);
-    ingress["metadata"]["annotations"]["ingress.appscode.com/type"] = json!("NodePort");
-    let mut index = cluster([]);
-    let ingress = Object::Ingress(from_json(ingress));
-    index.apply(&Watch::Ingresses(VOYAGER.to_owned()), ingress);
-    index.apply(&Watch::Services, Object::Service(from_json(service)));
-    collect_exposures(&index, &Settings::default())
-}
-
-#[test]
-fn an_ingress_of_type_node_port_opens_the_node_ports_of_what_it_asks_for_on_every_node() {
-    let whitelist = json!({ "ingress.appscode.com/whitelist-source-range": "192.0.2.0/24" });
-    let found = by_node_ports(&whitelist, node_port_service("voyager-shop"));
-    assert!(found.problems.is_empty(), "{:?}", found.problems);
-    let nodes: Vec<&str> = found.exposures.iter().map(|exposure| exposure.node.name.as_str()).collect();
-    assert_eq!(nodes, ["node-a", "node-b", "node-v4"]);
-    for exposure in &found.exposures {
-        assert_eq!(
-            rules(exposure),
-            ["tcp/30008 from 192.0.2.0/24", "tcp/30808 from 192.0.2.0/24", "tcp/30900 from 192.0.2.0/24"]
-        );
-        assert_eq!(exposure.intent.to_string(), "Ingress shop/shop");
-    }
-}
-
-#[test]
-fn node_ports_of_the_stats_page_stay_closed_even_if_a_rule_asks_for_its_number() {
-    let open = |annotations: &Value, stats_port: &Value| {
-        let mut asking = annotated(annotations);
-        asking["metadata"]["annotations"]["ingress.appscode.com/type"] = json!("NodePort");
-        asking["spec"]["rules"] = json!([{ "http": { "port": stats_port["port"] } }]);
-        let mut service = node_port_service("voyager-shop");
-        service["spec"]["ports"] = json!([stats_port]);
-        let mut index = cluster([]);
-        let asking = Object::Ingress(from_json(asking));
-        index.apply(&Watch::Ingresses(VOYAGER.to_owned()), asking);
-        index.apply(&Watch::Services, Object::Service(from_json(service)));
-        !collect_exposures(&index, &Settings::default()).exposures.is_empty()
-    };
-    let port = |name: &str, port: u16| json!({ "name": name, "port": port, "nodePort": 31000 });
-    let stats = |value: &str| json!({ "ingress.appscode.com/stats": value });
-    let moved = json!({ "ingress.appscode.com/stats": "true", "ingress.appscode.com/stats-port": "7000" });
-    let table = [
-        (stats("true"), port("tcp-56789", 56789), false),
-        (stats("false"), port("tcp-56789", 56789), true),
-        (stats("false"), port("stats", 56789), false),
-        (moved.clone(), port("tcp-7000", 7000), false),
-        (moved, port("tcp-56789", 56789), true),
-    ];
-    for (annotations, port, expected) in table {
-        assert_eq!(open(&annotations, &port), expected, "{annotations} {port}");
-    }
-    let stats_service = by_node_ports(&json!({}), node_port_service("voyager-shop-stats"));
-    assert_eq!(stats_service, Collected::default());
-
-    let mut annotated = node_port_service("voyager-shop");
-    annotated["metadata"]["annotations"] = json!({ "hostport-firewall.dev/expose-node-ports": "stats" });
-    annotated["spec"]["ports"] = json!([port("stats", 56789)]);
-    assert!(refused(&by_node_ports(&json!({}), annotated)).starts_with("VoyagerInternalPort Service"));
-}
-
-#[test]
-fn an_ingress_of_another_type_opens_no_node_ports() {
-    let mut index = cluster([]);
-    let host_port = Object::Ingress(from_json(ingress()));
-    index.apply(&Watch::Ingresses(VOYAGER.to_owned()), host_port);
-    let service = Object::Service(from_json(node_port_service("voyager-shop")));
-    index.apply(&Watch::Services, service);
-    assert_eq!(collect_exposures(&index, &Settings::default()), Collected::default());
-}
-
-#[test]
-fn a_service_whose_ingress_is_gone_opens_nothing() {
-    let mut index = cluster([]);
-    let service = Object::Service(from_json(node_port_service("voyager-shop")));
-    index.apply(&Watch::Services, service);
-    assert_eq!(collect_exposures(&index, &Settings::default()), Collected::default());
 }

@@ -1,7 +1,7 @@
 //! Builders of Kubernetes objects for tests.
 //!
-//! Objects are JSON, as the API server returns them: a test sets the one field that it is about, also to a value
-//! that no typed object could hold, and reads the result with [`from_json`].
+//! Objects are JSON, as the API server returns them: a test sets the one field that it is about, also to a
+//! value that no typed object could hold, and reads the result with [`from_json`].
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
