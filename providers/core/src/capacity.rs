@@ -35,9 +35,9 @@ impl Incumbency {
 /// Selects candidates up to capacity: all of them if they fit, else incumbents first, then newcomers, both in
 /// their order.
 ///
-/// Candidates of one incumbency go in together, and one by one only if that does not fit. So selecting again from
-/// the same candidates, once the selected ones are open, selects the same; and a newcomer never displaces an
-/// incumbent.
+/// Candidates of one incumbency go in together, and one by one only if that does not fit. So selecting again
+/// from the same candidates, once the selected ones are open, selects the same; and a newcomer never
+/// displaces an incumbent.
 pub fn select_within_capacity<K: Clone + Ord>(
     candidates: &BTreeSet<K>,
     incumbency: impl Fn(&K) -> Incumbency,

@@ -31,8 +31,8 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// The object that ports are open for: the owner of the pods with the `ReplicaSet` hash stripped, or the object
-/// with the intent: a Voyager Ingress, a Service, a `HostPortExposure`.
+/// The object that ports are open for: the owner of the pods with the `ReplicaSet` hash stripped, or the
+/// object with the intent: a Voyager Ingress, a Service, a `HostPortExposure`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Workload {
     /// The Kubernetes kind, for example `Deployment`
@@ -59,8 +59,8 @@ pub struct GroupKey {
     pub workload: Workload,
     /// The host ports that the pods bind and the intent exposes
     pub ports: BTreeSet<(Protocol, PortRange)>,
-    /// Any other distinction between pods of one workload whose rules differ: the pod's own source ranges, the
-    /// address families of its node. Empty if there is none.
+    /// Any other distinction between pods of one workload whose rules differ: the pod's own source ranges,
+    /// the address families of its node. Empty if there is none.
     pub variant: String,
 }
 

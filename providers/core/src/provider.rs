@@ -11,8 +11,8 @@ use crate::{Action, Compiled, Desired, InstanceId, Resource, ResourceSet};
 
 /// A cloud: compiles firewall groups to its resources, observes them, and applies changes to them.
 ///
-/// A provider makes no choices about order: it applies one [`Action`] at a time, idempotently, and reports the
-/// result.
+/// A provider makes no choices about order: it applies one [`Action`] at a time, idempotently, and reports
+/// the result.
 pub trait FirewallProvider: Send + Sync {
     /// The resources that firewall groups compile to.
     type Resource: Resource;
@@ -47,7 +47,8 @@ pub trait FirewallProvider: Send + Sync {
     fn estimate_duration(&self, changes: usize) -> Duration;
 
     /// Applies one action: the difference between its before and its after, and nothing else, even where the
-    /// cloud's state differs from both. Calling it again after a success, or after a crash halfway, does no harm.
+    /// cloud's state differs from both. Calling it again after a success, or after a crash halfway, does no
+    /// harm.
     ///
     /// # Errors
     /// The error that remained after the provider's own retries of throttling and propagation delays.

@@ -93,8 +93,8 @@ pub enum Owner {
 /// One cloud's own object: a security group, its attachment to an interface, a firewall rule.
 ///
 /// Everything here is pure. A resource that applies to instances only together with another (an attachment
-/// and its groups) shows that in [`refers_to`](Self::refers_to) and [`reach`](Self::reach), so that a plan can
-/// be ordered, and checked, by what is open after each of its steps.
+/// and its groups) shows that in [`refers_to`](Self::refers_to) and [`reach`](Self::reach), so that a plan
+/// can be ordered, and checked, by what is open after each of its steps.
 pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
     /// The name of one resource within the cloud.
     type Key: Clone + Debug + Display + Ord + Send + Sync + 'static;
@@ -112,8 +112,8 @@ pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
     /// Returns the firewall groups that the resource serves, as text for reasons and reports.
     fn serves(&self) -> BTreeSet<String>;
 
-    /// Returns everything that the resource lets in or attaches, one text each, so that a plan can show what an
-    /// update adds and removes.
+    /// Returns everything that the resource lets in or attaches, one text each, so that a plan can show what
+    /// an update adds and removes.
     fn details(&self) -> BTreeSet<String>;
 
     /// Returns the resources that must exist as long as this one does.
@@ -122,21 +122,21 @@ pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
     /// Returns the resource without its references to `missing`; `None` if nothing of it is left.
     fn without_references(&self, missing: &BTreeSet<Self::Key>) -> Option<Self>;
 
-    /// Returns the resource that lets in all that `self` or `other` does and nothing else; `None` if it exceeds
-    /// the cloud's limits, or no single resource can express it.
+    /// Returns the resource that lets in all that `self` or `other` does and nothing else; `None` if it
+    /// exceeds the cloud's limits, or no single resource can express it.
     fn union(&self, other: &Self) -> Option<Self>;
 
     /// Returns the resource that lets in only what both do; `None` if nothing of it is left.
     fn intersection(&self, other: &Self) -> Option<Self>;
 
-    /// Returns the part of the resource that lets in no more than `other` does, in however many rules; `None` if
-    /// nothing is left.
+    /// Returns the part of the resource that lets in no more than `other` does, in however many rules; `None`
+    /// if nothing is left.
     fn restrict_to(&self, other: &Self) -> Option<Self> {
         self.intersection(other)
     }
 
-    /// Returns true if the cloud replaces the resource in a single call. If not, an update opens in one step and
-    /// closes in another.
+    /// Returns true if the cloud replaces the resource in a single call. If not, an update opens in one step
+    /// and closes in another.
     fn is_replaced_at_once(&self) -> bool;
 
     /// Returns the instances whose reach depends on this resource in `set`.
@@ -151,8 +151,8 @@ pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
 pub struct Reach {
     /// The part that ingress rules can express
     pub rules: RuleSet,
-    /// The part that they cannot, as text: a security group referenced as a source, all protocols, open egress.
-    /// Compared as it is written.
+    /// The part that they cannot, as text: a security group referenced as a source, all protocols, open
+    /// egress. Compared as it is written.
     pub other_traffic: BTreeSet<String>,
 }
 

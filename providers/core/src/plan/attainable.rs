@@ -109,7 +109,8 @@ fn retain_attached<R: Resource>(
     }
 }
 
-/// Removes references to resources that are not part of the goal, and resources of which nothing is left then.
+/// Removes references to resources that are not part of the goal, and resources of which nothing is left
+/// then.
 fn drop_dangling_references<R: Resource>(goal: &mut ResourceSet<R>) {
     let dangling: BTreeSet<R::Key> =
         goal.values().flat_map(Resource::refers_to).filter(|key| !goal.contains_key(key)).collect();

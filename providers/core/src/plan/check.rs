@@ -2,9 +2,9 @@
 //! applied.
 //!
 //! *Architecture invariant:* it calls no function of the planner (`planner`, `attainable`, `guards`, `split`,
-//! `order`, `interleave`, `diff`), so that a defect there is not repeated here. It counts by itself what would
-//! close, compares that with the limits by itself, and looks at what each touched instance admits after every
-//! step. It shares the types, and asks resources for their reach.
+//! `order`, `interleave`, `diff`), so that a defect there is not repeated here. It counts by itself what
+//! would close, compares that with the limits by itself, and looks at what each touched instance admits after
+//! every step. It shares the types, and asks resources for their reach.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -28,8 +28,8 @@ impl<R: Resource> NewStep<'_, R> {
         self.references_before.is_empty() && self.references_after.is_empty()
     }
 
-    /// Returns the firewall groups that the resource serves before and after; one that it serves at both times
-    /// is there twice.
+    /// Returns the firewall groups that the resource serves before and after; one that it serves at both
+    /// times is there twice.
     fn groups(&self) -> impl Iterator<Item = String> {
         self.action.before().into_iter().chain(self.action.after()).flat_map(Resource::serves)
     }
@@ -99,8 +99,8 @@ impl<K: Clone + Ord> DependencyTracker<K> {
         depends_on
     }
 
-    /// The k-th detachment of a group lets the group's k-th attachment go first: a group that moves is open on
-    /// its new instance before it closes on the old one.
+    /// The k-th detachment of a group lets the group's k-th attachment go first: a group that moves is open
+    /// on its new instance before it closes on the old one.
     fn depend_on_attachments<R: Resource<Key = K>>(
         &mut self,
         step: &NewStep<'_, R>,

@@ -16,8 +16,8 @@ pub(super) struct Schedule<R> {
 
 /// Puts actions into an order in which no instance ever admits more than it admits now or is asked to admit.
 ///
-/// After each rank, blocked actions are tried again, so that a closing makes way for the openings that need it
-/// and for no others.
+/// After each rank, blocked actions are tried again, so that a closing makes way for the openings that need
+/// it and for no others.
 ///
 /// Post-condition: each step starts from the state that the steps before it leave, and waits only for those.
 pub(super) fn schedule<R: Resource>(
@@ -139,8 +139,8 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         Some(Impact { opens_at, is_redundant })
     }
 
-    /// Returns for each instance whether the resource lets in more there. A resource that others refer to does
-    /// so wherever they apply.
+    /// Returns for each instance whether the resource lets in more there. A resource that others refer to
+    /// does so wherever they apply.
     fn opens_at(&self, action: &Action<R>, instances: BTreeSet<InstanceId>) -> BTreeMap<InstanceId, bool> {
         let opens = effect(action) == Effect::Open;
         if !opens || self.is_referred_to(&action.key()) {
@@ -168,8 +168,8 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         })
     }
 
-    /// Returns what each instance admits now, if there are any instances and everything that the resource lets
-    /// in there is desired. Most closings end something that is not, and the first instance shows it:
+    /// Returns what each instance admits now, if there are any instances and everything that the resource
+    /// lets in there is desired. Most closings end something that is not, and the first instance shows it:
     /// computing the reach of all would be slow.
     fn reach_if_desired(&self, resource: Option<&R>, instances: &BTreeSet<InstanceId>) -> Option<Vec<Reach>> {
         let own = self.with_references(resource);
@@ -177,8 +177,8 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         is_desired.then(|| instances.iter().map(|instance| self.state.reach(instance)).collect())
     }
 
-    /// Returns a resource with those that it needs to let anything in: those that it refers to, and those that
-    /// refer to it.
+    /// Returns a resource with those that it needs to let anything in: those that it refers to, and those
+    /// that refer to it.
     fn with_references(&self, resource: Option<&R>) -> ResourceSet<R> {
         let Some(resource) = resource else { return ResourceSet::<R>::new() };
         let key = resource.key();
@@ -238,8 +238,8 @@ impl<'a, R: Resource> Scheduler<'a, R> {
     }
 }
 
-/// Returns the effect of an action on the resource itself. A group without members opens, too, when it widens,
-/// because a member that joins it later relies on the steps before.
+/// Returns the effect of an action on the resource itself. A group without members opens, too, when it
+/// widens, because a member that joins it later relies on the steps before.
 fn effect<R: Resource>(action: &Action<R>) -> Effect {
     match action {
         Action::Create(_) => Effect::Open,

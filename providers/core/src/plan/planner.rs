@@ -19,25 +19,36 @@ use crate::{Owner, Plan, PlanInput, Policy, Resource, ResourceSet, Step, Withhel
 ///
 /// # Phases
 ///
-/// | phase | result | post-condition |
-/// | --- | --- | --- |
-/// | `drop_unattainable` | the goal: desired, without foreign keys and changes in backoff | no key is foreign; every reference leads to a resource of the goal |
-/// | `apply_policy` | the goal, without the closings that must not be made | where knowledge is partial or the policy forbids it, nothing of ours closes; with the policy `Observe` the goal is what is observed |
-/// | `split_into_actions` | actions that only open or only close, by rank | the actions on each key lead from observed to the goal; nothing else has any |
-/// | `schedule` | steps in an order that never opens too much, and the actions that no order allows | each step starts from the state that those before it leave, and waits only for them |
-/// | `interleave` | openings and closings alternating | the same steps, and the same holds |
+/// 1. `drop_unattainable`: desired, without foreign keys and changes in backoff, is the goal.
+///    *Post-condition:* no key of the goal is foreign, and every reference leads to a resource of the goal.
+/// 2. `apply_policy`: the goal, without closings that must not be made, is the new goal.
+///    *Post-condition:* where knowledge is partial or the policy forbids it, nothing of ours closes; with
+///    the policy `Observe`, the goal is what is observed.
+/// 3. `split_into_actions`: the difference becomes actions that only open or only close, by rank.
+///    *Post-condition:* the actions on each key lead from observed to the goal; nothing else has any.
+/// 4. `schedule`: actions become steps, in an order in which no instance ever admits too much.
+///    *Post-condition:* each step starts from the state that those before it leave, and waits only for them.
+/// 5. `interleave`: openings and closings alternate.
+///    *Post-condition:* that of `schedule` still holds.
+///
+/// Debug builds assert each post-condition.
 ///
 /// # Examples
 ///
-/// A test (`tests/planning/examples.rs`) plans every row of this table in the memory provider, where a group
-/// (`web` opens tcp/80, `dns` udp/53) and its attachment to an instance (`a`, `b`, …) are resources. Sources
-/// are everyone's, unless given; `foreign web` is a group of that name with another owner.
+/// A test (`tests/planning/examples.rs`) plans every row of this table in the memory provider, whose
+/// resources are a group (`web` opens tcp/80, `dns` udp/53) and its attachment to an instance (`a`, `b`).
+/// Sources are all IPv4 addresses unless given; `foreign web` is a group of that name with another owner.
+///
+/// The input is complete knowledge and the policy `Sync`, except: `open-only` and `observe` are policies;
+/// `partial` is partial knowledge; `least 2` holds a plan that closes two ports (of all); `released` lets a
+/// held plan go ahead; `opening web failed` has that change in backoff.
 ///
 /// | example | desired | observed | input | steps | withheld |
 /// | --- | --- | --- | --- | --- | --- |
 /// | create | web on a | nothing | - | create web, create a | - |
 /// | widen | web from 10.0.0.0/8 + 192.0.2.0/24 on a | web from 10.0.0.0/8 on a | - | open web | - |
-/// | narrow | web from 10.0.0.0/8 on a | web on a | - | open web, close web | - |
+/// | narrow | web from 10.0.0.0/8 on a | web from 10.0.0.0/8 + 192.0.2.0/24 on a | - | close web | - |
+/// | other sources | web from 192.0.2.0/24 on a | web from 10.0.0.0/8 on a | - | open web, close web | - |
 /// | unchanged | web on a | web on a | - | - | - |
 /// | move | web on b | web on a | - | create b, delete a | - |
 /// | delete | nothing | web on a | - | delete a, delete web | - |
@@ -45,8 +56,10 @@ use crate::{Owner, Plan, PlanInput, Policy, Resource, ResourceSet, Step, Withhel
 /// | open only | web on b | web on a | open-only | create b | policy: a |
 /// | observe | web on b | web on a | observe | - | policy: b, a |
 /// | partial knowledge | dns on b | web on a | partial | create dns, create b | incomplete-state: web, a |
-/// | mass close | nothing | web on a b c d e f g h i j | - | - | mass-close: web, a, b, c, d, e, f, g, h, i, j |
-/// | mass close released | nothing | dns on a b | released | delete a, delete b, delete dns | - |
+/// | mass close | nothing | web on a b | least 2 | - | mass-close: web, a, b |
+/// | mass close released | nothing | web on a b | least 2, released | delete a, delete b, delete web | - |
+/// | opening failed | web on a | nothing | opening web failed | - | backoff: web |
+/// | closing failed | web from ::/0 on a b | web on a | closing web failed | open web | backoff: web; blocked-by-order: b |
 #[must_use]
 pub fn plan<R: Resource>(input: &PlanInput<'_, R>) -> Plan<R> {
     let mut withheld = Vec::new();

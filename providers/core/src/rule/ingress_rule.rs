@@ -1,4 +1,5 @@
-//! The ingress rule: one protocol, one port range, one source range; the smallest part of both clouds' firewalls.
+//! The ingress rule: one protocol, one port range, one source range; the smallest part of both clouds'
+//! firewalls.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,8 +20,8 @@ pub struct IngressRule {
 }
 
 impl IngressRule {
-    /// Returns the rule with the source's host bits cleared: to EC2, `10.0.0.1/8` and `10.0.0.0/8` are the same
-    /// rule, so keeping them apart here would make a difference that no call can remove.
+    /// Returns the rule with the source's host bits cleared: to EC2, `10.0.0.1/8` and `10.0.0.0/8` are the
+    /// same rule, so keeping them apart here would make a difference that no call can remove.
     #[must_use]
     pub fn new(protocol: Protocol, ports: PortRange, source: IpNet) -> Self {
         Self { protocol, ports, source: source.trunc() }

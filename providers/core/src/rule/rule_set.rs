@@ -117,10 +117,10 @@ impl Strip {
 
 /// Returns the fewest rules of one protocol that cover exactly what `rules` cover.
 ///
-/// Cuts the ports into bands of equal sources, stretches every CIDR over as many bands as admit it, drops from
-/// the narrowest CIDR up those that narrower ones make redundant, and trims those that extend into a port that
-/// a wider CIDR has open anyway. Every step depends on the covered set alone, never on how it was written; that
-/// the result is minimal is tested against exhaustive search.
+/// Cuts the ports into bands of equal sources, stretches every CIDR over as many bands as admit it, drops
+/// from the narrowest CIDR up those that narrower ones make redundant, and trims those that extend into a
+/// port that a wider CIDR has open anyway. Every step depends on the covered set alone, never on how it was
+/// written; that the result is minimal is tested against exhaustive search.
 fn canonicalize(protocol: Protocol, rules: &[IngressRule]) -> Vec<IngressRule> {
     let bands = cut_into_bands(rules);
     let strips = drop_redundant(&bands, stretch_sources(&bands));

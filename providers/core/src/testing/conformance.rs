@@ -1,8 +1,8 @@
 //! The conformance suite: the behaviour that every provider must have, written once and run against each.
 //!
-//! A provider's tests implement [`Harness`] over a real or simulated cloud and call [`run`]. The harness reads
-//! open ports from the cloud by other means than the provider does, so that an error in the provider's reading
-//! is found.
+//! A provider's tests implement [`Harness`] over a real or simulated cloud and call [`run`]. The harness
+//! reads open ports from the cloud by other means than the provider does, so that an error in the provider's
+//! reading is found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -30,7 +30,8 @@ pub trait Harness: Sync {
     /// Reads from the cloud what it lets in to an instance through resources marked as `cluster`'s.
     fn open_rules(&self, cluster: &str, instance: &InstanceId) -> impl Future<Output = RuleSet> + Send;
 
-    /// Returns everything in the cloud that is not marked as `cluster`'s, as text to compare before and after.
+    /// Returns everything in the cloud that is not marked as `cluster`'s, as text to compare before and
+    /// after.
     fn foreign_state(&self, cluster: &str) -> impl Future<Output = String> + Send;
 
     /// Removes (`present: false`) or adds a rule of a resource that `cluster` owns, without its provider.
@@ -96,7 +97,8 @@ pub fn desired(groups: impl IntoIterator<Item = (GroupKey, FirewallGroup)>) -> D
     Desired { groups: groups.into_iter().collect(), completeness: Completeness::Complete }
 }
 
-/// Observes, compiles, plans and checks, without applying. Returns the plan and the number of infeasible parts.
+/// Observes, compiles, plans and checks, without applying. Returns the plan and the number of infeasible
+/// parts.
 ///
 /// # Errors
 /// If observing fails.
@@ -289,9 +291,9 @@ pub fn reach_by_instance<R: crate::Resource>(set: &ResourceSet<R>) -> BTreeMap<I
     instances.into_iter().map(reach).filter(|(_, rules)| !rules.is_empty()).collect()
 }
 
-/// Compiles each desired state of a history on top of the result of the one before, and asserts which memberships
-/// are feasible where capacity is short: incumbents are kept, and no capacity is left unused. `compile` takes the
-/// desired and the observed state. Groups must not ask for the same ports.
+/// Compiles each desired state of a history on top of the result of the one before, and asserts which
+/// memberships are feasible where capacity is short: incumbents are kept, and no capacity is left unused.
+/// `compile` takes the desired and the observed state. Groups must not ask for the same ports.
 ///
 /// # Panics
 /// If compiling again changes something, a newcomer displaces an incumbent, or capacity is left unused.

@@ -1,7 +1,7 @@
 //! A cloud in memory, as strict as a real one, and its provider, for tests and simulation.
 //!
-//! Its resources are of the kind that is hardest to plan for: groups with rules, and attachments that make the
-//! rules of several groups apply to an instance.
+//! Its resources are of the kind that is hardest to plan for: groups with rules, and attachments that make
+//! the rules of several groups apply to an instance.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -313,7 +313,8 @@ impl FirewallProvider for MemoryProvider {
 }
 
 impl State {
-    /// Fails where a real cloud does; else changes the resource by difference, so that doing it twice does no harm.
+    /// Fails where a real cloud does; else changes the resource by difference, so that doing it twice does no
+    /// harm.
     fn accept(&mut self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {
         let key = action.key();
         let object = key.to_string();
