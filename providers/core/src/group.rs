@@ -128,7 +128,7 @@ impl Completeness {
 pub struct Desired {
     /// The groups by identity
     pub groups: BTreeMap<GroupKey, FirewallGroup>,
-    /// Tells if a group that is absent here is known to be no longer desired
+    /// Reports whether a group that is absent here is known to be no longer desired
     pub completeness: Completeness,
 }
 

@@ -251,7 +251,7 @@ pub struct PlanInput<'a, R: Resource> {
     pub desired: &'a ResourceSet<R>,
     /// The resources as they are
     pub observed: &'a ResourceSet<R>,
-    /// Tells if a resource that is absent from `desired` is known to be no longer desired
+    /// Reports whether a resource that is absent from `desired` is known to be no longer desired
     pub completeness: &'a Completeness,
     /// The changes that the administrator allows
     pub policy: Policy,

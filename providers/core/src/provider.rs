@@ -25,7 +25,7 @@ pub trait FirewallProvider: Send + Sync {
     /// Returns the instance behind a node, from `spec.providerID`; `None` if the id is another provider's.
     ///
     /// # Errors
-    /// The id is this cloud's, but no instance's (a Fargate node, a malformed id); the text tells which.
+    /// The id is this cloud's, but no instance's (a Fargate node, a malformed id); the text names the cause.
     fn parse_provider_id(&self, provider_id: &str) -> Option<Result<InstanceId, String>>;
 
     /// Compiles firewall groups to resources within the cloud's limits. Pure.

@@ -103,7 +103,7 @@ fn closes_in_a_mass<R: Resource>(input: &PlanInput<'_, R>, end: &ResourceSet<R>)
 struct Replay<'a, R: Resource> {
     input: &'a PlanInput<'a, R>,
     state: ResourceSet<R>,
-    /// What each instance may admit at any time: what it admits before the plan or is asked to admit
+    /// The reach that each instance may have at any time: its own before the plan, with the desired one
     allowed: BTreeMap<InstanceId, Reach>,
     may_close: bool,
 }

@@ -79,8 +79,8 @@ impl<K: Clone + Ord> DependencyTracker<K> {
         pairs.map(|(step, must_succeed)| Dependency { step, must_succeed }).collect()
     }
 
-    /// An opening, and a deletion, must find everything that was done before on the same resources. Any other
-    /// closing only lets those steps go first, and goes ahead even if they failed.
+    /// Returns the earlier steps on the same resources. An opening, and a deletion, must find them done; any
+    /// other closing only lets them go first, and goes ahead even if they failed.
     fn depend_on_changes<R: Resource<Key = K>>(&self, step: &NewStep<'_, R>) -> BTreeMap<usize, bool> {
         let key = step.action.key();
         let users = self.used.get(&key).into_iter().flatten().copied();
@@ -99,8 +99,8 @@ impl<K: Clone + Ord> DependencyTracker<K> {
         depends_on
     }
 
-    /// The k-th detachment of a group lets the group's k-th attachment go first: a group that moves is open
-    /// on its new instance before it closes on the old one.
+    /// Lets attachments go before detachments: the k-th detachment of a group waits for its k-th attachment,
+    /// so that a group that moves is open on its new instance before it closes on the old one.
     fn depend_on_attachments<R: Resource<Key = K>>(
         &mut self,
         step: &NewStep<'_, R>,
@@ -117,8 +117,9 @@ impl<K: Clone + Ord> DependencyTracker<K> {
         }
     }
 
-    /// Where a group is spread over several standalone resources, traffic that moves from one to another is
-    /// open in the new one before it closes in the old one: the k-th closing lets the k-th opening go first.
+    /// Lets openings go before closings where a group is spread over several standalone resources: the k-th
+    /// closing waits for the k-th opening, so that traffic that moves from one resource to another is open in
+    /// the new one before it closes in the old one.
     fn depend_on_openings<R: Resource<Key = K>>(
         &mut self,
         step: &NewStep<'_, R>,
@@ -139,8 +140,9 @@ impl<K: Clone + Ord> DependencyTracker<K> {
         }
     }
 
-    /// A redundant closing must find everything that replaces it. A standalone closing that is not redundant
-    /// lets the standalone openings on its instances go first, because they may replace a part of it.
+    /// Lets replacements go before closings. A redundant closing must find everything that replaces it done;
+    /// a standalone closing that is not redundant only lets the standalone openings on its instances go first,
+    /// because they may replace a part of it.
     fn depend_on_replacements<R: Resource<Key = K>>(
         &mut self,
         step: &NewStep<'_, R>,

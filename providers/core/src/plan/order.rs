@@ -52,7 +52,7 @@ struct Scheduler<'a, R: Resource> {
     state: ResourceSet<R>,
     /// Number of resources of `state` that refer to a resource
     reference_counts: BTreeMap<R::Key, usize>,
-    /// What each instance may admit at any time: what it admits now or is asked to admit
+    /// The reach that each instance may have at any time: its own now, with the desired one
     allowed: BTreeMap<InstanceId, Reach>,
     steps: Vec<Step<R>>,
     dependencies: DependencyTracker<R::Key>,
