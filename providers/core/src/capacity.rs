@@ -1,30 +1,30 @@
-//! Who has the room where there is not enough for all. Pure.
+//! Chooses what fits where capacity is short: established candidates before new ones. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::RuleSet;
 
-/// How much of what a candidate asks for is there already.
+/// The extent to which a candidate is open already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Incumbency {
-    /// All of it.
+    /// Everything that it asks for is let in.
     Established,
-    /// Its ports are open, and not from all the sources that it asks for now.
+    /// Its ports are open, but not from all the sources that it asks for now.
     PartlyOpen,
     /// It would be opened anew.
     New,
 }
 
 impl Incumbency {
-    /// By what is let in now.
+    /// Compares the rules that a candidate asks for with those that let in traffic now.
     #[must_use]
-    pub fn classify(asked: &RuleSet, now: &RuleSet) -> Self {
+    pub fn classify(requested: &RuleSet, current: &RuleSet) -> Self {
         let is_open = |port: &crate::IngressRule| {
-            now.iter().any(|rule| rule.protocol == port.protocol && rule.ports.covers(port.ports))
+            current.iter().any(|rule| rule.protocol == port.protocol && rule.ports.covers(port.ports))
         };
-        if now.covers(asked) {
+        if current.covers(requested) {
             Self::Established
-        } else if asked.iter().all(is_open) {
+        } else if requested.iter().all(is_open) {
             Self::PartlyOpen
         } else {
             Self::New
@@ -32,40 +32,42 @@ impl Incumbency {
     }
 }
 
-/// All candidates if they fit, else as many as do: first those that are there already, then by their order.
+/// Selects candidates up to capacity: all of them if they fit, else incumbents first, then newcomers, both in
+/// their order.
 ///
-/// What is there already goes in together, and one by one only if that does not fit. So once the outcome is what is
-/// there, the same candidates have the same outcome, and nobody has taken the place of one that was there.
+/// Candidates of one incumbency go in together, and one by one only if that does not fit. So selecting again
+/// from the same candidates, once the selected ones are open, selects the same; and a newcomer never
+/// displaces an incumbent.
 pub fn select_within_capacity<K: Clone + Ord>(
     candidates: &BTreeSet<K>,
-    standing: impl Fn(&K) -> Incumbency,
+    incumbency: impl Fn(&K) -> Incumbency,
     fits: impl Fn(&BTreeSet<K>) -> bool,
 ) -> BTreeSet<K> {
     if fits(candidates) {
         return candidates.clone();
     }
-    let mut by_standing: BTreeMap<Incumbency, BTreeSet<K>> = BTreeMap::new();
+    let mut by_incumbency: BTreeMap<Incumbency, BTreeSet<K>> = BTreeMap::new();
     for candidate in candidates {
-        by_standing.entry(standing(candidate)).or_default().insert(candidate.clone());
+        by_incumbency.entry(incumbency(candidate)).or_default().insert(candidate.clone());
     }
-    let mut select_within_capacity = BTreeSet::new();
-    for equals in by_standing.values() {
-        let with = &select_within_capacity | equals;
+    let mut selected = BTreeSet::new();
+    for equals in by_incumbency.values() {
+        let with = &selected | equals;
         if !fits(&with) {
             break;
         }
-        select_within_capacity = with;
+        selected = with;
     }
-    // More than once: ranges that come together can take fewer rules than each by itself.
+    // Repeated: adjacent ranges together can need fewer rules than each alone.
     loop {
-        let before = select_within_capacity.len();
-        for candidate in by_standing.values().flatten() {
-            if select_within_capacity.insert(candidate.clone()) && !fits(&select_within_capacity) {
-                select_within_capacity.remove(candidate);
+        let before = selected.len();
+        for candidate in by_incumbency.values().flatten() {
+            if selected.insert(candidate.clone()) && !fits(&selected) {
+                selected.remove(candidate);
             }
         }
-        if select_within_capacity.len() == before {
-            return select_within_capacity;
+        if selected.len() == before {
+            return selected;
         }
     }
 }
@@ -80,37 +82,35 @@ mod tests {
     }
 
     #[test]
-    fn what_is_let_in_stands_before_an_edit_of_it_and_both_before_what_is_new() {
-        let now = rules(&["tcp/80-90 10.0.0.0/8", "udp/53 ::/0"]);
-        let of = |texts: &[&str]| Incumbency::classify(&rules(texts), &now);
-        assert_eq!(of(&["tcp/85 10.1.0.0/16"]), Incumbency::Established);
-        assert_eq!(of(&["tcp/80 10.0.0.0/8", "tcp/80 ::/0"]), Incumbency::PartlyOpen);
-        assert_eq!(of(&["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"]), Incumbency::New);
+    fn open_candidates_precede_edited_and_new_ones() {
+        let current = rules(&["tcp/80-90 10.0.0.0/8", "udp/53 ::/0"]);
+        let classify = |texts: &[&str]| Incumbency::classify(&rules(texts), &current);
+        assert_eq!(classify(&["tcp/85 10.1.0.0/16"]), Incumbency::Established);
+        assert_eq!(classify(&["tcp/80 10.0.0.0/8", "tcp/80 ::/0"]), Incumbency::PartlyOpen);
+        assert_eq!(classify(&["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"]), Incumbency::New);
         assert!(Incumbency::Established < Incumbency::PartlyOpen && Incumbency::PartlyOpen < Incumbency::New);
     }
 
     #[test]
-    fn the_first_by_name_has_the_room_only_among_equals() {
+    fn order_decides_only_among_equals() {
         let candidates = BTreeSet::from(["a", "b", "c"]);
         let two = |set: &BTreeSet<&str>| set.len() <= 2;
-        let of = |there: &'static str| {
-            move |key: &&str| if *key == there { Incumbency::Established } else { Incumbency::New }
+        let established = |name: &'static str| {
+            move |key: &&str| if *key == name { Incumbency::Established } else { Incumbency::New }
         };
-        assert_eq!(select_within_capacity(&candidates, of("none"), two), BTreeSet::from(["a", "b"]));
-        assert_eq!(select_within_capacity(&candidates, of("c"), two), BTreeSet::from(["a", "c"]));
-        assert_eq!(select_within_capacity(&candidates, of("none"), |_| true), candidates);
+        assert_eq!(select_within_capacity(&candidates, established("none"), two), BTreeSet::from(["a", "b"]));
+        assert_eq!(select_within_capacity(&candidates, established("c"), two), BTreeSet::from(["a", "c"]));
+        assert_eq!(select_within_capacity(&candidates, established("none"), |_| true), candidates);
     }
 
     #[test]
-    fn what_fits_beside_those_that_came_later_is_not_left_out() {
-        // `a` fits only where `b` is: together they take less.
+    fn candidate_that_fits_only_beside_later_ones_is_selected() {
+        // `a` fits only together with `b`: both need fewer rules than `a` alone.
         let fits = |set: &BTreeSet<&str>| set.len() <= 2 && (!set.contains("a") || set.contains("b"));
-        let select_within_capacity =
-            select_within_capacity(&BTreeSet::from(["a", "b", "c"]), |_| Incumbency::New, fits);
-        assert_eq!(select_within_capacity, BTreeSet::from(["b", "c"]));
+        let selected = select_within_capacity(&BTreeSet::from(["a", "b", "c"]), |_| Incumbency::New, fits);
+        assert_eq!(selected, BTreeSet::from(["b", "c"]));
         let fits = |set: &BTreeSet<&str>| !set.contains("c") && (!set.contains("a") || set.contains("b"));
-        let select_within_capacity =
-            super::select_within_capacity(&BTreeSet::from(["a", "b", "c"]), |_| Incumbency::New, fits);
-        assert_eq!(select_within_capacity, BTreeSet::from(["a", "b"]));
+        let selected = select_within_capacity(&BTreeSet::from(["a", "b", "c"]), |_| Incumbency::New, fits);
+        assert_eq!(selected, BTreeSet::from(["a", "b"]));
     }
 }

@@ -1,4 +1,4 @@
-//! Firewall groups: which rules apply to which instances, and for whom.
+//! Firewall groups: the rules, the instances they apply to, and the workload they are for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{PortRange, Protocol, RuleSet};
 
-/// The cloud's own id of the machine behind a node, as its provider writes it
+/// The cloud's own id of the instance behind a node, as its provider writes it
 /// (`i-0abc…` on AWS, `project/zone/name` on GCE).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(String);
@@ -18,7 +18,7 @@ impl InstanceId {
         Self(id.into())
     }
 
-    /// The id as the provider's API takes it.
+    /// Returns the id as the provider's API takes it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -31,8 +31,8 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// What the ports are open for: the owner of the pods with the `ReplicaSet` hash stripped, or what asks for them: a
-/// Voyager Ingress, a Service, a `HostPortExposure`.
+/// The object that ports are open for: the owner of the pods with the `ReplicaSet` hash stripped, or the
+/// object with the intent: a Voyager Ingress, a Service, a `HostPortExposure`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Workload {
     /// The Kubernetes kind, for example `Deployment`
@@ -49,23 +49,23 @@ impl fmt::Display for Workload {
     }
 }
 
-/// What makes two memberships part of the same firewall group.
+/// The identity of a firewall group: memberships with the same key are in one group.
 ///
 /// Ports belong to the identity because they change pod by pod as a rollout proceeds: with one group for
 /// both, a node would have the new port open before its pod binds it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
-    /// Whose ports
+    /// The workload that the ports are open for
     pub workload: Workload,
     /// The host ports that the pods bind and the intent exposes
     pub ports: BTreeSet<(Protocol, PortRange)>,
-    /// What else tells apart pods of one workload whose rules differ: the pod's own source ranges, the
-    /// address families of its node. Empty if nothing does.
+    /// Any other distinction between pods of one workload whose rules differ: the pod's own source ranges,
+    /// the address families of its node. Empty if there is none.
     pub variant: String,
 }
 
 impl GroupKey {
-    /// Sixteen hexadecimal digits that name the group in the cloud.
+    /// Returns sixteen hexadecimal digits that name the group in the cloud.
     ///
     /// Every part is hashed with its length, so that (`a-b`, `c`) and (`a`, `b-c`) differ.
     #[must_use]
@@ -87,7 +87,7 @@ impl fmt::Display for GroupKey {
     }
 }
 
-/// Sixteen hexadecimal digits of SHA-256 over `parts`, each hashed with its length.
+/// Returns sixteen hexadecimal digits of SHA-256 over `parts`, each hashed with its length.
 pub fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
     for part in parts {
@@ -106,17 +106,17 @@ pub struct FirewallGroup {
     pub members: BTreeSet<InstanceId>,
 }
 
-/// How much of the cluster is known.
+/// The completeness of the knowledge of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Completeness {
-    /// Every watched kind has been listed since its last break.
+    /// Every watched kind has been listed since its watch last broke.
     Complete,
-    /// Something is missing, for these reasons; nothing may be closed on such knowledge.
+    /// Parts are missing, for these reasons; nothing may be closed on such knowledge.
     Partial(Vec<String>),
 }
 
 impl Completeness {
-    /// Whether closing is safe.
+    /// Returns true if closing is safe.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         matches!(self, Self::Complete)
@@ -128,18 +128,18 @@ impl Completeness {
 pub struct Desired {
     /// The groups by identity
     pub groups: BTreeMap<GroupKey, FirewallGroup>,
-    /// Whether a group that is absent here is known to be unwanted
+    /// Reports whether a group that is absent here is known to be no longer desired
     pub completeness: Completeness,
 }
 
 impl Desired {
-    /// No groups, and certain of it: what `cleanup` converges to.
+    /// Returns the state without groups, from complete knowledge: the goal of `cleanup`.
     #[must_use]
     pub const fn nothing() -> Self {
         Self { groups: BTreeMap::new(), completeness: Completeness::Complete }
     }
 
-    /// Every instance that is a member of a group.
+    /// Returns every instance that is a member of a group.
     #[must_use]
     pub fn members(&self) -> BTreeSet<InstanceId> {
         self.groups.values().flat_map(|group| group.members.iter().cloned()).collect()
@@ -159,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn names_that_read_alike_when_joined_have_different_digests() {
+    fn digests_differ_for_names_that_read_alike_when_joined() {
         assert_ne!(key("a-b", "c").digest(), key("a", "b-c").digest());
     }
 
     #[test]
-    fn a_digest_fits_every_clouds_naming_rules() {
+    fn digest_fits_every_clouds_naming_rules() {
         let digest = key("default", "web").digest();
         assert_eq!(digest.len(), 16);
         assert!(digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));

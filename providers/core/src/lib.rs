@@ -1,5 +1,10 @@
-//! The words of hostport-firewall as types, and the pure path from desired and observed resources to a
-//! checked plan.
+//! Decides which firewall changes are made and in which order: types for a cloud's firewall, rule
+//! arithmetic, and the pure path from desired and observed resources to a checked plan.
+//!
+//! The way through: a provider [compiles](FirewallProvider::compile) firewall groups to [resources](Resource)
+//! and [observes](FirewallProvider::observe) those that exist; [`plan`] turns the difference into ordered
+//! [steps](Step), each of which only opens or only closes; [`check`] replays them by code of its own; the
+//! provider [applies](FirewallProvider::apply) them one by one.
 //!
 //! *Architecture invariant:* this crate depends on no async runtime, no Kubernetes client and no cloud SDK.
 //! It reads no clock and does no I/O: everything that decides what is opened or closed can be tested, and
@@ -18,10 +23,10 @@ pub use capacity::{Incumbency, select_within_capacity};
 pub use group::{Completeness, Desired, FirewallGroup, GroupKey, InstanceId, Workload, digest};
 pub use plan::check::{Promise, Violation, check};
 pub use plan::diff::{Change, Diff, diff};
+pub use plan::guards::find_closings;
 pub use plan::planner::plan;
 pub use plan::{
     Action, Dependency, Effect, Limits, OpenPort, Plan, PlanInput, Policy, Step, Withheld, WithheldReason,
-    find_closings,
 };
 pub use provider::{Applied, ErrorKind, FirewallProvider, Observed, ProviderError, Retry};
 pub use resource::{

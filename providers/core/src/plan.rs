@@ -1,9 +1,11 @@
-//! The plan: the ordered steps that turn observed into desired, each with its reason, and what has to wait.
+//! The plan: the ordered steps that turn observed into desired resources, each with its reason, and the
+//! changes that are withheld.
 
 mod attainable;
 pub(crate) mod check;
+mod dependencies;
 pub(crate) mod diff;
-mod guards;
+pub(crate) mod guards;
 mod interleave;
 mod order;
 pub(crate) mod planner;
@@ -19,21 +21,21 @@ use crate::{Completeness, InstanceId, PortRange, Protocol, Resource, ResourceSet
 /// One change of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action<R> {
-    /// It is absent.
+    /// Creates a resource that is absent.
     Create(R),
-    /// It has another spec.
+    /// Gives a resource another spec.
     Update {
-        /// As it is
+        /// The resource as it is
         from: R,
-        /// As it should be
+        /// The resource as it should be
         to: R,
     },
-    /// It is not wanted any more.
+    /// Deletes a resource that is no longer desired.
     Delete(R),
 }
 
 impl<R: Resource> Action<R> {
-    /// The resource before, if it existed.
+    /// Returns the resource before the action, if it existed.
     #[must_use]
     pub const fn before(&self) -> Option<&R> {
         match self {
@@ -42,7 +44,7 @@ impl<R: Resource> Action<R> {
         }
     }
 
-    /// The resource after, if it will exist.
+    /// Returns the resource after the action, if it will exist.
     #[must_use]
     pub const fn after(&self) -> Option<&R> {
         match self {
@@ -51,7 +53,7 @@ impl<R: Resource> Action<R> {
         }
     }
 
-    /// The key of the resource.
+    /// Returns the key of the resource.
     #[must_use]
     pub fn key(&self) -> R::Key {
         match self {
@@ -61,15 +63,15 @@ impl<R: Resource> Action<R> {
         }
     }
 
-    /// Carries the action out on `world`, as the cloud would.
-    pub fn apply_to(&self, world: &mut ResourceSet<R>) {
+    /// Changes `resources` as the cloud would.
+    pub fn apply_to(&self, resources: &mut ResourceSet<R>) {
         match self.after() {
-            Some(resource) => world.insert(resource.key(), resource.clone()),
-            None => world.remove(&self.key()),
+            Some(resource) => resources.insert(resource.key(), resource.clone()),
+            None => resources.remove(&self.key()),
         };
     }
 
-    /// The verb, for people and machines.
+    /// Returns the verb, for people and machines.
     #[must_use]
     pub const fn verb(&self) -> &'static str {
         match self {
@@ -80,7 +82,7 @@ impl<R: Resource> Action<R> {
     }
 }
 
-/// Whether a step lets more in or less.
+/// The direction of a step: it lets in more, or less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Effect {
@@ -95,51 +97,51 @@ pub enum Effect {
 pub struct Dependency {
     /// Position in the plan
     pub step: usize,
-    /// Whether the step must be left out if that one failed. If not, it goes ahead as soon as that one ended:
-    /// what must be closed is closed even where what should have been opened before it could not be.
+    /// True if the step must be left out when that one failed. If false, the step goes ahead as soon as that
+    /// one ended: a port that must be closed is closed even where the opening before it failed.
     pub must_succeed: bool,
 }
 
-/// One action with its place and its reason.
+/// One action with its reason and the steps it waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step<R> {
-    /// What to do
+    /// The change to make
     pub action: Action<R>,
-    /// Whether it opens or closes
+    /// The direction of the change
     pub effect: Effect,
-    /// Why, for people
+    /// The reason, for people
     pub reason: String,
-    /// What it waits for; every position is lower than its own
+    /// The steps it waits for; every position is lower than its own
     pub depends_on: Vec<Dependency>,
 }
 
-/// Why something that differs is not being changed now.
+/// The reason why a difference is not being changed now.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WithheldReason {
-    /// Knowledge is partial, and it would close something.
+    /// Knowledge of the cluster is partial, for these reasons, and the change would close something.
     IncompleteState(Vec<String>),
-    /// The policy does not allow it.
+    /// The policy does not allow the change.
     Policy,
-    /// The plan would close too large a share of what is open.
+    /// The plan would close too large a share of the open ports.
     MassClose {
-        /// Memberships that would close
+        /// Open ports that would close
         closing: usize,
-        /// Memberships that are open
+        /// Ports that are open, counted per instance
         open: usize,
     },
-    /// It failed before and is tried again later.
+    /// The change failed before and is tried again later.
     Backoff,
-    /// The key is taken by something that is not ours.
+    /// The key belongs to a resource of another owner.
     Foreign,
-    /// It would let in what nobody asked for, or break a reference, until something else has happened.
+    /// The change would let in what was not asked for, or break a reference, until another change is made.
     BlockedByOrder,
-    /// The cloud's limits leave no room for the old and the new at once, or no one resource can express both, and
-    /// closing has to wait.
+    /// The cloud's limits cannot hold the old and the new state at once, or no single resource can express
+    /// both, and closing has to wait.
     CapacityExceeded,
 }
 
 impl WithheldReason {
-    /// Every [`word`](Self::word).
+    /// Every value of [`as_str`](Self::as_str).
     pub const ALL: [&str; 7] = [
         "incomplete-state",
         "policy",
@@ -150,7 +152,7 @@ impl WithheldReason {
         "capacity-exceeded",
     ];
 
-    /// One word, stable for machines.
+    /// Returns the reason in one word, stable for machines.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -164,7 +166,6 @@ impl WithheldReason {
         }
     }
 }
-
 impl fmt::Display for WithheldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -174,15 +175,15 @@ impl fmt::Display for WithheldReason {
             Self::Policy => f.write_str("the policy does not allow it"),
             Self::MassClose { closing, open } => write!(
                 f,
-                "it would close {closing} of {open} open memberships, more than the limit; release it with \
+                "it would close {closing} of {open} open ports, more than the limit; release it with \
                  --release-mass-close, or wait until its hold has passed"
             ),
             Self::Backoff => f.write_str("it failed before and will be tried again"),
-            Self::Foreign => f.write_str("the name is taken by something that this cluster does not own"),
-            Self::BlockedByOrder => f.write_str("something else has to happen first"),
-            Self::CapacityExceeded => {
-                f.write_str("it cannot hold the old and the new at once, and closing has to wait")
-            }
+            Self::Foreign => f.write_str("the name belongs to a resource that this cluster does not own"),
+            Self::BlockedByOrder => f.write_str("another change has to be made first"),
+            Self::CapacityExceeded => f.write_str(
+                "the cloud's limits cannot hold the old and the new at once, and closing has to wait",
+            ),
         }
     }
 }
@@ -192,39 +193,40 @@ impl fmt::Display for WithheldReason {
 pub struct Withheld<R: Resource> {
     /// The resource
     pub key: R::Key,
-    /// Why it stays
+    /// The reason why it stays
     pub reason: WithheldReason,
 }
 
-/// The ordered steps, and what is left undone.
+/// The ordered steps, and the changes that are not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan<R: Resource> {
     /// The steps; each may wait only for steps before it
     pub steps: Vec<Step<R>>,
-    /// What differs and stays, with the reason
+    /// The differences that stay, with the reason
     pub withheld: Vec<Withheld<R>>,
 }
 
-/// Which changes may be made at all: a function from plan to plan, chosen by the administrator.
+/// The changes that the administrator allows: a function from goal to goal, where a goal is the state that a
+/// plan may end in (`apply_policy` in `planner.rs`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
-    /// Open and close.
+    /// Open and close: the goal as it is.
     #[default]
     Sync,
-    /// Open, never close.
+    /// Open, never close: the goal, with everything that is open.
     OpenOnly,
-    /// Change nothing, report what would change.
+    /// Change nothing, report what would change: the observed state.
     Observe,
 }
 
-/// How much may close at once.
+/// The limits on closing much at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A plan that closes more than this share of the open memberships, in percent, is held…
+    /// A plan that closes more than this share of the open ports, in percent, is held…
     pub mass_close_percent: usize,
     /// …if it closes at least this many.
     pub mass_close_least: usize,
-    /// Whether a held plan may go ahead.
+    /// True if a held plan may go ahead.
     pub mass_close_released: bool,
 }
 
@@ -235,55 +237,29 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether so much of what is open is too much to close at once.
+    /// Returns true if closing so many of so many open ports is too much at once.
     #[must_use]
     pub const fn is_mass_close(&self, open: usize, closing: usize) -> bool {
         closing >= self.mass_close_least && closing * 100 > open * self.mass_close_percent
     }
 }
 
-/// All that a plan is made of.
+/// Everything that a plan is computed from.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanInput<'a, R: Resource> {
     /// The resources as they should be
     pub desired: &'a ResourceSet<R>,
     /// The resources as they are
     pub observed: &'a ResourceSet<R>,
-    /// Whether what is absent from `desired` is known to be unwanted
+    /// Reports whether a resource that is absent from `desired` is known to be no longer desired
     pub completeness: &'a Completeness,
-    /// What the administrator allows
+    /// The changes that the administrator allows
     pub policy: Policy,
-    /// How much may close at once
+    /// The limits on closing much at once
     pub limits: Limits,
-    /// What failed to open, or to close, and must not be tried again yet
+    /// The resources that failed to open, or to close, and must not be tried again yet
     pub backoff: &'a BTreeSet<(R::Key, Effect)>,
 }
 
-/// Ports that are open at an instance.
+/// A port range that is open on an instance, from whichever sources.
 pub type OpenPort = (InstanceId, Protocol, PortRange);
-
-/// All that is open in `world`, and what of it is not in `then`.
-#[must_use]
-pub fn find_closings<R: Resource>(
-    world: &ResourceSet<R>,
-    then: &ResourceSet<R>,
-) -> (usize, BTreeSet<OpenPort>) {
-    let mut instances = BTreeSet::new();
-    for resource in world.values() {
-        instances.extend(resource.instances(world));
-    }
-    let (mut open, mut closing) = (0, BTreeSet::new());
-    for instance in instances {
-        let ports = |world: &ResourceSet<R>| -> BTreeSet<_> {
-            world.reach(&instance).rules.iter().map(|rule| (rule.protocol, rule.ports)).collect()
-        };
-        let (now, later) = (ports(world), ports(then));
-        open += now.len();
-        let stays = |(protocol, range): &(Protocol, PortRange)| {
-            later.iter().any(|(other, ports)| other == protocol && ports.covers(*range))
-        };
-        let gone = now.into_iter().filter(|ports| !stays(ports));
-        closing.extend(gone.map(|(protocol, ports)| (instance.clone(), protocol, ports)));
-    }
-    (open, closing)
-}

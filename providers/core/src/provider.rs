@@ -1,4 +1,4 @@
-//! The trait that a cloud implements, and the errors by which the shell decides what to do next.
+//! The trait that a cloud implements, and the errors that decide when a change is tried again.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,94 +9,94 @@ use thiserror::Error;
 
 use crate::{Action, Compiled, Desired, InstanceId, Resource, ResourceSet};
 
-/// One cloud's compile, observe and apply.
+/// A cloud: compiles firewall groups to its resources, observes them, and applies changes to them.
 ///
-/// A provider makes no choices about order: it brings about one [`Action`] at a time, idempotently, and says
-/// what came of it.
+/// A provider makes no choices about order: it applies one [`Action`] at a time, idempotently, and reports
+/// the result.
 pub trait FirewallProvider: Send + Sync {
-    /// What a firewall group compiles to.
+    /// The resources that firewall groups compile to.
     type Resource: Resource;
-    /// What the cloud says of the instances themselves (their network, their free slots): read, never changed.
+    /// Facts about the instances themselves (their network, their free slots): read, never changed.
     type Inventory: Send + Sync;
 
-    /// The provider's short name: `aws`, `gce`.
+    /// Returns the provider's short name: `aws`, `gce`.
     fn name(&self) -> &'static str;
 
-    /// The instance behind a node, from `spec.providerID`; `None` if the id is another provider's.
+    /// Returns the instance behind a node, from `spec.providerID`; `None` if the id is another provider's.
     ///
     /// # Errors
-    /// The id is this cloud's, but no instance's (a Fargate node, a malformed id); the text says so.
+    /// The id is this cloud's, but no instance's (a Fargate node, a malformed id); the text names the cause.
     fn parse_provider_id(&self, provider_id: &str) -> Option<Result<InstanceId, String>>;
 
-    /// Turns firewall groups into resources within the cloud's limits. Pure.
+    /// Compiles firewall groups to resources within the cloud's limits. Pure.
     fn compile(&self, desired: &Desired, inventory: &Self::Inventory) -> Compiled<Self::Resource>;
 
-    /// Reads every resource that carries this cluster's mark, and what is known of `members`.
+    /// Reads every resource that carries this cluster's mark, and the facts about `members`.
     ///
     /// # Errors
-    /// If any page is missing: a part of the truth is never returned as the whole.
+    /// If any page is missing: a part of the state is never returned as the whole.
     fn observe(
         &self,
         members: &BTreeSet<InstanceId>,
     ) -> impl Future<Output = Result<Observed<Self::Resource, Self::Inventory>, ProviderError>> + Send;
 
-    /// The id that the cloud has given a resource, where people need it beside the resource's own name and it is known.
+    /// Returns the id that the cloud has given a resource, if it is known and people need it beside the key.
     fn cloud_id(&self, key: &<Self::Resource as Resource>::Key) -> Option<String>;
 
-    /// About how long so many changes take at the rate that the cloud allows, from a full allowance.
+    /// Estimates how long so many changes take at the rate that the cloud allows, from a full allowance.
     fn estimate_duration(&self, changes: usize) -> Duration;
 
-    /// Brings one action about: the difference between its before and its after, and nothing else, even where
-    /// the cloud's state differs from both. Calling it again after a success, or after a crash halfway, does no
+    /// Applies one action: the difference between its before and its after, and nothing else, even where the
+    /// cloud's state differs from both. Calling it again after a success, or after a crash halfway, does no
     /// harm.
     ///
     /// # Errors
-    /// Whatever remained after the provider's own retries of throttling and propagation delays.
+    /// The error that remained after the provider's own retries of throttling and propagation delays.
     fn apply(
         &self,
         action: &Action<Self::Resource>,
     ) -> impl Future<Output = Result<Applied, ProviderError>> + Send;
 }
 
-/// The cloud as it is.
+/// The observed state of the cloud.
 #[derive(Clone, Debug)]
 pub struct Observed<R: Resource, I> {
-    /// Our resources, and foreign ones that could stand in their way
+    /// This cluster's resources, and foreign ones whose keys it could need
     pub resources: ResourceSet<R>,
     /// Facts about the instances
     pub inventory: I,
 }
 
-/// What came of an action.
+/// The result of an action that succeeded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// The cloud's ids of what was touched
+    /// The cloud's ids of the resources that were changed
     pub ids: Vec<String>,
-    /// What the user should know although it worked
+    /// Remarks for the user
     pub notes: Vec<String>,
 }
 
-/// A failed call to the cloud: what failed, on which object, and what to do.
+/// A failed call to the cloud, with its object and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct ProviderError {
-    /// Decides what happens next
+    /// The kind, which decides when the call is tried again
     pub kind: ErrorKind,
     /// The API call; the missing permission where [`kind`](Self::kind) is [`ErrorKind::PermissionDenied`]
     pub call: String,
     /// The object of the call
     pub object: String,
-    /// The cloud's own words, with the remedy where the cloud does not name it
+    /// The cloud's own message, with the remedy where that does not name it
     pub message: String,
-    /// The command by which somebody who has the permission can make the change instead
+    /// The command by which a user who has the permission can make the change instead
     pub manual_command: Option<String>,
 }
 
-/// The kinds of failure. Each has one next action, see [`ErrorKind::retry`].
+/// The kinds of failure; each decides when the call is tried again, see [`ErrorKind::retry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ErrorKind {
     /// The account's call rate is used up.
     Throttled,
-    /// Something else holds the name, or changed the object meanwhile.
+    /// Another object has the name, or the object was changed meanwhile.
     Conflict,
     /// A limit of the account or of the object is reached.
     QuotaReached,
@@ -106,23 +106,23 @@ pub enum ErrorKind {
     NotFound,
     /// The object is still in use; deleting it has to wait.
     InUse,
-    /// The network or the cloud failed; the same call may work later.
+    /// The network or the cloud failed; the same call may succeed later.
     Unavailable,
     /// The cloud refused the request as such; the same call will fail again.
     InvalidRequest,
 }
 
-/// When trying again can help.
+/// The time after which trying again can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Soon: the cloud's state moves on by itself.
+    /// Soon: the cloud's state changes by itself.
     Soon,
-    /// After somebody has acted; trying now and then finds out.
+    /// After a person has acted, which trying now and then finds out.
     Later,
 }
 
 impl Retry {
-    /// The first and the longest delay between tries.
+    /// Returns the first and the longest delay between tries.
     #[must_use]
     pub const fn delays(self) -> (Duration, Duration) {
         match self {
@@ -145,7 +145,7 @@ impl ErrorKind {
         Self::InvalidRequest,
     ];
 
-    /// Returns the next action: whether trying again soon can help.
+    /// Returns the time after which trying again can help.
     #[must_use]
     pub const fn retry(self) -> Retry {
         match self {
@@ -184,7 +184,7 @@ impl ProviderError {
         Self { kind, call, object, message, manual_command: None }
     }
 
-    /// Returns the error with the command by which somebody who has the permission can make the change instead.
+    /// Returns the error with the command by which a user who has the permission can make the change instead.
     #[must_use]
     pub fn with_manual_command(self, command: String) -> Self {
         Self { manual_command: Some(command), ..self }

@@ -1,4 +1,4 @@
-//! What a firewall group compiles to in one cloud, and the few questions that planning asks of it.
+//! The resources that firewall groups compile to in one cloud, and the questions that planning asks of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
@@ -28,8 +28,8 @@ impl<R: Resource> ResourceSet<R> {
         self.0.into_values()
     }
 
-    /// Whether this set lets in to each of these instances all that `part` does.
-    pub(crate) fn admits(&self, part: &Self, instances: &BTreeSet<InstanceId>) -> bool {
+    /// Returns true if this set lets in to each of these instances all that `part` does.
+    pub(crate) fn covers_at(&self, instances: &BTreeSet<InstanceId>, part: &Self) -> bool {
         instances.iter().all(|instance| self.reach(instance).covers(&part.reach(instance)))
     }
 }
@@ -81,7 +81,7 @@ impl<'a, R: Resource> IntoIterator for &'a ResourceSet<R> {
     }
 }
 
-/// Whose a resource is, by the mark it carries.
+/// The owner of a resource, by the mark it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// It carries this cluster's ownership mark.
@@ -93,68 +93,71 @@ pub enum Owner {
 /// One cloud's own object: a security group, its attachment to an interface, a firewall rule.
 ///
 /// Everything here is pure. A resource that applies to instances only together with another (an attachment
-/// and its groups) says so in [`refers_to`](Self::refers_to) and [`reach`](Self::reach), so that a plan can
-/// be ordered, and checked, by what is open after each of its steps.
+/// and its groups) shows that in [`refers_to`](Self::refers_to) and [`reach`](Self::reach), so that a plan
+/// can be ordered, and checked, by what is open after each of its steps.
 pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
-    /// Names one resource within the cloud.
+    /// The name of one resource within the cloud.
     type Key: Clone + Debug + Display + Ord + Send + Sync + 'static;
 
-    /// The resource's name.
+    /// Returns the resource's name.
     fn key(&self) -> Self::Key;
 
-    /// Whose it is.
+    /// Returns the owner, by the mark that the resource carries.
     fn owner(&self) -> Owner;
 
-    /// Whether nothing would have to be called to turn `self` into `other`. Ids that the cloud assigns and
-    /// descriptions for people are not part of it.
+    /// Returns true if no call is needed to turn `self` into `other`. Ids that the cloud assigns and
+    /// descriptions for people are not part of the spec.
     fn has_same_spec(&self, other: &Self) -> bool;
 
-    /// The firewall groups it serves, as text for reasons and reports.
+    /// Returns the firewall groups that the resource serves, as text for reasons and reports.
     fn serves(&self) -> BTreeSet<String>;
 
-    /// What it lets in or attaches, one text each, so that a plan can show what an update adds and removes.
+    /// Returns everything that the resource lets in or attaches, one text each, so that a plan can show what
+    /// an update adds and removes.
     fn details(&self) -> BTreeSet<String>;
 
-    /// The resources that must exist as long as this one does.
+    /// Returns the resources that must exist as long as this one does.
     fn refers_to(&self) -> BTreeSet<Self::Key>;
 
-    /// The resource without its references to `missing`; `None` if nothing of it is left.
+    /// Returns the resource without its references to `missing`; `None` if nothing of it is left.
     fn without_references(&self, missing: &BTreeSet<Self::Key>) -> Option<Self>;
 
-    /// The resource that lets in all that `self` or `other` does and nothing else; `None` if the cloud's
-    /// limits leave no room for it or no one resource can express it.
+    /// Returns the resource that lets in all that `self` or `other` does and nothing else; `None` if it
+    /// exceeds the cloud's limits, or no single resource can express it.
     fn union(&self, other: &Self) -> Option<Self>;
 
-    /// The resource that lets in only what both do; `None` if nothing of it is left.
+    /// Returns the resource that lets in only what both do; `None` if nothing of it is left.
     fn intersection(&self, other: &Self) -> Option<Self>;
 
-    /// What of the resource lets in no more than `other` does, however that is written; `None` if nothing is left.
+    /// Returns the part of the resource that lets in no more than `other` does, in however many rules; `None`
+    /// if nothing is left.
     fn restrict_to(&self, other: &Self) -> Option<Self> {
         self.intersection(other)
     }
 
-    /// Whether the cloud replaces it in a single call. If not, an update opens in one step and closes in another.
+    /// Returns true if the cloud replaces the resource in a single call. If not, an update opens in one step
+    /// and closes in another.
     fn is_replaced_at_once(&self) -> bool;
 
-    /// The instances whose reach depends on this resource in `world`.
-    fn instances(&self, world: &ResourceSet<Self>) -> BTreeSet<InstanceId>;
+    /// Returns the instances whose reach depends on this resource in `set`.
+    fn instances(&self, set: &ResourceSet<Self>) -> BTreeSet<InstanceId>;
 
-    /// Everything that `world` lets in to `instance`.
-    fn reach(world: &ResourceSet<Self>, instance: &InstanceId) -> Reach;
+    /// Returns everything that `set` lets in to `instance`.
+    fn reach(set: &ResourceSet<Self>, instance: &InstanceId) -> Reach;
 }
 
-/// What is let in to one instance.
+/// The traffic that is let in to one instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// What ingress rules can express
+    /// The part that ingress rules can express
     pub rules: RuleSet,
-    /// What they cannot, as text: a security group referenced as a source, all protocols, open egress.
-    /// Compared as it is written.
+    /// The part that they cannot, as text: a security group referenced as a source, all protocols, open
+    /// egress. Compared as it is written.
     pub other_traffic: BTreeSet<String>,
 }
 
 impl Reach {
-    /// All that either lets in.
+    /// Returns all that either lets in.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         Self {
@@ -163,57 +166,57 @@ impl Reach {
         }
     }
 
-    /// Whether `other` lets nothing in that this does not.
+    /// Returns true if `other` lets nothing in that this does not.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         self.other_traffic.is_superset(&other.other_traffic) && self.rules.covers(&other.rules)
     }
 }
 
-/// For every membership, what it takes to be open.
+/// The requirements of every membership that can be open.
 pub type MemberRequirements<R> = BTreeMap<(GroupKey, InstanceId), Requirements<<R as Resource>::Key>>;
 
-/// What a membership takes to be open.
+/// The conditions under which a membership is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirements<K> {
-    /// The resources that open it; none where somebody else's do already
+    /// The resources that open it; none where foreign ones do already
     pub resources: BTreeSet<K>,
-    /// The ids by which [`Resource::reach`] knows where the instance is reached: mostly its own
+    /// The ids under which [`Resource::reach`] knows the instance: mostly its own
     pub reachable_at: BTreeSet<InstanceId>,
 }
 
-/// What the firewall groups compile to.
+/// The result of compiling firewall groups.
 #[derive(Clone, Debug)]
 pub struct Compiled<R: Resource> {
     /// All resources as they should be
     pub resources: ResourceSet<R>,
-    /// What each membership takes; one that was rejected is not there
+    /// The requirements of each membership, without the infeasible ones
     pub requirements: MemberRequirements<R>,
-    /// What could not be compiled, and why
+    /// The groups and memberships that cannot be compiled, with the reasons
     pub infeasible: Vec<Infeasible>,
 }
 
 /// A part of the desired state that the provider cannot or must not bring about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Infeasible {
-    /// The firewall group it concerns
+    /// The firewall group concerned
     pub group: GroupKey,
-    /// The instance, if it is about one
+    /// The instance, if only one of the group's is concerned
     pub instance: Option<InstanceId>,
     /// One word in `CamelCase`, stable for machines: `UntaggedNodeGroup`, `TooManyRules`, …
     pub reason: &'static str,
-    /// What is wrong and what to do about it
+    /// The cause and the remedy
     pub message: String,
 }
 
 impl Infeasible {
-    /// Of a whole group.
+    /// Returns the report on a whole group.
     #[must_use]
     pub fn of_group(group: &GroupKey, reason: &'static str, message: String) -> Self {
         Self { group: group.clone(), instance: None, reason, message }
     }
 
-    /// Of one member of a group.
+    /// Returns the report on one member of a group.
     #[must_use]
     pub fn of_member(group: &GroupKey, instance: &InstanceId, reason: &'static str, message: String) -> Self {
         Self { instance: Some(instance.clone()), ..Self::of_group(group, reason, message) }

@@ -15,8 +15,8 @@ fn rules(texts: &[&str]) -> RuleSet {
     texts.iter().map(|text| firewall_core::testing::conformance::rule(text)).collect()
 }
 
-/// Rules in a corner of the space that is small enough to enumerate: 5 ports at either end of the range,
-/// 8 addresses of each family, two protocols.
+/// Returns rules from a part of the space that is small enough to enumerate: 5 ports at either end of the
+/// range, 8 addresses of each family, two protocols.
 fn small_rule() -> impl Strategy<Value = IngressRule> {
     let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
     let ports = prop_oneof![Just(1_u16), Just(65531)].prop_flat_map(|base| {
@@ -52,14 +52,14 @@ fn points(rules: &[IngressRule]) -> BTreeSet<Point> {
         .collect()
 }
 
-/// The size of the smallest set of rules that covers exactly `wanted`, found by trying them all.
-fn smallest_cover(wanted: &BTreeSet<Point>, candidates: &[BTreeSet<Point>], most: usize) -> bool {
-    let Some(point) = wanted.first() else { return true };
+/// Returns true if at most `most` of the candidates cover exactly `points`, found by trying them all.
+fn has_cover(points: &BTreeSet<Point>, candidates: &[BTreeSet<Point>], most: usize) -> bool {
+    let Some(point) = points.first() else { return true };
     most > 0
         && candidates
             .iter()
             .filter(|candidate| candidate.contains(point))
-            .any(|candidate| smallest_cover(&(wanted - candidate), candidates, most - 1))
+            .any(|candidate| has_cover(&(points - candidate), candidates, most - 1))
 }
 
 proptest! {
@@ -71,7 +71,9 @@ proptest! {
     }
 
     #[test]
-    fn canonical_form_does_not_depend_on_how_the_set_was_written(rules in prop::collection::vec(small_rule(), 0..8)) {
+    fn canonical_form_is_unique_however_the_set_is_written(
+        rules in prop::collection::vec(small_rule(), 0..8),
+    ) {
         let set: RuleSet = rules.iter().copied().collect();
         let atoms = points(&rules).into_iter().map(|(protocol, port, address)| {
             rule(protocol, port, port, IpNet::from(address))
@@ -99,22 +101,22 @@ proptest! {
     ) {
         let atoms = cells.iter().map(|&(port, host)| rule(Protocol::Tcp, port, port, source(false, host, 0)));
         let set: RuleSet = atoms.collect();
-        let wanted = points(&set.iter().copied().collect::<Vec<_>>());
+        let covered = points(&set.iter().copied().collect::<Vec<_>>());
         let mut candidates = Vec::new();
         for first in 1..4 {
             for last in first..4 {
                 for (host, width) in [(0, 0), (1, 0), (2, 0), (3, 0), (0, 1), (2, 1), (0, 2)] {
                     let candidate = points(&[rule(Protocol::Tcp, first, last, source(false, host, width))]);
-                    candidates.extend(candidate.is_subset(&wanted).then_some(candidate));
+                    candidates.extend(candidate.is_subset(&covered).then_some(candidate));
                 }
             }
         }
-        prop_assert!(!smallest_cover(&wanted, &candidates, set.len() - 1), "{set} is not minimal");
+        prop_assert!(!has_cover(&covered, &candidates, set.len() - 1), "{set} is not minimal");
     }
 }
 
 #[test]
-fn people_would_write_the_rules_the_same_way() {
+fn canonical_form_is_what_people_would_write() {
     let cases: [(&[&str], &[&str]); 6] = [
         (&["tcp/80 0.0.0.0/0", "tcp/81 0.0.0.0/0"], &["tcp/80-81 0.0.0.0/0"]),
         (&["tcp/80 10.0.0.0/9", "tcp/80 10.128.0.0/9"], &["tcp/80 10.0.0.0/8"]),
@@ -134,7 +136,7 @@ fn people_would_write_the_rules_the_same_way() {
 }
 
 #[test]
-fn host_bits_of_a_source_do_not_make_another_rule() {
+fn host_bits_of_a_source_are_ignored() {
     let exact = rules(&["tcp/80 10.0.0.0/8"]);
     assert_eq!(rules(&["tcp/80 10.1.2.3/8"]), exact);
 }

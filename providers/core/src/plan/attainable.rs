@@ -1,157 +1,193 @@
-//! What can be had now of what is desired: less what others hold, what failed a moment ago, and what would close without
-//! need because of these.
+//! The attainable part of the desired state: without foreign keys, without changes in backoff, and without
+//! closings that only these would cause.
 
 use std::collections::BTreeSet;
 
 use super::split::{Rank, rank};
 use crate::{Effect, Owner, PlanInput, Resource, ResourceSet, Withheld, WithheldReason};
 
-/// What is desired, less what cannot be had now: keys that others hold, and what failed a moment ago.
+/// Returns the desired state without what cannot be reached now: keys of foreign resources, and changes that
+/// failed a moment ago.
+///
+/// Post-condition: no key of the result is foreign, and every reference leads to a resource of the result.
 pub(super) fn drop_unattainable<R: Resource>(
     input: &PlanInput<'_, R>,
     withheld: &mut Vec<Withheld<R>>,
 ) -> ResourceSet<R> {
-    let mut wanted = ResourceSet::<R>::new();
-    let mut kept = BTreeSet::new();
+    let mut goal = ResourceSet::<R>::new();
+    let mut still_attached = BTreeSet::new();
     let failed: BTreeSet<&R::Key> = input.backoff.iter().map(|(key, _)| key).collect();
     for key in failed.union(&input.desired.keys().collect()).copied() {
-        let later = input.desired.get(key);
-        let now = input.observed.get(key);
-        if now.is_some_and(|now| now.owner() == Owner::Foreign) {
-            if later.is_some() {
+        let desired = input.desired.get(key);
+        let observed = input.observed.get(key);
+        if observed.is_some_and(|observed| observed.owner() == Owner::Foreign) {
+            if desired.is_some() {
                 withheld.push(Withheld { key: key.clone(), reason: WithheldReason::Foreign });
             }
             continue;
         }
-        let meanwhile = meanwhile(input, key, now, later);
-        if !same(meanwhile.as_ref(), later) {
+        let reachable = without_changes_in_backoff(input, key, observed, desired);
+        if !have_same_spec(reachable.as_ref(), desired) {
             withheld.push(Withheld { key: key.clone(), reason: WithheldReason::Backoff });
         }
-        if let Some(meanwhile) = meanwhile {
-            if waits(input, key, Effect::Close) {
-                kept.extend(meanwhile.refers_to());
+        if let Some(reachable) = reachable {
+            if is_in_backoff(input, key, Effect::Close) {
+                still_attached.extend(reachable.refers_to());
             }
-            wanted.insert(key.clone(), meanwhile);
+            goal.insert(key.clone(), reachable);
         }
     }
-    for key in kept {
-        // What cannot be detached yet cannot be deleted either.
-        if let Some(now) = input.observed.get(&key).filter(|_| !wanted.contains_key(&key)) {
-            withheld.push(Withheld { key: key.clone(), reason: WithheldReason::Backoff });
-            wanted.insert(key, now.clone());
-        }
-    }
-    let missing: BTreeSet<R::Key> =
-        wanted.values().flat_map(Resource::refers_to).filter(|key| !wanted.contains_key(key)).collect();
-    if !missing.is_empty() {
-        wanted = wanted.into_values().filter_map(|resource| resource.without_references(&missing)).collect();
-    }
-    keep_what_is_replaced(input, &mut wanted, withheld);
-    keep_what_is_asked_for(input, &mut wanted, withheld);
-    wanted
+    retain_attached(input, still_attached, &mut goal, withheld);
+    drop_dangling_references(&mut goal);
+    retain_replaced(input, &mut goal, withheld);
+    retain_desired_reach(input, &mut goal, withheld);
+    goal
 }
 
-/// What a resource may become before what failed can be tried again: of an opening that failed only the closing goes
-/// ahead, and of a closing only the opening.
-fn meanwhile<R: Resource>(
+/// Panics if a key of the goal is foreign, or a reference leads to nothing.
+pub(super) fn assert_attainable_post_condition<R: Resource>(input: &PlanInput<'_, R>, goal: &ResourceSet<R>) {
+    for (key, resource) in goal {
+        let is_foreign = input.observed.get(key).is_some_and(|observed| observed.owner() == Owner::Foreign);
+        assert!(!is_foreign, "{key} is foreign, and a goal");
+        let dangling = resource.refers_to().into_iter().find(|other| !goal.contains_key(other));
+        assert!(dangling.is_none(), "{key} refers to {dangling:?}, which is not in the goal");
+    }
+}
+
+/// Returns the state that a resource may reach before its failed changes are tried again: only the closing
+/// part of the change if an opening failed, only the opening part if a closing failed.
+fn without_changes_in_backoff<R: Resource>(
     input: &PlanInput<'_, R>,
     key: &R::Key,
-    now: Option<&R>,
-    later: Option<&R>,
+    observed: Option<&R>,
+    desired: Option<&R>,
 ) -> Option<R> {
-    match (waits(input, key, Effect::Open), waits(input, key, Effect::Close)) {
-        (false, false) => later.cloned(),
-        (true, true) => now.cloned(),
+    match (is_in_backoff(input, key, Effect::Open), is_in_backoff(input, key, Effect::Close)) {
+        (false, false) => desired.cloned(),
+        (true, true) => observed.cloned(),
         (true, false) => {
-            let (now, later) = (now?, later?);
-            match now.restrict_to(later) {
-                // A change that is neither is made with the opening.
-                Some(rest) if rank(now, &rest) != Rank::Narrow => Some(now.clone()),
+            let (observed, desired) = (observed?, desired?);
+            match observed.restrict_to(desired) {
+                // A change that neither opens nor closes is made together with the opening.
+                Some(rest) if rank(observed, &rest) != Rank::Narrow => Some(observed.clone()),
                 rest => rest,
             }
         }
-        (false, true) => match (now, later) {
-            (Some(now), Some(later)) => Some(now.union(later).unwrap_or_else(|| now.clone())),
-            (now, later) => now.or(later).cloned(),
+        (false, true) => match (observed, desired) {
+            (Some(observed), Some(desired)) => {
+                Some(observed.union(desired).unwrap_or_else(|| observed.clone()))
+            }
+            (observed, desired) => observed.or(desired).cloned(),
         },
     }
 }
 
-fn waits<R: Resource>(input: &PlanInput<'_, R>, key: &R::Key, effect: Effect) -> bool {
+/// Returns true if this change of the resource failed and must not be tried again yet.
+fn is_in_backoff<R: Resource>(input: &PlanInput<'_, R>, key: &R::Key, effect: Effect) -> bool {
     input.backoff.contains(&(key.clone(), effect))
 }
 
-fn same<R: Resource>(one: Option<&R>, two: Option<&R>) -> bool {
-    match (one, two) {
-        (Some(one), Some(two)) => one.has_same_spec(two),
-        (one, two) => one.is_none() && two.is_none(),
+fn have_same_spec<R: Resource>(one: Option<&R>, other: Option<&R>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.has_same_spec(other),
+        (one, other) => one.is_none() && other.is_none(),
     }
 }
 
-/// What takes the place of something else waits: so the former stays where it lets in no more than is asked for anyway.
-/// Else a port that is open, and asked for, would close because another rule for it cannot be had.
-fn keep_what_is_replaced<R: Resource>(
+/// Keeps resources that cannot be detached yet: they cannot be deleted either.
+fn retain_attached<R: Resource>(
     input: &PlanInput<'_, R>,
-    wanted: &mut ResourceSet<R>,
+    still_attached: BTreeSet<R::Key>,
+    goal: &mut ResourceSet<R>,
     withheld: &mut Vec<Withheld<R>>,
 ) {
-    let put_off = |resource: &R| {
-        resource.refers_to().into_iter().chain([resource.key()]).any(|key| waits(input, &key, Effect::Open))
-    };
-    for (key, _) in input.desired.iter().filter(|(_, resource)| put_off(resource)) {
-        let Some(now) = input.observed.get(key).filter(|now| now.owner() == Owner::Ours) else { continue };
-        let (former, others): (BTreeSet<R::Key>, BTreeSet<R::Key>) = now
-            .refers_to()
-            .into_iter()
-            .partition(|other| !wanted.contains_key(other) && is_asked_for(input, now, other));
-        let Some(kept) = now.without_references(&others).filter(|_| !former.is_empty()) else { continue };
-        let merged = match wanted.get(key) {
-            None => Some(kept),
-            Some(later) => kept.union(later),
-        };
-        let Some(merged) = merged else { continue };
-        wanted.insert(key.clone(), merged);
-        for other in former {
-            withheld.push(Withheld { key: other.clone(), reason: WithheldReason::Backoff });
-            wanted.insert(other.clone(), input.observed[&other].clone());
+    for key in still_attached {
+        if let Some(observed) = input.observed.get(&key).filter(|_| !goal.contains_key(&key)) {
+            withheld.push(Withheld { key: key.clone(), reason: WithheldReason::Backoff });
+            goal.insert(key, observed.clone());
         }
     }
 }
 
-/// The same for what applies by itself: where less would be open than is asked for, what lets in no more than that stays.
-fn keep_what_is_asked_for<R: Resource>(
+/// Removes references to resources that are not part of the goal, and resources of which nothing is left
+/// then.
+fn drop_dangling_references<R: Resource>(goal: &mut ResourceSet<R>) {
+    let dangling: BTreeSet<R::Key> =
+        goal.values().flat_map(Resource::refers_to).filter(|key| !goal.contains_key(key)).collect();
+    if !dangling.is_empty() {
+        let resources = std::mem::take(goal).into_values();
+        *goal = resources.filter_map(|resource| resource.without_references(&dangling)).collect();
+    }
+}
+
+/// Keeps the resources that a change in backoff is to replace, where they let in no more than is desired.
+/// Otherwise a port that is open, and desired, would close because another rule for it cannot be had.
+fn retain_replaced<R: Resource>(
     input: &PlanInput<'_, R>,
-    wanted: &mut ResourceSet<R>,
+    goal: &mut ResourceSet<R>,
+    withheld: &mut Vec<Withheld<R>>,
+) {
+    let is_delayed = |resource: &R| {
+        let keys = resource.refers_to().into_iter().chain([resource.key()]);
+        keys.into_iter().any(|key| is_in_backoff(input, &key, Effect::Open))
+    };
+    for (key, _) in input.desired.iter().filter(|(_, resource)| is_delayed(resource)) {
+        let observed = input.observed.get(key).filter(|observed| observed.owner() == Owner::Ours);
+        let Some(observed) = observed else { continue };
+        let (replaced, others): (BTreeSet<R::Key>, BTreeSet<R::Key>) = observed
+            .refers_to()
+            .into_iter()
+            .partition(|other| !goal.contains_key(other) && is_reach_desired(input, observed, other));
+        let retained = observed.without_references(&others).filter(|_| !replaced.is_empty());
+        let Some(retained) = retained else { continue };
+        let merged = match goal.get(key) {
+            None => Some(retained),
+            Some(target) => retained.union(target),
+        };
+        let Some(merged) = merged else { continue };
+        goal.insert(key.clone(), merged);
+        for other in replaced {
+            withheld.push(Withheld { key: other.clone(), reason: WithheldReason::Backoff });
+            goal.insert(other.clone(), input.observed[&other].clone());
+        }
+    }
+}
+
+/// Keeps resources that apply by themselves, where the goal would let in less than is desired and they let in
+/// no more than that.
+fn retain_desired_reach<R: Resource>(
+    input: &PlanInput<'_, R>,
+    goal: &mut ResourceSet<R>,
     withheld: &mut Vec<Withheld<R>>,
 ) {
     if input.backoff.iter().all(|(_, effect)| *effect == Effect::Close) {
         return;
     }
-    let mut kept = Vec::new();
-    for (key, now) in input.observed.iter().filter(|(_, now)| now.owner() == Owner::Ours) {
-        let both = match wanted.get(key) {
-            None => Some(now.clone()),
-            Some(later) => now.union(later).filter(|both| !both.has_same_spec(later)),
+    let mut retained = Vec::new();
+    for (key, observed) in input.observed.iter().filter(|(_, observed)| observed.owner() == Owner::Ours) {
+        let both = match goal.get(key) {
+            None => Some(observed.clone()),
+            Some(target) => observed.union(target).filter(|both| !both.has_same_spec(target)),
         };
         let Some(both) = both else { continue };
-        let (alone, together) = (ResourceSet::from([now.clone()]), ResourceSet::from([both.clone()]));
-        let lost = |instance| !wanted.reach(instance).covers(&alone.reach(instance));
-        let is_asked_for = || input.desired.admits(&together, &both.instances(input.observed));
-        if now.instances(input.observed).iter().any(lost) && is_asked_for() {
-            kept.push(both);
+        let (alone, together) = (ResourceSet::from([observed.clone()]), ResourceSet::from([both.clone()]));
+        let loses_reach = |instance| !goal.reach(instance).covers(&alone.reach(instance));
+        let is_desired = || input.desired.covers_at(&both.instances(input.observed), &together);
+        if observed.instances(input.observed).iter().any(loses_reach) && is_desired() {
+            retained.push(both);
         }
     }
-    for resource in kept {
+    for resource in retained {
         withheld.push(Withheld { key: resource.key(), reason: WithheldReason::Backoff });
-        wanted.insert(resource.key(), resource);
+        goal.insert(resource.key(), resource);
     }
 }
 
-/// Whether what a resource lets in through another is no more than what is desired there.
-fn is_asked_for<R: Resource>(input: &PlanInput<'_, R>, resource: &R, through: &R::Key) -> bool {
+/// Returns true if a resource lets in through another, `through`, no more than is desired there.
+fn is_reach_desired<R: Resource>(input: &PlanInput<'_, R>, resource: &R, through: &R::Key) -> bool {
     let Some(other) = input.observed.get(through).filter(|other| other.owner() == Owner::Ours) else {
         return false;
     };
     let alone = ResourceSet::from([resource.clone(), other.clone()]);
-    input.desired.admits(&alone, &resource.instances(input.observed))
+    input.desired.covers_at(&resource.instances(input.observed), &alone)
 }

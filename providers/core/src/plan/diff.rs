@@ -2,7 +2,7 @@
 
 use crate::{Owner, Resource, ResourceSet};
 
-/// What turns observed into desired, in no order yet.
+/// The changes that turn observed into desired, in no order yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diff<R> {
     /// Desired and absent
@@ -16,21 +16,22 @@ pub struct Diff<R> {
 /// One resource before and after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change<R> {
-    /// As it is
+    /// The resource as it is
     pub from: R,
-    /// As it should be
+    /// The resource as it should be
     pub to: R,
 }
 
 impl<R> Diff<R> {
-    /// Whether there is nothing to do.
+    /// Returns true if there is nothing to change.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.create.is_empty() && self.update.is_empty() && self.delete.is_empty()
     }
 }
 
-/// Compares by key and spec. What is not ours is left out, and so is what is desired where it has the key.
+/// Compares two sets of resources by key and spec. Leaves out foreign resources, and a desired resource whose
+/// key a foreign one has.
 #[must_use]
 pub fn diff<R: Resource>(desired: &ResourceSet<R>, observed: &ResourceSet<R>) -> Diff<R> {
     let mut diff = Diff { create: Vec::new(), update: Vec::new(), delete: Vec::new() };
@@ -41,9 +42,9 @@ pub fn diff<R: Resource>(desired: &ResourceSet<R>, observed: &ResourceSet<R>) ->
             Some(from) => diff.update.push(Change { from: from.clone(), to: to.clone() }),
         }
     }
-    let unwanted = observed
+    let obsolete = observed
         .iter()
         .filter(|(key, resource)| resource.owner() == Owner::Ours && !desired.contains_key(key));
-    diff.delete.extend(unwanted.map(|(_, resource)| resource.clone()));
+    diff.delete.extend(obsolete.map(|(_, resource)| resource.clone()));
     diff
 }

@@ -1,155 +1,165 @@
-//! Order: lays down actions one by one so that every promise holds after each, and says what each waits for.
+//! The order: takes actions one by one so that every promise holds after each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::interleave::interleave;
-use super::split::{Rank, closed_first, rank};
-use crate::{Action, Dependency, Effect, InstanceId, Reach, Resource, ResourceSet, Step};
+use super::dependencies::{DependencyTracker, NewStep};
+use super::split::{Rank, rank, split_move_closing_first};
+use crate::{Action, Effect, InstanceId, PlanInput, Reach, Resource, ResourceSet, Step};
 
-/// The state of the world while steps are being laid down.
-pub(crate) struct Order<'a, R: Resource> {
-    observed: &'a ResourceSet<R>,
-    desired: &'a ResourceSet<R>,
-    world: ResourceSet<R>,
-    /// How many resources of `world` refer to one
-    references: BTreeMap<R::Key, usize>,
-    /// What each instance may admit at any time: what it admits now or is asked to admit.
-    allowed: BTreeMap<InstanceId, Reach>,
-    steps: Vec<Step<R>>,
-    /// The last step on a resource
-    written: BTreeMap<R::Key, usize>,
-    /// Steps since then on what refers to it
-    read: BTreeMap<R::Key, Vec<usize>>,
-    /// Steps by which something comes to refer to it
-    attached: BTreeMap<R::Key, Vec<usize>>,
-    /// How many steps there are by which something ceases to
-    detached: BTreeMap<R::Key, usize>,
-    /// Steps that open what has no references, and how many closings were laid down, by the group served.
-    opened: BTreeMap<String, Vec<usize>>,
-    closed: BTreeMap<String, usize>,
-    /// Steps that open something at an instance, and whether they do so by themselves.
-    opened_at: BTreeMap<InstanceId, Vec<(usize, bool)>>,
+/// The result of scheduling.
+pub(super) struct Schedule<R> {
+    /// The actions that can be taken, in this order
+    pub(super) steps: Vec<Step<R>>,
+    /// The actions that would let in too much, or break a reference, whenever they were taken
+    pub(super) blocked: Vec<Action<R>>,
 }
 
-/// Where an action changes something.
-struct Affected {
-    /// Each instance, with whether the resource lets in more there
-    instances: Vec<(InstanceId, bool)>,
-    /// Whether there are any, each admits after it all that it did before, and what the resource let in is asked for
+/// Puts actions into an order in which no instance ever admits more than it admits now or is asked to admit.
+///
+/// After each rank, blocked actions are tried again, so that a closing makes way for the openings that need
+/// it and for no others.
+///
+/// Post-condition: each step starts from the state that the steps before it leave, and waits only for those.
+pub(super) fn schedule<R: Resource>(
+    input: &PlanInput<'_, R>,
+    actions: BTreeMap<Rank, Vec<Action<R>>>,
+) -> Schedule<R> {
+    let mut scheduler = Scheduler::new(input.observed, input.desired);
+    let mut blocked: Vec<Action<R>> = Vec::new();
+    for actions in actions.into_values() {
+        blocked.extend(actions);
+        scheduler.schedule_all(&mut blocked);
+    }
+    // Moves can wait for each other in a circle, as when two groups swap members and change their sources.
+    while let Some((position, halves)) = find_splittable_move(&blocked) {
+        blocked.remove(position);
+        blocked.extend(halves);
+        scheduler.schedule_all(&mut blocked);
+    }
+    Schedule { steps: scheduler.steps, blocked }
+}
+
+fn find_splittable_move<R: Resource>(actions: &[Action<R>]) -> Option<(usize, [Action<R>; 2])> {
+    let halves = |(position, action)| Some((position, split_move_closing_first(action)?));
+    actions.iter().enumerate().find_map(halves)
+}
+
+/// The state of the cloud as steps are added, and what decides if another one may be added.
+struct Scheduler<'a, R: Resource> {
+    observed: &'a ResourceSet<R>,
+    desired: &'a ResourceSet<R>,
+    /// The resources after the steps so far
+    state: ResourceSet<R>,
+    /// Number of resources of `state` that refer to a resource
+    reference_counts: BTreeMap<R::Key, usize>,
+    /// The reach that each instance may have at any time: its own now, with the desired one
+    allowed: BTreeMap<InstanceId, Reach>,
+    steps: Vec<Step<R>>,
+    dependencies: DependencyTracker<R::Key>,
+}
+
+/// The effect of an action on instances.
+struct Impact {
+    /// The instances whose reach depends on the resource, and whether it lets in more there
+    opens_at: BTreeMap<InstanceId, bool>,
+    /// True if there are any, each admits afterwards all that it did before, and what the resource let in is
+    /// desired
     is_redundant: bool,
 }
 
-impl<'a, R: Resource> Order<'a, R> {
-    pub(crate) fn new(observed: &'a ResourceSet<R>, desired: &'a ResourceSet<R>) -> Self {
-        let mut references = BTreeMap::new();
+impl<'a, R: Resource> Scheduler<'a, R> {
+    fn new(observed: &'a ResourceSet<R>, desired: &'a ResourceSet<R>) -> Self {
+        let mut reference_counts = BTreeMap::new();
         for key in observed.values().flat_map(Resource::refers_to) {
-            *references.entry(key).or_default() += 1;
+            *reference_counts.entry(key).or_default() += 1;
         }
         Self {
             observed,
             desired,
-            world: observed.clone(),
-            references,
+            state: observed.clone(),
+            reference_counts,
             allowed: BTreeMap::new(),
             steps: Vec::new(),
-            written: BTreeMap::new(),
-            read: BTreeMap::new(),
-            attached: BTreeMap::new(),
-            detached: BTreeMap::new(),
-            opened: BTreeMap::new(),
-            closed: BTreeMap::new(),
-            opened_at: BTreeMap::new(),
+            dependencies: DependencyTracker::new(),
         }
     }
 
-    /// Lays down every action that can be, and returns the others. After each rank, what waited is tried
-    /// again, so that a closing makes way for the openings that need it and for no more.
-    pub(crate) fn schedule_all(&mut self, ranked: BTreeMap<Rank, Vec<Action<R>>>) -> Vec<Action<R>> {
-        let mut waiting: Vec<Action<R>> = Vec::new();
-        for actions in ranked.into_values() {
-            waiting.extend(actions);
-            self.schedule_each(&mut waiting);
-        }
-        // Moves can wait for each other in a circle, as when two groups swap members and change their sources.
-        while let Some((position, halves)) =
-            waiting.iter().enumerate().find_map(|(position, action)| Some((position, closed_first(action)?)))
-        {
-            waiting.remove(position);
-            waiting.extend(halves);
-            self.schedule_each(&mut waiting);
-        }
-        waiting
-    }
-
-    /// The steps laid down, openings and closings alternating.
-    pub(crate) fn into_steps(self) -> Vec<Step<R>> {
-        interleave(self.steps)
-    }
-
-    fn schedule_each(&mut self, waiting: &mut Vec<Action<R>>) {
+    /// Schedules actions until none of those left is safe; these stay in `blocked`.
+    fn schedule_all(&mut self, blocked: &mut Vec<Action<R>>) {
         loop {
-            let before = waiting.len();
-            waiting.retain(|action| !self.schedule_if_safe(action));
-            if waiting.len() == before {
+            let before = blocked.len();
+            blocked.retain(|action| !self.schedule_if_safe(action));
+            if blocked.len() == before {
                 break;
             }
         }
     }
 
-    /// Requirements the action if nothing forbids it now.
+    /// Adds the action to the steps if it is possible and safe now. Returns true if it was added.
     fn schedule_if_safe(&mut self, action: &Action<R>) -> bool {
-        let key = action.key();
-        let fits = self.world.get(&key) == action.before()
-            && action
-                .after()
-                .is_none_or(|to| to.refers_to().iter().all(|other| self.world.contains_key(other)))
-            && (action.after().is_some() || !self.is_referred_to(&key));
-        if !fits {
+        if !self.is_possible(action) {
             return false;
         }
-        let Some(affected) = self.effects_if_safe(action) else { return false };
-        self.push_step(action.clone(), effect(action), affected);
+        let Some(impact) = self.apply_if_safe(action) else { return false };
+        self.push_step(action.clone(), &impact);
         true
     }
 
-    /// Enacts the action, or undoes it if it would let in what is neither open now nor wanted.
-    fn effects_if_safe(&mut self, action: &Action<R>) -> Option<Affected> {
+    /// Returns true if the resource is as the action expects it, everything that it will refer to exists, and
+    /// nothing refers to a resource that is deleted.
+    fn is_possible(&self, action: &Action<R>) -> bool {
+        let key = action.key();
+        self.state.get(&key) == action.before()
+            && action
+                .after()
+                .is_none_or(|to| to.refers_to().iter().all(|other| self.state.contains_key(other)))
+            && (action.after().is_some() || !self.is_referred_to(&key))
+    }
+
+    /// Applies the action to the state, or leaves that as it is and returns `None` if an instance would then
+    /// admit what it may not.
+    fn apply_if_safe(&mut self, action: &Action<R>) -> Option<Impact> {
         let resources = || action.before().into_iter().chain(action.after());
         let instances: BTreeSet<InstanceId> =
-            resources().flat_map(|resource| resource.instances(&self.world)).collect();
+            resources().flat_map(|resource| resource.instances(&self.state)).collect();
         let opens = effect(action) == Effect::Open;
-        let before = if opens { None } else { self.asked_for(&self.own(action.before()), &instances) };
-        action.apply_to(&mut self.world);
-        let after: Vec<Reach> = instances.iter().map(|instance| self.world.reach(instance)).collect();
-        if !self.allow(&instances, &after) {
+        let before = if opens { None } else { self.reach_if_desired(action.before(), &instances) };
+        action.apply_to(&mut self.state);
+        let after: Vec<Reach> = instances.iter().map(|instance| self.state.reach(instance)).collect();
+        if !self.is_allowed(&instances, &after) {
             match action.before() {
-                Some(resource) => self.world.insert(resource.key(), resource.clone()),
-                None => self.world.remove(&action.key()),
+                Some(resource) => self.state.insert(resource.key(), resource.clone()),
+                None => self.state.remove(&action.key()),
             };
             return None;
         }
         let is_redundant = before
             .is_some_and(|before| after.iter().zip(&before).all(|(after, before)| after.covers(before)));
-        let grows = self.grows(action, &instances);
-        Some(Affected { instances: instances.into_iter().zip(grows).collect(), is_redundant })
+        let opens_at = self.opens_at(action, instances);
+        Some(Impact { opens_at, is_redundant })
     }
 
-    /// For each instance, whether the resource lets in more there. What others refer to does so wherever they are.
-    fn grows(&self, action: &Action<R>, instances: &BTreeSet<InstanceId>) -> Vec<bool> {
-        if effect(action) == Effect::Close || self.is_referred_to(&action.key()) {
-            return vec![effect(action) == Effect::Open; instances.len()];
+    /// Returns for each instance whether the resource lets in more there. A resource that others refer to
+    /// does so wherever they apply.
+    fn opens_at(&self, action: &Action<R>, instances: BTreeSet<InstanceId>) -> BTreeMap<InstanceId, bool> {
+        let opens = effect(action) == Effect::Open;
+        if !opens || self.is_referred_to(&action.key()) {
+            return instances.into_iter().map(|instance| (instance, opens)).collect();
         }
-        let (before, after) = (self.own(action.before()), self.own(action.after()));
-        let grows = |instance| !before.reach(instance).covers(&after.reach(instance));
-        instances.iter().map(grows).collect()
+        let (before, after) = (self.with_references(action.before()), self.with_references(action.after()));
+        let opens = |instance: InstanceId| {
+            let opens = !before.reach(&instance).covers(&after.reach(&instance));
+            (instance, opens)
+        };
+        instances.into_iter().map(opens).collect()
     }
 
     fn is_referred_to(&self, key: &R::Key) -> bool {
-        self.references.get(key).is_some_and(|count| *count > 0)
+        self.reference_counts.get(key).is_some_and(|count| *count > 0)
     }
 
-    /// Whether each instance may admit this.
-    fn allow(&mut self, instances: &BTreeSet<InstanceId>, reaches: &[Reach]) -> bool {
+    /// Returns true if each instance may admit this.
+    fn is_allowed(&mut self, instances: &BTreeSet<InstanceId>, reaches: &[Reach]) -> bool {
         instances.iter().zip(reaches).all(|(instance, reach)| {
             let allowed = self.allowed.entry(instance.clone()).or_insert_with_key(|instance| {
                 self.observed.reach(instance).union(&self.desired.reach(instance))
@@ -158,156 +168,69 @@ impl<'a, R: Resource> Order<'a, R> {
         })
     }
 
-    /// What each instance admits now, if there are any and what a resource lets in there by `own` is asked for. Most that
-    /// closes lets in something that nobody asks for, which the first instance tells: looking at all would be slow.
-    fn asked_for(&self, own: &ResourceSet<R>, instances: &BTreeSet<InstanceId>) -> Option<Vec<Reach>> {
-        let asked_for = !instances.is_empty() && self.desired.admits(own, instances);
-        asked_for.then(|| instances.iter().map(|instance| self.world.reach(instance)).collect())
+    /// Returns what each instance admits now, if there are any instances and everything that the resource
+    /// lets in there is desired. Most closings end something that is not, and the first instance shows it:
+    /// computing the reach of all would be slow.
+    fn reach_if_desired(&self, resource: Option<&R>, instances: &BTreeSet<InstanceId>) -> Option<Vec<Reach>> {
+        let own = self.with_references(resource);
+        let is_desired = !instances.is_empty() && self.desired.covers_at(instances, &own);
+        is_desired.then(|| instances.iter().map(|instance| self.state.reach(instance)).collect())
     }
 
-    /// A resource with what it needs to let anything in: what it refers to, and what refers to it.
-    fn own(&self, resource: Option<&R>) -> ResourceSet<R> {
+    /// Returns a resource with those that it needs to let anything in: those that it refers to, and those
+    /// that refer to it.
+    fn with_references(&self, resource: Option<&R>) -> ResourceSet<R> {
         let Some(resource) = resource else { return ResourceSet::<R>::new() };
         let key = resource.key();
-        let mut own: ResourceSet<R> =
-            resource.refers_to().into_iter().filter_map(|other| self.world.get(&other).cloned()).collect();
+        let mut set: ResourceSet<R> =
+            resource.refers_to().into_iter().filter_map(|other| self.state.get(&other).cloned()).collect();
         if self.is_referred_to(&key) {
-            let refers = self.world.iter().filter(|(_, other)| other.refers_to().contains(&key));
-            own.extend(refers.map(|(_, resource)| resource.clone()));
+            let users = self.state.iter().filter(|(_, other)| other.refers_to().contains(&key));
+            set.extend(users.map(|(_, resource)| resource.clone()));
         }
-        own.insert(key, resource.clone());
-        own
+        set.insert(key, resource.clone());
+        set
     }
 
-    fn push_step(&mut self, action: Action<R>, effect: Effect, affected: Affected) {
-        let position = self.steps.len();
-        let key = action.key();
+    fn push_step(&mut self, action: Action<R>, impact: &Impact) {
         let references = |resource: Option<&R>| resource.map(Resource::refers_to).unwrap_or_default();
-        let (left, joined) = (references(action.before()), references(action.after()));
-        let mut after = self.dependencies(&key, effect, matches!(action, Action::Delete(_)), &left, &joined);
-        let standalone = left.is_empty() && joined.is_empty();
-        if standalone {
-            self.depend_on_openings(&action, effect, position, &mut after);
+        let (before, after) = (references(action.before()), references(action.after()));
+        let effect = effect(&action);
+        let depends_on = self.dependencies.record(&NewStep {
+            position: self.steps.len(),
+            action: &action,
+            effect,
+            references_before: &before,
+            references_after: &after,
+            opens_at: &impact.opens_at,
+            is_redundant: impact.is_redundant,
+        });
+        for other in &after {
+            *self.reference_counts.entry(other.clone()).or_default() += 1;
         }
-        self.depend_on_replacements(affected, effect, position, standalone, &mut after);
-        let after = after.into_iter().map(|(step, must_succeed)| Dependency { step, must_succeed }).collect();
-        for other in &joined {
-            *self.references.entry(other.clone()).or_default() += 1;
+        for other in &before {
+            self.reference_counts.entry(other.clone()).and_modify(|count| *count -= 1);
         }
-        for other in &left {
-            self.references.entry(other.clone()).and_modify(|count| *count -= 1);
-        }
-        for other in left.union(&joined) {
-            self.read.entry(other.clone()).or_default().push(position);
-        }
-        for other in joined.difference(&left) {
-            self.attached.entry(other.clone()).or_default().push(position);
-        }
-        self.written.insert(key.clone(), position);
-        self.read.remove(&key);
-        let reason = self.reason(&action, effect, &left, &joined);
-        self.steps.push(Step { action, effect, reason, depends_on: after });
+        let changed = match effect {
+            Effect::Open => &after - &before,
+            Effect::Close => &before - &after,
+        };
+        let reason = self.reason(&action, effect, &changed);
+        self.steps.push(Step { action, effect, reason, depends_on });
     }
 
-    /// An opening, and a deletion, must find all that was done before on the same resources. Any other
-    /// closing only lets what was to open before it go first, and goes ahead even if that failed.
-    fn dependencies(
-        &mut self,
-        key: &R::Key,
-        effect: Effect,
-        deletes: bool,
-        left: &BTreeSet<R::Key>,
-        joined: &BTreeSet<R::Key>,
-    ) -> BTreeMap<usize, bool> {
-        let earlier = self.read.get(key).into_iter().flatten();
-        let earlier =
-            earlier.chain(left.union(joined).chain([key]).filter_map(|other| self.written.get(other)));
-        let must_succeed = effect == Effect::Open || deletes && left.is_empty();
-        let mut after: BTreeMap<usize, bool> = earlier.map(|&step| (step, must_succeed)).collect();
-        // Whoever relies on the last change of a resource relies on all: that must not hide a closing that failed.
-        if let Some(&step) = self.written.get(key).filter(|step| self.steps[**step].effect == Effect::Close) {
-            after.insert(step, true);
-        }
-        // The k-th detachment of a group lets the group's k-th attachment go first: what moves is open at its
-        // new affected before it closes at the old one.
-        for other in left.difference(joined) {
-            let count = self.detached.entry(other.clone()).or_default();
-            let moves = self.attached.get(other).and_then(|steps| steps.get(*count).or(steps.last()));
-            if let Some(&step) = moves {
-                after.entry(step).or_insert(false);
-            }
-            *count += 1;
-        }
-        after
-    }
-
-    /// Where a group is spread over several resources that apply by themselves, what moves from one to another is
-    /// open in the new before it closes in the old: the k-th closing lets the k-th opening go first.
-    fn depend_on_openings(
-        &mut self,
-        action: &Action<R>,
-        effect: Effect,
-        position: usize,
-        after: &mut BTreeMap<usize, bool>,
-    ) {
-        for group in action.before().into_iter().chain(action.after()).flat_map(Resource::serves) {
-            if effect == Effect::Open {
-                self.opened.entry(group).or_default().push(position);
-                continue;
-            }
-            let count = self.closed.entry(group.clone()).or_default();
-            let opened = self.opened.get(&group).and_then(|steps| steps.get(*count).or(steps.last()));
-            if let Some(&step) = opened {
-                after.entry(step).or_insert(false);
-            }
-            *count += 1;
-        }
-    }
-
-    /// A closing after which as much is let in as before only makes room: it must find what has taken its affected. One that
-    /// closes something lets what opens there by itself go first, because that may take the affected of a part of it.
-    fn depend_on_replacements(
-        &mut self,
-        affected: Affected,
-        effect: Effect,
-        position: usize,
-        standalone: bool,
-        after: &mut BTreeMap<usize, bool>,
-    ) {
-        for (instance, grows) in affected.instances {
-            let opened = self.opened_at.entry(instance).or_default();
-            if effect == Effect::Open {
-                opened.extend(grows.then_some((position, standalone)));
-            } else if affected.is_redundant {
-                after.extend(opened.iter().map(|(step, _)| (*step, true)));
-            } else if standalone {
-                for (step, _) in opened.iter().filter(|(_, standalone)| *standalone) {
-                    after.entry(*step).or_insert(false);
-                }
-            }
-        }
-    }
-
-    fn reason(
-        &self,
-        action: &Action<R>,
-        effect: Effect,
-        left: &BTreeSet<R::Key>,
-        joined: &BTreeSet<R::Key>,
-    ) -> String {
+    /// Returns the reason of a step: the firewall groups that its resource serves, or those that it starts or
+    /// ceases to refer to.
+    fn reason(&self, action: &Action<R>, effect: Effect, changed: &BTreeSet<R::Key>) -> String {
         let mut groups: BTreeSet<String> =
             action.before().into_iter().chain(action.after()).flat_map(Resource::serves).collect();
-        let changed = match effect {
-            Effect::Open => joined.difference(left),
-            Effect::Close => left.difference(joined),
-        };
         for key in changed {
-            let resource = self.world.get(key).or_else(|| self.observed.get(key));
+            let resource = self.state.get(key).or_else(|| self.observed.get(key));
             groups.extend(resource.map(Resource::serves).unwrap_or_default());
         }
         let groups = groups.into_iter().collect::<Vec<_>>().join("; ");
         match effect {
-            // Left behind by something that is gone itself.
+            // Left over from a resource that is gone itself.
             Effect::Close if groups.is_empty() => "no longer asked for".to_owned(),
             Effect::Open => format!("asked for by {groups}"),
             Effect::Close => format!("no longer asked for by {groups}"),
@@ -315,8 +238,8 @@ impl<'a, R: Resource> Order<'a, R> {
     }
 }
 
-/// What an action does to the resource itself: a group that has no members yet opens, too, when it widens,
-/// because whoever joins it later relies on what went before.
+/// Returns the effect of an action on the resource itself. A group without members opens, too, when it
+/// widens, because a member that joins it later relies on the steps before.
 fn effect<R: Resource>(action: &Action<R>) -> Effect {
     match action {
         Action::Create(_) => Effect::Open,

@@ -1,4 +1,5 @@
-//! The ingress rule: one protocol, one port range, one source range. The atom of both clouds' firewalls.
+//! The ingress rule: one protocol, one port range, one source range; the smallest part of both clouds'
+//! firewalls.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,26 +8,26 @@ use ipnet::IpNet;
 
 use crate::{PortRange, Protocol};
 
-/// Lets one source range reach one port range over one protocol.
+/// A rule that lets one source range reach one port range over one protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IngressRule {
     /// The protocol
     pub protocol: Protocol,
     /// The ports on the instance
     pub ports: PortRange,
-    /// Who may connect; its host bits are zero
+    /// The addresses that may connect; the host bits are zero
     pub source: IpNet,
 }
 
 impl IngressRule {
-    /// The rule with the source's host bits cleared: EC2 holds `10.0.0.1/8` and `10.0.0.0/8` for the
-    /// same rule, so keeping them apart here would make a difference that no call can mend.
+    /// Returns the rule with the source's host bits cleared: to EC2, `10.0.0.1/8` and `10.0.0.0/8` are the
+    /// same rule, so keeping them apart here would make a difference that no call can remove.
     #[must_use]
     pub fn new(protocol: Protocol, ports: PortRange, source: IpNet) -> Self {
         Self { protocol, ports, source: source.trunc() }
     }
 
-    /// What both rules let in, if anything.
+    /// Returns the rule for the traffic that both let in, if there is any.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         // Of two CIDRs, one contains the other, or they have nothing in common.
@@ -43,7 +44,7 @@ impl IngressRule {
         (self.protocol == other.protocol).then_some(Self { protocol: self.protocol, ports, source })
     }
 
-    /// Whether `other` lets nothing in that this rule does not.
+    /// Returns true if `other` lets nothing in that this rule does not.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         self.protocol == other.protocol
@@ -51,7 +52,7 @@ impl IngressRule {
             && self.source.contains(&other.source)
     }
 
-    /// Those of `rules` that one of `others` covers.
+    /// Returns those of `rules` that one of `others` covers.
     #[must_use]
     pub fn select_covered(rules: &BTreeSet<Self>, others: &BTreeSet<Self>) -> BTreeSet<Self> {
         let is_covered =

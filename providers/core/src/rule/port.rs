@@ -17,7 +17,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The IANA protocol number. EC2 wants SCTP by number; it knows only TCP and UDP by name.
+    /// Returns the IANA protocol number. EC2 takes SCTP only by number; it knows TCP and UDP by name.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -60,10 +60,10 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// The range from `first` to `last`, both included.
+    /// Returns the range from `first` to `last`, both included.
     ///
     /// # Errors
-    /// [`PortError::Zero`] if the range holds port 0, [`PortError::Reversed`] if `first > last`.
+    /// [`PortError::Zero`] if the range contains port 0, [`PortError::Reversed`] if `first > last`.
     pub const fn new(first: u16, last: u16) -> Result<Self, PortError> {
         if first == 0 {
             return Err(PortError::Zero);
@@ -74,7 +74,7 @@ impl PortRange {
         Ok(Self { first, last })
     }
 
-    /// The range that holds one port.
+    /// Returns the range that contains only `port`.
     ///
     /// # Errors
     /// [`PortError::Zero`] for port 0.
@@ -82,25 +82,25 @@ impl PortRange {
         Self::new(port, port)
     }
 
-    /// The lowest port.
+    /// Returns the lowest port.
     #[must_use]
     pub const fn first(self) -> u16 {
         self.first
     }
 
-    /// The highest port.
+    /// Returns the highest port.
     #[must_use]
     pub const fn last(self) -> u16 {
         self.last
     }
 
-    /// Whether `port` lies in the range.
+    /// Returns true if `port` is in the range.
     #[must_use]
     pub const fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last
     }
 
-    /// Whether every port of `other` lies in the range.
+    /// Returns true if every port of `other` is in the range.
     #[must_use]
     pub const fn covers(self, other: Self) -> bool {
         self.first <= other.first && other.last <= self.last
@@ -123,7 +123,7 @@ impl FromStr for PortRange {
     /// Reads `8080` or `30000-30100`.
     fn from_str(text: &str) -> Result<Self, PortError> {
         let port = |digits: &str| {
-            // `u16::from_str` would accept a leading `+`, which nobody means.
+            // `u16::from_str` would accept a leading `+`, which is a typing error here.
             let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
             match digits.parse::<u16>() {
                 Ok(port) if plain => Ok(port),
@@ -137,7 +137,7 @@ impl FromStr for PortRange {
     }
 }
 
-/// Why a text or a number is not a protocol or a port range.
+/// The reason why a text or a number is not a protocol or a port range.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PortError {
     /// Port 0 cannot be bound, and means "all ports" to some clouds.
@@ -146,9 +146,9 @@ pub enum PortError {
     /// The first port is above the last.
     #[error("port range {first}-{last} is reversed; write {last}-{first}")]
     Reversed {
-        /// What stands first
+        /// The port before the hyphen
         first: u16,
-        /// What stands last
+        /// The port after the hyphen
         last: u16,
     },
     /// Not a number from 0 to 65535.
@@ -164,14 +164,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_range_reads_back_as_it_prints() {
+    fn port_range_reads_back_as_it_prints() {
         for text in ["1", "80", "65535", "30000-30100"] {
             assert_eq!(text.parse::<PortRange>().unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn what_is_not_a_port_range_says_why() {
+    fn malformed_port_range_is_an_error_with_its_cause() {
         let cases = [
             ("0", PortError::Zero),
             ("0-10", PortError::Zero),

@@ -8,37 +8,37 @@ use ipnet::IpNet;
 
 use crate::{IngressRule, PortRange, Protocol};
 
-/// A set of (protocol, port, address), kept as the fewest rules that cover exactly it.
+/// A set of (protocol, port, address), held as the fewest rules that cover exactly it.
 ///
 /// Two sets that let the same traffic in are equal, however they were written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RuleSet(BTreeSet<IngressRule>);
 
 impl RuleSet {
-    /// The rules, in order.
+    /// Returns the rules, in order.
     pub fn iter(&self) -> impl Iterator<Item = &IngressRule> {
         self.0.iter()
     }
 
-    /// The rules as a plain set.
+    /// Returns the rules as a plain set.
     #[must_use]
     pub const fn rules(&self) -> &BTreeSet<IngressRule> {
         &self.0
     }
 
-    /// The number of rules.
+    /// Returns the number of rules.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nothing is let in.
+    /// Returns true if nothing is let in.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a packet from `address` to `port` is let in.
+    /// Returns true if a packet from `address` to `port` is let in.
     #[must_use]
     pub fn admits(&self, protocol: Protocol, port: u16, address: IpAddr) -> bool {
         self.0.iter().any(|rule| {
@@ -46,7 +46,7 @@ impl RuleSet {
         })
     }
 
-    /// All that either set lets in.
+    /// Returns all that either set lets in.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         if self == other || other.is_empty() {
@@ -55,19 +55,19 @@ impl RuleSet {
         self.0.iter().chain(&other.0).copied().collect()
     }
 
-    /// All that both sets let in.
+    /// Returns all that both sets let in.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         let pairs = self.0.iter().flat_map(|one| other.0.iter().map(move |other| (one, other)));
         pairs.filter_map(|(one, other)| one.intersection(other)).collect()
     }
 
-    /// Whether `other` lets nothing in that this set does not.
+    /// Returns true if `other` lets nothing in that this set does not.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        let singly = other.0.iter().all(|wanted| self.0.iter().any(|rule| rule.covers(wanted)));
-        // A rule can also be covered by several rules together; the canonical form tells.
-        singly || self.union(other) == *self
+        let is_covered_singly = other.0.iter().all(|other| self.0.iter().any(|rule| rule.covers(other)));
+        // A rule can also be covered by several rules together: then the union has the same canonical form.
+        is_covered_singly || self.union(other) == *self
     }
 }
 
@@ -77,7 +77,7 @@ impl FromIterator<IngressRule> for RuleSet {
         for rule in rules {
             by_protocol.entry(rule.protocol).or_default().push(rule);
         }
-        Self(by_protocol.into_iter().flat_map(|(protocol, rules)| canonical(protocol, &rules)).collect())
+        Self(by_protocol.into_iter().flat_map(|(protocol, rules)| canonicalize(protocol, &rules)).collect())
     }
 }
 
@@ -90,7 +90,7 @@ impl fmt::Display for RuleSet {
     }
 }
 
-/// A run of ports that all admit the same sources, which are aggregated to the fewest CIDRs.
+/// Consecutive ports that all admit the same sources, which are aggregated to the fewest CIDRs.
 struct Band {
     ports: PortRange,
     sources: Vec<IpNet>,
@@ -109,33 +109,33 @@ impl Strip {
         self.first <= band && band <= self.last
     }
 
-    /// Whether `other` is a larger CIDR around this one.
-    fn lies_within(&self, other: &Self) -> bool {
+    /// Returns true if `other` is a larger CIDR around this one.
+    fn is_within(&self, other: &Self) -> bool {
         self.source != other.source && other.source.contains(&self.source)
     }
 }
 
-/// The fewest rules of one protocol that cover exactly what `rules` cover.
+/// Returns the fewest rules of one protocol that cover exactly what `rules` cover.
 ///
-/// Cut the ports into bands of equal sources, stretch every CIDR over as many bands as admit it, drop
-/// from the narrowest CIDR up what the narrower ones make superfluous, and trim what reaches into a
-/// port that a wider CIDR has open anyway. Every step depends on the covered set alone, never on how it
-/// was written; that the result is minimal is tested against exhaustive search.
-fn canonical(protocol: Protocol, rules: &[IngressRule]) -> Vec<IngressRule> {
-    let bands = bands(rules);
-    let strips = without_superfluous(&bands, strips(&bands));
+/// Cuts the ports into bands of equal sources, stretches every CIDR over as many bands as admit it, drops
+/// from the narrowest CIDR up those that narrower ones make redundant, and trims those that extend into a
+/// port that a wider CIDR has open anyway. Every step depends on the covered set alone, never on how it was
+/// written; that the result is minimal is tested against exhaustive search.
+fn canonicalize(protocol: Protocol, rules: &[IngressRule]) -> Vec<IngressRule> {
+    let bands = cut_into_bands(rules);
+    let strips = drop_redundant(&bands, stretch_sources(&bands));
     strips
         .iter()
         .map(|strip| {
-            let Strip { source, first, last } = trimmed(*strip, &strips);
+            let Strip { source, first, last } = trim(*strip, &strips);
             let ports = PortRange::new(bands[first].ports.first(), bands[last].ports.last());
             IngressRule::new(protocol, ports.expect("bands are in ascending order"), source)
         })
         .collect()
 }
 
-fn bands(rules: &[IngressRule]) -> Vec<Band> {
-    // Ports as u32: the cut after port 65535 must exist.
+fn cut_into_bands(rules: &[IngressRule]) -> Vec<Band> {
+    // Ports as u32, because there is a cut after port 65535.
     let cuts: BTreeSet<u32> = rules
         .iter()
         .flat_map(|rule| [u32::from(rule.ports.first()), u32::from(rule.ports.last()) + 1])
@@ -152,7 +152,7 @@ fn bands(rules: &[IngressRule]) -> Vec<Band> {
         sources.sort_unstable();
         match bands.last_mut() {
             _ if sources.is_empty() => {}
-            Some(band) if adjacent(band.ports, ports) && band.sources == sources => {
+            Some(band) if are_adjacent(band.ports, ports) && band.sources == sources => {
                 band.ports = PortRange::new(band.ports.first(), ports.last()).expect("cuts ascend");
             }
             _ => bands.push(Band { ports, sources }),
@@ -161,19 +161,19 @@ fn bands(rules: &[IngressRule]) -> Vec<Band> {
     bands
 }
 
-fn adjacent(low: PortRange, high: PortRange) -> bool {
+fn are_adjacent(low: PortRange, high: PortRange) -> bool {
     low.last().checked_add(1) == Some(high.first())
 }
 
-fn strips(bands: &[Band]) -> Vec<Strip> {
+fn stretch_sources(bands: &[Band]) -> Vec<Strip> {
     let sources: BTreeSet<IpNet> = bands.iter().flat_map(|band| band.sources.iter().copied()).collect();
     let mut strips = Vec::new();
     for source in sources {
         let mut open: Option<(Strip, bool)> = None;
         for (index, band) in bands.iter().enumerate() {
             let admits = band.sources.iter().any(|wider| wider.contains(&source));
-            let here = band.sources.contains(&source);
-            let joins = open.is_some() && adjacent(bands[index - 1].ports, band.ports);
+            let is_own_source = band.sources.contains(&source);
+            let joins = open.is_some() && are_adjacent(bands[index - 1].ports, band.ports);
             if let Some((strip, needed)) = open.take_if(|_| !(admits && joins)) {
                 strips.extend(needed.then_some(strip));
             }
@@ -181,7 +181,7 @@ fn strips(bands: &[Band]) -> Vec<Strip> {
                 let (strip, needed) =
                     open.get_or_insert((Strip { source, first: index, last: index }, false));
                 strip.last = index;
-                *needed |= here;
+                *needed |= is_own_source;
             }
         }
         strips.extend(open.and_then(|(strip, needed)| needed.then_some(strip)));
@@ -189,34 +189,34 @@ fn strips(bands: &[Band]) -> Vec<Strip> {
     strips
 }
 
-fn without_superfluous(bands: &[Band], mut strips: Vec<Strip>) -> Vec<Strip> {
+fn drop_redundant(bands: &[Band], mut strips: Vec<Strip>) -> Vec<Strip> {
     strips.sort_by_key(|strip| (std::cmp::Reverse(strip.source.prefix_len()), strip.source, strip.first));
     let mut kept: Vec<Strip> = Vec::new();
     for strip in strips {
-        let superfluous = (strip.first..=strip.last)
+        let is_redundant = (strip.first..=strip.last)
             .filter(|&band| bands[band].sources.contains(&strip.source))
             .all(|band| {
                 let narrower: Vec<IpNet> = kept
                     .iter()
-                    .filter(|other| other.spans(band) && other.lies_within(&strip))
+                    .filter(|other| other.spans(band) && other.is_within(&strip))
                     .map(|other| other.source)
                     .collect();
                 IpNet::aggregate(&narrower) == [strip.source]
             });
-        if !superfluous {
+        if !is_redundant {
             kept.push(strip);
         }
     }
     kept
 }
 
-fn trimmed(mut strip: Strip, all: &[Strip]) -> Strip {
-    let open_anyway = |band| all.iter().any(|wider| strip.lies_within(wider) && wider.spans(band));
+fn trim(mut strip: Strip, all: &[Strip]) -> Strip {
+    let is_open_anyway = |band| all.iter().any(|wider| strip.is_within(wider) && wider.spans(band));
     let (mut first, mut last) = (strip.first, strip.last);
-    while first < last && open_anyway(first) {
+    while first < last && is_open_anyway(first) {
         first += 1;
     }
-    while first < last && open_anyway(last) {
+    while first < last && is_open_anyway(last) {
         last -= 1;
     }
     (strip.first, strip.last) = (first, last);

@@ -1,8 +1,8 @@
-//! The conformance suite: what every provider must do, said once and run against each.
+//! The conformance suite: the behaviour that every provider must have, written once and run against each.
 //!
-//! A provider's tests implement [`Harness`] over a real or simulated cloud and call [`run`]. What is open is
-//! asked of the cloud itself by other means than the provider's own reading, so that a provider cannot agree
-//! with itself about something wrong.
+//! A provider's tests implement [`Harness`] over a real or simulated cloud and call [`run`]. The harness
+//! reads open ports from the cloud by other means than the provider does, so that an error in the provider's
+//! reading is found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -15,25 +15,26 @@ use crate::{
 
 /// A cloud under test. One harness is one fresh, empty cloud with at least three instances.
 pub trait Harness: Sync {
-    /// The provider under test
+    /// The provider under test.
     type Provider: FirewallProvider;
 
-    /// A provider for one cluster; every call gives one without memory of the others.
+    /// Returns a provider for one cluster; every call returns one without the state of earlier ones.
     fn provider(&self, cluster: &str) -> Self::Provider;
 
-    /// At least three instances that exist.
+    /// Returns at least three instances that exist.
     fn instances(&self) -> Vec<InstanceId>;
 
-    /// An instance id that is well formed, and nobody's.
+    /// Returns a well-formed id that no instance has.
     fn missing_instance(&self) -> InstanceId;
 
-    /// What the cloud lets in to an instance through resources marked as `cluster`'s, by the cloud's own account.
+    /// Reads from the cloud what it lets in to an instance through resources marked as `cluster`'s.
     fn open_rules(&self, cluster: &str, instance: &InstanceId) -> impl Future<Output = RuleSet> + Send;
 
-    /// Everything in the cloud that is not marked as `cluster`'s, as text: compared before and after.
+    /// Returns everything in the cloud that is not marked as `cluster`'s, as text to compare before and
+    /// after.
     fn foreign_state(&self, cluster: &str) -> impl Future<Output = String> + Send;
 
-    /// Removes (`present: false`) or adds a rule of a resource that `cluster` owns, behind its back.
+    /// Removes (`present: false`) or adds a rule of a resource that `cluster` owns, without its provider.
     fn tamper_with_rule(
         &self,
         cluster: &str,
@@ -45,23 +46,23 @@ pub trait Harness: Sync {
 /// Runs every case; each starts from a cloud that the case before has left empty.
 ///
 /// # Panics
-/// At the first promise that is not kept, with its name.
+/// At the first expectation that is not met.
 pub async fn run<H: Harness>(harness: &H) {
-    opens_exactly_what_is_asked(harness).await;
-    names_what_a_membership_takes(harness).await;
+    opens_exactly_the_desired_ports(harness).await;
+    names_the_requirements_of_memberships(harness).await;
     moves_and_closes(harness).await;
     changes_sources_in_place(harness).await;
     repairs_drift(harness).await;
     shares_an_instance_between_groups(harness).await;
     leaves_other_clusters_alone(harness).await;
     converges_after_a_crash_between_any_two_steps(harness).await;
-    rejects_what_does_not_exist_and_does_the_rest(harness).await;
+    reports_a_missing_instance_and_opens_the_rest(harness).await;
 }
 
 const CLUSTER: &str = "conformance-a";
 const OTHER_CLUSTER: &str = "conformance-b";
 
-/// A group of a workload's pods with these rules on these instances.
+/// Returns a group of a workload's pods with these rules on these instances.
 ///
 /// # Panics
 /// If a rule is not written as `tcp/80 0.0.0.0/0`.
@@ -78,7 +79,7 @@ pub fn group(name: &str, rules: &[&str], members: &[&InstanceId]) -> (GroupKey, 
 /// Reads `tcp/80-81 10.0.0.0/8`.
 ///
 /// # Panics
-/// If it is not written so.
+/// If the text has another form.
 #[must_use]
 pub fn rule(text: &str) -> IngressRule {
     let (traffic, source) = text.split_once(' ').expect("a space before the source");
@@ -90,19 +91,20 @@ pub fn rule(text: &str) -> IngressRule {
     )
 }
 
-/// The groups as a complete desired state.
+/// Returns the groups as a complete desired state.
 #[must_use]
 pub fn desired(groups: impl IntoIterator<Item = (GroupKey, FirewallGroup)>) -> Desired {
     Desired { groups: groups.into_iter().collect(), completeness: Completeness::Complete }
 }
 
-/// Observes, compiles, plans and checks: all but apply.
+/// Observes, compiles, plans and checks, without applying. Returns the plan and the number of infeasible
+/// parts.
 ///
 /// # Errors
 /// If observing fails.
 ///
 /// # Panics
-/// If the plan breaks a promise.
+/// If the check finds a violation.
 pub async fn observe_and_plan<P: FirewallProvider>(
     provider: &P,
     desired: &Desired,
@@ -118,14 +120,14 @@ pub async fn observe_and_plan<P: FirewallProvider>(
         backoff: &BTreeSet::new(),
     };
     let plan = plan(&input);
-    assert_eq!(check(&input, &plan), [], "the plan breaks a promise");
+    assert_eq!(check(&input, &plan), [], "the plan has violations");
     Ok((plan, compiled.infeasible.len()))
 }
 
-/// Converges, and asserts that planning again yields nothing. Returns the number of steps.
+/// Applies a plan, and asserts that planning again yields no steps. Returns the number of steps.
 ///
 /// # Panics
-/// If a step fails or something is left to do.
+/// If a step fails or steps are left.
 pub async fn converge<P: FirewallProvider>(provider: &P, desired: &Desired) -> usize {
     let (plan, _) = observe_and_plan(provider, desired).await.expect("observing works");
     for step in &plan.steps {
@@ -141,50 +143,49 @@ async fn expect_open<H: Harness>(harness: &H, instance: &InstanceId, rules: &[&s
     assert_eq!(harness.open_rules(CLUSTER, instance).await, expected, "{instance} {when}");
 }
 
-async fn clean<H: Harness>(harness: &H) {
+async fn clean_up<H: Harness>(harness: &H) {
     converge(&harness.provider(CLUSTER), &Desired::nothing()).await;
     for instance in harness.instances() {
         expect_open(harness, &instance, &[], "after cleaning up").await;
     }
 }
 
-async fn opens_exactly_what_is_asked<H: Harness>(harness: &H) {
+async fn opens_exactly_the_desired_ports<H: Harness>(harness: &H) {
     let [a, b, ..] = &harness.instances()[..] else { panic!("three instances") };
     let rules =
         ["tcp/80 0.0.0.0/0", "tcp/80 ::/0", "udp/30000-30100 198.51.100.0/24", "sctp/3868 10.0.0.0/8"];
     converge(&harness.provider(CLUSTER), &desired([group("web", &rules, &[a])])).await;
     expect_open(harness, a, &rules, "that is a member").await;
     expect_open(harness, b, &[], "that is not a member").await;
-    clean(harness).await;
+    clean_up(harness).await;
 }
 
-/// What a membership takes is what has to be there for it to be open, and it is named for every member that is not
-/// rejected.
-async fn names_what_a_membership_takes<H: Harness>(harness: &H) {
+/// The requirements of a membership are the resources that must exist for it to be open, and every feasible
+/// membership has them.
+async fn names_the_requirements_of_memberships<H: Harness>(harness: &H) {
     let [a, b, ..] = &harness.instances()[..] else { panic!("three instances") };
     let provider = harness.provider(CLUSTER);
     let gone = harness.missing_instance();
-    let wanted = desired([group("web", &["tcp/80 0.0.0.0/0", "tcp/80 ::/0"], &[a, b, &gone])]);
-    let observed = provider.observe(&wanted.members()).await.expect("observing works");
-    let memberships = provider.compile(&wanted, &observed.inventory).requirements;
+    let desired = desired([group("web", &["tcp/80 0.0.0.0/0", "tcp/80 ::/0"], &[a, b, &gone])]);
+    let observed = provider.observe(&desired.members()).await.expect("observing works");
+    let memberships = provider.compile(&desired, &observed.inventory).requirements;
     let members: Vec<&InstanceId> = memberships.keys().map(|(_, instance)| instance).collect();
     assert_eq!(members, BTreeSet::from([a, b]).into_iter().collect::<Vec<_>>());
-    converge(&provider, &wanted).await;
-    let resources = provider.observe(&wanted.members()).await.expect("observing works").resources;
-    for (membership, takes) in &memberships {
-        let missing: Vec<_> = takes.resources.iter().filter(|key| !resources.contains_key(key)).collect();
+    converge(&provider, &desired).await;
+    let resources = provider.observe(&desired.members()).await.expect("observing works").resources;
+    for (membership, requirements) in &memberships {
+        let missing: Vec<_> =
+            requirements.resources.iter().filter(|key| !resources.contains_key(key)).collect();
         assert!(
-            !takes.resources.is_empty() && missing.is_empty(),
-            "{membership:?} takes {takes:?}, of which {missing:?}"
+            !requirements.resources.is_empty() && missing.is_empty(),
+            "{membership:?} requires {requirements:?}, of which {missing:?} are missing"
         );
-        let places = takes.reachable_at.iter().map(|place| {
-            <<H::Provider as FirewallProvider>::Resource as Resource>::reach(&resources, place).rules
-        });
-        let open: RuleSet = places.flat_map(|rules| rules.iter().copied().collect::<Vec<_>>()).collect();
-        let expected = &wanted.groups[&membership.0].rules;
-        assert!(open.intersection(expected) == open && !open.is_empty(), "{membership:?} has {open}");
+        let reached = requirements.reachable_at.iter().map(|id| resources.reach(id).rules);
+        let open: RuleSet = reached.flat_map(|rules| rules.iter().copied().collect::<Vec<_>>()).collect();
+        let expected = &desired.groups[&membership.0].rules;
+        assert!(open.intersection(expected) == open && !open.is_empty(), "{membership:?} has {open} open");
     }
-    clean(harness).await;
+    clean_up(harness).await;
 }
 
 async fn moves_and_closes<H: Harness>(harness: &H) {
@@ -194,7 +195,7 @@ async fn moves_and_closes<H: Harness>(harness: &H) {
     converge(&provider, &desired([group("web", &["tcp/80 0.0.0.0/0"], &[b])])).await;
     expect_open(harness, a, &[], "that the pod left").await;
     expect_open(harness, b, &["tcp/80 0.0.0.0/0"], "that the pod moved to").await;
-    clean(harness).await;
+    clean_up(harness).await;
 }
 
 async fn changes_sources_in_place<H: Harness>(harness: &H) {
@@ -206,20 +207,20 @@ async fn changes_sources_in_place<H: Harness>(harness: &H) {
         converge(&provider, &desired([group("web", &rules, &[a])])).await;
         expect_open(harness, a, &rules, "after its sources changed").await;
     }
-    clean(harness).await;
+    clean_up(harness).await;
 }
 
 async fn repairs_drift<H: Harness>(harness: &H) {
     let [a, ..] = &harness.instances()[..] else { panic!("three instances") };
     let provider = harness.provider(CLUSTER);
-    let wanted = desired([group("web", &["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0"], &[a])]);
-    converge(&provider, &wanted).await;
+    let desired = desired([group("web", &["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0"], &[a])]);
+    converge(&provider, &desired).await;
     for (text, present) in [("tcp/80 0.0.0.0/0", false), ("tcp/8080 203.0.113.0/24", true)] {
         harness.tamper_with_rule(CLUSTER, rule(text), present).await;
-        assert!(converge(&provider, &wanted).await > 0, "drift of {text} was not noticed");
+        assert!(converge(&provider, &desired).await > 0, "drift of {text} was not noticed");
         expect_open(harness, a, &["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0"], "after drift").await;
     }
-    clean(harness).await;
+    clean_up(harness).await;
 }
 
 async fn shares_an_instance_between_groups<H: Harness>(harness: &H) {
@@ -231,7 +232,7 @@ async fn shares_an_instance_between_groups<H: Harness>(harness: &H) {
     expect_open(harness, b, &web, "in one group").await;
     converge(&provider, &desired([group("web", &web, &[b]), group("dns", &dns, &[a])])).await;
     expect_open(harness, a, &dns, "that left one of two groups").await;
-    clean(harness).await;
+    clean_up(harness).await;
 }
 
 async fn leaves_other_clusters_alone<H: Harness>(harness: &H) {
@@ -240,8 +241,8 @@ async fn leaves_other_clusters_alone<H: Harness>(harness: &H) {
     converge(&harness.provider(OTHER_CLUSTER), &same()).await;
     let before = harness.foreign_state(CLUSTER).await;
     converge(&harness.provider(CLUSTER), &same()).await;
-    clean(harness).await;
-    assert_eq!(harness.foreign_state(CLUSTER).await, before, "what is not this cluster's has changed");
+    clean_up(harness).await;
+    assert_eq!(harness.foreign_state(CLUSTER).await, before, "resources of others have changed");
     converge(&harness.provider(OTHER_CLUSTER), &Desired::nothing()).await;
 }
 
@@ -263,73 +264,76 @@ async fn converges_after_a_crash_between_any_two_steps<H: Harness>(harness: &H) 
             break;
         }
     }
-    clean(harness).await;
+    clean_up(harness).await;
 }
 
-async fn rejects_what_does_not_exist_and_does_the_rest<H: Harness>(harness: &H) {
+async fn reports_a_missing_instance_and_opens_the_rest<H: Harness>(harness: &H) {
     let [a, ..] = &harness.instances()[..] else { panic!("three instances") };
     let provider = harness.provider(CLUSTER);
     let gone = harness.missing_instance();
-    let wanted = desired([group("web", &["tcp/80 0.0.0.0/0"], &[a, &gone])]);
+    let desired = desired([group("web", &["tcp/80 0.0.0.0/0"], &[a, &gone])]);
     let (_, infeasible) =
-        observe_and_plan(&provider, &wanted).await.expect("a missing instance fails nothing else");
-    assert_eq!(infeasible, 1, "the missing instance is rejected");
-    converge(&provider, &wanted).await;
+        observe_and_plan(&provider, &desired).await.expect("a missing instance fails nothing else");
+    assert_eq!(infeasible, 1, "the missing instance is reported");
+    converge(&provider, &desired).await;
     expect_open(harness, a, &["tcp/80 0.0.0.0/0"], "beside a missing one").await;
-    clean(harness).await;
+    clean_up(harness).await;
 }
 
-/// What each instance admits in `world`; for tests that compare states.
+/// Returns what each instance admits in `set`, for tests that compare states.
 #[must_use]
-pub fn reach_by_instance<R: crate::Resource>(world: &ResourceSet<R>) -> BTreeMap<InstanceId, RuleSet> {
-    let instances: BTreeSet<InstanceId> =
-        world.values().flat_map(|resource| resource.instances(world)).collect();
+pub fn reach_by_instance<R: crate::Resource>(set: &ResourceSet<R>) -> BTreeMap<InstanceId, RuleSet> {
+    let instances: BTreeSet<InstanceId> = set.values().flat_map(|resource| resource.instances(set)).collect();
     let reach = |instance: InstanceId| {
-        let rules = world.reach(&instance).rules;
+        let rules = set.reach(&instance).rules;
         (instance, rules)
     };
     instances.into_iter().map(reach).filter(|(_, rules)| !rules.is_empty()).collect()
 }
 
-/// Compiles each state of a history on what the one before it has come to, and asserts who has the room where there is
-/// not enough for all. `compile` is given what is desired and what is there. Groups must not ask for the same ports.
+/// Compiles each desired state of a history on top of the result of the one before, and asserts which
+/// memberships are feasible where capacity is short: incumbents are kept, and no capacity is left unused.
+/// `compile` takes the desired and the observed state. Groups must not ask for the same ports.
 ///
 /// # Panics
-/// If compiling again changes something, something new takes the place of what was there, or room is left unused.
+/// If compiling again changes something, a newcomer displaces an incumbent, or capacity is left unused.
 pub fn assert_incumbents_keep_capacity<R: Resource>(
     history: &[Desired],
     compile: impl Fn(&Desired, &ResourceSet<R>) -> Compiled<R>,
 ) {
-    let mut now = ResourceSet::<R>::new();
-    let mut held: BTreeMap<(GroupKey, InstanceId), RuleSet> = BTreeMap::new();
+    let mut observed = ResourceSet::<R>::new();
+    let mut open: BTreeMap<(GroupKey, InstanceId), RuleSet> = BTreeMap::new();
     for desired in history {
-        let compiled = compile(desired, &now);
+        let compiled = compile(desired, &observed);
         let again = compile(desired, &compiled.resources);
-        assert_eq!(again.infeasible, compiled.infeasible, "compiling again refuses others: {desired:?}");
+        assert_eq!(
+            again.infeasible, compiled.infeasible,
+            "compiling again makes others infeasible: {desired:?}"
+        );
         assert_eq!(again.resources, compiled.resources, "compiling again changes something: {desired:?}");
 
-        let is_there = |id: &(GroupKey, InstanceId)| {
-            held.get(id).is_some_and(|rules| rules.covers(&desired.groups[&id.0].rules))
+        let is_incumbent = |id: &(GroupKey, InstanceId)| {
+            open.get(id).is_some_and(|rules| rules.covers(&desired.groups[&id.0].rules))
         };
-        let there = only(desired, is_there);
-        let alone = compile(&there, &now).requirements;
-        if memberships(&there).iter().all(|id| alone.contains_key(id)) {
+        let incumbents = retain_memberships(desired, is_incumbent);
+        let alone = compile(&incumbents, &observed).requirements;
+        if memberships(&incumbents).iter().all(|id| alone.contains_key(id)) {
             for id in alone.keys() {
                 assert!(
                     compiled.requirements.contains_key(id),
-                    "{id:?} had to go for something new: {desired:?}"
+                    "{id:?} was displaced by a newcomer: {desired:?}"
                 );
             }
         }
 
-        let refused: BTreeSet<_> =
+        let left_out: BTreeSet<_> =
             memberships(desired).into_iter().filter(|id| !compiled.requirements.contains_key(id)).collect();
-        for one in &refused {
-            let more = only(desired, |id| id == one || compiled.requirements.contains_key(id));
-            let with = compile(&more, &now).requirements.len();
-            assert!(with <= compiled.requirements.len(), "there is room for {one:?}: {desired:?}");
+        for one in &left_out {
+            let more = retain_memberships(desired, |id| id == one || compiled.requirements.contains_key(id));
+            let with = compile(&more, &observed).requirements.len();
+            assert!(with <= compiled.requirements.len(), "{one:?} fits as well: {desired:?}");
         }
-        held = compiled
+        open = compiled
             .requirements
             .into_keys()
             .map(|id| {
@@ -337,7 +341,7 @@ pub fn assert_incumbents_keep_capacity<R: Resource>(
                 (id, rules)
             })
             .collect();
-        now = compiled.resources;
+        observed = compiled.resources;
     }
 }
 
@@ -348,8 +352,8 @@ fn memberships(desired: &Desired) -> BTreeSet<(GroupKey, InstanceId)> {
     desired.groups.iter().flat_map(of).collect()
 }
 
-/// What is desired, with some of its memberships only.
-fn only(whole: &Desired, keep: impl Fn(&(GroupKey, InstanceId)) -> bool) -> Desired {
+/// Returns the desired state with only the memberships that `keep` accepts.
+fn retain_memberships(whole: &Desired, keep: impl Fn(&(GroupKey, InstanceId)) -> bool) -> Desired {
     let mut part = whole.clone();
     for (key, group) in &mut part.groups {
         group.members.retain(|member| keep(&(key.clone(), member.clone())));

@@ -1,6 +1,6 @@
-//! A cloud in memory, as strict as a real one, and its provider: for tests and simulation.
+//! A cloud in memory, as strict as a real one, and its provider, for tests and simulation.
 //!
-//! Its resources have the shape that is hardest to plan for: a group with rules, and attachments that make
+//! Its resources are of the kind that is hardest to plan for: groups with rules, and attachments that make
 //! the rules of several groups apply to an instance.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,7 +13,7 @@ use crate::{
     Observed, Owner, ProviderError, Reach, Requirements, Resource, ResourceSet,
 };
 
-/// The cloud: instances, and the resources of all clusters. Clones share one state.
+/// A cloud in memory: instances, and the resources of all clusters. Clones share one state.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryCloud(Arc<Mutex<State>>);
 
@@ -25,7 +25,7 @@ struct State {
     mutations: usize,
 }
 
-/// What happens to the next calls that change something.
+/// The result of a later call that changes something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The call goes through.
@@ -37,14 +37,14 @@ pub enum Fault {
 }
 
 impl MemoryCloud {
-    /// A cloud with these instances.
+    /// Returns a cloud with these instances.
     pub fn new(instances: impl IntoIterator<Item = InstanceId>) -> Self {
         let cloud = Self::default();
         cloud.state().instances.extend(instances);
         cloud
     }
 
-    /// The provider for one cluster.
+    /// Returns the provider for one cluster.
     #[must_use]
     pub fn provider(&self, cluster: &str) -> MemoryProvider {
         MemoryProvider { cloud: self.clone(), cluster: cluster.to_owned(), rules_per_group: 60 }
@@ -55,24 +55,24 @@ impl MemoryCloud {
         self.state().faults.extend(faults);
     }
 
-    /// Forgets the faults that were not met.
+    /// Removes the faults that are still queued.
     pub fn clear_faults(&self) {
         self.state().faults.clear();
     }
 
-    /// How many changes the cloud has accepted.
+    /// Returns the number of changes that the cloud has accepted.
     #[must_use]
     pub fn mutations(&self) -> usize {
         self.state().mutations
     }
 
-    /// Everything in the cloud, of all clusters.
+    /// Returns everything in the cloud, of all clusters.
     #[must_use]
     pub fn resources(&self) -> ResourceSet<MemoryResource> {
         self.state().resources.clone()
     }
 
-    /// Changes a resource, if it is there, behind the provider's back.
+    /// Changes a resource, if it exists, without the provider.
     pub fn tamper_with(&self, key: &MemoryKey, change: impl FnOnce(&mut MemoryResource)) {
         if let Some(resource) = self.state().resources.get_mut(key) {
             change(resource);
@@ -85,12 +85,12 @@ impl MemoryCloud {
     }
 }
 
-/// Names a resource of the cloud in memory.
+/// The key of a resource of the cloud in memory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MemoryKey {
     /// A group, by cluster and digest
     Group(String, String),
-    /// What one cluster has attached to an instance
+    /// The groups that one cluster has attached to an instance
     Attachment(String, InstanceId),
 }
 
@@ -108,8 +108,10 @@ impl fmt::Display for MemoryKey {
 pub struct MemoryResource {
     /// Its name
     pub key: MemoryKey,
-    /// What it serves, for people
+    /// The firewall group that it serves, for people
     pub label: String,
+    /// Its owner
+    pub owner: Owner,
     /// Its rules, if it is a group
     pub rules: BTreeSet<IngressRule>,
     /// The groups it attaches, if it is an attachment
@@ -124,7 +126,7 @@ impl Resource for MemoryResource {
     }
 
     fn owner(&self) -> Owner {
-        Owner::Ours
+        self.owner
     }
 
     fn has_same_spec(&self, other: &Self) -> bool {
@@ -173,26 +175,24 @@ impl Resource for MemoryResource {
         matches!(self.key, MemoryKey::Attachment(..))
     }
 
-    fn instances(&self, world: &ResourceSet<Self>) -> BTreeSet<InstanceId> {
+    fn instances(&self, set: &ResourceSet<Self>) -> BTreeSet<InstanceId> {
         match &self.key {
             MemoryKey::Attachment(_, instance) => BTreeSet::from([instance.clone()]),
-            group @ MemoryKey::Group(..) => world
+            group @ MemoryKey::Group(..) => set
                 .values()
                 .filter(|resource| resource.groups.contains(group))
-                .flat_map(|attachment| attachment.instances(world))
+                .flat_map(|attachment| attachment.instances(set))
                 .collect(),
         }
     }
 
-    fn reach(world: &ResourceSet<Self>, instance: &InstanceId) -> Reach {
-        let attached = world.values().filter(
+    fn reach(set: &ResourceSet<Self>, instance: &InstanceId) -> Reach {
+        let attached = set.values().filter(
             |resource| matches!(&resource.key, MemoryKey::Attachment(_, attached) if attached == instance),
         );
         let groups = attached.flat_map(|attachment| &attachment.groups);
-        let rules = groups
-            .filter_map(|group| world.get(group))
-            .flat_map(|group| group.rules.iter().copied())
-            .collect();
+        let rules =
+            groups.filter_map(|group| set.get(group)).flat_map(|group| group.rules.iter().copied()).collect();
         Reach { rules, other_traffic: BTreeSet::new() }
     }
 }
@@ -206,7 +206,7 @@ pub struct MemoryProvider {
 }
 
 impl MemoryProvider {
-    fn group(&self, digest: String) -> MemoryKey {
+    fn group_key(&self, digest: String) -> MemoryKey {
         MemoryKey::Group(self.cluster.clone(), digest)
     }
 
@@ -241,7 +241,7 @@ impl FirewallProvider for MemoryProvider {
         };
         for (key, group) in &desired.groups {
             if group.rules.len() > self.rules_per_group {
-                let message = format!("{} rules, {} fit", group.rules.len(), self.rules_per_group);
+                let message = format!("it has {} rules, {} fit", group.rules.len(), self.rules_per_group);
                 compiled.infeasible.push(Infeasible::of_group(key, "TooManyRules", message));
                 continue;
             }
@@ -254,25 +254,31 @@ impl FirewallProvider for MemoryProvider {
             if present.is_empty() {
                 continue;
             }
-            let name = self.group(key.digest());
+            let name = self.group_key(key.digest());
             for instance in present {
                 let attachment = MemoryKey::Attachment(self.cluster.clone(), instance.clone());
-                let takes = Requirements {
+                let requirements = Requirements {
                     resources: BTreeSet::from([name.clone(), attachment.clone()]),
                     reachable_at: BTreeSet::from([instance.clone()]),
                 };
-                compiled.requirements.insert((key.clone(), instance.clone()), takes);
+                compiled.requirements.insert((key.clone(), instance.clone()), requirements);
                 let entry = compiled.resources.entry(attachment.clone()).or_insert_with(|| MemoryResource {
                     key: attachment,
                     label: String::new(),
+                    owner: Owner::Ours,
                     rules: BTreeSet::new(),
                     groups: BTreeSet::new(),
                 });
                 entry.groups.insert(name.clone());
             }
             let rules = group.rules.rules().clone();
-            let resource =
-                MemoryResource { key: name.clone(), label: key.to_string(), rules, groups: BTreeSet::new() };
+            let resource = MemoryResource {
+                key: name.clone(),
+                label: key.to_string(),
+                owner: Owner::Ours,
+                rules,
+                groups: BTreeSet::new(),
+            };
             compiled.resources.insert(name, resource);
         }
         compiled
@@ -307,7 +313,8 @@ impl FirewallProvider for MemoryProvider {
 }
 
 impl State {
-    /// Refuses what a real cloud refuses; else changes by difference, so that doing it twice does no harm.
+    /// Fails where a real cloud does; else changes the resource by difference, so that doing it twice does no
+    /// harm.
     fn accept(&mut self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {
         let key = action.key();
         let object = key.to_string();
@@ -328,9 +335,9 @@ impl State {
                 format!("{missing} does not exist"),
             ));
         }
-        let nothing = MemoryResource { rules: BTreeSet::new(), groups: BTreeSet::new(), ..to.clone() };
-        let from = action.before().unwrap_or(&nothing);
-        let entry = self.resources.entry(key).or_insert_with(|| nothing.clone());
+        let empty = MemoryResource { rules: BTreeSet::new(), groups: BTreeSet::new(), ..to.clone() };
+        let from = action.before().unwrap_or(&empty);
+        let entry = self.resources.entry(key).or_insert_with(|| empty.clone());
         entry.rules = &(&entry.rules - &(&from.rules - &to.rules)) | &(&to.rules - &from.rules);
         entry.groups = &(&entry.groups - &(&from.groups - &to.groups)) | &(&to.groups - &from.groups);
         self.mutations += 1;

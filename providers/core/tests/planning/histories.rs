@@ -1,4 +1,4 @@
-//! Random moments one after another, with calls that fail: whatever happens, every promise holds.
+//! Random desired states one after another, with calls that fail: every promise holds throughout.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +11,9 @@ use firewall_core::{
 use futures::executor::block_on;
 use proptest::prelude::*;
 
-use crate::{Case, converged, instances, verbs};
+use crate::{CLUSTER, Case, converged, instances, state_after, verbs};
 
-/// One moment of a history: which groups exist, with which sources, on which instances.
+/// One moment of a history: the groups that exist, with their sources and instances.
 fn moment() -> impl Strategy<Value = BTreeMap<usize, (BTreeSet<usize>, BTreeSet<usize>)>> {
     let sources = prop::collection::btree_set(0..4_usize, 1..3);
     prop::collection::btree_map(0..4_usize, (sources, prop::collection::btree_set(0..4_usize, 1..4)), 0..4)
@@ -32,18 +32,19 @@ fn at_moment(moment: &BTreeMap<usize, (BTreeSet<usize>, BTreeSet<usize>)>, ids: 
 
 fn fault() -> impl Strategy<Value = Fault> {
     let error = || ProviderError::new(ErrorKind::Unavailable, "call", "x", "injected");
-    prop_oneof![3 => Just(Fault::None), 1 => Just(Fault::CallFails(error())), 1 => Just(Fault::ReplyLost(error()))]
+    let (fails, lost) = (Just(Fault::CallFails(error())), Just(Fault::ReplyLost(error())));
+    prop_oneof![3 => Just(Fault::None), 1 => fails, 1 => lost]
 }
 
-/// Applies the plan as the controller does: what waits for a failed step is left out if it must not go ahead.
-/// After every call, no instance admits more than it did or than is asked for.
+/// Applies the plan as the controller does: a step that relies on a failed one is left out. Asserts after
+/// every call that no instance admits more than it did or than is desired.
 fn apply_with_faults(
     provider: &MemoryProvider,
     cloud: &MemoryCloud,
     plan: &Plan<MemoryResource>,
     case: &Case,
 ) {
-    let (before, wanted) = (reach_by_instance(&case.observed), reach_by_instance(&case.desired));
+    let (before, desired) = (reach_by_instance(&case.observed), reach_by_instance(&case.desired));
     let mut failed = BTreeSet::new();
     for (position, step) in plan.steps.iter().enumerate() {
         let blocked = step.depends_on.iter().any(|other| other.must_succeed && failed.contains(&other.step));
@@ -53,10 +54,10 @@ fn apply_with_faults(
         for (instance, open) in reach_by_instance(&cloud.resources()) {
             let none = RuleSet::default();
             let allowed =
-                before.get(&instance).unwrap_or(&none).union(wanted.get(&instance).unwrap_or(&none));
+                before.get(&instance).unwrap_or(&none).union(desired.get(&instance).unwrap_or(&none));
             assert!(
                 allowed.covers(&open),
-                "{instance} admits {open} where {allowed} is asked for, after {step:?}"
+                "{instance} admits {open} where {allowed} is desired, after {step:?}"
             );
         }
     }
@@ -71,20 +72,20 @@ proptest! {
         let (_, provider) = converged(4, &at_moment(&from, &ids));
         let case = Case::new(&provider, &at_moment(&to, &ids));
         let difference = diff(&case.desired, &case.observed);
-        let mut world = case.observed.clone();
+        let mut state = case.observed.clone();
         for resource in difference.create.iter().chain(difference.update.iter().map(|change| &change.to)) {
-            world.insert(resource.key.clone(), resource.clone());
+            state.insert(resource.key.clone(), resource.clone());
         }
         for resource in &difference.delete {
-            world.remove(&resource.key);
+            state.remove(&resource.key);
         }
-        prop_assert!(diff(&case.desired, &world).is_empty());
-        prop_assert_eq!(reach_by_instance(&world), reach_by_instance(&case.desired));
+        prop_assert!(diff(&case.desired, &state).is_empty());
+        prop_assert_eq!(reach_by_instance(&state), reach_by_instance(&case.desired));
         prop_assert!(diff(&case.desired, &case.desired).is_empty());
     }
 
     #[test]
-    fn every_plan_keeps_the_promises_and_leaves_nothing(from in moment(), to in moment()) {
+    fn every_plan_passes_the_check_and_leaves_nothing(from in moment(), to in moment()) {
         let ids = instances(4);
         let (_, provider) = converged(4, &at_moment(&from, &ids));
         let (plan, _) = block_on(observe_and_plan(&provider, &at_moment(&to, &ids))).unwrap();
@@ -93,8 +94,10 @@ proptest! {
     }
 
     #[test]
-    fn what_failed_is_not_tried_and_holds_no_closing_up(
-        from in moment(), to in moment(), failing in prop::collection::vec((any::<bool>(), any::<bool>()), 32),
+    fn changes_in_backoff_are_not_planned_and_hold_up_no_closing(
+        from in moment(),
+        to in moment(),
+        failing in prop::collection::vec((any::<bool>(), any::<bool>()), 32),
     ) {
         let ids = instances(4);
         let (_, provider) = converged(4, &at_moment(&from, &ids));
@@ -112,33 +115,33 @@ proptest! {
         }
 
         case.backoff = keys.into_iter().map(|key| (key, Effect::Open)).collect();
-        let mut world = case.observed.clone();
-        for step in &case.plan().steps {
-            step.action.apply_to(&mut world);
+        let state = state_after(&case, &case.plan());
+        let desired = reach_by_instance(&case.desired);
+        for (instance, open) in reach_by_instance(&state) {
+            let allowed = desired.get(&instance).cloned().unwrap_or_default();
+            prop_assert!(allowed.covers(&open), "{instance} admits {open} where {allowed} is desired");
         }
-        let wanted = reach_by_instance(&case.desired);
-        for (instance, open) in reach_by_instance(&world) {
-            let wanted = wanted.get(&instance).cloned().unwrap_or_default();
-            prop_assert!(wanted.covers(&open), "{instance} admits {open} where {wanted} is asked for");
-        }
-        case.observed = world;
-        prop_assert_eq!(verbs(&case.plan()), [""; 0], "what was closed is not opened and closed again");
+        case.observed = state;
+        prop_assert_eq!(verbs(&case.plan()), [""; 0], "closed ports are not opened and closed again");
     }
 
     #[test]
-    fn histories_with_faults_never_open_more_than_asked_and_converge(
-        moments in prop::collection::vec((moment(), any::<bool>(), prop::collection::vec(fault(), 0..12)), 1..6),
+    fn faulty_histories_never_open_more_than_asked_and_converge(
+        moments in prop::collection::vec(
+            (moment(), any::<bool>(), prop::collection::vec(fault(), 0..12)),
+            1..6,
+        ),
     ) {
         let ids = instances(4);
         let cloud = MemoryCloud::new(ids.clone());
-        let provider = cloud.provider("c");
+        let provider = cloud.provider(CLUSTER);
         let mut last = Desired::nothing();
         for (moment, complete, faults) in moments {
-            let mut wanted = at_moment(&moment, &ids);
+            let mut desired = at_moment(&moment, &ids);
             if !complete {
-                wanted.completeness = Completeness::Partial(vec!["a watch is broken".into()]);
+                desired.completeness = Completeness::Partial(vec!["a watch is broken".into()]);
             }
-            let mut case = Case::new(&provider, &wanted);
+            let mut case = Case::new(&provider, &desired);
             case.limits.mass_close_released = true;
             cloud.inject(faults);
             apply_with_faults(&provider, &cloud, &case.plan(), &case);

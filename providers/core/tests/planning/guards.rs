@@ -1,0 +1,59 @@
+//! The closing guards: partial knowledge, the policy, and the mass-close limit.
+
+use firewall_core::testing::conformance::{desired, group};
+use firewall_core::{Completeness, Desired, Effect, InstanceId, Policy, WithheldReason};
+
+use crate::{Case, HTTP, effects, instances, verbs, web};
+
+#[test]
+fn partial_knowledge_opens_and_never_closes() {
+    let ids = instances(2);
+    let mut to = desired([group("dns", &["udp/53 ::/0"], &[&ids[1]])]);
+    to.completeness = Completeness::Partial(vec!["pods: not listed yet".into()]);
+    let plan = Case::between(2, &web(HTTP, &[&ids[0]]), &to).plan();
+    assert_eq!(effects(&plan), [Effect::Open, Effect::Open], "{:?}", verbs(&plan));
+    assert!(
+        matches!(&plan.withheld[0].reason, WithheldReason::IncompleteState(gaps) if gaps[0].contains("pods"))
+    );
+}
+
+#[test]
+fn policy_limits_the_actions_of_a_plan() {
+    let ids = instances(2);
+    let mut case = Case::between(2, &web(HTTP, &[&ids[0]]), &web(HTTP, &[&ids[1]]));
+    for (policy, verbs) in [
+        (Policy::Sync, vec!["create", "delete"]),
+        (Policy::OpenOnly, vec!["create"]),
+        (Policy::Observe, vec![]),
+    ] {
+        case.policy = policy;
+        let plan = case.plan();
+        assert_eq!(plan.steps.iter().map(|step| step.action.verb()).collect::<Vec<_>>(), verbs, "{policy:?}");
+        assert_eq!(plan.withheld.is_empty(), policy == Policy::Sync, "{policy:?}");
+    }
+}
+
+#[test]
+fn mass_close_is_held_until_released() {
+    let ids = instances(20);
+    let all: Vec<&InstanceId> = ids.iter().collect();
+    for (left, is_held) in [(9, true), (10, false), (15, false)] {
+        let mut case = Case::between(20, &web(HTTP, &all), &web(HTTP, &all[..left]));
+        let plan = case.plan();
+        assert_eq!(plan.steps.is_empty(), is_held, "{left} of 20 left");
+        case.limits.mass_close_released = true;
+        assert_eq!(case.plan().steps.len(), 20 - left);
+    }
+}
+
+#[test]
+fn narrowed_sources_are_no_mass_close() {
+    let ids = instances(20);
+    let all: Vec<&InstanceId> = ids.iter().collect();
+    let mut case = Case::between(20, &web(HTTP, &all), &web(&["tcp/80 10.0.0.0/8"], &all));
+    case.limits.mass_close_least = 1;
+    assert_eq!(effects(&case.plan()), [Effect::Open, Effect::Close]);
+    case = Case::between(20, &web(HTTP, &all), &Desired::nothing());
+    case.limits.mass_close_percent = 100;
+    assert!(!case.plan().steps.is_empty(), "all is no more than 100 percent");
+}
