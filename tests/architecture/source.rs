@@ -1,15 +1,28 @@
 //! The project's own Rust files, as text: what is production code in them, and what they import.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+/// Texts of files, by path from the checkout.
+pub(crate) type Texts = BTreeMap<String, String>;
 
 /// The checkout.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Returns true if a path leads to Rust.
+pub(crate) fn is_rust(path: &str) -> bool {
+    path.rsplit_once('.').is_some_and(|(_, ending)| ending == "rs")
+}
+
 /// Returns every file below `folder` whose name ends with `ending`, by path from the checkout; build output is left out.
-pub(crate) fn files(folder: &str, ending: &str) -> BTreeMap<String, String> {
+pub(crate) fn files(folder: &str, ending: &str) -> Texts {
+    files_named(folder, &|name| name.ends_with(ending))
+}
+
+/// Returns every file below `folder` whose name is one of those, by path from the checkout; build output is left out.
+pub(crate) fn files_named(folder: &str, is_named: &dyn Fn(&str) -> bool) -> Texts {
     let mut found = BTreeMap::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
@@ -19,12 +32,10 @@ pub(crate) fn files(folder: &str, ending: &str) -> BTreeMap<String, String> {
             let path: PathBuf = entry.expect("an entry of the folder").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if path.is_dir() {
-                let is_output =
-                    ["target", "node_modules", "vendor"].contains(&name.as_str()) || name.starts_with('.');
-                if !is_output {
+                if !is_output(&path, &name) {
                     folders.push(path);
                 }
-            } else if name.ends_with(ending) {
+            } else if is_named(&name) {
                 let text = std::fs::read_to_string(&path)
                     .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
                 let inside = path.strip_prefix(root()).expect("it is in the checkout");
@@ -35,8 +46,24 @@ pub(crate) fn files(folder: &str, ending: &str) -> BTreeMap<String, String> {
     found
 }
 
+/// Returns true if a folder holds what is no source: what Cargo has built, what has been installed, or a tool's own files.
+fn is_output(path: &Path, name: &str) -> bool {
+    let is_hidden = name.starts_with('.') && ![".github", ".ci"].contains(&name);
+    is_hidden || ["node_modules", "vendor"].contains(&name) || path.join("CACHEDIR.TAG").exists()
+}
+
+/// Returns texts by path, as the tests of the checks write them.
+pub(crate) fn texts(texts: &[(&str, &str)]) -> Texts {
+    texts.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect()
+}
+
+/// Returns words as a set.
+pub(crate) fn set(words: &[&str]) -> BTreeSet<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
 /// Returns the Rust files of the program and the providers, without the files that hold only tests.
-pub(crate) fn production() -> BTreeMap<String, String> {
+pub(crate) fn production() -> Texts {
     let mut all = BTreeMap::new();
     for folder in ["src", "providers/core/src", "providers/aws/src", "providers/gce/src"] {
         all.extend(files(folder, ".rs"));
