@@ -8,7 +8,7 @@ use firewall_core::{Action, Applied, ErrorKind, Owner, ProviderError, Resource};
 
 use crate::client::Client;
 use crate::config::GceConfig;
-use crate::gcloud;
+use crate::manual_command;
 use crate::resource::{FirewallRule, GceResource};
 use crate::wire::error::CallError;
 use crate::wire::firewall;
@@ -31,20 +31,20 @@ impl Context<'_> {
                 self.retag(&from.instance, &from.tags, &BTreeSet::new()).await
             }
             (None, Some(GceResource::Rule(to))) => {
-                self.told(self.create(to).await, || gcloud::create(to, self.config))
+                self.with_manual_command(self.create(to).await, || manual_command::create(to, self.config))
             }
             (Some(GceResource::Rule(from)), Some(GceResource::Rule(to))) => {
-                self.told(self.update(from, to).await, || gcloud::update(from, to))
+                self.with_manual_command(self.update(from, to).await, || manual_command::update(from, to))
             }
             (Some(GceResource::Rule(from)), None) => {
-                self.told(self.delete(from).await, || gcloud::delete(from))
+                self.with_manual_command(self.delete(from).await, || manual_command::delete(from))
             }
             (Some(GceResource::Tags(_)), Some(GceResource::Rule(_))) | (None, None) => Ok(Applied::default()),
         }
     }
 
     /// Where the rules belong to another project, somebody there may have to change them by hand: says how.
-    fn told(
+    fn with_manual_command(
         &self,
         result: Result<Applied, ProviderError>,
         command: impl FnOnce() -> String,
@@ -66,7 +66,7 @@ impl Context<'_> {
     }
 
     async fn create(&self, to: &FirewallRule) -> Result<Applied, ProviderError> {
-        self.sound(to)?;
+        self.validate(to)?;
         match self.client.insert_rule(to, firewall::write(to, &self.config.cluster)).await {
             Ok(()) => Ok(self.applied(to)),
             Err(error) if error.is_taken() => self.take_over(to, error).await,
@@ -101,7 +101,7 @@ impl Context<'_> {
     }
 
     async fn update(&self, from: &FirewallRule, to: &FirewallRule) -> Result<Applied, ProviderError> {
-        self.sound(to)?;
+        self.validate(to)?;
         match firewall::patch(from, to) {
             Some(patch) => self.client.patch_rule(to, patch).await?,
             None => self.client.update_rule(to, firewall::write(to, &self.config.cluster)).await?,
@@ -119,7 +119,7 @@ impl Context<'_> {
 
     /// A rule without targets applies to the whole network, and one without sources to the whole internet: neither is
     /// ever written.
-    fn sound(&self, rule: &FirewallRule) -> Result<(), ProviderError> {
+    fn validate(&self, rule: &FirewallRule) -> Result<(), ProviderError> {
         if rule.rules.is_empty() || rule.destinations.is_empty() && rule.tags.is_empty() {
             return Err(ProviderError::new(
                 ErrorKind::InvalidRequest,

@@ -18,8 +18,8 @@ use google_cloud_gax::retry_result::RetryResult;
 use google_cloud_gax::retry_state::RetryState;
 use google_cloud_lro::Poller;
 
+use crate::api_calls::ApiCall;
 use crate::config::GceConfig;
-use crate::method::Method;
 use crate::wire::error::{CallError, is_passing, is_throttled};
 
 /// How long one call may take: Compute Engine answers within seconds or not at all.
@@ -27,12 +27,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long to go on after throttling. Rates are counted by the minute: when one is used up, the next minute brings it
 /// back. Source: "Rate quotas" in the Compute Engine documentation.
-const PATIENCE: Duration = Duration::from_mins(4);
+const THROTTLING_TIME_LIMIT: Duration = Duration::from_mins(4);
 
 /// How often a call is made that fails, and until when: a pass lasts as long as its slowest step, so what goes on failing
 /// is left to a later one.
-const ATTEMPTS: u32 = 4;
-const FAILING: Duration = Duration::from_secs(15);
+const MAX_ATTEMPTS: u32 = 4;
+const FAILURE_TIME_LIMIT: Duration = Duration::from_secs(15);
 
 /// The most that one page may hold.
 const PAGE: u32 = 500;
@@ -53,9 +53,12 @@ macro_rules! client {
         let mut builder = <$service>::builder()
             .with_credentials($credentials.clone())
             .with_attempt_timeout(CALL_TIMEOUT)
-            .with_retry_policy(RetryPolicyExt::with_time_limit(Persistent, PATIENCE))
+            .with_retry_policy(RetryPolicyExt::with_time_limit(RetryTransient, THROTTLING_TIME_LIMIT))
             .with_backoff_policy(passing_trouble())
-            .with_polling_error_policy(PollingErrorPolicyExt::with_time_limit(Persistent, PATIENCE))
+            .with_polling_error_policy(PollingErrorPolicyExt::with_time_limit(
+                RetryTransient,
+                THROTTLING_TIME_LIMIT,
+            ))
             .with_polling_backoff_policy(polling());
         if let Some(endpoint) = &$config.endpoint {
             builder = builder.with_endpoint(endpoint);
@@ -79,10 +82,10 @@ impl Client {
 /// Goes on after whatever may pass by itself: after throttling as long as it takes, after failures a few times. Every
 /// mutating call carries a request id, so that the same one twice has one effect.
 #[derive(Clone, Debug)]
-struct Persistent;
+struct RetryTransient;
 
-impl Persistent {
-    fn judge(error: Error, may_fail_again: bool) -> RetryResult {
+impl RetryTransient {
+    fn classify(error: Error, may_fail_again: bool) -> RetryResult {
         if is_throttled(&error) || may_fail_again && is_passing(&error) {
             tracing::warn!(%error, "a call to Compute Engine failed for now");
             RetryResult::Continue(error)
@@ -92,16 +95,19 @@ impl Persistent {
     }
 }
 
-impl RetryPolicy for Persistent {
+impl RetryPolicy for RetryTransient {
     fn on_error(&self, state: &RetryState, error: Error) -> RetryResult {
-        Self::judge(error, state.attempt_count < ATTEMPTS && state.start.elapsed() < FAILING)
+        Self::classify(
+            error,
+            state.attempt_count < MAX_ATTEMPTS && state.start.elapsed() < FAILURE_TIME_LIMIT,
+        )
     }
 }
 
 /// Each look at an operation is a call with repetitions of its own.
-impl PollingErrorPolicy for Persistent {
+impl PollingErrorPolicy for RetryTransient {
     fn on_error(&self, state: &PollingState, error: Error) -> RetryResult {
-        Self::judge(error, state.start.elapsed() < FAILING)
+        Self::classify(error, state.start.elapsed() < FAILURE_TIME_LIMIT)
     }
 }
 
@@ -129,7 +135,7 @@ fn request_id() -> String {
 }
 
 /// What was asked for; `None` if it is not there.
-fn found<T>(method: Method, object: &str, answer: Result<T, Error>) -> Result<Option<T>, CallError> {
+fn found<T>(method: ApiCall, object: &str, answer: Result<T, Error>) -> Result<Option<T>, CallError> {
     match answer.map_err(|error| CallError::new(method, object, &error)) {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_not_found() => Ok(None),
@@ -139,7 +145,7 @@ fn found<T>(method: Method, object: &str, answer: Result<T, Error>) -> Result<Op
 
 /// Waits until the operation has ended, and says how.
 async fn finished(
-    method: Method,
+    method: ApiCall,
     object: &str,
     poller: impl Poller<Operation, Operation>,
 ) -> Result<(), CallError> {

@@ -14,10 +14,10 @@ use firewall_core::{
 
 use crate::config::{GceConfig, Mode, TAGS_PER_INSTANCE};
 use crate::inventory::{Interface, Inventory};
-use crate::mark;
 use crate::network::Network;
-use crate::place::Place;
-use crate::resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags, Product};
+use crate::ownership;
+use crate::resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags, PortsBySources};
+use crate::target::RuleTarget;
 
 /// Compiles for the configured mode.
 pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConfig) -> Compiled<GceResource> {
@@ -90,15 +90,17 @@ impl<'a> Compiler<'a> {
         let mut parts = Vec::new();
         for ipv6 in [false, true] {
             let rules = group.rules.iter().filter(|rule| rule.source.addr().is_ipv6() == ipv6);
-            for (chunk, product) in Product::all_of(rules).iter().flat_map(|product| self.chunks(product)) {
-                let base = mark::base_name(&self.config.cluster, key, network, &product, chunk);
+            for (chunk, product) in
+                PortsBySources::all_of(rules).iter().flat_map(|product| self.chunks(product))
+            {
+                let base = ownership::base_name(&self.config.cluster, key, network, &product, chunk);
                 let rule = FirewallRule {
                     name: String::new(),
                     network: network.clone(),
                     rules: product.rules(),
                     destinations: BTreeSet::new(),
                     tags: self.config.target_tags.clone(),
-                    strays: BTreeSet::new(),
+                    foreign_parts: BTreeSet::new(),
                     priority: self.config.priority,
                     enabled: true,
                     serves: BTreeSet::from([key.to_string()]),
@@ -112,7 +114,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Pieces of the product that fit into a rule each, with the number of the piece among those of the same ports.
-    fn chunks(&self, product: &Product) -> Vec<(usize, Product)> {
+    fn chunks(&self, product: &PortsBySources) -> Vec<(usize, PortsBySources)> {
         let Capacity { ranges, ports: most } = self.config.capacity();
         let ports: Vec<_> = product.ports.iter().copied().collect();
         let sources: Vec<_> = product.sources.iter().copied().collect();
@@ -120,7 +122,7 @@ impl<'a> Compiler<'a> {
         for ports in ports.chunks(most) {
             for (chunk, sources) in sources.chunks(ranges).enumerate() {
                 let (ports, sources) = (ports.iter().copied().collect(), sources.iter().copied().collect());
-                chunks.push((chunk, Product { ports, sources }));
+                chunks.push((chunk, PortsBySources { ports, sources }));
             }
         }
         chunks
@@ -131,11 +133,11 @@ impl<'a> Compiler<'a> {
             let addresses = members.values().flat_map(|interface| interface.addresses(part.ipv6)).collect();
             let now = self.inventory.shards.get(&part.base);
             for (shard, destinations) in shard::assign(&addresses, now, self.config.ranges_per_rule) {
-                let rule = GceKey::Rule(mark::shard_name(&part.base, shard));
+                let rule = GceKey::Rule(ownership::shard_name(&part.base, shard));
                 for (&instance, interface) in members {
                     let own = &interface.addresses(part.ipv6) & &destinations;
                     if !own.is_empty() {
-                        let place = |address| Place::Address(address, interface.network.clone()).id();
+                        let place = |address| RuleTarget::Address(address, interface.network.clone()).id();
                         self.takes(key, instance, [rule.clone()], own.into_iter().map(place));
                     }
                 }
@@ -175,7 +177,7 @@ impl<'a> Compiler<'a> {
         let Some(facts) = self.inventory.instances.get(instance) else { return BTreeSet::new() };
         let trap = |names: &BTreeSet<String>| {
             let trap = names.iter().find(|tag| member::name_begins_with(instance, tag))?;
-            Some(member::name_trap(instance, trap))
+            Some(member::name_prefix_conflict(instance, trap))
         };
         groups.retain(|key, names| match trap(names) {
             Some((reason, message)) => {
@@ -246,6 +248,6 @@ struct Part {
 
 impl Part {
     fn named(&self, shard: usize) -> FirewallRule {
-        FirewallRule { name: mark::shard_name(&self.base, shard), ..self.rule.clone() }
+        FirewallRule { name: ownership::shard_name(&self.base, shard), ..self.rule.clone() }
     }
 }

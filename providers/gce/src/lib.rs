@@ -3,21 +3,21 @@
 //! Two modes: `destination` writes the members' addresses into the rules' destination ranges and touches no
 //! instance; `tags` sets network tags of its own on the members.
 
+mod api_calls;
 mod apply;
 mod client;
 mod compile;
 mod config;
-mod gcloud;
 mod inventory;
-mod mark;
-mod method;
+mod manual_command;
 mod network;
 mod observe;
-mod place;
+mod ownership;
 mod planning;
 mod project;
 mod provider_id;
 mod resource;
+mod target;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -28,12 +28,12 @@ use firewall_core::{
 };
 use google_cloud_auth::credentials::Credentials;
 
+pub use api_calls::ApiCall;
 pub use config::{ConfigError, ConnectError, GceConfig, Mode};
 pub use inventory::{InstanceFacts, Interface, Inventory};
-pub use method::Method;
 pub use network::{Network, NetworkError};
 pub use project::project;
-pub use resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags, Product};
+pub use resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags, PortsBySources};
 
 use apply::Context;
 use client::Client;

@@ -8,8 +8,8 @@ use google_cloud_compute_v1::model::Instance;
 use crate::client::Client;
 use crate::config::{GceConfig, Mode, TAGS_PER_INSTANCE};
 use crate::inventory::{InstanceFacts, Inventory};
-use crate::mark;
 use crate::network::Network;
+use crate::ownership;
 use crate::provider_id::Location;
 use crate::resource::{FirewallRule, GceResource, InstanceTags};
 use crate::wire::error::CallError;
@@ -20,7 +20,7 @@ pub(crate) async fn observe(
     config: &GceConfig,
     members: &BTreeSet<InstanceId>,
 ) -> Result<Observed<GceResource, Inventory>, ProviderError> {
-    let prefix = mark::prefix(&config.cluster);
+    let prefix = ownership::prefix(&config.cluster);
     let rules = client.rules(&prefix).await?;
     let rules: Vec<FirewallRule> = rules.iter().map(|rule| firewall::read(rule, config)).collect();
     let instances = instances(client, config, members, &rules, &prefix).await?;
@@ -100,7 +100,7 @@ async fn missing_network(
 fn shards(rules: &[FirewallRule]) -> BTreeMap<String, BTreeMap<usize, BTreeSet<ipnet::IpNet>>> {
     let mut shards: BTreeMap<String, BTreeMap<usize, BTreeSet<ipnet::IpNet>>> = BTreeMap::new();
     for rule in rules {
-        if let Some((base, shard)) = mark::shard_of(&rule.name) {
+        if let Some((base, shard)) = ownership::shard_of(&rule.name) {
             shards.entry(base.to_owned()).or_default().insert(shard, rule.destinations.clone());
         }
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use firewall_core::{InstanceId, Owner, Reach, Resource, ResourceSet};
 
-use crate::place::Place;
-use crate::resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags, Product};
+use crate::resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags, PortsBySources};
+use crate::target::RuleTarget;
 
 /// The three sets whose product a rule is.
 enum Side {
@@ -33,7 +33,7 @@ impl FirewallRule {
         if other.covers(self) {
             return Some(other.clone());
         }
-        let both = Self { strays: &self.strays | &other.strays, ..other.clone() };
+        let both = Self { foreign_parts: &self.foreign_parts | &other.foreign_parts, ..other.clone() };
         if self.covers(other) {
             let Self { rules, destinations, tags, .. } = self.clone();
             return Some(Self { rules, destinations, tags, ..both });
@@ -48,7 +48,7 @@ impl FirewallRule {
 
     fn fits(&self) -> bool {
         let Capacity { ranges, ports } = self.capacity;
-        Product::of(&self.rules)
+        PortsBySources::of(&self.rules)
             .is_some_and(|product| product.sources.len() <= ranges && product.ports.len() <= ports)
             && self.destinations.len() <= ranges
     }
@@ -58,7 +58,7 @@ impl FirewallRule {
         self.rules.covers(&other.rules)
             && includes(&self.destinations, &other.destinations)
             && includes(&self.tags, &other.tags)
-            && self.strays.is_superset(&other.strays)
+            && self.foreign_parts.is_superset(&other.foreign_parts)
     }
 
     fn intersection(&self, other: &Self) -> Option<Self> {
@@ -68,26 +68,26 @@ impl FirewallRule {
         let rules = self.rules.intersection(&other.rules);
         let destinations = common(&self.destinations, &other.destinations)?;
         let tags = common(&self.tags, &other.tags)?;
-        let strays = &self.strays & &other.strays;
-        let rest = Self { rules, destinations, tags, strays, ..other.clone() };
-        (other.enabled && Product::of(&rest.rules).is_some()).then_some(rest)
+        let foreign_parts = &self.foreign_parts & &other.foreign_parts;
+        let rest = Self { rules, destinations, tags, foreign_parts, ..other.clone() };
+        (other.enabled && PortsBySources::of(&rest.rules).is_some()).then_some(rest)
     }
 
     /// Whether it applies at a place, as far as the rule itself tells.
-    fn applies_at(&self, place: &Place) -> bool {
+    fn applies_at(&self, place: &RuleTarget) -> bool {
         let everywhere = self.destinations.is_empty() && self.tags.is_empty();
         match place {
-            Place::Everywhere(network) => *network == self.network && everywhere,
-            Place::Address(address, network) => {
+            RuleTarget::Everywhere(network) => *network == self.network && everywhere,
+            RuleTarget::Address(address, network) => {
                 *network == self.network && (everywhere || self.destinations.contains(address))
             }
-            Place::Tag(tag, network) => *network == self.network && self.tags.contains(tag),
+            RuleTarget::Tag(tag, network) => *network == self.network && self.tags.contains(tag),
         }
     }
 
     fn admits(&self) -> Reach {
         if self.enabled {
-            Reach { rules: self.rules.clone(), other_traffic: self.strays.clone() }
+            Reach { rules: self.rules.clone(), other_traffic: self.foreign_parts.clone() }
         } else {
             Reach::default()
         }
@@ -97,7 +97,7 @@ impl FirewallRule {
         let mut details: BTreeSet<String> = self.rules.iter().map(ToString::to_string).collect();
         details.extend(self.destinations.iter().map(|address| format!("to {}", address.addr())));
         details.extend(self.tags.iter().map(|tag| format!("to instances tagged {tag}")));
-        details.extend(self.strays.iter().cloned());
+        details.extend(self.foreign_parts.iter().cloned());
         if !self.enabled {
             details.insert("disabled".to_owned());
         }
@@ -154,7 +154,7 @@ impl Resource for GceResource {
                 one.rules == two.rules
                     && one.destinations == two.destinations
                     && one.tags == two.tags
-                    && one.strays == two.strays
+                    && one.foreign_parts == two.foreign_parts
                     && one.priority == two.priority
                     && one.enabled == two.enabled
             }
@@ -226,13 +226,13 @@ impl Resource for GceResource {
         };
         let network = || rule.network.clone();
         if rule.destinations.is_empty() && rule.tags.is_empty() {
-            return BTreeSet::from([Place::Everywhere(network()).id()]);
+            return BTreeSet::from([RuleTarget::Everywhere(network()).id()]);
         }
         if !rule.destinations.is_empty() {
             return rule
                 .destinations
                 .iter()
-                .map(|address| Place::Address(*address, network()).id())
+                .map(|address| RuleTarget::Address(*address, network()).id())
                 .collect();
         }
         let tagged = |tag: &String| -> BTreeSet<InstanceId> {
@@ -244,7 +244,7 @@ impl Resource for GceResource {
         let places = |tag: &String| {
             let instances = tagged(tag);
             if instances.is_empty() {
-                BTreeSet::from([Place::Tag(tag.clone(), network()).id()])
+                BTreeSet::from([RuleTarget::Tag(tag.clone(), network()).id()])
             } else {
                 instances
             }
@@ -257,7 +257,7 @@ impl Resource for GceResource {
             Self::Rule(rule) => Some(rule),
             Self::Tags(_) => None,
         });
-        if let Some(place) = Place::of(instance) {
+        if let Some(place) = RuleTarget::of(instance) {
             return admitted(rules.filter(|rule| rule.applies_at(&place)));
         }
         let Some(Self::Tags(own)) = world.get(&GceKey::Tags(instance.clone())) else {

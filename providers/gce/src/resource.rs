@@ -58,7 +58,7 @@ pub struct FirewallRule {
     /// The tags of the instances that it applies to; all if empty
     pub tags: BTreeSet<String>,
     /// What else it says and we never do, as text: a source tag, a protocol without ports, a wide destination
-    pub strays: BTreeSet<String>,
+    pub foreign_parts: BTreeSet<String>,
     /// Its priority
     pub priority: u16,
     /// Whether it is in force
@@ -93,14 +93,14 @@ pub struct InstanceTags {
 
 /// A set of rules as ports × sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Product {
+pub struct PortsBySources {
     /// The ports
     pub ports: BTreeSet<(Protocol, PortRange)>,
     /// Who may reach every one of them
     pub sources: BTreeSet<IpNet>,
 }
 
-impl Product {
+impl PortsBySources {
     /// What it lets in.
     #[must_use]
     pub fn rules(&self) -> RuleSet {

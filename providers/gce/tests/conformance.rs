@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use firewall_core::testing::conformance::{Harness, run};
 use firewall_core::{IngressRule, InstanceId, RuleSet};
-use firewall_gce::{Gce, Method, Mode};
+use firewall_gce::{ApiCall, Gce, Mode};
 use gce_simulator::{Fault, FaultKind};
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -67,7 +67,7 @@ impl Harness for Simulated {
 /// Runs the suite where nothing is granted but what the roles in `iam/` are made of.
 async fn with_the_modes_permissions(mode: Mode) {
     let simulated = Simulated::start(mode, 3).await;
-    let methods = Method::of_rules().iter().chain(Method::of_instances(mode));
+    let methods = ApiCall::of_rules().iter().chain(ApiCall::of_instances(mode));
     let permissions: Vec<&str> = methods.flat_map(|method| method.permissions()).copied().collect();
     simulated.cloud().grant_only(PROJECT, &permissions);
     run(&simulated).await;

@@ -6,12 +6,12 @@ use firewall_core::{Applied, ErrorKind, InstanceId, ProviderError};
 use google_cloud_compute_v1::model::Tags;
 
 use super::Context;
-use crate::method::Method;
+use crate::api_calls::ApiCall;
 use crate::wire;
 
 /// Somebody who changes the tags between our reading and our writing makes the fingerprint outdated. Read again,
 /// this many times.
-const ROUNDS: usize = 5;
+const MAX_ATTEMPTS: usize = 5;
 
 impl Context<'_> {
     /// Adds what `to` has and `from` has not, and removes the reverse.
@@ -23,7 +23,7 @@ impl Context<'_> {
     ) -> Result<Applied, ProviderError> {
         let (add, remove) = (to - from, from - to);
         let applied = Applied { ids: vec![instance.to_string()], ..Applied::default() };
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_ATTEMPTS {
             let Some(found) = self.client.find_instance(instance).await? else {
                 return if add.is_empty() { Ok(applied) } else { Err(gone(instance)) };
             };
@@ -42,9 +42,9 @@ impl Context<'_> {
         }
         Err(ProviderError::new(
             ErrorKind::Conflict,
-            Method::InstancesSetTags.to_string(),
+            ApiCall::InstancesSetTags.to_string(),
             instance.to_string(),
-            format!("something else changed its tags {ROUNDS} times in between"),
+            format!("something else changed its tags {MAX_ATTEMPTS} times in between"),
         ))
     }
 }
@@ -52,7 +52,7 @@ impl Context<'_> {
 fn gone(instance: &InstanceId) -> ProviderError {
     ProviderError::new(
         ErrorKind::NotFound,
-        Method::InstancesSetTags.to_string(),
+        ApiCall::InstancesSetTags.to_string(),
         instance.to_string(),
         "the instance has been deleted",
     )

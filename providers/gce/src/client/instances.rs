@@ -8,7 +8,7 @@ use google_cloud_gax::options::RequestOptionsBuilder;
 use google_cloud_gax::paginator::{ItemPaginator, Paginator};
 
 use super::{Client, PAGE, finished, found, request_id};
-use crate::method::Method;
+use crate::api_calls::ApiCall;
 use crate::provider_id::Location;
 use crate::wire::error::CallError;
 use crate::wire::instance;
@@ -33,7 +33,9 @@ impl Client {
         let (mut instances, mut items) = (BTreeMap::new(), request.by_item());
         while let Some(next) = items.next().await {
             // A zone that does not exist has no instances; nodes' providerIDs can say anything.
-            let Some(next) = found(Method::InstancesList, &object, next)? else { return Ok(BTreeMap::new()) };
+            let Some(next) = found(ApiCall::InstancesList, &object, next)? else {
+                return Ok(BTreeMap::new());
+            };
             self.keep(&mut instances, next);
         }
         Ok(instances)
@@ -46,7 +48,7 @@ impl Client {
         let (mut instances, mut pages) = (BTreeMap::new(), request.by_page());
         while let Some(page) = pages.next().await {
             let page =
-                page.map_err(|error| CallError::new(Method::InstancesAggregatedList, &object, &error))?;
+                page.map_err(|error| CallError::new(ApiCall::InstancesAggregatedList, &object, &error))?;
             for found in page.items.into_values().flat_map(|scope| scope.instances) {
                 self.keep(&mut instances, found);
             }
@@ -64,7 +66,7 @@ impl Client {
     pub(crate) async fn find_instance(&self, id: &InstanceId) -> Result<Option<Instance>, CallError> {
         let Some(Location { project, zone, name }) = Location::parse(id.as_str()) else { return Ok(None) };
         let request = self.instances.get().set_project(project).set_zone(zone).set_instance(name);
-        found(Method::InstancesGet, id.as_str(), request.send().await)
+        found(ApiCall::InstancesGet, id.as_str(), request.send().await)
     }
 
     /// Replaces all tags of an instance that still has those that were read.
@@ -72,6 +74,6 @@ impl Client {
         let Some(Location { project, zone, name }) = Location::parse(id.as_str()) else { return Ok(()) };
         let request = self.instances.set_tags().set_project(project).set_zone(zone).set_instance(name);
         let request = request.set_body(tags).set_request_id(request_id()).with_idempotency(true);
-        finished(Method::InstancesSetTags, id.as_str(), request.poller()).await
+        finished(ApiCall::InstancesSetTags, id.as_str(), request.poller()).await
     }
 }

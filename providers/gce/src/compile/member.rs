@@ -92,7 +92,7 @@ pub(super) fn name_begins_with(instance: &InstanceId, tag: &str) -> bool {
     Location::parse(instance.as_str()).is_some_and(|location| location.name.starts_with(tag))
 }
 
-pub(super) fn name_trap(instance: &InstanceId, tag: &str) -> Reason {
+pub(super) fn name_prefix_conflict(instance: &InstanceId, tag: &str) -> Reason {
     let message = format!(
         "the name of instance {instance} begins with tag {tag}, which the cloud provider of Kubernetes would take for \
          the tag of all nodes; rename the instance, or use --gce-mode destination"

@@ -14,27 +14,27 @@ pub(super) fn assign(
     limit: usize,
 ) -> BTreeMap<usize, BTreeSet<IpNet>> {
     let count = addresses.len().div_ceil(limit);
-    let mut homeless = addresses.clone();
+    let mut unassigned = addresses.clone();
     let mut kept: Vec<(usize, BTreeSet<IpNet>)> = Vec::new();
     for (&shard, held) in now.into_iter().flatten() {
         let stay: BTreeSet<IpNet> =
-            held.iter().filter(|address| homeless.contains(*address)).take(limit).copied().collect();
-        homeless.retain(|address| !stay.contains(address));
+            held.iter().filter(|address| unassigned.contains(*address)).take(limit).copied().collect();
+        unassigned.retain(|address| !stay.contains(address));
         kept.push((shard, stay));
     }
     kept.retain(|(_, stay)| !stay.is_empty());
     // The fullest are kept; among equals, those with the lowest numbers.
     kept.sort_by_key(|(shard, stay)| (std::cmp::Reverse(stay.len()), *shard));
-    homeless.extend(kept.drain(count.min(kept.len())..).flat_map(|(_, stay)| stay));
+    unassigned.extend(kept.drain(count.min(kept.len())..).flat_map(|(_, stay)| stay));
     let mut shards: BTreeMap<usize, BTreeSet<IpNet>> = kept.into_iter().collect();
     let mut fresh = 0..;
     while shards.len() < count {
         shards.entry(fresh.next().unwrap_or_default()).or_default();
     }
-    let mut homeless = homeless.into_iter();
+    let mut unassigned = unassigned.into_iter();
     for shard in shards.values_mut() {
         let room = limit - shard.len();
-        shard.extend(homeless.by_ref().take(room));
+        shard.extend(unassigned.by_ref().take(room));
     }
     shards.retain(|_, shard| !shard.is_empty());
     shards

@@ -105,7 +105,7 @@ fn a_group_of_two_thousand_takes_eight_rules_and_keeps_them_when_one_member_leav
     let before = compile(&desired([group("web", &["tcp/80 0.0.0.0/0"], &all)]), &inventory, &config());
     assert_eq!(rules(&before).len(), 8);
     for rule in rules(&before) {
-        let (base, shard) = mark::shard_of(&rule.name).expect("a shard");
+        let (base, shard) = ownership::shard_of(&rule.name).expect("a shard");
         inventory.shards.entry(base.to_owned()).or_default().insert(shard, rule.destinations.clone());
     }
     let after = compile(&desired([group("web", &["tcp/80 0.0.0.0/0"], &all[1..])]), &inventory, &config());

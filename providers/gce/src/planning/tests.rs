@@ -11,7 +11,7 @@ fn firewall_rule(rules: &[&str], destinations: &[&str]) -> FirewallRule {
         rules: rules.iter().map(|text| rule(text)).collect(),
         destinations: destinations.iter().map(|text| text.parse().unwrap()).collect(),
         tags: BTreeSet::new(),
-        strays: BTreeSet::new(),
+        foreign_parts: BTreeSet::new(),
         priority: 1000,
         enabled: true,
         serves: BTreeSet::new(),

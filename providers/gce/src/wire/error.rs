@@ -10,12 +10,12 @@ use google_cloud_compute_v1::errors::OperationError;
 use google_cloud_gax::error::Error;
 use google_cloud_gax::error::rpc::StatusDetails;
 
-use crate::method::Method;
+use crate::api_calls::ApiCall;
 
 /// A call that failed, with Google's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallError {
-    pub(crate) method: Method,
+    pub(crate) method: ApiCall,
     pub(crate) object: String,
     pub(crate) cause: Cause,
     pub(crate) message: String,
@@ -93,13 +93,13 @@ pub(crate) fn is_throttled(error: &Error) -> bool {
 }
 
 impl CallError {
-    pub(crate) fn new(method: Method, object: &str, error: &Error) -> Self {
+    pub(crate) fn new(method: ApiCall, object: &str, error: &Error) -> Self {
         let (cause, message) = Cause::of(error);
         Self { method, object: object.to_owned(), cause, message }
     }
 
     /// An operation that ended in an error after the call itself had been accepted.
-    pub(crate) fn of_operation(method: Method, object: &str, error: &OperationError) -> Self {
+    pub(crate) fn of_operation(method: ApiCall, object: &str, error: &OperationError) -> Self {
         let failed = |status: Option<i32>, reason: String, message: String| Self {
             method,
             object: object.to_owned(),
@@ -238,7 +238,7 @@ mod tests {
 
     fn error(status: u16, reason: &str, message: &str) -> CallError {
         CallError {
-            method: Method::FirewallsInsert,
+            method: ApiCall::FirewallsInsert,
             object: "projects/p/global/firewalls/x".into(),
             cause: Cause::Answer { status, reason: reason.into() },
             message: message.into(),

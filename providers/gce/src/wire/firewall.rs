@@ -9,31 +9,32 @@ use google_cloud_compute_v1::model::firewall::{Allowed, Direction};
 use ipnet::IpNet;
 
 use crate::config::GceConfig;
-use crate::mark::Mark;
 use crate::network::Network;
-use crate::resource::{FirewallRule, Product};
+use crate::ownership::OwnershipMark;
+use crate::resource::{FirewallRule, PortsBySources};
 
 /// Reads a rule whose name is ours.
 pub(crate) fn read(firewall: &Firewall, config: &GceConfig) -> FirewallRule {
     let name = firewall.name.clone().unwrap_or_default();
     let network = Network::parse(firewall.network.as_deref().unwrap_or_default(), config.rule_project());
-    let mark = Mark::read(&name, firewall.description.as_deref().unwrap_or_default(), &config.cluster);
+    let mark =
+        OwnershipMark::read(&name, firewall.description.as_deref().unwrap_or_default(), &config.cluster);
     let direction = firewall.direction.as_ref().unwrap_or(&Direction::Ingress);
     let plain = *direction == Direction::Ingress && firewall.denied.is_empty();
     // A rule of ours never is one of these, and a PATCH could not make it what it should be.
     let ours = mark.is_some() && plain && network.is_ok();
-    let mut strays = BTreeSet::new();
+    let mut foreign_parts = BTreeSet::new();
     let (destinations, wide) = addresses(&firewall.destination_ranges);
-    strays.extend(wide.into_iter().map(|range| format!("to {range}")));
-    let rules = rules(firewall, &mut strays);
-    stray_parties(firewall, &mut strays);
+    foreign_parts.extend(wide.into_iter().map(|range| format!("to {range}")));
+    let rules = rules(firewall, &mut foreign_parts);
+    stray_parties(firewall, &mut foreign_parts);
     FirewallRule {
         name,
         network: network.unwrap_or_else(|_| Network { project: String::new(), name: String::new() }),
         rules,
         destinations,
         tags: firewall.target_tags.iter().cloned().collect(),
-        strays,
+        foreign_parts,
         priority: firewall.priority.and_then(|priority| u16::try_from(priority).ok()).unwrap_or(1000),
         enabled: firewall.disabled != Some(true),
         serves: mark.into_iter().map(|mark| mark.group).collect(),
@@ -54,24 +55,24 @@ fn range(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().map(IpNet::from).ok())
 }
 
-fn rules(firewall: &Firewall, strays: &mut BTreeSet<String>) -> RuleSet {
-    let mut product = Product { ports: BTreeSet::new(), sources: BTreeSet::new() };
+fn rules(firewall: &Firewall, foreign_parts: &mut BTreeSet<String>) -> RuleSet {
+    let mut product = PortsBySources { ports: BTreeSet::new(), sources: BTreeSet::new() };
     for text in &firewall.source_ranges {
         match range(text) {
             Some(range) => _ = product.sources.insert(range),
-            None => _ = strays.insert(format!("from {text}")),
+            None => _ = foreign_parts.insert(format!("from {text}")),
         }
     }
     for allowed in &firewall.allowed {
         let name = allowed.ip_protocol.as_deref().unwrap_or_default();
         let Some(protocol) = protocol(name).filter(|_| !allowed.ports.is_empty()) else {
-            strays.insert(format!("all of protocol {name}"));
+            foreign_parts.insert(format!("all of protocol {name}"));
             continue;
         };
         for text in &allowed.ports {
             match text.parse::<PortRange>() {
                 Ok(ports) => _ = product.ports.insert((protocol, ports)),
-                Err(_) => _ = strays.insert(format!("{protocol}/{text}")),
+                Err(_) => _ = foreign_parts.insert(format!("{protocol}/{text}")),
             }
         }
     }
@@ -84,14 +85,14 @@ fn protocol(text: &str) -> Option<Protocol> {
     known.into_iter().find(|protocol| text == protocol.to_string() || text == protocol.number().to_string())
 }
 
-fn stray_parties(firewall: &Firewall, strays: &mut BTreeSet<String>) {
+fn stray_parties(firewall: &Firewall, foreign_parts: &mut BTreeSet<String>) {
     let parties = [
         ("from instances tagged", &firewall.source_tags),
         ("from instances of service account", &firewall.source_service_accounts),
         ("to instances of service account", &firewall.target_service_accounts),
     ];
     for (what, names) in parties {
-        strays.extend(names.iter().map(|name| format!("{what} {name}")));
+        foreign_parts.extend(names.iter().map(|name| format!("{what} {name}")));
     }
 }
 
@@ -99,7 +100,7 @@ fn stray_parties(firewall: &Firewall, strays: &mut BTreeSet<String>) {
 pub(crate) fn write(rule: &FirewallRule, cluster: &str) -> Firewall {
     let rest = Firewall::new()
         .set_name(&rule.name)
-        .set_description(Mark::of(rule, cluster).description())
+        .set_description(OwnershipMark::of(rule, cluster).description())
         .set_network(rule.network.to_string())
         .set_direction(Direction::Ingress)
         .set_priority(rule.priority)
@@ -129,7 +130,7 @@ fn tags(firewall: Firewall, rule: &FirewallRule) -> Firewall {
 /// What turns one rule into another by a JSON merge patch: only the fields that differ. `None` if a list would
 /// have to be emptied, which the client library cannot write: then the whole rule is updated.
 pub(crate) fn patch(from: &FirewallRule, to: &FirewallRule) -> Option<Firewall> {
-    let emptied = !from.strays.is_empty()
+    let emptied = !from.foreign_parts.is_empty()
         || to.destinations.is_empty() && !from.destinations.is_empty()
         || to.tags.is_empty() && !from.tags.is_empty();
     if emptied {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use firewall_core::testing::conformance::{converge, desired, group};
 use firewall_core::{Desired, ErrorKind, FirewallProvider, ProviderError};
-use firewall_gce::{GceConfig, Method, Mode};
+use firewall_gce::{ApiCall, GceConfig, Mode};
 
 use crate::simulated::{PROJECT, Simulated, id, machine};
 use crate::{CLUSTER, attempt, web};
@@ -12,7 +12,7 @@ use crate::{CLUSTER, attempt, web};
 #[tokio::test]
 async fn each_missing_permission_is_named_and_what_needs_it_not_still_works() {
     for mode in [Mode::Destination, Mode::Tags] {
-        let methods = Method::of_rules().iter().chain(Method::of_instances(mode));
+        let methods = ApiCall::of_rules().iter().chain(ApiCall::of_instances(mode));
         let permissions: BTreeSet<&str> = methods.flat_map(|method| method.permissions()).copied().collect();
         for permission in permissions {
             let named = missing(mode, permission).await;

@@ -8,7 +8,7 @@ fn config() -> GceConfig {
 
 fn firewall_rule() -> FirewallRule {
     FirewallRule {
-        name: format!("{}0123-0", crate::mark::prefix("prod")),
+        name: format!("{}0123-0", crate::ownership::prefix("prod")),
         network: Network { project: "p".into(), name: "n".into() },
         rules: ["tcp/80 10.0.0.0/8", "udp/53-54 10.0.0.0/8", "sctp/9 10.0.0.0/8"]
             .map(rule)
@@ -16,7 +16,7 @@ fn firewall_rule() -> FirewallRule {
             .collect(),
         destinations: ["10.0.0.1/32", "10.0.0.2/32"].map(|text| text.parse().unwrap()).into(),
         tags: BTreeSet::from(["web".to_owned()]),
-        strays: BTreeSet::new(),
+        foreign_parts: BTreeSet::new(),
         priority: 900,
         enabled: true,
         serves: BTreeSet::from(["Deployment default/web".to_owned()]),
@@ -44,7 +44,7 @@ fn a_rule_that_somebody_has_changed_shows_what_it_lets_in() {
     ];
     for (firewall, stray) in cases {
         let read = read(&firewall, &config());
-        assert_eq!((read.owner, read.strays), (Owner::Ours, BTreeSet::from([stray.to_owned()])));
+        assert_eq!((read.owner, read.foreign_parts), (Owner::Ours, BTreeSet::from([stray.to_owned()])));
     }
     let single = written().set_destination_ranges(["10.0.0.1", "10.0.0.2/32"]);
     let numbers = [("6", "80"), ("17", "53-54"), ("132", "9")]
@@ -79,7 +79,8 @@ fn a_patch_has_only_what_changes() {
 #[test]
 fn a_list_is_never_emptied_by_a_patch() {
     let to = firewall_rule();
-    let stray = FirewallRule { strays: BTreeSet::from(["from instances tagged x".to_owned()]), ..to.clone() };
+    let stray =
+        FirewallRule { foreign_parts: BTreeSet::from(["from instances tagged x".to_owned()]), ..to.clone() };
     let (untagged, anywhere) = (
         FirewallRule { tags: BTreeSet::new(), ..to.clone() },
         FirewallRule { destinations: BTreeSet::new(), ..to.clone() },

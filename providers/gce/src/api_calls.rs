@@ -9,7 +9,7 @@ use crate::config::Mode;
 
 /// A method of the Compute Engine API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Method {
+pub enum ApiCall {
     /// Deletes a rule.
     FirewallsDelete,
     /// Reads a rule.
@@ -34,12 +34,12 @@ pub enum Method {
     NetworksGet,
 }
 
-use Method::{
+use ApiCall::{
     FirewallsDelete, FirewallsGet, FirewallsInsert, FirewallsList, FirewallsPatch, FirewallsUpdate,
     InstancesAggregatedList, InstancesGet, InstancesList, InstancesSetTags, NetworksGet,
 };
 
-impl Method {
+impl ApiCall {
     /// The method's id in Google's discovery document.
     #[must_use]
     pub const fn id(self) -> &'static str {
@@ -104,7 +104,7 @@ impl Method {
     }
 }
 
-impl fmt::Display for Method {
+impl fmt::Display for ApiCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.id())
     }

@@ -12,7 +12,7 @@ use crate::network::Network;
 
 /// A part of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum RuleTarget {
     /// Every instance
     Everywhere(Network),
     /// One address
@@ -21,7 +21,7 @@ pub(crate) enum Place {
     Tag(String, Network),
 }
 
-impl Place {
+impl RuleTarget {
     /// The place as planning names it. No instance is named so: their ids have no `@`.
     pub(crate) fn id(&self) -> InstanceId {
         InstanceId::new(self.to_string())
@@ -39,7 +39,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RuleTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Everywhere(network) => write!(f, "everywhere@{network}"),
@@ -57,13 +57,13 @@ mod tests {
     fn a_place_is_read_as_it_was_written() {
         let network = || Network { project: "example.com:p".into(), name: "n".into() };
         for place in [
-            Place::Everywhere(network()),
-            Place::Address("10.0.0.1/32".parse().unwrap(), network()),
-            Place::Address("fd00::1/128".parse().unwrap(), network()),
-            Place::Tag("web".into(), network()),
+            RuleTarget::Everywhere(network()),
+            RuleTarget::Address("10.0.0.1/32".parse().unwrap(), network()),
+            RuleTarget::Address("fd00::1/128".parse().unwrap(), network()),
+            RuleTarget::Tag("web".into(), network()),
         ] {
-            assert_eq!(Place::of(&place.id()), Some(place));
+            assert_eq!(RuleTarget::of(&place.id()), Some(place));
         }
-        assert_eq!(Place::of(&InstanceId::new("p/z/n")), None);
+        assert_eq!(RuleTarget::of(&InstanceId::new("p/z/n")), None);
     }
 }

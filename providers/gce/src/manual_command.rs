@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use crate::config::GceConfig;
-use crate::mark::Mark;
+use crate::ownership::OwnershipMark;
 use crate::resource::FirewallRule;
 
 /// `gcloud compute firewall-rules VERB NAME --project=… …`
@@ -29,22 +29,23 @@ pub(crate) fn create(rule: &FirewallRule, config: &GceConfig) -> String {
     if !rule.tags.is_empty() {
         options.push(list("target-tags", &rule.tags));
     }
-    options.push(format!("--description={}", quoted(&Mark::of(rule, &config.cluster).description())));
+    options
+        .push(format!("--description={}", quoted(&OwnershipMark::of(rule, &config.cluster).description())));
     command("create", rule, options)
 }
 
 /// What makes one rule the other. An option without a value empties the list.
 pub(crate) fn update(from: &FirewallRule, to: &FirewallRule) -> String {
-    let strays = !from.strays.is_empty();
+    let foreign_parts = !from.foreign_parts.is_empty();
     let mut options = Vec::new();
-    if from.rules != to.rules || strays {
+    if from.rules != to.rules || foreign_parts {
         options.extend(traffic(to));
     }
-    if strays {
+    if foreign_parts {
         let lists = ["--source-tags=", "--source-service-accounts=", "--target-service-accounts="];
         options.extend(lists.map(ToOwned::to_owned));
     }
-    if from.destinations != to.destinations || strays {
+    if from.destinations != to.destinations || foreign_parts {
         options.push(list("destination-ranges", &to.destinations));
     }
     if from.tags != to.tags {
@@ -97,7 +98,7 @@ mod tests {
             rules: rules.iter().map(|text| rule(text)).collect(),
             destinations: destinations.iter().map(|text| text.parse().unwrap()).collect(),
             tags: BTreeSet::new(),
-            strays: BTreeSet::new(),
+            foreign_parts: BTreeSet::new(),
             priority: 1000,
             enabled: true,
             serves: BTreeSet::from(["It's default/web tcp/80".to_owned()]),

@@ -7,7 +7,7 @@ use firewall_core::{GroupKey, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::network::Network;
-use crate::resource::{FirewallRule, Product};
+use crate::resource::{FirewallRule, PortsBySources};
 
 /// What names of ours begin with, before the cluster's digest.
 const PREFIX: &str = "hpf";
@@ -22,7 +22,7 @@ const VERSION: u32 = 1;
 /// The description of a rule of ours, as JSON.
 #[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Mark {
+pub(crate) struct OwnershipMark {
     managed_by: String,
     version: u32,
     cluster: String,
@@ -30,7 +30,7 @@ pub(crate) struct Mark {
     pub(crate) group: String,
 }
 
-impl Mark {
+impl OwnershipMark {
     /// The mark that a rule gets.
     pub(crate) fn of(rule: &FirewallRule, cluster: &str) -> Self {
         Self::new(cluster, rule.serves.first().map_or("", String::as_str))
@@ -69,7 +69,7 @@ pub(crate) fn base_name(
     cluster: &str,
     group: &GroupKey,
     network: &Network,
-    part: &Product,
+    part: &PortsBySources,
     chunk: usize,
 ) -> String {
     let family = if part.sources.iter().any(|source| source.addr().is_ipv6()) { "6" } else { "4" };
@@ -102,27 +102,27 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_back_and_only_by_its_own_cluster() {
-        let mark = Mark::new("prod", "Deployment default/web tcp/80");
+        let mark = OwnershipMark::new("prod", "Deployment default/web tcp/80");
         let name = format!("{}x", prefix("prod"));
-        assert_eq!(Mark::read(&name, &mark.description(), "prod"), Some(mark));
-        let description = Mark::new("prod", "").description();
-        assert_eq!(Mark::read(&name, &description, "prod-2"), None, "another cluster");
-        assert_eq!(Mark::read("web", &description, "prod"), None, "another name");
+        assert_eq!(OwnershipMark::read(&name, &mark.description(), "prod"), Some(mark));
+        let description = OwnershipMark::new("prod", "").description();
+        assert_eq!(OwnershipMark::read(&name, &description, "prod-2"), None, "another cluster");
+        assert_eq!(OwnershipMark::read("web", &description, "prod"), None, "another name");
         for other in ["", "web", "{}", r#"{"managedBy":"someone","version":1,"cluster":"prod","group":""}"#] {
-            assert_eq!(Mark::read(&name, other, "prod"), None, "{other}");
+            assert_eq!(OwnershipMark::read(&name, other, "prod"), None, "{other}");
         }
     }
 
     #[test]
     fn a_description_fits_however_many_ports_a_group_has() {
-        let mark = Mark::new(&"c".repeat(100), &"ö/\"".repeat(1000));
+        let mark = OwnershipMark::new(&"c".repeat(100), &"ö/\"".repeat(1000));
         assert!(mark.description().chars().count() <= 2048);
     }
 
     #[test]
     fn a_name_fits_and_says_which_shard_it_is() {
         let (key, firewall_group) = group("web", &["tcp/80 10.0.0.0/8"], &[]);
-        let part = Product::of(&firewall_group.rules).expect("one product");
+        let part = PortsBySources::of(&firewall_group.rules).expect("one product");
         let network = |name: &str| Network { project: "p".into(), name: name.into() };
         let base = base_name("prod", &key, &network("a"), &part, 0);
         let name = shard_name(&base, 999);
