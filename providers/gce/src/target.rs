@@ -1,7 +1,8 @@
-//! Where a rule applies, in the words of the rule: what planning takes for an instance.
+//! The targets that a firewall rule names; planning treats each as an instance.
 //!
-//! Rules name addresses and tags, and keep naming them when the instance has gone. Planning by these instead of
-//! by instances tells for every address what is open there, also where nobody knows the machine any more.
+//! A rule names addresses and tags, and keeps naming them after the instance has been deleted. Planning by
+//! targets instead of by instances therefore covers every address that has an open port, also one whose
+//! instance is unknown.
 
 use std::fmt;
 
@@ -10,29 +11,30 @@ use ipnet::IpNet;
 
 use crate::network::Network;
 
-/// A part of a network.
+/// One target of a rule: a part of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RuleTarget {
-    /// Every instance
-    Everywhere(Network),
+    /// Every instance of the network
+    WholeNetwork(Network),
     /// One address
     Address(IpNet, Network),
-    /// The instances that carry a tag
+    /// The instances that carry a network tag
     Tag(String, Network),
 }
 
 impl RuleTarget {
-    /// The place as planning names it. No instance is named so: their ids have no `@`.
+    /// Returns the id under which planning treats the target as an instance. It is distinct from every
+    /// instance's id, because those have no `@`.
     pub(crate) fn id(&self) -> InstanceId {
         InstanceId::new(self.to_string())
     }
 
-    /// The place that the id names; `None` if it is an instance's.
-    pub(crate) fn of(id: &InstanceId) -> Option<Self> {
-        let (what, network) = id.as_str().split_once('@')?;
+    /// Returns the target that the id names; `None` if the id is an instance's.
+    pub(crate) fn from_id(id: &InstanceId) -> Option<Self> {
+        let (part, network) = id.as_str().split_once('@')?;
         let network = Network::parse(network, "").ok()?;
-        Some(match (what, what.strip_prefix("tag ")) {
-            ("everywhere", _) => Self::Everywhere(network),
+        Some(match (part, part.strip_prefix("tag ")) {
+            ("everywhere", _) => Self::WholeNetwork(network),
             (_, Some(tag)) => Self::Tag(tag.to_owned(), network),
             (address, None) => Self::Address(address.parse().ok()?, network),
         })
@@ -42,7 +44,7 @@ impl RuleTarget {
 impl fmt::Display for RuleTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Everywhere(network) => write!(f, "everywhere@{network}"),
+            Self::WholeNetwork(network) => write!(f, "everywhere@{network}"),
             Self::Address(address, network) => write!(f, "{address}@{network}"),
             Self::Tag(tag, network) => write!(f, "tag {tag}@{network}"),
         }
@@ -54,16 +56,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_read_as_it_was_written() {
+    fn target_is_parsed_from_its_own_id() {
         let network = || Network { project: "example.com:p".into(), name: "n".into() };
-        for place in [
-            RuleTarget::Everywhere(network()),
+        for target in [
+            RuleTarget::WholeNetwork(network()),
             RuleTarget::Address("10.0.0.1/32".parse().unwrap(), network()),
             RuleTarget::Address("fd00::1/128".parse().unwrap(), network()),
             RuleTarget::Tag("web".into(), network()),
         ] {
-            assert_eq!(RuleTarget::of(&place.id()), Some(place));
+            assert_eq!(RuleTarget::from_id(&target.id()), Some(target));
         }
-        assert_eq!(RuleTarget::of(&InstanceId::new("p/z/n")), None);
+        assert_eq!(RuleTarget::from_id(&InstanceId::new("p/z/n")), None);
     }
 }
