@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use firewall_aws::Ec2Action;
-use firewall_gce::{Method, Mode};
+use firewall_gce::{ApiCall as GceCall, Mode};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -95,28 +95,28 @@ fn read_role(path: &str) -> Vec<String> {
     role.included_permissions
 }
 
-/// Returns the permissions of the methods, sorted and without duplicates.
-fn required_permissions<'a>(methods: impl IntoIterator<Item = &'a Method>) -> Vec<String> {
+/// Returns the permissions of the calls, sorted and without duplicates.
+fn required_permissions<'a>(calls: impl IntoIterator<Item = &'a GceCall>) -> Vec<String> {
     let permissions: BTreeSet<&str> =
-        methods.into_iter().flat_map(|method| method.permissions()).copied().collect();
+        calls.into_iter().flat_map(|call| call.permissions()).copied().collect();
     permissions.into_iter().map(str::to_owned).collect()
 }
 
 #[test]
 fn gce_role_grants_what_its_mode_calls() {
     for (path, mode) in [("gcp/destination.yaml", Mode::Destination), ("gcp/tags.yaml", Mode::Tags)] {
-        let methods = Method::of_rules().iter().chain(Method::of_instances(mode));
-        assert_eq!(read_role(path), required_permissions(methods), "{path}");
+        let calls = GceCall::of_rules().iter().chain(GceCall::of_instances(mode));
+        assert_eq!(read_role(path), required_permissions(calls), "{path}");
     }
 }
 
 #[test]
 fn shared_vpc_roles_grant_what_each_project_needs() {
-    assert_eq!(read_role("gcp/shared-vpc-host.yaml"), required_permissions(Method::of_rules()));
+    assert_eq!(read_role("gcp/shared-vpc-host.yaml"), required_permissions(GceCall::of_rules()));
     for (path, mode) in [
         ("gcp/shared-vpc-service-destination.yaml", Mode::Destination),
         ("gcp/shared-vpc-service-tags.yaml", Mode::Tags),
     ] {
-        assert_eq!(read_role(path), required_permissions(Method::of_instances(mode)), "{path}");
+        assert_eq!(read_role(path), required_permissions(GceCall::of_instances(mode)), "{path}");
     }
 }

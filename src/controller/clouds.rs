@@ -136,7 +136,7 @@ async fn connect_aws(config: AwsConfig, auto: bool) -> Result<Option<Aws>, Conne
 
 async fn connect_gce(mut config: GceConfig, auto: bool) -> Result<Option<Gce>, ConnectError> {
     if config.project.is_empty() {
-        match firewall_gce::project().await {
+        match firewall_gce::detect_project().await {
             Some(project) => config.project = project,
             None if auto => return Ok(None),
             None => return Err(ConnectError::NoProject),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_gce::{Method, Mode as GceMode};
+use firewall_gce::{ApiCall, Mode as GceMode};
 
 use crate::environment::{ANYWHERE_80, CLUSTER, Mode, TestEnvironment};
 use crate::machine::Machine;
@@ -31,8 +31,8 @@ async fn missing_cloud_permission_is_named_and_all_else_works() {
     let env = TestEnvironment::start(Mode::Mixed, 2).await;
     let [on_aws, _, a, b] = &env.machines[..] else { panic!("four machines") };
     let gce = env.gce();
-    let methods = Method::of_rules().iter().chain(Method::of_instances(GceMode::Destination));
-    let mut permissions: BTreeSet<&str> = methods.flat_map(|method| method.permissions()).copied().collect();
+    let calls = ApiCall::of_rules().iter().chain(ApiCall::of_instances(GceMode::Destination));
+    let mut permissions: BTreeSet<&str> = calls.flat_map(|call| call.permissions()).copied().collect();
     // These are needed only where a rule's name is taken or a network is named; the provider's tests cover
     // them.
     permissions.retain(|permission| !["compute.firewalls.get", "compute.networks.get"].contains(permission));

@@ -1,4 +1,4 @@
-//! Calls to Compute Engine: retried, paged, and awaited to the end of their operations.
+//! Calls Compute Engine: retries, reads all pages, and waits for operations.
 
 mod firewalls;
 mod instances;
@@ -18,26 +18,27 @@ use google_cloud_gax::retry_result::RetryResult;
 use google_cloud_gax::retry_state::RetryState;
 use google_cloud_lro::Poller;
 
+use crate::api_calls::ApiCall;
 use crate::config::GceConfig;
-use crate::method::Method;
-use crate::wire::error::{CallError, is_passing, is_throttled};
+use crate::wire::error::{CallError, is_throttled, is_transient};
 
-/// How long one call may take: Compute Engine answers within seconds or not at all.
+/// Time limit of one attempt: Compute Engine responds within seconds or not at all.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long to go on after throttling. Rates are counted by the minute: when one is used up, the next minute brings it
-/// back. Source: "Rate quotas" in the Compute Engine documentation.
-const PATIENCE: Duration = Duration::from_mins(4);
+/// Time limit of all attempts of a call, of which only throttling takes this long. Rate quotas are per
+/// minute: a quota that is used up is full again in the next minute. Source: "Rate quotas" in the Compute
+/// Engine documentation.
+const THROTTLING_TIME_LIMIT: Duration = Duration::from_mins(4);
 
-/// How often a call is made that fails, and until when: a pass lasts as long as its slowest step, so what goes on failing
-/// is left to a later one.
-const ATTEMPTS: u32 = 4;
-const FAILING: Duration = Duration::from_secs(15);
+/// Most attempts of a failing call, and the time after which it is not attempted again. A pass lasts as long
+/// as its slowest step, so a call that keeps failing is left to a later pass.
+const MAX_ATTEMPTS: u32 = 4;
+const FAILURE_TIME_LIMIT: Duration = Duration::from_secs(15);
 
-/// The most that one page may hold.
-const PAGE: u32 = 500;
+/// Most items that one page may hold.
+const PAGE_SIZE: u32 = 500;
 
-/// The connection to Compute Engine.
+/// The client of Compute Engine's API.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     firewalls: Firewalls,
@@ -47,16 +48,19 @@ pub(crate) struct Client {
     rule_project: String,
 }
 
-/// Builds one of the library's clients with what is common to all.
-macro_rules! client {
+/// Builds one of the library's clients, with the settings that all have in common.
+macro_rules! build_client {
     ($service:ty, $config:expr, $credentials:expr) => {{
         let mut builder = <$service>::builder()
             .with_credentials($credentials.clone())
             .with_attempt_timeout(CALL_TIMEOUT)
-            .with_retry_policy(RetryPolicyExt::with_time_limit(Persistent, PATIENCE))
-            .with_backoff_policy(passing_trouble())
-            .with_polling_error_policy(PollingErrorPolicyExt::with_time_limit(Persistent, PATIENCE))
-            .with_polling_backoff_policy(polling());
+            .with_retry_policy(RetryPolicyExt::with_time_limit(RetryTransient, THROTTLING_TIME_LIMIT))
+            .with_backoff_policy(transient_backoff())
+            .with_polling_error_policy(PollingErrorPolicyExt::with_time_limit(
+                RetryTransient,
+                THROTTLING_TIME_LIMIT,
+            ))
+            .with_polling_backoff_policy(polling_backoff());
         if let Some(endpoint) = &$config.endpoint {
             builder = builder.with_endpoint(endpoint);
         }
@@ -65,26 +69,27 @@ macro_rules! client {
 }
 
 impl Client {
+    /// Connects to Google's endpoint, or to the configured one.
     pub(crate) async fn new(config: &GceConfig, credentials: &Credentials) -> BuildResult<Self> {
         Ok(Self {
-            firewalls: client!(Firewalls, config, credentials)?,
-            instances: client!(Instances, config, credentials)?,
-            networks: client!(Networks, config, credentials)?,
+            firewalls: build_client!(Firewalls, config, credentials)?,
+            instances: build_client!(Instances, config, credentials)?,
+            networks: build_client!(Networks, config, credentials)?,
             project: config.project.clone(),
             rule_project: config.rule_project().to_owned(),
         })
     }
 }
 
-/// Goes on after whatever may pass by itself: after throttling as long as it takes, after failures a few times. Every
-/// mutating call carries a request id, so that the same one twice has one effect.
+/// The retry policy: retries throttled calls up to the time limit, and transient failures a few times. Every
+/// mutating call has a request id, so that a repeated call takes effect once.
 #[derive(Clone, Debug)]
-struct Persistent;
+struct RetryTransient;
 
-impl Persistent {
-    fn judge(error: Error, may_fail_again: bool) -> RetryResult {
-        if is_throttled(&error) || may_fail_again && is_passing(&error) {
-            tracing::warn!(%error, "a call to Compute Engine failed for now");
+impl RetryTransient {
+    fn classify(error: Error, may_retry_failure: bool) -> RetryResult {
+        if is_throttled(&error) || may_retry_failure && is_transient(&error) {
+            tracing::warn!(%error, "a call to Compute Engine failed with a transient error");
             RetryResult::Continue(error)
         } else {
             RetryResult::Permanent(error)
@@ -92,58 +97,65 @@ impl Persistent {
     }
 }
 
-impl RetryPolicy for Persistent {
+impl RetryPolicy for RetryTransient {
     fn on_error(&self, state: &RetryState, error: Error) -> RetryResult {
-        Self::judge(error, state.attempt_count < ATTEMPTS && state.start.elapsed() < FAILING)
+        Self::classify(
+            error,
+            state.attempt_count < MAX_ATTEMPTS && state.start.elapsed() < FAILURE_TIME_LIMIT,
+        )
     }
 }
 
-/// Each look at an operation is a call with repetitions of its own.
-impl PollingErrorPolicy for Persistent {
+/// Each poll of an operation is a call with retries of its own.
+impl PollingErrorPolicy for RetryTransient {
     fn on_error(&self, state: &PollingState, error: Error) -> RetryResult {
-        Self::judge(error, state.start.elapsed() < FAILING)
+        Self::classify(error, state.start.elapsed() < FAILURE_TIME_LIMIT)
     }
 }
 
-/// Half a second, doubling to half a minute.
-fn passing_trouble() -> ExponentialBackoff {
+/// Returns delays of half a second, doubling up to half a minute.
+fn transient_backoff() -> ExponentialBackoff {
     backoff(Duration::from_millis(500), Duration::from_secs(30), 2.0)
 }
 
-/// A firewall operation takes a few seconds.
-fn polling() -> ExponentialBackoff {
+/// Returns delays for an operation, which takes a few seconds on firewall rules.
+fn polling_backoff() -> ExponentialBackoff {
     backoff(Duration::from_millis(100), Duration::from_secs(5), 1.5)
 }
 
-fn backoff(first: Duration, longest: Duration, factor: f64) -> ExponentialBackoff {
+fn backoff(initial: Duration, maximum: Duration, factor: f64) -> ExponentialBackoff {
     ExponentialBackoffBuilder::new()
-        .with_initial_delay(first)
-        .with_maximum_delay(longest)
+        .with_initial_delay(initial)
+        .with_maximum_delay(maximum)
         .with_scaling(factor)
         .clamp()
 }
 
-/// A request id: the same one twice is the same request.
-fn request_id() -> String {
+/// Returns a new request id. Two calls with the same id are the same request.
+fn new_request_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// What was asked for; `None` if it is not there.
-fn found<T>(method: Method, object: &str, answer: Result<T, Error>) -> Result<Option<T>, CallError> {
-    match answer.map_err(|error| CallError::new(method, object, &error)) {
-        Ok(found) => Ok(Some(found)),
+/// Returns the object; `None` if it does not exist.
+fn none_if_not_found<T>(
+    call: ApiCall,
+    object: &str,
+    response: Result<T, Error>,
+) -> Result<Option<T>, CallError> {
+    match response.map_err(|error| CallError::new(call, object, &error)) {
+        Ok(object) => Ok(Some(object)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Waits until the operation has ended, and says how.
-async fn finished(
-    method: Method,
+/// Waits until the operation has ended.
+async fn wait_for_operation(
+    call: ApiCall,
     object: &str,
     poller: impl Poller<Operation, Operation>,
 ) -> Result<(), CallError> {
-    let operation = poller.until_done().await.map_err(|error| CallError::new(method, object, &error))?;
-    operation.to_result().map_err(|error| CallError::of_operation(method, object, &error))?;
+    let operation = poller.until_done().await.map_err(|error| CallError::new(call, object, &error))?;
+    operation.to_result().map_err(|error| CallError::from_operation(call, object, &error))?;
     Ok(())
 }

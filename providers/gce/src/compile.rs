@@ -1,4 +1,4 @@
-//! Turns firewall groups into firewall rules and tags within Compute Engine's limits. Pure.
+//! Compiles firewall groups to firewall rules and network tags within Compute Engine's limits. Pure.
 
 mod member;
 mod shard;
@@ -13,13 +13,13 @@ use firewall_core::{
 };
 
 use crate::config::{GceConfig, Mode, TAGS_PER_INSTANCE};
-use crate::inventory::{Interface, Inventory};
-use crate::mark;
+use crate::inventory::{InstanceFacts, Interface, Inventory};
 use crate::network::Network;
-use crate::place::Place;
-use crate::resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags, Product};
+use crate::ownership;
+use crate::resource::{FirewallRule, GceKey, GceResource, InstanceTags, PortsBySources, RuleCapacity};
+use crate::target::RuleTarget;
 
-/// Compiles for the configured mode.
+/// Compiles the groups for the configured mode.
 pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConfig) -> Compiled<GceResource> {
     let mut compiler = Compiler {
         inventory,
@@ -28,20 +28,16 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
         requirements: BTreeMap::new(),
         infeasible: Vec::new(),
     };
-    let mut asked = Vec::new();
+    let mut groups = Vec::new();
     for (key, group) in &desired.groups {
-        for (network, members) in compiler.members(key, group) {
-            let parts = compiler.parts(key, group, &network);
-            asked.push(Asked { key, members, parts });
+        for (network, members) in compiler.members_by_network(key, group) {
+            let templates = compiler.rule_templates(key, group, &network);
+            groups.push(NetworkGroup { key, members, templates });
         }
     }
     match config.mode {
-        Mode::Destination => {
-            for Asked { key, members, parts } in &asked {
-                compiler.by_destination(key, members, parts);
-            }
-        }
-        Mode::Tags => compiler.by_tags(&asked),
+        Mode::Destination => groups.iter().for_each(|group| compiler.compile_destinations(group)),
+        Mode::Tags => compiler.compile_tags(&groups),
     }
     let Compiler { resources, requirements, infeasible, .. } = compiler;
     Compiled { resources, requirements, infeasible }
@@ -55,113 +51,124 @@ struct Compiler<'a> {
     infeasible: Vec<Infeasible>,
 }
 
-/// What a group asks for in one network.
-struct Asked<'a> {
+/// A firewall group's members and rules in one network.
+struct NetworkGroup<'a> {
     key: &'a GroupKey,
-    members: InNetwork<'a>,
-    parts: Vec<Part>,
+    members: NetworkMembers<'a>,
+    templates: Vec<RuleTemplate>,
 }
 
 /// The members of a group in one network, each with its interface there.
-type InNetwork<'a> = BTreeMap<&'a InstanceId, &'a Interface>;
+type NetworkMembers<'a> = BTreeMap<&'a InstanceId, &'a Interface>;
 
-/// The tags that each group takes on an instance.
-type Wanted<'a> = BTreeMap<&'a GroupKey, BTreeSet<String>>;
+/// The tags that each group needs on an instance.
+type TagsByGroup<'a> = BTreeMap<&'a GroupKey, BTreeSet<String>>;
 
 impl<'a> Compiler<'a> {
-    fn members(&mut self, key: &GroupKey, group: &'a FirewallGroup) -> BTreeMap<Network, InNetwork<'a>> {
-        let mut by_network: BTreeMap<Network, InNetwork<'a>> = BTreeMap::new();
+    /// Returns the group's members by network, and records those that cannot have its rules.
+    fn members_by_network(
+        &mut self,
+        key: &GroupKey,
+        group: &'a FirewallGroup,
+    ) -> BTreeMap<Network, NetworkMembers<'a>> {
+        let mut by_network: BTreeMap<Network, NetworkMembers<'a>> = BTreeMap::new();
         for instance in &group.members {
-            match member::interface(instance, self.inventory, self.config) {
+            match member::select_interface(instance, self.inventory, self.config) {
                 Ok(interface) => {
                     by_network.entry(interface.network.clone()).or_default().insert(instance, interface);
                 }
-                Err((reason, message)) => {
-                    self.infeasible.push(Infeasible::of_member(key, instance, reason, message));
-                }
+                Err(reason) => self.add_infeasible(key, instance, reason),
             }
         }
         by_network
     }
 
-    /// Rules that hold all of the group's, without targets yet. IPv4 and IPv6 cannot be in one rule; ports with
-    /// different sources neither.
-    fn parts(&self, key: &GroupKey, group: &FirewallGroup, network: &Network) -> Vec<Part> {
-        let mut parts = Vec::new();
+    /// Returns templates that together hold all rules of the group, without targets yet. One rule cannot hold
+    /// both IPv4 and IPv6, nor ports with different sources.
+    fn rule_templates(&self, key: &GroupKey, group: &FirewallGroup, network: &Network) -> Vec<RuleTemplate> {
+        let mut templates = Vec::new();
         for ipv6 in [false, true] {
             let rules = group.rules.iter().filter(|rule| rule.source.addr().is_ipv6() == ipv6);
-            for (chunk, product) in Product::all_of(rules).iter().flat_map(|product| self.chunks(product)) {
-                let base = mark::base_name(&self.config.cluster, key, network, &product, chunk);
+            let parts = PortsBySources::partition(rules);
+            for (chunk, part) in parts.iter().flat_map(|part| self.split_to_capacity(part)) {
+                let base_name = ownership::base_name(&self.config.cluster, key, network, &part, chunk);
                 let rule = FirewallRule {
                     name: String::new(),
                     network: network.clone(),
-                    rules: product.rules(),
+                    rules: part.to_rules(),
                     destinations: BTreeSet::new(),
                     tags: self.config.target_tags.clone(),
-                    strays: BTreeSet::new(),
+                    foreign_parts: BTreeSet::new(),
                     priority: self.config.priority,
-                    enabled: true,
+                    is_enabled: true,
                     serves: BTreeSet::from([key.to_string()]),
                     owner: Owner::Ours,
-                    capacity: self.config.capacity(),
+                    capacity: self.config.rule_capacity(),
                 };
-                parts.push(Part { base, ipv6, rule });
+                templates.push(RuleTemplate { base_name, ipv6, rule });
             }
         }
-        parts
+        templates
     }
 
-    /// Pieces of the product that fit into a rule each, with the number of the piece among those of the same ports.
-    fn chunks(&self, product: &Product) -> Vec<(usize, Product)> {
-        let Capacity { ranges, ports: most } = self.config.capacity();
-        let ports: Vec<_> = product.ports.iter().copied().collect();
-        let sources: Vec<_> = product.sources.iter().copied().collect();
+    /// Splits into chunks that each fit within one rule's capacity. Each comes with its number among those of
+    /// the same ports.
+    fn split_to_capacity(&self, whole: &PortsBySources) -> Vec<(usize, PortsBySources)> {
+        let RuleCapacity { ranges, ports: max_ports } = self.config.rule_capacity();
+        let ports: Vec<_> = whole.ports.iter().copied().collect();
+        let sources: Vec<_> = whole.sources.iter().copied().collect();
         let mut chunks = Vec::new();
-        for ports in ports.chunks(most) {
+        for ports in ports.chunks(max_ports) {
             for (chunk, sources) in sources.chunks(ranges).enumerate() {
                 let (ports, sources) = (ports.iter().copied().collect(), sources.iter().copied().collect());
-                chunks.push((chunk, Product { ports, sources }));
+                chunks.push((chunk, PortsBySources { ports, sources }));
             }
         }
         chunks
     }
 
-    fn by_destination(&mut self, key: &GroupKey, members: &InNetwork<'_>, parts: &[Part]) {
-        for part in parts {
-            let addresses = members.values().flat_map(|interface| interface.addresses(part.ipv6)).collect();
-            let now = self.inventory.shards.get(&part.base);
-            for (shard, destinations) in shard::assign(&addresses, now, self.config.ranges_per_rule) {
-                let rule = GceKey::Rule(mark::shard_name(&part.base, shard));
+    /// Compiles one group for mode `destination`: the members' addresses, spread over the rules' destination
+    /// ranges.
+    fn compile_destinations(&mut self, group: &NetworkGroup<'_>) {
+        let NetworkGroup { key, members, templates } = group;
+        for template in templates {
+            let addresses =
+                members.values().flat_map(|interface| interface.addresses(template.ipv6)).collect();
+            let current = self.inventory.shards.get(&template.base_name);
+            for (shard, destinations) in shard::assign(&addresses, current, self.config.ranges_per_rule) {
+                let rule = GceKey::Rule(ownership::shard_name(&template.base_name, shard));
                 for (&instance, interface) in members {
-                    let own = &interface.addresses(part.ipv6) & &destinations;
+                    let own = &interface.addresses(template.ipv6) & &destinations;
                     if !own.is_empty() {
-                        let place = |address| Place::Address(address, interface.network.clone()).id();
-                        self.takes(key, instance, [rule.clone()], own.into_iter().map(place));
+                        let target = |address| RuleTarget::Address(address, interface.network.clone()).id();
+                        self.require(key, instance, [rule.clone()], own.into_iter().map(target));
                     }
                 }
-                self.insert(GceResource::Rule(FirewallRule { destinations, ..part.named(shard) }));
+                self.insert(GceResource::Rule(FirewallRule { destinations, ..template.shard(shard) }));
             }
         }
     }
 
-    /// The tags of each instance, and the rules that some instance has the tags of.
-    fn by_tags(&mut self, asked: &[Asked<'_>]) {
-        let mut wanted: BTreeMap<&InstanceId, Wanted<'_>> = BTreeMap::new();
-        for Asked { key, members, parts } in asked {
+    /// Compiles all groups for mode `tags`: the tags of each instance, and the rules whose tag an instance
+    /// has.
+    fn compile_tags(&mut self, groups: &[NetworkGroup<'_>]) {
+        let mut wanted: BTreeMap<&InstanceId, TagsByGroup<'_>> = BTreeMap::new();
+        for NetworkGroup { key, members, templates } in groups {
             for (&instance, interface) in members {
-                let reachable = parts.iter().filter(|part| !interface.addresses(part.ipv6).is_empty());
-                let names: BTreeSet<String> = reachable.map(|part| part.named(0).name).collect();
-                if !names.is_empty() {
-                    wanted.entry(instance).or_default().insert(key, names);
+                let reachable =
+                    templates.iter().filter(|template| !interface.addresses(template.ipv6).is_empty());
+                let tags: BTreeSet<String> = reachable.map(|template| template.shard(0).name).collect();
+                if !tags.is_empty() {
+                    wanted.entry(instance).or_default().insert(key, tags);
                 }
             }
         }
         let mut used = BTreeSet::new();
-        for (instance, groups) in wanted {
-            used.extend(self.tag(instance, groups));
+        for (instance, tags) in wanted {
+            used.extend(self.tag_instance(instance, tags));
         }
-        for part in asked.iter().flat_map(|asked| &asked.parts) {
-            let rule = part.named(0);
+        for template in groups.iter().flat_map(|group| &group.templates) {
+            let rule = template.shard(0);
             if used.contains(&rule.name) {
                 let tags = BTreeSet::from([rule.name.clone()]);
                 self.insert(GceResource::Rule(FirewallRule { tags, ..rule }));
@@ -169,44 +176,14 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The instance's tags: all that a group takes or none, because half of what was asked for is not opened. Where there
-    /// is not room for all groups, those go first whose tags it has.
-    fn tag(&mut self, instance: &InstanceId, mut groups: Wanted<'_>) -> BTreeSet<String> {
+    /// Compiles the instance's tags, and returns them.
+    fn tag_instance(&mut self, instance: &InstanceId, groups: TagsByGroup<'_>) -> BTreeSet<String> {
         let Some(facts) = self.inventory.instances.get(instance) else { return BTreeSet::new() };
-        let trap = |names: &BTreeSet<String>| {
-            let trap = names.iter().find(|tag| member::name_begins_with(instance, tag))?;
-            Some(member::name_trap(instance, trap))
-        };
-        groups.retain(|key, names| match trap(names) {
-            Some((reason, message)) => {
-                self.infeasible.push(Infeasible::of_member(key, instance, reason, message));
-                false
-            }
-            None => true,
-        });
-        let capacity = TAGS_PER_INSTANCE.saturating_sub(facts.other_tags);
-        let standing = |key: &&GroupKey| {
-            let names = &groups[key];
-            if names.is_subset(&facts.tags) {
-                Incumbency::Established
-            } else if names.is_disjoint(&facts.tags) {
-                Incumbency::New
-            } else {
-                Incumbency::PartlyOpen
-            }
-        };
-        let candidates: BTreeSet<&GroupKey> = groups.keys().copied().collect();
-        let tagged = select_within_capacity(&candidates, standing, |keys| {
-            keys.iter().map(|key| groups[key].len()).sum::<usize>() <= capacity
-        });
-        for key in &candidates - &tagged {
-            let (reason, message) = member::too_many_tags(instance, facts.other_tags);
-            self.infeasible.push(Infeasible::of_member(key, instance, reason, message));
-        }
-        groups.retain(|key, _| tagged.contains(key));
-        for (key, names) in &groups {
-            let rules = names.iter().cloned().map(GceKey::Rule);
-            self.takes(key, instance, rules.chain([GceKey::Tags(instance.clone())]), [instance.clone()]);
+        let capacity = TAGS_PER_INSTANCE.saturating_sub(facts.foreign_tag_count);
+        let groups = self.admit_groups(instance, facts, capacity, groups);
+        for (key, tags) in &groups {
+            let rules = tags.iter().cloned().map(GceKey::Rule);
+            self.require(key, instance, rules.chain([GceKey::Tags(instance.clone())]), [instance.clone()]);
         }
         let tags: BTreeSet<String> = groups.into_values().flatten().collect();
         if !tags.is_empty() {
@@ -216,18 +193,65 @@ impl<'a> Compiler<'a> {
         tags
     }
 
-    /// The membership takes these resources, and they open these places.
-    fn takes(
+    /// Returns the groups whose tags the instance can have. A group gets all its tags or none, because half of an
+    /// intent is not opened. Where the capacity is too small for all groups, those whose tags the instance has
+    /// take precedence.
+    fn admit_groups<'d>(
+        &mut self,
+        instance: &InstanceId,
+        facts: &InstanceFacts,
+        capacity: usize,
+        mut groups: TagsByGroup<'d>,
+    ) -> TagsByGroup<'d> {
+        groups.retain(|key, tags| match tags.iter().find(|tag| member::has_name_prefix(instance, tag)) {
+            Some(tag) => {
+                self.add_infeasible(key, instance, member::name_prefix_conflict(instance, tag));
+                false
+            }
+            None => true,
+        });
+        let incumbency = |key: &&GroupKey| {
+            let tags = &groups[key];
+            if tags.is_subset(&facts.own_tags) {
+                Incumbency::Established
+            } else if tags.is_disjoint(&facts.own_tags) {
+                Incumbency::New
+            } else {
+                Incumbency::PartlyOpen
+            }
+        };
+        let candidates: BTreeSet<&GroupKey> = groups.keys().copied().collect();
+        let admitted = select_within_capacity(&candidates, incumbency, |keys| {
+            keys.iter().map(|key| groups[key].len()).sum::<usize>() <= capacity
+        });
+        for key in &candidates - &admitted {
+            self.add_infeasible(key, instance, member::too_many_tags(instance, facts.foreign_tag_count));
+        }
+        groups.retain(|key, _| admitted.contains(key));
+        groups
+    }
+
+    fn add_infeasible(
+        &mut self,
+        key: &GroupKey,
+        instance: &InstanceId,
+        (reason, message): member::ReasonAndMessage,
+    ) {
+        self.infeasible.push(Infeasible::of_member(key, instance, reason, message));
+    }
+
+    /// Records the resources that open a membership, and the ids under which its instance is then reachable.
+    fn require(
         &mut self,
         key: &GroupKey,
         instance: &InstanceId,
         resources: impl IntoIterator<Item = GceKey>,
-        at: impl IntoIterator<Item = InstanceId>,
+        reachable_at: impl IntoIterator<Item = InstanceId>,
     ) {
         let none = || Requirements { resources: BTreeSet::new(), reachable_at: BTreeSet::new() };
-        let takes = self.requirements.entry((key.clone(), instance.clone())).or_insert_with(none);
-        takes.resources.extend(resources);
-        takes.reachable_at.extend(at);
+        let required = self.requirements.entry((key.clone(), instance.clone())).or_insert_with(none);
+        required.resources.extend(resources);
+        required.reachable_at.extend(reachable_at);
     }
 
     fn insert(&mut self, resource: GceResource) {
@@ -235,17 +259,17 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// One rule, or as many as its targets take.
-struct Part {
-    /// The name, without the number of the shard
-    base: String,
+/// A rule without name and targets, from which as many rules are made as the targets need.
+struct RuleTemplate {
+    /// The name, without the shard number
+    base_name: String,
     ipv6: bool,
-    /// The rule without name and targets
     rule: FirewallRule,
 }
 
-impl Part {
-    fn named(&self, shard: usize) -> FirewallRule {
-        FirewallRule { name: mark::shard_name(&self.base, shard), ..self.rule.clone() }
+impl RuleTemplate {
+    /// Returns the rule with the name of the shard of this number.
+    fn shard(&self, number: usize) -> FirewallRule {
+        FirewallRule { name: ownership::shard_name(&self.base_name, number), ..self.rule.clone() }
     }
 }

@@ -1,4 +1,4 @@
-//! What Compute Engine says of the instances and of the rules as they are: read, never changed.
+//! Facts about the instances and the existing firewall rules, read from Compute Engine and never changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -8,41 +8,43 @@ use ipnet::IpNet;
 
 use crate::network::Network;
 
-/// Facts that compiling needs.
+/// The facts that compiling needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// The members that exist
     pub instances: BTreeMap<InstanceId, InstanceFacts>,
-    /// Which addresses each rule of ours holds, by the rule's name without its shard, and by shard
+    /// The destination addresses in each of this cluster's rules, by the rule's name without its shard
+    /// number, and by shard number
     pub shards: BTreeMap<String, BTreeMap<usize, BTreeSet<IpNet>>>,
-    /// The network that the configuration names, if it is known not to exist
+    /// The configured network, if it is known not to exist
     pub missing_network: Option<Network>,
 }
 
-/// One instance.
+/// The facts about one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceFacts {
     /// Its interfaces, the first one first
     pub interfaces: Vec<Interface>,
-    /// How many tags it has that are not ours
-    pub other_tags: usize,
-    /// Those that are
-    pub tags: BTreeSet<String>,
+    /// Number of its network tags that are not this cluster's
+    pub foreign_tag_count: usize,
+    /// Its network tags that are this cluster's
+    pub own_tags: BTreeSet<String>,
 }
 
-/// One interface of an instance.
+/// One network interface of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// The network it is in
     pub network: Network,
     /// Its internal IPv4 address
     pub ipv4: Option<Ipv4Addr>,
-    /// Its IPv6 addresses, internal and external: IPv6 is not translated on the way in
+    /// Its IPv6 addresses, internal and external: ingress IPv6 traffic is not translated
     pub ipv6: BTreeSet<Ipv6Addr>,
 }
 
 impl Interface {
-    /// Its addresses of one family, as a rule's destination ranges have them.
+    /// Returns its addresses of one family, as single-address ranges like those in a rule's destination
+    /// ranges.
     #[must_use]
     pub fn addresses(&self, ipv6: bool) -> BTreeSet<IpNet> {
         if ipv6 {

@@ -1,23 +1,26 @@
 //! VPC firewall rules of Google Compute Engine as a firewall provider.
 //!
-//! Two modes: `destination` writes the members' addresses into the rules' destination ranges and touches no
+//! Two modes: `destination` writes the members' addresses into the rules' destination ranges and changes no
 //! instance; `tags` sets network tags of its own on the members.
 
+mod api_calls;
 mod apply;
 mod client;
 mod compile;
 mod config;
-mod gcloud;
 mod inventory;
-mod mark;
-mod method;
+mod manual_command;
 mod network;
 mod observe;
-mod place;
+mod ownership;
 mod planning;
 mod project;
 mod provider_id;
+pub mod reasons;
 mod resource;
+mod target;
+#[cfg(test)]
+mod testing;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -28,21 +31,23 @@ use firewall_core::{
 };
 use google_cloud_auth::credentials::Credentials;
 
+pub use api_calls::ApiCall;
 pub use config::{ConfigError, ConnectError, GceConfig, Mode};
 pub use inventory::{InstanceFacts, Interface, Inventory};
-pub use method::Method;
 pub use network::{Network, NetworkError};
-pub use project::project;
-pub use resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags, Product};
+pub use project::detect_project;
+pub use resource::{FirewallRule, GceKey, GceResource, InstanceTags, PortsBySources, RuleCapacity};
 
 use apply::Context;
 use client::Client;
 
-/// What one change takes on average: the call, and asking a few times whether its operation has ended. Google counts
-/// calls by the minute, 1,500 of them per project. Source: "Rate quotas" in the Compute Engine documentation.
-const PER_CHANGE: Duration = Duration::from_millis(4 * 60_000 / 1500);
+/// Average time of one change at the rate quota: its call and a few polls of its operation, four calls in
+/// all. Google counts calls by the minute, 1,500 of them per project. Source: "Rate quotas" in the Compute Engine
+/// documentation.
+const TIME_PER_CHANGE: Duration = Duration::from_millis(4 * 60_000 / 1500);
 
-/// The GCE provider for one cluster, in one project, with its rules there or in a host project.
+/// The GCE provider of one cluster, in one project, with its rules there or in the host project of a Shared
+/// VPC.
 #[derive(Debug)]
 pub struct Gce {
     client: Client,
@@ -50,10 +55,11 @@ pub struct Gce {
 }
 
 impl Gce {
-    /// Connects with application default credentials: a key file, Workload Identity, the metadata server.
+    /// Connects with Application Default Credentials: a key file, Workload Identity, the metadata server.
     ///
     /// # Errors
-    /// If the configuration is wrong, or there are no credentials. What they permit shows with the first call.
+    /// If the configuration is wrong, or there are no credentials. Which calls they permit is known only from
+    /// the first call on.
     pub async fn connect(config: GceConfig) -> Result<Self, ConnectError> {
         let credentials = google_cloud_auth::credentials::Builder::default().build();
         let credentials = credentials.map_err(|error| {
@@ -75,7 +81,7 @@ impl Gce {
         Ok(Self { client, config })
     }
 
-    /// The instance behind a node, from `spec.providerID`; see [`FirewallProvider::instance`].
+    /// Returns the instance behind a node, from `spec.providerID`; see [`FirewallProvider::instance`].
     #[must_use]
     pub fn instance_of(provider_id: &str) -> Option<Result<InstanceId, String>> {
         provider_id::instance(provider_id)
@@ -105,13 +111,13 @@ impl FirewallProvider for Gce {
         observe::observe(&self.client, &self.config, members).await
     }
 
-    /// Names are what Google's own tools go by.
+    /// Returns `None`: Google's own tools name these resources by their names.
     fn cloud_id(&self, _: &GceKey) -> Option<String> {
         None
     }
 
     fn estimate_duration(&self, changes: usize) -> Duration {
-        PER_CHANGE * u32::try_from(changes).unwrap_or(u32::MAX)
+        TIME_PER_CHANGE * u32::try_from(changes).unwrap_or(u32::MAX)
     }
 
     async fn apply(&self, action: &Action<GceResource>) -> Result<Applied, ProviderError> {

@@ -1,4 +1,4 @@
-//! A VPC network, by the full or partial URL that Compute Engine and its users write.
+//! A VPC network, and the names and URLs by which Compute Engine and its users refer to it.
 
 use std::fmt;
 
@@ -7,22 +7,23 @@ use thiserror::Error;
 /// One network of one project.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network {
-    /// The project that owns it; the host project of a Shared VPC
+    /// The project that owns it: the host project, for a Shared VPC
     pub project: String,
     /// Its name in the project
     pub name: String,
 }
 
-/// The text names no network.
+/// Error of a text that names no network.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{0:?} names no network; write its name, projects/PROJECT/global/networks/NAME, or its URL beginning with https://"
+    "{0:?} names no network; write its name, projects/PROJECT/global/networks/NAME, or its URL beginning with \
+     https://"
 )]
 pub struct NetworkError(pub String);
 
 impl Network {
-    /// Reads `NAME`, `global/networks/NAME`, `projects/PROJECT/global/networks/NAME` or the full URL of any API
-    /// host and version; what names no project is in `project`.
+    /// Parses `NAME`, `global/networks/NAME`, `projects/PROJECT/global/networks/NAME` or the full URL of any
+    /// API host and version. A text without a project means a network of `project`.
     ///
     /// Source: the field `network` of a firewall rule in the Compute Engine API.
     ///
@@ -57,23 +58,23 @@ impl fmt::Display for Network {
     }
 }
 
-/// Whether the text can be the name of a Compute Engine resource: RFC 1035, at most 63 characters.
+/// Returns true if the text can be the name of a Compute Engine resource: RFC 1035, at most 63 characters.
 pub(crate) fn is_name(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     text.len() <= 63
-        && text.bytes().all(plain)
+        && text.bytes().all(allowed)
         && text.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
         && !text.ends_with('-')
 }
 
-/// Whether the text can be a project's id (`my-project`, `example.com:my-project`) or number.
+/// Returns true if the text can be a project's id (`my-project`, `example.com:my-project`) or number.
 pub(crate) fn is_project(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:".contains(&b);
-    let ends = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:".contains(&b);
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     text.len() <= 100
-        && text.bytes().all(plain)
-        && text.bytes().next().is_some_and(ends)
-        && text.bytes().last().is_some_and(ends)
+        && text.bytes().all(allowed)
+        && text.bytes().next().is_some_and(alphanumeric)
+        && text.bytes().last().is_some_and(alphanumeric)
 }
 
 #[cfg(test)]
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_is_the_same_however_it_is_written() {
+    fn every_form_of_a_network_name_is_parsed() {
         for (text, network) in [
             ("web", "projects/mine/global/networks/web"),
             ("global/networks/web", "projects/mine/global/networks/web"),
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_network_is_refused() {
+    fn text_without_a_network_is_rejected() {
         for text in [
             "",
             "Web",

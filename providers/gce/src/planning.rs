@@ -1,93 +1,98 @@
-//! The questions that planning asks of Compute Engine's resources.
+//! Compute Engine's resources as planning sees them: `impl Resource`.
 
 use std::collections::BTreeSet;
 
 use firewall_core::{InstanceId, Owner, Reach, Resource, ResourceSet};
 
-use crate::place::Place;
-use crate::resource::{Capacity, FirewallRule, GceKey, GceResource, InstanceTags, Product};
+use crate::resource::{FirewallRule, GceKey, GceResource, InstanceTags, PortsBySources, RuleCapacity};
+use crate::target::RuleTarget;
 
-/// The three sets whose product a rule is.
-enum Side {
+/// One of the three sets whose product a rule is.
+enum Dimension {
     Rules,
     Destinations,
     Tags,
 }
 
 impl FirewallRule {
-    /// The side in which two rules differ; `None` if it is not exactly one.
-    fn difference(&self, other: &Self) -> Option<Side> {
+    /// Returns the dimension in which two rules differ; `None` if they differ in none or in several.
+    fn differing_dimension(&self, other: &Self) -> Option<Dimension> {
         match (self.rules != other.rules, self.destinations != other.destinations, self.tags != other.tags) {
-            (true, false, false) => Some(Side::Rules),
-            (false, true, false) => Some(Side::Destinations),
-            (false, false, true) => Some(Side::Tags),
+            (true, false, false) => Some(Dimension::Rules),
+            (false, true, false) => Some(Dimension::Destinations),
+            (false, false, true) => Some(Dimension::Tags),
             _ => None,
         }
     }
 
-    /// A rule is a product: what two of them let in together is one only if they differ in one side.
+    /// Returns the rule that allows all that either does. A rule is a product: the union of two is one only
+    /// if they differ in one dimension, or one covers the other.
     fn union(&self, other: &Self) -> Option<Self> {
-        if !self.enabled || !other.enabled {
-            return Some(if self.enabled { self.clone() } else { other.clone() });
+        if !self.is_enabled || !other.is_enabled {
+            return Some(if self.is_enabled { self.clone() } else { other.clone() });
         }
         if other.covers(self) {
             return Some(other.clone());
         }
-        let both = Self { strays: &self.strays | &other.strays, ..other.clone() };
+        let both = Self { foreign_parts: &self.foreign_parts | &other.foreign_parts, ..other.clone() };
         if self.covers(other) {
             let Self { rules, destinations, tags, .. } = self.clone();
             return Some(Self { rules, destinations, tags, ..both });
         }
-        let union = match self.difference(other)? {
-            Side::Rules => Self { rules: self.rules.union(&other.rules), ..both },
-            Side::Destinations => Self { destinations: &self.destinations | &other.destinations, ..both },
-            Side::Tags => Self { tags: &self.tags | &other.tags, ..both },
+        let union = match self.differing_dimension(other)? {
+            Dimension::Rules => Self { rules: self.rules.union(&other.rules), ..both },
+            Dimension::Destinations => {
+                Self { destinations: &self.destinations | &other.destinations, ..both }
+            }
+            Dimension::Tags => Self { tags: &self.tags | &other.tags, ..both },
         };
-        union.fits().then_some(union)
+        union.is_within_capacity().then_some(union)
     }
 
-    fn fits(&self) -> bool {
-        let Capacity { ranges, ports } = self.capacity;
-        Product::of(&self.rules)
-            .is_some_and(|product| product.sources.len() <= ranges && product.ports.len() <= ports)
+    fn is_within_capacity(&self) -> bool {
+        let RuleCapacity { ranges, ports } = self.capacity;
+        PortsBySources::from_rules(&self.rules)
+            .is_some_and(|own| own.sources.len() <= ranges && own.ports.len() <= ports)
             && self.destinations.len() <= ranges
     }
 
-    /// Whether everything that `other` lets in somewhere, this lets in there.
+    /// Returns true if this rule allows all that `other` allows, at every target of `other`.
     fn covers(&self, other: &Self) -> bool {
         self.rules.covers(&other.rules)
             && includes(&self.destinations, &other.destinations)
             && includes(&self.tags, &other.tags)
-            && self.strays.is_superset(&other.strays)
+            && self.foreign_parts.is_superset(&other.foreign_parts)
     }
 
     fn intersection(&self, other: &Self) -> Option<Self> {
-        if !self.enabled {
+        if !self.is_enabled {
             return Some(self.clone());
         }
         let rules = self.rules.intersection(&other.rules);
-        let destinations = common(&self.destinations, &other.destinations)?;
-        let tags = common(&self.tags, &other.tags)?;
-        let strays = &self.strays & &other.strays;
-        let rest = Self { rules, destinations, tags, strays, ..other.clone() };
-        (other.enabled && Product::of(&rest.rules).is_some()).then_some(rest)
+        let destinations = intersect(&self.destinations, &other.destinations)?;
+        let tags = intersect(&self.tags, &other.tags)?;
+        let foreign_parts = &self.foreign_parts & &other.foreign_parts;
+        let rest = Self { rules, destinations, tags, foreign_parts, ..other.clone() };
+        (other.is_enabled && PortsBySources::from_rules(&rest.rules).is_some()).then_some(rest)
     }
 
-    /// Whether it applies at a place, as far as the rule itself tells.
-    fn applies_at(&self, place: &Place) -> bool {
-        let everywhere = self.destinations.is_empty() && self.tags.is_empty();
-        match place {
-            Place::Everywhere(network) => *network == self.network && everywhere,
-            Place::Address(address, network) => {
-                *network == self.network && (everywhere || self.destinations.contains(address))
+    /// Returns true if the rule names the target. A rule without targets applies to its network and to every
+    /// address there.
+    fn applies_to(&self, target: &RuleTarget) -> bool {
+        let whole_network = self.destinations.is_empty() && self.tags.is_empty();
+        match target {
+            RuleTarget::WholeNetwork(network) => *network == self.network && whole_network,
+            RuleTarget::Address(address, network) => {
+                *network == self.network && (whole_network || self.destinations.contains(address))
             }
-            Place::Tag(tag, network) => *network == self.network && self.tags.contains(tag),
+            RuleTarget::Tag(tag, network) => *network == self.network && self.tags.contains(tag),
         }
     }
 
+    /// Returns all that the rule allows where it applies: nothing if it is disabled.
     fn admits(&self) -> Reach {
-        if self.enabled {
-            Reach { rules: self.rules.clone(), other_traffic: self.strays.clone() }
+        if self.is_enabled {
+            Reach { rules: self.rules.clone(), other_traffic: self.foreign_parts.clone() }
         } else {
             Reach::default()
         }
@@ -97,21 +102,22 @@ impl FirewallRule {
         let mut details: BTreeSet<String> = self.rules.iter().map(ToString::to_string).collect();
         details.extend(self.destinations.iter().map(|address| format!("to {}", address.addr())));
         details.extend(self.tags.iter().map(|tag| format!("to instances tagged {tag}")));
-        details.extend(self.strays.iter().cloned());
-        if !self.enabled {
+        details.extend(self.foreign_parts.iter().cloned());
+        if !self.is_enabled {
             details.insert("disabled".to_owned());
         }
         details
     }
 }
 
-/// Whether one set has all of another, where an empty one means no limit.
+/// Returns true if one set has all elements of another, where an empty set means all there are.
 fn includes<T: Ord>(one: &BTreeSet<T>, other: &BTreeSet<T>) -> bool {
     one.is_empty() || !other.is_empty() && other.is_subset(one)
 }
 
-/// What two sets have in common, where an empty one means no limit; `None` if that is nothing.
-fn common<T: Ord + Clone>(one: &BTreeSet<T>, two: &BTreeSet<T>) -> Option<BTreeSet<T>> {
+/// Returns the elements that two sets have in common, where an empty set means all there are; `None` if there
+/// are none.
+fn intersect<T: Ord + Clone>(one: &BTreeSet<T>, two: &BTreeSet<T>) -> Option<BTreeSet<T>> {
     match (one.is_empty(), two.is_empty()) {
         (true, _) => Some(two.clone()),
         (_, true) => Some(one.clone()),
@@ -119,13 +125,13 @@ fn common<T: Ord + Clone>(one: &BTreeSet<T>, two: &BTreeSet<T>) -> Option<BTreeS
     }
 }
 
-/// All that the rules let in where they apply.
-fn admitted<'a>(rules: impl Iterator<Item = &'a FirewallRule>) -> Reach {
+/// Returns the reach of several rules together.
+fn combined_reach<'a>(rules: impl Iterator<Item = &'a FirewallRule>) -> Reach {
     rules.fold(Reach::default(), |all, rule| all.union(&rule.admits()))
 }
 
 impl InstanceTags {
-    fn with(&self, tags: BTreeSet<String>) -> Self {
+    fn with_tags(&self, tags: BTreeSet<String>) -> Self {
         Self { tags, ..self.clone() }
     }
 }
@@ -143,7 +149,7 @@ impl Resource for GceResource {
     fn owner(&self) -> Owner {
         match self {
             Self::Rule(rule) => rule.owner,
-            // Only tags with our prefix are ever read as a resource.
+            // Only tags with this cluster's prefix are ever read as a resource.
             Self::Tags(_) => Owner::Ours,
         }
     }
@@ -154,9 +160,9 @@ impl Resource for GceResource {
                 one.rules == two.rules
                     && one.destinations == two.destinations
                     && one.tags == two.tags
-                    && one.strays == two.strays
+                    && one.foreign_parts == two.foreign_parts
                     && one.priority == two.priority
-                    && one.enabled == two.enabled
+                    && one.is_enabled == two.is_enabled
             }
             (Self::Tags(one), Self::Tags(two)) => one.tags == two.tags,
             _ => false,
@@ -188,7 +194,7 @@ impl Resource for GceResource {
         let Self::Tags(tags) = self else { return Some(self.clone()) };
         let present = |tag: &&String| !missing.contains(&GceKey::Rule((*tag).clone()));
         let kept: BTreeSet<_> = tags.tags.iter().filter(present).cloned().collect();
-        (!kept.is_empty()).then(|| Self::Tags(tags.with(kept)))
+        (!kept.is_empty()).then(|| Self::Tags(tags.with_tags(kept)))
     }
 
     fn union(&self, other: &Self) -> Option<Self> {
@@ -196,7 +202,7 @@ impl Resource for GceResource {
             (Self::Rule(one), Self::Rule(two)) => one.union(two).map(Self::Rule),
             (Self::Tags(one), Self::Tags(two)) => {
                 let tags = &one.tags | &two.tags;
-                (tags.len() <= two.capacity).then(|| Self::Tags(two.with(tags)))
+                (tags.len() <= two.capacity).then(|| Self::Tags(two.with_tags(tags)))
             }
             _ => None,
         }
@@ -207,7 +213,7 @@ impl Resource for GceResource {
             (Self::Rule(one), Self::Rule(two)) => one.intersection(two).map(Self::Rule),
             (Self::Tags(one), Self::Tags(two)) => {
                 let tags = &one.tags & &two.tags;
-                (!tags.is_empty()).then(|| Self::Tags(two.with(tags)))
+                (!tags.is_empty()).then(|| Self::Tags(two.with_tags(tags)))
             }
             _ => None,
         }
@@ -218,52 +224,50 @@ impl Resource for GceResource {
         true
     }
 
-    /// An address stands for the instance that has it, whoever that is.
-    fn instances(&self, world: &ResourceSet<Self>) -> BTreeSet<InstanceId> {
+    /// Returns a target's id in place of the instance where the rule names addresses or its whole network, or
+    /// a tag that no instance has.
+    fn instances(&self, resources: &ResourceSet<Self>) -> BTreeSet<InstanceId> {
         let rule = match self {
             Self::Rule(rule) => rule,
             Self::Tags(tags) => return BTreeSet::from([tags.instance.clone()]),
         };
         let network = || rule.network.clone();
         if rule.destinations.is_empty() && rule.tags.is_empty() {
-            return BTreeSet::from([Place::Everywhere(network()).id()]);
+            return BTreeSet::from([RuleTarget::WholeNetwork(network()).id()]);
         }
         if !rule.destinations.is_empty() {
             return rule
                 .destinations
                 .iter()
-                .map(|address| Place::Address(*address, network()).id())
+                .map(|address| RuleTarget::Address(*address, network()).id())
                 .collect();
         }
         let tagged = |tag: &String| -> BTreeSet<InstanceId> {
-            let holds = |resource: &GceResource| {
+            let instance_with_tag = |resource: &GceResource| {
                 resource.as_tags().filter(|tags| tags.tags.contains(tag)).map(|tags| tags.instance.clone())
             };
-            world.values().filter_map(holds).collect()
+            resources.values().filter_map(instance_with_tag).collect()
         };
-        let places = |tag: &String| {
+        let instances_or_target = |tag: &String| {
             let instances = tagged(tag);
             if instances.is_empty() {
-                BTreeSet::from([Place::Tag(tag.clone(), network()).id()])
+                BTreeSet::from([RuleTarget::Tag(tag.clone(), network()).id()])
             } else {
                 instances
             }
         };
-        rule.tags.iter().flat_map(places).collect()
+        rule.tags.iter().flat_map(instances_or_target).collect()
     }
 
-    fn reach(world: &ResourceSet<Self>, instance: &InstanceId) -> Reach {
-        let rules = world.values().filter_map(|resource| match resource {
-            Self::Rule(rule) => Some(rule),
-            Self::Tags(_) => None,
-        });
-        if let Some(place) = Place::of(instance) {
-            return admitted(rules.filter(|rule| rule.applies_at(&place)));
+    fn reach(resources: &ResourceSet<Self>, instance: &InstanceId) -> Reach {
+        let rules = resources.values().filter_map(Self::as_rule);
+        if let Some(target) = RuleTarget::from_id(instance) {
+            return combined_reach(rules.filter(|rule| rule.applies_to(&target)));
         }
-        let Some(Self::Tags(own)) = world.get(&GceKey::Tags(instance.clone())) else {
+        let Some(Self::Tags(own)) = resources.get(&GceKey::Tags(instance.clone())) else {
             return Reach::default();
         };
-        admitted(rules.filter(|rule| rule.destinations.is_empty() && !rule.tags.is_disjoint(&own.tags)))
+        combined_reach(rules.filter(|rule| rule.destinations.is_empty() && !rule.tags.is_disjoint(&own.tags)))
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a firewall group compiles to on Compute Engine: firewall rules and, in mode `tags`, the instances' tags.
+//! The resources that firewall groups compile to on Compute Engine, and their capacity: firewall rules and,
+//! in mode `tags`, the network tags of instances.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,12 +9,12 @@ use ipnet::IpNet;
 
 use crate::network::Network;
 
-/// Names one resource within the projects of a cluster.
+/// The key of one resource within the projects of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GceKey {
     /// A firewall rule, by name
     Rule(String),
-    /// Our tags on an instance
+    /// This cluster's network tags on an instance
     Tags(InstanceId),
 }
 
@@ -26,16 +27,25 @@ impl fmt::Display for GceKey {
     }
 }
 
-/// One resource.
+/// One resource of this cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GceResource {
     /// A firewall rule
     Rule(FirewallRule),
-    /// Our tags on an instance
+    /// This cluster's network tags on an instance
     Tags(InstanceTags),
 }
 
 impl GceResource {
+    /// Returns the rule, if it is one.
+    pub(crate) const fn as_rule(&self) -> Option<&FirewallRule> {
+        match self {
+            Self::Rule(rule) => Some(rule),
+            Self::Tags(_) => None,
+        }
+    }
+
+    /// Returns the tags of an instance, if it is these.
     pub(crate) const fn as_tags(&self) -> Option<&InstanceTags> {
         match self {
             Self::Tags(tags) => Some(tags),
@@ -44,66 +54,68 @@ impl GceResource {
     }
 }
 
-/// An ingress allow rule: every source may reach every port at every target.
+/// An ingress allow rule: every source may reach every port of every target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirewallRule {
     /// Its name, unique in the project
     pub name: String,
     /// The network whose instances it applies to
     pub network: Network,
-    /// What it lets in: a product of ports and sources, of one address family
+    /// The ingress rules that it allows: every port from every source, of one address family
     pub rules: RuleSet,
-    /// The addresses that it lets traffic in to; all if empty. Mode `destination`.
+    /// Its destination ranges, all of them single addresses; empty means every address. Mode `destination`.
     pub destinations: BTreeSet<IpNet>,
-    /// The tags of the instances that it applies to; all if empty
+    /// Its target tags, the network tags of the instances that it applies to; empty means every instance
     pub tags: BTreeSet<String>,
-    /// What else it says and we never do, as text: a source tag, a protocol without ports, a wide destination
-    pub strays: BTreeSet<String>,
-    /// Its priority
+    /// Parts that this crate never writes, as text: a source tag, a protocol without ports, a destination
+    /// range of more than one address
+    pub foreign_parts: BTreeSet<String>,
+    /// Its priority; a lower number takes precedence
     pub priority: u16,
-    /// Whether it is in force
-    pub enabled: bool,
+    /// False if the rule is disabled
+    pub is_enabled: bool,
     /// The firewall groups it serves
     pub serves: BTreeSet<String>,
-    /// Whose it is
+    /// Its owner, by the ownership mark
     pub owner: Owner,
-    /// How much fits into it
-    pub capacity: Capacity,
+    /// The limits that its ports and ranges must stay within
+    pub capacity: RuleCapacity,
 }
 
-/// How much fits into one rule.
+/// The capacity of one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Source ranges, and destination ranges
+pub struct RuleCapacity {
+    /// Most source ranges, and most destination ranges
     pub ranges: usize,
-    /// Ports and port ranges
+    /// Most ports and port ranges
     pub ports: usize,
 }
 
-/// Our network tags on one instance, of which each is the name of the rule that it makes apply.
+/// This cluster's network tags on one instance. Each is the name of the rule that it makes apply to the
+/// instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceTags {
     /// The instance
     pub instance: InstanceId,
     /// The tags
     pub tags: BTreeSet<String>,
-    /// How many tags of ours it has room for
+    /// Most tags of this cluster that the instance can have beside its other tags
     pub capacity: usize,
 }
 
-/// A set of rules as ports × sources.
+/// Ports that all have the same sources: ports × sources, as one firewall rule expresses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Product {
+pub struct PortsBySources {
     /// The ports
     pub ports: BTreeSet<(Protocol, PortRange)>,
-    /// Who may reach every one of them
+    /// The source ranges, each of which may reach every port
     pub sources: BTreeSet<IpNet>,
 }
 
-impl Product {
-    /// What it lets in.
+impl PortsBySources {
+    /// Returns the ingress rules: one for each port and source.
     #[must_use]
-    pub fn rules(&self) -> RuleSet {
+    pub fn to_rules(&self) -> RuleSet {
         let rule = |(protocol, ports): &(Protocol, PortRange), source: &IpNet| {
             IngressRule::new(*protocol, *ports, *source)
         };
@@ -113,16 +125,17 @@ impl Product {
             .collect()
     }
 
-    /// The set as one product; `None` if it takes several.
+    /// Returns the rules as ports with the same sources; `None` if there are no rules, or the ports differ in
+    /// their sources.
     #[must_use]
-    pub fn of(rules: &RuleSet) -> Option<Self> {
-        let mut products = Self::all_of(rules.iter());
-        let first = products.pop()?;
-        products.is_empty().then_some(first)
+    pub fn from_rules(rules: &RuleSet) -> Option<Self> {
+        let mut parts = Self::partition(rules.iter());
+        let only = parts.pop()?;
+        parts.is_empty().then_some(only)
     }
 
-    /// The fewest products in which no port occurs twice: ports with the same sources go together.
-    pub fn all_of<'a>(rules: impl IntoIterator<Item = &'a IngressRule>) -> Vec<Self> {
+    /// Partitions rules by port into the fewest parts: ports with the same sources go together.
+    pub fn partition<'a>(rules: impl IntoIterator<Item = &'a IngressRule>) -> Vec<Self> {
         let mut sources: BTreeMap<(Protocol, PortRange), BTreeSet<IpNet>> = BTreeMap::new();
         for rule in rules {
             sources.entry((rule.protocol, rule.ports)).or_default().insert(rule.source);

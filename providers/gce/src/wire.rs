@@ -1,4 +1,4 @@
-//! The Compute Engine API's own words: firewall rules, instances and errors as the client library has them.
+//! Translation from and to the types of Google's client library: firewall rules, instances and errors.
 
 pub(crate) mod error;
 pub(crate) mod firewall;

@@ -1,4 +1,4 @@
-//! The provider-neutral conformance suite, against the simulated Compute Engine, in both modes.
+//! The conformance suite of all providers, against the simulated Compute Engine, in both modes.
 
 mod simulated;
 
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use firewall_core::testing::conformance::{Harness, run};
 use firewall_core::{IngressRule, InstanceId, RuleSet};
-use firewall_gce::{Gce, Method, Mode};
-use gce_simulator::{Fault, FaultKind};
+use firewall_gce::{ApiCall, Gce, Mode};
+use gce_simulator::FaultKind;
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use simulated::{PROJECT, Simulated, ZONE, id, name};
+use simulated::{PROJECT, Simulated, ZONE, error_response, id};
 
 impl Harness for Simulated {
     type Provider = Gce;
@@ -31,7 +31,7 @@ impl Harness for Simulated {
     }
 
     async fn open_rules(&self, cluster: &str, instance: &InstanceId) -> RuleSet {
-        Simulated::open(self, instance, &self.owned(cluster).into_keys().collect())
+        Simulated::open_rules(self, cluster, instance)
     }
 
     async fn foreign_state(&self, cluster: &str) -> String {
@@ -39,7 +39,7 @@ impl Harness for Simulated {
         let mut rules = self.cloud().firewalls(PROJECT);
         rules.retain(|name, _| !owned.contains_key(name));
         let tags = (0..3).map(|number| {
-            let mut tags = self.cloud().tags(PROJECT, ZONE, &name(number));
+            let mut tags = self.tags(number);
             tags.retain(|tag| !owned.contains_key(tag));
             tags
         });
@@ -60,50 +60,46 @@ impl Harness for Simulated {
                 ports.retain(|ports| ports.as_str() != Some(&rule.ports.to_string()));
             }
         }
-        self.cloud().put_firewall(PROJECT, &firewall).expect("a valid rule");
+        self.put_rule(&firewall);
     }
 }
 
-/// Runs the suite where nothing is granted but what the roles in `iam/` are made of.
-async fn with_the_modes_permissions(mode: Mode) {
+/// Runs the suite with only the permissions of the mode's roles in `iam/`.
+async fn run_with_role_permissions(mode: Mode) {
     let simulated = Simulated::start(mode, 3).await;
-    let methods = Method::of_rules().iter().chain(Method::of_instances(mode));
-    let permissions: Vec<&str> = methods.flat_map(|method| method.permissions()).copied().collect();
+    let calls = ApiCall::of_rules().iter().chain(ApiCall::of_instances(mode));
+    let permissions: Vec<&str> = calls.flat_map(|call| call.permissions()).copied().collect();
     simulated.cloud().grant_only(PROJECT, &permissions);
     run(&simulated).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn by_destination() {
-    with_the_modes_permissions(Mode::Destination).await;
+async fn suite_passes_in_mode_destination() {
+    run_with_role_permissions(Mode::Destination).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn by_tags() {
-    with_the_modes_permissions(Mode::Tags).await;
+async fn suite_passes_in_mode_tags() {
+    run_with_role_permissions(Mode::Tags).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_pages_of_one_rule_and_one_instance() {
+async fn suite_passes_with_pages_of_one_item() {
     let simulated = Simulated::start(Mode::Tags, 3).await;
     simulated.cloud().configure(|settings| settings.page_size = 1);
     run(&simulated).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn throttled_and_losing_answers() {
+async fn suite_passes_with_throttling_and_lost_responses() {
     for mode in [Mode::Destination, Mode::Tags] {
         let simulated = Simulated::start(mode, 3).await;
-        let throttled = || FaultKind::Error {
-            status: 403,
-            reason: "rateLimitExceeded".to_owned(),
-            message: "Quota exceeded for quota metric 'Queries'".to_owned(),
-        };
+        let throttled =
+            || error_response(403, "rateLimitExceeded", "Quota exceeded for quota metric 'Queries'");
         for method in ["insert", "patch", "delete"] {
             for kind in [throttled(), FaultKind::DropResponse, FaultKind::Latency(Duration::from_millis(20))]
             {
-                let method = format!("compute.firewalls.{method}");
-                simulated.cloud().inject(Fault { method, times: 1, kind });
+                simulated.inject(&format!("compute.firewalls.{method}"), 1, kind);
             }
         }
         run(&simulated).await;

@@ -1,76 +1,77 @@
-//! Firewall rules and networks.
+//! Calls on firewall rules and networks.
 
 use google_cloud_compute_v1::model::Firewall;
 use google_cloud_gax::options::RequestOptionsBuilder;
 use google_cloud_gax::paginator::ItemPaginator;
 
-use super::{Client, PAGE, finished, found, request_id};
-use crate::method::Method;
+use super::{Client, PAGE_SIZE, new_request_id, none_if_not_found, wait_for_operation};
+use crate::api_calls::ApiCall;
 use crate::network::Network;
 use crate::resource::FirewallRule;
 use crate::wire::error::CallError;
 
 /// Sends a mutating call, and waits for its operation.
-macro_rules! run {
-    ($method:expr, $object:expr, $request:expr) => {
-        finished($method, $object, $request.set_request_id(request_id()).with_idempotency(true).poller())
-            .await
-    };
+macro_rules! mutate {
+    ($call:expr, $object:expr, $request:expr) => {{
+        let request = $request.set_request_id(new_request_id()).with_idempotency(true);
+        wait_for_operation($call, $object, request.poller()).await
+    }};
 }
 
 impl Client {
-    /// A rule as error messages name it.
-    pub(crate) fn rule(&self, name: &str) -> String {
+    /// Returns the rule's path, as error messages name it.
+    pub(crate) fn rule_path(&self, name: &str) -> String {
         format!("projects/{}/global/firewalls/{name}", self.rule_project)
     }
 
-    /// All rules whose names begin with `prefix`.
-    pub(crate) async fn rules(&self, prefix: &str) -> Result<Vec<Firewall>, CallError> {
+    /// Returns all rules whose names begin with `prefix`.
+    pub(crate) async fn list_rules(&self, prefix: &str) -> Result<Vec<Firewall>, CallError> {
         let request = self
             .firewalls
             .list()
             .set_project(&self.rule_project)
-            .set_max_results(PAGE)
+            .set_max_results(PAGE_SIZE)
             .set_filter(format!("name eq \"{prefix}.*\""));
         let (mut rules, mut items) = (Vec::new(), request.by_item());
         while let Some(rule) = items.next().await {
             let object = format!("projects/{}", self.rule_project);
-            rules.push(rule.map_err(|error| CallError::new(Method::FirewallsList, &object, &error))?);
+            rules.push(rule.map_err(|error| CallError::new(ApiCall::FirewallsList, &object, &error))?);
         }
-        // A filter that does not filter must not make somebody else's rules ours.
+        // The prefix is checked again: if the filter did not work, foreign rules must not be taken for this
+        // cluster's.
         rules.retain(|rule| rule.name.as_deref().is_some_and(|name| name.starts_with(prefix)));
         Ok(rules)
     }
 
-    /// One rule, if it is there.
+    /// Returns the rule, if it exists.
     pub(crate) async fn find_rule(&self, name: &str) -> Result<Option<Firewall>, CallError> {
         let request = self.firewalls.get().set_project(&self.rule_project).set_firewall(name);
-        found(Method::FirewallsGet, &self.rule(name), request.send().await)
+        none_if_not_found(ApiCall::FirewallsGet, &self.rule_path(name), request.send().await)
     }
 
     pub(crate) async fn insert_rule(&self, rule: &FirewallRule, firewall: Firewall) -> Result<(), CallError> {
         let request = self.firewalls.insert().set_project(&self.rule_project).set_body(firewall);
-        run!(Method::FirewallsInsert, &self.rule(&rule.name), request)
+        mutate!(ApiCall::FirewallsInsert, &self.rule_path(&rule.name), request)
     }
 
     pub(crate) async fn patch_rule(&self, rule: &FirewallRule, patch: Firewall) -> Result<(), CallError> {
         let request = self.firewalls.patch().set_project(&self.rule_project).set_firewall(&rule.name);
-        run!(Method::FirewallsPatch, &self.rule(&rule.name), request.set_body(patch))
+        mutate!(ApiCall::FirewallsPatch, &self.rule_path(&rule.name), request.set_body(patch))
     }
 
     pub(crate) async fn update_rule(&self, rule: &FirewallRule, firewall: Firewall) -> Result<(), CallError> {
         let request = self.firewalls.update().set_project(&self.rule_project).set_firewall(&rule.name);
-        run!(Method::FirewallsUpdate, &self.rule(&rule.name), request.set_body(firewall))
+        mutate!(ApiCall::FirewallsUpdate, &self.rule_path(&rule.name), request.set_body(firewall))
     }
 
     pub(crate) async fn delete_rule(&self, name: &str) -> Result<(), CallError> {
         let request = self.firewalls.delete().set_project(&self.rule_project).set_firewall(name);
-        run!(Method::FirewallsDelete, &self.rule(name), request)
+        mutate!(ApiCall::FirewallsDelete, &self.rule_path(name), request)
     }
 
-    /// Whether the network exists.
+    /// Returns true if the network exists.
     pub(crate) async fn has_network(&self, network: &Network) -> Result<bool, CallError> {
         let request = self.networks.get().set_project(&network.project).set_network(&network.name);
-        Ok(found(Method::NetworksGet, &network.to_string(), request.send().await)?.is_some())
+        Ok(none_if_not_found(ApiCall::NetworksGet, &network.to_string(), request.send().await)?.is_some())
     }
 }

@@ -5,7 +5,7 @@ use firewall_core::{RuleSet, Workload};
 use proptest::prelude::*;
 
 use super::*;
-use crate::inventory::InstanceFacts;
+use crate::reasons;
 
 const NETWORK: &str = "projects/p/global/networks/n";
 
@@ -13,6 +13,7 @@ fn instance(number: u8) -> InstanceId {
     InstanceId::new(format!("p/z/node-{number}"))
 }
 
+/// Returns the interface of the instance of this number.
 fn interface(network: &str, number: u8) -> Interface {
     Interface {
         network: Network::parse(network, "").expect("a network"),
@@ -21,12 +22,14 @@ fn interface(network: &str, number: u8) -> Interface {
     }
 }
 
+/// Returns an instance with one interface, and without tags of this cluster.
+fn instance_facts(interface: Interface) -> InstanceFacts {
+    InstanceFacts { interfaces: vec![interface], foreign_tag_count: 2, own_tags: BTreeSet::new() }
+}
+
+/// Returns the facts about the instances of these numbers: 0 up to `count`.
 fn inventory(count: u8) -> Inventory {
-    let facts = |number| InstanceFacts {
-        interfaces: vec![interface(NETWORK, number)],
-        other_tags: 2,
-        tags: BTreeSet::new(),
-    };
+    let facts = |number| instance_facts(interface(NETWORK, number));
     Inventory {
         instances: (0..count).map(|number| (instance(number), facts(number))).collect(),
         ..Inventory::default()
@@ -37,26 +40,20 @@ fn config() -> GceConfig {
     GceConfig::new("prod", "p")
 }
 
-fn tags() -> GceConfig {
+fn tags_config() -> GceConfig {
     GceConfig { mode: Mode::Tags, ..config() }
 }
 
 fn rules(compiled: &Compiled<GceResource>) -> Vec<&FirewallRule> {
-    fn rule(resource: &GceResource) -> Option<&FirewallRule> {
-        match resource {
-            GceResource::Rule(rule) => Some(rule),
-            GceResource::Tags(_) => None,
-        }
-    }
-    compiled.resources.values().filter_map(rule).collect()
+    compiled.resources.values().filter_map(GceResource::as_rule).collect()
 }
 
 fn reasons(compiled: &Compiled<GceResource>) -> Vec<&'static str> {
     compiled.infeasible.iter().map(|one| one.reason).collect()
 }
 
-/// What the rules let in to one member, as a packet would find it.
-fn open(compiled: &Compiled<GceResource>, number: u8) -> RuleSet {
+/// Returns the ingress rules that apply to one member, evaluated as Google does for a packet.
+fn open_on(compiled: &Compiled<GceResource>, number: u8) -> RuleSet {
     let own = interface(NETWORK, number);
     let tagged = compiled.resources.get(&GceKey::Tags(instance(number))).and_then(GceResource::as_tags);
     let applies = |rule: &&FirewallRule| {
@@ -69,35 +66,31 @@ fn open(compiled: &Compiled<GceResource>, number: u8) -> RuleSet {
 }
 
 #[test]
-fn each_member_gets_the_groups_rules_in_both_modes_and_nobody_else_does() {
+fn only_members_get_the_rules_of_a_group() {
     let both = ["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0", "tcp/80 ::/0", "tcp/443 ::/0", "udp/53 10.0.0.0/8"];
     let (key, wanted) = group("web", &both, &[&instance(0), &instance(1)]);
-    for config in [config(), tags()] {
+    for config in [config(), tags_config()] {
         let compiled = compile(&desired([(key.clone(), wanted.clone())]), &inventory(3), &config);
         assert_eq!(compiled.infeasible, []);
         assert_eq!(rules(&compiled).len(), 3, "one for each address family, and one for the other sources");
-        assert_eq!(open(&compiled, 0), wanted.rules);
-        assert_eq!(open(&compiled, 1), wanted.rules);
-        assert!(open(&compiled, 2).is_empty());
+        assert_eq!(open_on(&compiled, 0), wanted.rules);
+        assert_eq!(open_on(&compiled, 1), wanted.rules);
+        assert!(open_on(&compiled, 2).is_empty());
         for rule in rules(&compiled) {
             let families: BTreeSet<bool> =
                 rule.rules.iter().map(|rule| rule.source.addr().is_ipv6()).collect();
-            assert_eq!(families.len(), 1, "Google refuses IPv4 and IPv6 in one rule");
+            assert_eq!(families.len(), 1, "Google rejects IPv4 and IPv6 in one rule");
         }
     }
 }
 
 #[test]
-fn a_group_of_two_thousand_takes_eight_rules_and_keeps_them_when_one_member_leaves() {
+fn member_leaving_a_group_of_two_thousand_changes_one_rule() {
     let members: Vec<InstanceId> =
         (0..2000).map(|number| InstanceId::new(format!("p/z/node-{number}"))).collect();
-    let facts = |number: u32| InstanceFacts {
-        interfaces: vec![Interface {
-            ipv4: Some(Ipv4Addr::from(0x0a00_0000 + number)),
-            ..interface(NETWORK, 0)
-        }],
-        other_tags: 0,
-        tags: BTreeSet::new(),
+    let facts = |number: u32| {
+        let ipv4 = Some(Ipv4Addr::from(0x0a00_0000 + number));
+        instance_facts(Interface { ipv4, ..interface(NETWORK, 0) })
     };
     let instances = (0_u32..).zip(&members).map(|(number, id)| (id.clone(), facts(number))).collect();
     let mut inventory = Inventory { instances, ..Inventory::default() };
@@ -105,7 +98,7 @@ fn a_group_of_two_thousand_takes_eight_rules_and_keeps_them_when_one_member_leav
     let before = compile(&desired([group("web", &["tcp/80 0.0.0.0/0"], &all)]), &inventory, &config());
     assert_eq!(rules(&before).len(), 8);
     for rule in rules(&before) {
-        let (base, shard) = mark::shard_of(&rule.name).expect("a shard");
+        let (base, shard) = ownership::split_shard_name(&rule.name).expect("a shard");
         inventory.shards.entry(base.to_owned()).or_default().insert(shard, rule.destinations.clone());
     }
     let after = compile(&desired([group("web", &["tcp/80 0.0.0.0/0"], &all[1..])]), &inventory, &config());
@@ -115,69 +108,68 @@ fn a_group_of_two_thousand_takes_eight_rules_and_keeps_them_when_one_member_leav
 }
 
 #[test]
-fn what_does_not_fit_into_one_rule_is_spread_over_several() {
+fn rules_beyond_the_capacity_are_split_over_several() {
     let ports: Vec<String> = (0..150).map(|port| format!("tcp/{} 0.0.0.0/0", 1000 + 2 * port)).collect();
     let sources: Vec<String> = (0..=255).map(|net| format!("udp/53 10.{net}.0.0/17")).collect();
-    for (rules_asked, count) in [(ports, 2), (sources, 2)] {
-        let asked: Vec<&str> = rules_asked.iter().map(String::as_str).collect();
-        let (key, wanted) = group("big", &asked, &[&instance(0)]);
-        for config in [config(), tags()] {
+    for (texts, count) in [(ports, 2), (sources, 2)] {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let (key, wanted) = group("big", &texts, &[&instance(0)]);
+        for config in [config(), tags_config()] {
             let compiled = compile(&desired([(key.clone(), wanted.clone())]), &inventory(1), &config);
             assert_eq!(rules(&compiled).len(), count);
-            assert_eq!(open(&compiled, 0), wanted.rules);
+            assert_eq!(open_on(&compiled, 0), wanted.rules);
         }
     }
 }
 
 #[test]
-fn groups_whose_names_look_the_same_share_nothing() {
+fn groups_with_similar_names_share_no_rule() {
     let key = |namespace: &str, name: &str| {
         let (mut key, wanted) = group("web", &["tcp/80 0.0.0.0/0"], &[&instance(0)]);
         key.workload = Workload { kind: "Deployment".into(), namespace: namespace.into(), name: name.into() };
         (key, wanted)
     };
-    for config in [config(), tags()] {
+    for config in [config(), tags_config()] {
         let compiled = compile(&desired([key("a-b", "c"), key("a", "b-c")]), &inventory(1), &config);
         assert_eq!(rules(&compiled).len(), 2);
     }
 }
 
 #[test]
-fn sources_change_in_the_same_rule() {
-    let name = |source: &str| {
+fn changed_sources_keep_the_rule_name() {
+    let names = |source: &str| {
         let wanted = desired([group("web", &[&format!("tcp/80 {source}")], &[&instance(0)])]);
         compile(&wanted, &inventory(1), &config()).resources.keys().cloned().collect::<Vec<_>>()
     };
-    assert_eq!(name("10.0.0.0/8"), name("192.0.2.0/24"));
-    assert_ne!(name("10.0.0.0/8"), name("2001:db8::/32"), "an IPv6 rule is another rule");
+    assert_eq!(names("10.0.0.0/8"), names("192.0.2.0/24"));
+    assert_ne!(names("10.0.0.0/8"), names("2001:db8::/32"), "an IPv6 rule is another rule");
 }
 
 #[test]
-fn a_member_that_cannot_be_opened_says_why_and_holds_nothing_up() {
+fn infeasible_member_has_a_reason_and_delays_no_other() {
     let host = "projects/host/global/networks/n";
     let mut inventory = inventory(2);
-    let elsewhere =
-        InstanceFacts { interfaces: vec![interface(host, 9)], other_tags: 0, tags: BTreeSet::new() };
-    inventory.instances.insert(InstanceId::new("p/z/shared"), elsewhere);
-    let members = ["p/z/node-0", "p/z/gone", "q/z/node-0", "p/z/shared"].map(InstanceId::new);
+    inventory.instances.insert(InstanceId::new("p/z/shared"), instance_facts(interface(host, 9)));
+    let members = ["p/z/node-0", "p/z/missing", "q/z/node-0", "p/z/shared"].map(InstanceId::new);
     let wanted = desired([group("web", &["tcp/80 0.0.0.0/0"], &members.each_ref())]);
     let compiled = compile(&wanted, &inventory, &config());
     let mut found = reasons(&compiled);
     found.sort_unstable();
-    assert_eq!(found, ["InstanceNotFound", "NetworkInOtherProject", "OtherProject"]);
-    assert_eq!(open(&compiled, 0).len(), 1, "the good one");
+    let expected = [reasons::INSTANCE_NOT_FOUND, reasons::NETWORK_IN_OTHER_PROJECT, reasons::OTHER_PROJECT];
+    assert_eq!(found, expected);
+    assert_eq!(open_on(&compiled, 0).len(), 1, "the feasible member");
 
     let shared = GceConfig { network_project: Some("host".into()), ..config() };
     let compiled = compile(&wanted, &inventory, &shared);
     assert!(rules(&compiled).iter().all(|rule| rule.network.project == "host"), "{compiled:?}");
     let named = GceConfig { network: Some("other".into()), ..config() };
-    assert!(reasons(&compile(&wanted, &inventory, &named)).contains(&"NotInNetwork"));
+    assert!(reasons(&compile(&wanted, &inventory, &named)).contains(&reasons::NOT_IN_NETWORK));
     inventory.missing_network = Some(Network::parse("other", "p").expect("a network"));
-    assert!(reasons(&compile(&wanted, &inventory, &named)).contains(&"NetworkNotFound"));
+    assert!(reasons(&compile(&wanted, &inventory, &named)).contains(&reasons::NETWORK_NOT_FOUND));
 }
 
 #[test]
-fn of_several_interfaces_the_one_in_the_network_counts() {
+fn interface_in_the_configured_network_is_selected() {
     let mut inventory = inventory(1);
     let facts = inventory.instances.get_mut(&instance(0)).expect("an instance");
     facts.interfaces.insert(0, interface("projects/p/global/networks/other", 77));
@@ -191,82 +183,82 @@ fn of_several_interfaces_the_one_in_the_network_counts() {
 }
 
 #[test]
-fn an_instance_without_room_for_all_tags_of_a_group_gets_none_of_them() {
+fn instance_that_cannot_have_all_tags_of_a_group_gets_none() {
     let mut inventory = inventory(2);
-    inventory.instances.get_mut(&instance(0)).expect("an instance").other_tags = 63;
+    inventory.instances.get_mut(&instance(0)).expect("an instance").foreign_tag_count = 63;
     let both = ["tcp/80 0.0.0.0/0", "tcp/80 ::/0"];
     let wanted = desired([group("web", &both, &[&instance(0), &instance(1)])]);
-    let compiled = compile(&wanted, &inventory, &tags());
-    assert_eq!(reasons(&compiled), ["TooManyTags"]);
-    assert!(open(&compiled, 0).is_empty());
-    assert_eq!(open(&compiled, 1).len(), 2);
+    let compiled = compile(&wanted, &inventory, &tags_config());
+    assert_eq!(reasons(&compiled), [reasons::TOO_MANY_TAGS]);
+    assert!(open_on(&compiled, 0).is_empty());
+    assert_eq!(open_on(&compiled, 1).len(), 2);
 }
 
 #[test]
-fn a_tag_is_never_what_the_instances_name_begins_with() {
+fn instance_never_gets_a_tag_that_its_name_begins_with() {
     let (key, wanted) = group("web", &["tcp/80 0.0.0.0/0"], &[&instance(0)]);
-    let compiled = compile(&desired([(key.clone(), wanted.clone())]), &inventory(1), &tags());
-    let trap = InstanceId::new(format!("p/z/{}0", rules(&compiled)[0].name));
+    let compiled = compile(&desired([(key.clone(), wanted.clone())]), &inventory(1), &tags_config());
+    let conflicting = InstanceId::new(format!("p/z/{}0", rules(&compiled)[0].name));
     let mut inventory = inventory(1);
     let facts = inventory.instances.remove(&instance(0)).expect("an instance");
-    inventory.instances.insert(trap.clone(), facts);
-    let group = FirewallGroup { members: BTreeSet::from([trap]), ..wanted };
-    let compiled = compile(&desired([(key, group)]), &inventory, &tags());
-    assert_eq!((reasons(&compiled), rules(&compiled).len()), (vec!["NameBeginsWithTag"], 0));
+    inventory.instances.insert(conflicting.clone(), facts);
+    let group = FirewallGroup { members: BTreeSet::from([conflicting]), ..wanted };
+    let compiled = compile(&desired([(key, group)]), &inventory, &tags_config());
+    assert_eq!((reasons(&compiled), rules(&compiled).len()), (vec![reasons::NAME_BEGINS_WITH_TAG], 0));
 }
 
-/// Machines that have room for so many tags of ours.
-fn with_room(room: usize) -> Inventory {
+/// Returns two instances that can each have this many tags of the cluster.
+fn with_tag_capacity(capacity: usize) -> Inventory {
     let mut inventory = inventory(2);
     for facts in inventory.instances.values_mut() {
-        facts.other_tags = TAGS_PER_INSTANCE - room;
+        facts.foreign_tag_count = TAGS_PER_INSTANCE - capacity;
     }
     inventory
 }
 
-/// What is there once this has been carried out.
-fn carried_out(inventory: &Inventory, resources: &ResourceSet<GceResource>) -> Inventory {
+/// Returns the inventory after the resources have been created.
+fn inventory_after(inventory: &Inventory, resources: &ResourceSet<GceResource>) -> Inventory {
     let mut inventory = inventory.clone();
     for (id, facts) in &mut inventory.instances {
         let own = resources.get(&GceKey::Tags(id.clone())).and_then(GceResource::as_tags);
-        facts.tags = own.map(|own| own.tags.clone()).unwrap_or_default();
+        facts.own_tags = own.map(|own| own.tags.clone()).unwrap_or_default();
     }
     inventory
 }
 
 #[test]
-fn a_new_group_takes_no_tag_from_one_that_has_it() {
+fn new_group_takes_no_tag_capacity_from_an_established_one() {
     let zeta = || group("zeta", &["tcp/80 0.0.0.0/0", "tcp/80 ::/0"], &[&instance(0)]);
     let alpha = || group("alpha", &["udp/53 0.0.0.0/0"], &[&instance(0), &instance(1)]);
-    let before = compile(&desired([zeta()]), &with_room(2), &tags());
-    let inventory = carried_out(&with_room(2), &before.resources);
-    let after = compile(&desired([alpha(), zeta()]), &inventory, &tags());
-    let refused: Vec<_> = after.infeasible.iter().map(|one| (&one.group, one.instance.as_ref())).collect();
-    assert_eq!(refused, [(&alpha().0, Some(&instance(0)))]);
-    assert_eq!((open(&after, 0), open(&after, 1)), (zeta().1.rules, alpha().1.rules));
+    let before = compile(&desired([zeta()]), &with_tag_capacity(2), &tags_config());
+    let inventory = inventory_after(&with_tag_capacity(2), &before.resources);
+    let after = compile(&desired([alpha(), zeta()]), &inventory, &tags_config());
+    let infeasible: Vec<_> = after.infeasible.iter().map(|one| (&one.group, one.instance.as_ref())).collect();
+    assert_eq!(infeasible, [(&alpha().0, Some(&instance(0)))]);
+    assert_eq!((open_on(&after, 0), open_on(&after, 1)), (zeta().1.rules, alpha().1.rules));
 }
 
 proptest! {
     #[test]
-    fn what_has_its_tags_keeps_them_and_what_was_compiled_is_compiled_again(
-        // For each moment, which of some groups are there.
+    fn established_groups_keep_their_tags(
+        // For each moment, true for each of six groups that exists then.
         history in prop::collection::vec(prop::collection::vec(any::<bool>(), 6), 2..8),
-        // What each of them has of three kinds of rules, of which each takes a tag of its own.
+        // For each group, a bit for each of three rules that need a tag of their own.
         groups in prop::collection::vec(1..8_u8, 6),
-        room in 1..8_usize,
+        capacity in 1..8_usize,
     ) {
-        let moment = |there: &Vec<bool>| {
-            let numbered = groups.iter().zip(0_u16..).zip(there).filter(|(_, there)| **there);
-            desired(numbered.map(|((kinds, number), _)| {
+        let moment = |exists: &Vec<bool>| {
+            let existing = groups.iter().zip(0_u16..).zip(exists).filter(|(_, exists)| **exists);
+            desired(existing.map(|((kinds, number), _)| {
                 let port = 1000 + 2 * number;
                 let all = [format!("tcp/{port} 0.0.0.0/0"), format!("tcp/{port} ::/0"), format!("udp/{port} 10.0.0.0/8")];
-                let asked = all.iter().zip(0..).filter(|(_, kind)| kinds & (1 << kind) != 0);
-                let rules: Vec<&str> = asked.map(|(rule, _)| rule.as_str()).collect();
+                let chosen = all.iter().zip(0..).filter(|(_, kind)| kinds & (1 << kind) != 0);
+                let rules: Vec<&str> = chosen.map(|(rule, _)| rule.as_str()).collect();
                 group(&format!("g{number}"), &rules, &[&instance(0), &instance(1)])
             }))
         };
         let history: Vec<_> = history.iter().map(moment).collect();
-        let empty = with_room(room);
-        assert_incumbents_keep_capacity(&history, |desired, now| compile(desired, &carried_out(&empty, now), &tags()));
+        let empty = with_tag_capacity(capacity);
+        assert_incumbents_keep_capacity(&history, |desired, now| compile(desired, &inventory_after(&empty, now), &tags_config()));
     }
 }

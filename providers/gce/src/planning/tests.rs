@@ -1,92 +1,80 @@
-use firewall_core::testing::conformance::rule;
 use firewall_core::{Completeness, Dependency, Effect, Limits, PlanInput, Policy, check, plan};
 
 use super::*;
-use crate::network::Network;
+use crate::testing::firewall_rule;
 
-fn firewall_rule(rules: &[&str], destinations: &[&str]) -> FirewallRule {
-    FirewallRule {
-        name: "hpf-x-0".into(),
-        network: Network { project: "p".into(), name: "n".into() },
-        rules: rules.iter().map(|text| rule(text)).collect(),
-        destinations: destinations.iter().map(|text| text.parse().unwrap()).collect(),
-        tags: BTreeSet::new(),
-        strays: BTreeSet::new(),
-        priority: 1000,
-        enabled: true,
-        serves: BTreeSet::new(),
-        owner: Owner::Ours,
-        capacity: Capacity { ranges: 3, ports: 2 },
-    }
+/// Returns a rule of little capacity, for ingress rules like `tcp/80 10.0.0.0/8`.
+fn small_rule(rules: &[&str], destinations: &[&str]) -> FirewallRule {
+    FirewallRule { capacity: RuleCapacity { ranges: 3, ports: 2 }, ..firewall_rule(rules, destinations) }
 }
 
 fn web(destinations: &[&str]) -> FirewallRule {
-    firewall_rule(&["tcp/80 10.0.0.0/8"], destinations)
+    small_rule(&["tcp/80 10.0.0.0/8"], destinations)
 }
 
 #[test]
-fn two_rules_have_a_union_only_if_it_lets_nothing_else_in() {
+fn union_of_rules_exists_only_if_it_opens_nothing_else() {
     let (a, b) = (web(&["10.0.0.1/32"]), web(&["10.0.0.2/32"]));
     assert_eq!(a.union(&b), Some(web(&["10.0.0.1/32", "10.0.0.2/32"])));
-    let moved = firewall_rule(&["tcp/80 192.0.2.0/24"], &["10.0.0.2/32"]);
+    let moved = small_rule(&["tcp/80 192.0.2.0/24"], &["10.0.0.2/32"]);
     assert_eq!(a.union(&moved), None, "the new source could reach the old address");
-    let wider = firewall_rule(&["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24"], &["10.0.0.1/32", "10.0.0.2/32"]);
-    assert_eq!(a.union(&wider), Some(wider.clone()), "it has all of it already");
+    let wider = small_rule(&["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24"], &["10.0.0.1/32", "10.0.0.2/32"]);
+    assert_eq!(a.union(&wider), Some(wider.clone()), "it covers the first");
     assert_eq!(wider.union(&a), Some(wider));
-    let port = firewall_rule(&["tcp/443 192.0.2.0/24"], &["10.0.0.1/32"]);
+    let port = small_rule(&["tcp/443 192.0.2.0/24"], &["10.0.0.1/32"]);
     assert_eq!(a.union(&port), None, "two ports with different sources");
     let full = web(&["10.0.0.2/32", "10.0.0.3/32", "10.0.0.4/32"]);
-    assert_eq!(a.union(&full), None, "it does not fit");
+    assert_eq!(a.union(&full), None, "it exceeds the capacity");
 }
 
 #[test]
-fn a_rule_that_is_not_in_force_lets_nothing_in() {
-    let off = FirewallRule { enabled: false, ..web(&["10.0.0.1/32"]) };
-    let on = web(&["10.0.0.2/32"]);
-    assert_eq!(off.union(&on), Some(on.clone()));
-    assert_eq!(off.intersection(&on), Some(off.clone()));
-    let world: ResourceSet<GceResource> = [GceResource::Rule(off)].into();
-    let place = InstanceId::new("10.0.0.1/32@projects/p/global/networks/n");
-    assert_eq!(GceResource::reach(&world, &place), Reach::default());
+fn disabled_rule_opens_nothing() {
+    let disabled = FirewallRule { is_enabled: false, ..web(&["10.0.0.1/32"]) };
+    let enabled = web(&["10.0.0.2/32"]);
+    assert_eq!(disabled.union(&enabled), Some(enabled.clone()));
+    assert_eq!(disabled.intersection(&enabled), Some(disabled.clone()));
+    let resources: ResourceSet<GceResource> = [GceResource::Rule(disabled)].into();
+    let target = InstanceId::new("10.0.0.1/32@projects/p/global/networks/n");
+    assert_eq!(resources.reach(&target), Reach::default());
 }
 
 #[test]
-fn an_intersection_is_what_both_let_in() {
-    let a = firewall_rule(&["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24"], &["10.0.0.1/32", "10.0.0.2/32"]);
+fn intersection_of_rules_opens_only_what_both_open() {
+    let a = small_rule(&["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24"], &["10.0.0.1/32", "10.0.0.2/32"]);
     assert_eq!(a.intersection(&web(&["10.0.0.2/32", "10.0.0.3/32"])), Some(web(&["10.0.0.2/32"])));
     assert_eq!(a.intersection(&web(&["10.0.0.3/32"])), None);
     assert_eq!(a.intersection(&web(&[])), Some(web(&["10.0.0.1/32", "10.0.0.2/32"])), "no limit on one side");
 }
 
 #[test]
-fn a_rule_without_targets_is_open_everywhere_in_its_network() {
-    let everywhere = GceResource::Rule(web(&[]));
-    let world: ResourceSet<GceResource> = [everywhere.clone()].into();
+fn rule_without_targets_applies_to_its_whole_network() {
+    let untargeted = GceResource::Rule(web(&[]));
+    let resources: ResourceSet<GceResource> = [untargeted.clone()].into();
     assert_eq!(
-        everywhere.instances(&world),
+        untargeted.instances(&resources),
         BTreeSet::from([InstanceId::new("everywhere@projects/p/global/networks/n")])
     );
-    let open = |place: &str| !GceResource::reach(&world, &InstanceId::new(place)).rules.is_empty();
-    assert!(open("10.9.9.9/32@projects/p/global/networks/n"));
-    assert!(!open("10.9.9.9/32@projects/p/global/networks/other"));
+    let is_open = |target: &str| !resources.reach(&InstanceId::new(target)).rules.is_empty();
+    assert!(is_open("10.9.9.9/32@projects/p/global/networks/n"));
+    assert!(!is_open("10.9.9.9/32@projects/p/global/networks/other"));
 }
 
 #[test]
-fn a_tagged_rule_is_open_where_the_tag_is() {
+fn rule_with_a_tag_is_open_on_instances_with_the_tag() {
     let tagged = FirewallRule { tags: BTreeSet::from(["hpf-x-0".into()]), ..web(&[]) };
     let id = InstanceId::new("p/z/a");
     let tags = InstanceTags { instance: id.clone(), tags: tagged.tags.clone(), capacity: 64 };
     let rule = GceResource::Rule(tagged);
-    let mut world: ResourceSet<GceResource> = [rule.clone()].into();
+    let mut resources: ResourceSet<GceResource> = [rule.clone()].into();
     assert_eq!(
-        rule.instances(&world),
+        rule.instances(&resources),
         BTreeSet::from([InstanceId::new("tag hpf-x-0@projects/p/global/networks/n")])
     );
     let tags = GceResource::Tags(tags);
-    world.insert(tags.key(), tags);
-    assert_eq!(rule.instances(&world), BTreeSet::from([id.clone()]));
-    assert!(!GceResource::reach(&world, &id).rules.is_empty());
-    assert!(GceResource::reach(&world, &InstanceId::new("p/z/b")).rules.is_empty());
+    resources.insert(tags.key(), tags);
+    assert_eq!(rule.instances(&resources), BTreeSet::from([id.clone()]));
+    assert!(!resources.reach(&id).rules.is_empty());
+    assert!(resources.reach(&InstanceId::new("p/z/b")).rules.is_empty());
 }
 
 fn named(name: &str, rule: FirewallRule) -> GceResource {
@@ -97,11 +85,7 @@ fn named(name: &str, rule: FirewallRule) -> GceResource {
     })
 }
 
-fn world<const N: usize>(rules: [GceResource; N]) -> ResourceSet<GceResource> {
-    rules.into()
-}
-
-/// The key, effect and dependencies of each step, and the keys that stay although they differ.
+/// The key, effect and dependencies of each step, and the keys of what is withheld.
 type Steps = (Vec<(GceKey, Effect, Vec<Dependency>)>, Vec<GceKey>);
 
 fn planned(
@@ -128,38 +112,34 @@ fn key(name: &str) -> GceKey {
 }
 
 #[test]
-fn a_rule_goes_only_once_another_lets_in_what_is_still_asked_for() {
-    let both = firewall_rule(&["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"], &["10.0.0.1/32"]);
-    let desired = world([named("b", both)]);
-    // Whether what is there lets in nothing but what is asked for.
-    for (source, only) in [("10.1.0.0/16", true), ("10.0.0.0/8", true), ("10.0.0.0/7", false)] {
-        let rule = firewall_rule(&[&format!("tcp/80 {source}")], &["10.0.0.1/32"]);
-        let observed = world([named("a", rule)]);
+fn rule_is_deleted_only_after_its_replacement_is_open() {
+    let both = small_rule(&["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"], &["10.0.0.1/32"]);
+    let desired = ResourceSet::from([named("b", both)]);
+    // The second element is true if the observed rule opens nothing but what is desired.
+    for (source, is_desired) in [("10.1.0.0/16", true), ("10.0.0.0/8", true), ("10.0.0.0/7", false)] {
+        let rule = small_rule(&[&format!("tcp/80 {source}")], &["10.0.0.1/32"]);
+        let observed = ResourceSet::from([named("a", rule)]);
         let (steps, _) = planned(&observed, &desired, &BTreeSet::new());
-        let first = Dependency { step: 0, must_succeed: only };
+        let first = Dependency { step: 0, must_succeed: is_desired };
         assert_eq!(
             steps,
             [(key("b"), Effect::Open, vec![]), (key("a"), Effect::Close, vec![first])],
             "{source}"
         );
 
-        let (steps, stays) = planned(&observed, &desired, &BTreeSet::from([(key("b"), Effect::Open)]));
-        if only {
-            assert_eq!((steps, stays), (vec![], vec![key("b"), key("a")]), "{source}");
+        let (steps, withheld) = planned(&observed, &desired, &BTreeSet::from([(key("b"), Effect::Open)]));
+        if is_desired {
+            assert_eq!((steps, withheld), (vec![], vec![key("b"), key("a")]), "{source}");
         } else {
-            assert_eq!(
-                steps,
-                [(key("a"), Effect::Close, vec![])],
-                "{source}: more is open than is asked for"
-            );
+            assert_eq!(steps, [(key("a"), Effect::Close, vec![])], "{source}: more is open than is desired");
         }
     }
 }
 
 #[test]
-fn what_two_rules_let_in_and_nobody_asks_for_any_more_closes_whatever_becomes_of_what_is_asked_for() {
-    let observed = world([named("a", web(&["10.0.0.1/32"])), named("b", web(&["10.0.0.1/32"]))]);
-    let desired = world([named("c", firewall_rule(&["tcp/8080 10.0.0.0/8"], &["10.0.0.1/32"]))]);
+fn redundant_rules_are_deleted_even_if_a_replacement_fails() {
+    let observed = ResourceSet::from([named("a", web(&["10.0.0.1/32"])), named("b", web(&["10.0.0.1/32"]))]);
+    let desired = ResourceSet::from([named("c", small_rule(&["tcp/8080 10.0.0.0/8"], &["10.0.0.1/32"]))]);
     let (steps, _) = planned(&observed, &desired, &BTreeSet::new());
     let first = Dependency { step: 0, must_succeed: false };
     assert_eq!(
@@ -173,23 +153,25 @@ fn what_two_rules_let_in_and_nobody_asks_for_any_more_closes_whatever_becomes_of
 }
 
 #[test]
-fn a_rule_that_could_not_be_widened_is_narrowed() {
-    let observed = world([named("a", web(&["10.0.0.1/32", "10.0.0.2/32"]))]);
-    let desired = world([named("a", web(&["10.0.0.2/32", "10.0.0.3/32"]))]);
+fn rule_that_cannot_be_widened_is_narrowed() {
+    let observed = ResourceSet::from([named("a", web(&["10.0.0.1/32", "10.0.0.2/32"]))]);
+    let desired = ResourceSet::from([named("a", web(&["10.0.0.2/32", "10.0.0.3/32"]))]);
     let (steps, _) = planned(&observed, &desired, &BTreeSet::new());
     assert_eq!(steps, [(key("a"), Effect::Open, vec![])], "one call does both");
-    let (steps, stays) = planned(&observed, &desired, &BTreeSet::from([(key("a"), Effect::Open)]));
-    assert_eq!((steps, stays), (vec![(key("a"), Effect::Close, vec![])], vec![key("a")]));
+    let (steps, withheld) = planned(&observed, &desired, &BTreeSet::from([(key("a"), Effect::Open)]));
+    assert_eq!((steps, withheld), (vec![(key("a"), Effect::Close, vec![])], vec![key("a")]));
 }
 
 #[test]
-fn what_moves_from_one_rule_to_another_is_opened_before_it_is_closed() {
+fn address_moving_between_rules_opens_before_it_closes() {
     let rule = |name: &str, destinations: &[&str]| {
         let serves = BTreeSet::from(["web".to_owned()]);
         GceResource::Rule(FirewallRule { name: name.into(), serves, ..web(destinations) })
     };
-    let observed = world([rule("a", &["10.0.0.1/32", "10.0.0.2/32"]), rule("b", &["10.0.0.3/32"])]);
-    let desired = world([rule("a", &["10.0.0.1/32"]), rule("b", &["10.0.0.3/32", "10.0.0.4/32"])]);
+    let observed =
+        ResourceSet::from([rule("a", &["10.0.0.1/32", "10.0.0.2/32"]), rule("b", &["10.0.0.3/32"])]);
+    let desired =
+        ResourceSet::from([rule("a", &["10.0.0.1/32"]), rule("b", &["10.0.0.3/32", "10.0.0.4/32"])]);
     let (steps, _) = planned(&observed, &desired, &BTreeSet::new());
     let first = Dependency { step: 0, must_succeed: false };
     assert_eq!(steps, [(key("b"), Effect::Open, vec![]), (key("a"), Effect::Close, vec![first])]);

@@ -1,6 +1,7 @@
-//! Compute Engine's error reasons, and what each means for what to do next.
+//! Compute Engine's error reasons, and the next action that each leads to.
 //!
-//! Source: "Troubleshooting API errors" in the Compute Engine documentation, and the reasons of its error bodies.
+//! Source: "Troubleshooting API errors" in the Compute Engine documentation, and the reasons of its error
+//! bodies.
 
 use std::error::Error as _;
 use std::fmt;
@@ -10,100 +11,102 @@ use google_cloud_compute_v1::errors::OperationError;
 use google_cloud_gax::error::Error;
 use google_cloud_gax::error::rpc::StatusDetails;
 
-use crate::method::Method;
+use crate::api_calls::ApiCall;
 
-/// A call that failed, with Google's own words.
+/// A failed call, with Google's own message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallError {
-    pub(crate) method: Method,
-    pub(crate) object: String,
-    pub(crate) cause: Cause,
-    pub(crate) message: String,
+    call: ApiCall,
+    object: String,
+    failure: Failure,
+    message: String,
 }
 
-/// How far a call came.
+/// The stage at which a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// Google answered with this status and reason.
-    Answer { status: u16, reason: String },
-    /// The network or the service failed; whether the call took effect is unknown.
-    Lost,
-    /// The request was never sent: no credentials, most likely.
+enum Failure {
+    /// Google responded with this status and reason.
+    ErrorResponse { status: u16, reason: String },
+    /// The network or the service failed; it is unknown if the call took effect.
+    NoResponse,
+    /// The request was never sent, most likely for lack of credentials.
     NotSent,
-    /// The answer came, and makes no sense.
-    Unreadable,
+    /// The response could not be parsed.
+    UnreadableResponse,
 }
 
-impl Cause {
-    /// How far a call of the client library came, and what was said.
-    fn of(error: &Error) -> (Self, String) {
+impl Failure {
+    /// Returns the stage at which a call of the client library failed, and the message.
+    fn from_error(error: &Error) -> (Self, String) {
         let Some(status) = error.http_status_code() else {
-            let cause = if error.is_authentication() || error.is_binding() || error.is_serialization() {
+            let failure = if error.is_authentication() || error.is_binding() || error.is_serialization() {
                 Self::NotSent
             } else if error.is_deserialization() {
-                Self::Unreadable
+                Self::UnreadableResponse
             } else {
-                Self::Lost
+                Self::NoResponse
             };
-            return (cause, chain(error));
+            return (failure, message_with_sources(error));
         };
-        let told = error.status();
-        let reasons = told.into_iter().flat_map(|told| &told.details).filter_map(|detail| match detail {
+        let body = error.status();
+        let reasons = body.into_iter().flat_map(|body| &body.details).filter_map(|detail| match detail {
             // The client library puts the reasons of older error bodies here too.
             StatusDetails::ErrorInfo(info) => Some(info.reason.clone()),
             _ => None,
         });
         let reason = reasons.into_iter().next().unwrap_or_default();
-        let message = told.map_or_else(|| chain(error), |told| told.message.clone());
-        (Self::Answer { status, reason }, message)
+        let message = body.map_or_else(|| message_with_sources(error), |body| body.message.clone());
+        (Self::ErrorResponse { status, reason }, message)
     }
 
     fn kind(&self) -> Kind {
         match self {
-            Self::Lost => Kind::Transient,
+            Self::NoResponse => Kind::Shared(ErrorKind::Unavailable),
             Self::NotSent => Kind::Credentials,
-            Self::Unreadable => Kind::Refused,
-            Self::Answer { status, reason } => kind(*status, reason),
+            Self::UnreadableResponse => Kind::Shared(ErrorKind::InvalidRequest),
+            Self::ErrorResponse { status, reason } => response_kind(*status, reason),
         }
     }
 }
 
-/// An error with what it was caused by: the client library's own text stops at the first.
-fn chain(error: &Error) -> String {
+/// Returns the error's message with those of its sources: the client library's own message ends at the first.
+fn message_with_sources(error: &Error) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
+    let mut source = error.source();
+    while let Some(inner) = source {
         let inner_text = inner.to_string();
         if !text.contains(&inner_text) {
             text = format!("{text}: {inner_text}");
         }
-        cause = inner.source();
+        source = inner.source();
     }
     text
 }
 
-/// Whether the same call may well work a moment later.
-pub(crate) fn is_passing(error: &Error) -> bool {
-    matches!(Cause::of(error).0.kind(), Kind::Throttled | Kind::Transient)
+/// Returns true if the same call is likely to succeed a moment later.
+pub(crate) fn is_transient(error: &Error) -> bool {
+    let kind = Failure::from_error(error).0.kind();
+    matches!(kind, Kind::Shared(ErrorKind::Throttled | ErrorKind::Unavailable))
 }
 
-/// Whether the project's call rate is used up.
+/// Returns true if the project's call rate is used up.
 pub(crate) fn is_throttled(error: &Error) -> bool {
-    Cause::of(error).0.kind() == Kind::Throttled
+    Failure::from_error(error).0.kind() == Kind::Shared(ErrorKind::Throttled)
 }
 
 impl CallError {
-    pub(crate) fn new(method: Method, object: &str, error: &Error) -> Self {
-        let (cause, message) = Cause::of(error);
-        Self { method, object: object.to_owned(), cause, message }
+    /// Returns the error of a call that the client library reports as failed.
+    pub(crate) fn new(call: ApiCall, object: &str, error: &Error) -> Self {
+        let (failure, message) = Failure::from_error(error);
+        Self { call, object: object.to_owned(), failure, message }
     }
 
-    /// An operation that ended in an error after the call itself had been accepted.
-    pub(crate) fn of_operation(method: Method, object: &str, error: &OperationError) -> Self {
+    /// Returns the error of an operation that failed after the call itself had been accepted.
+    pub(crate) fn from_operation(call: ApiCall, object: &str, error: &OperationError) -> Self {
         let failed = |status: Option<i32>, reason: String, message: String| Self {
-            method,
+            call,
             object: object.to_owned(),
-            cause: Cause::Answer {
+            failure: Failure::ErrorResponse {
                 status: status.and_then(|status| status.try_into().ok()).unwrap_or(0),
                 reason,
             },
@@ -118,68 +121,100 @@ impl CallError {
         failed(error.status_code, reason, message.unwrap_or_default())
     }
 
-    /// Whether the object is not there. A zone that does not exist is an invalid value to Google, nothing missing.
+    /// Returns true if the object does not exist. For a zone that does not exist, Google responds with an
+    /// invalid value instead of a missing object.
     pub(crate) fn is_not_found(&self) -> bool {
-        let unknown_zone =
-            matches!(self.cause, Cause::Answer { status: 400, .. }) && self.message.contains("Unknown zone");
-        unknown_zone || self.cause.kind() == Kind::NotFound
+        let unknown_zone = matches!(self.failure, Failure::ErrorResponse { status: 400, .. })
+            && self.message.contains("Unknown zone");
+        unknown_zone || self.failure.kind() == Kind::Shared(ErrorKind::NotFound)
     }
 
-    /// Whether a permission is missing.
+    /// Returns true if a permission is missing.
     pub(crate) fn is_denied(&self) -> bool {
-        self.cause.kind() == Kind::Denied
+        self.failure.kind() == Kind::Shared(ErrorKind::PermissionDenied)
     }
 
-    /// Whether the name is taken.
-    pub(crate) fn is_taken(&self) -> bool {
-        self.cause.kind() == Kind::Taken
+    /// Returns true if another resource has the name.
+    pub(crate) fn is_name_taken(&self) -> bool {
+        self.failure.kind() == Kind::NameTaken
     }
 
-    /// Whether the object has changed since it was read.
+    /// Returns true if the object has changed since its fingerprint was read.
     pub(crate) fn is_outdated(&self) -> bool {
-        self.cause.kind() == Kind::Outdated
+        self.failure.kind() == Kind::Outdated
+    }
+
+    /// Returns an error of the same call on the same object, with what has been found out about it since.
+    pub(crate) fn explain(self, kind: ErrorKind, message: &str) -> ProviderError {
+        ProviderError::new(kind, self.call.name(), self.object, message)
     }
 }
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {}: ", self.method, self.object)?;
-        match &self.cause {
-            Cause::Answer { reason, .. } if !reason.is_empty() => write!(f, "{reason}: {}", self.message),
+        write!(f, "{} on {}: ", self.call, self.object)?;
+        match &self.failure {
+            Failure::ErrorResponse { reason, .. } if !reason.is_empty() => {
+                write!(f, "{reason}: {}", self.message)
+            }
             _ => f.write_str(&self.message),
         }
     }
 }
 
-/// What an error means for what to do next.
+/// The kinds of failure on Compute Engine: finer than [`ErrorKind`] where a caller or the message needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Throttled,
-    Transient,
-    Denied,
+    /// A kind that every provider has.
+    Shared(ErrorKind),
+    /// The credentials are missing or invalid.
     Credentials,
-    Quota,
-    NotFound,
+    /// An earlier operation on the object has not ended.
     NotReady,
-    Taken,
+    /// Another resource has the name.
+    NameTaken,
+    /// The object has changed since its fingerprint was read.
     Outdated,
-    Refused,
 }
 
-/// Reasons of answers are written `quotaExceeded`, codes of operations `QUOTA_EXCEEDED`.
-fn kind(status: u16, reason: &str) -> Kind {
-    let reason: String = reason.chars().filter(|c| *c != '_').collect::<String>().to_ascii_lowercase();
-    match (status, reason.as_str()) {
-        (_, "ratelimitexceeded" | "userratelimitexceeded" | "operationratelimitexceeded") | (429, _) => {
-            Kind::Throttled
+impl Kind {
+    const fn shared(self) -> ErrorKind {
+        match self {
+            Self::Shared(kind) => kind,
+            Self::Credentials | Self::NotReady => ErrorKind::Unavailable,
+            Self::NameTaken | Self::Outdated => ErrorKind::Conflict,
         }
-        (_, "quotaexceeded" | "limitexceeded" | "resourcequotaexceeded") => Kind::Quota,
-        (_, "resourcenotready") => Kind::NotReady,
-        (_, "conditionnotmet") | (412, _) => Kind::Outdated,
-        (_, "alreadyexists" | "resourcealreadyexists") | (409, "") => Kind::Taken,
-        (_, "notfound" | "resourcenotfound") | (404, _) => Kind::NotFound,
-        (401, _) => Kind::Credentials,
-        (403, _) => Kind::Denied,
+    }
+
+    /// Returns the remedy, where Google's message does not name it.
+    const fn remedy(self) -> Option<&'static str> {
+        match self {
+            Self::Credentials => Some("check the Google Cloud credentials"),
+            Self::NotReady => Some("an earlier operation on it has not ended"),
+            Self::Outdated => Some("something else keeps changing it"),
+            Self::Shared(ErrorKind::QuotaReached) => {
+                Some("raise the project's quota in the console under IAM & Admin, Quotas")
+            }
+            Self::Shared(_) | Self::NameTaken => None,
+        }
+    }
+}
+
+/// Returns the kind of an error response. Responses write reasons as `quotaExceeded`, operations as
+/// `QUOTA_EXCEEDED`.
+fn response_kind(status: u16, reason: &str) -> Kind {
+    let reason: String = reason.chars().filter(|c| *c != '_').collect::<String>().to_ascii_lowercase();
+    let kind = match (status, reason.as_str()) {
+        (_, "ratelimitexceeded" | "userratelimitexceeded" | "operationratelimitexceeded") | (429, _) => {
+            ErrorKind::Throttled
+        }
+        (_, "quotaexceeded" | "limitexceeded" | "resourcequotaexceeded") => ErrorKind::QuotaReached,
+        (_, "resourcenotready") => return Kind::NotReady,
+        (_, "conditionnotmet") | (412, _) => return Kind::Outdated,
+        (_, "alreadyexists" | "resourcealreadyexists") | (409, "") => return Kind::NameTaken,
+        (_, "notfound" | "resourcenotfound") | (404, _) => ErrorKind::NotFound,
+        (401, _) => return Kind::Credentials,
+        (403, _) => ErrorKind::PermissionDenied,
         (408 | 500..=599, _)
         | (
             _,
@@ -187,45 +222,31 @@ fn kind(status: u16, reason: &str) -> Kind {
             | "internalerror"
             | "resourceoperationrateexceeded"
             | "resourceinusebyanotherresource",
-        ) => Kind::Transient,
-        _ => Kind::Refused,
-    }
+        ) => ErrorKind::Unavailable,
+        _ => ErrorKind::InvalidRequest,
+    };
+    Kind::Shared(kind)
 }
 
 impl From<CallError> for ProviderError {
     fn from(error: CallError) -> Self {
-        let message = explained(&error);
-        let (call, object) = (error.method.to_string(), error.object);
-        match error.cause.kind() {
-            Kind::Throttled => Self::new(ErrorKind::Throttled, call, object, message),
-            Kind::Transient | Kind::NotReady | Kind::Credentials => {
-                Self::new(ErrorKind::Unavailable, call, object, message)
-            }
-            Kind::Denied => {
-                let action = denied_permission(&message).unwrap_or(error.method.permissions()[0]).to_owned();
-                Self::new(ErrorKind::PermissionDenied, action, object, message)
-            }
-            Kind::Quota => Self::new(ErrorKind::QuotaReached, call, object, message),
-            Kind::NotFound => Self::new(ErrorKind::NotFound, call, object, message),
-            Kind::Taken | Kind::Outdated => Self::new(ErrorKind::Conflict, call, object, message),
-            Kind::Refused => Self::new(ErrorKind::InvalidRequest, call, object, message),
-        }
+        let CallError { call, object, failure, message } = error;
+        let kind = failure.kind();
+        let subject = if kind.shared() == ErrorKind::PermissionDenied {
+            denied_permission(&message).unwrap_or(call.permissions()[0]).to_owned()
+        } else {
+            call.to_string()
+        };
+        let message = match kind.remedy() {
+            Some(remedy) => format!("{message}; {remedy}"),
+            None => message,
+        };
+        Self::new(kind.shared(), subject, object, message)
     }
 }
 
-/// Google's words, with the remedy where Google does not name it.
-fn explained(error: &CallError) -> String {
-    let remedy = match error.cause.kind() {
-        Kind::Credentials => "check the Google Cloud credentials",
-        Kind::Quota => "raise the project's quota in the console under IAM & Admin, Quotas",
-        Kind::NotReady => "an earlier operation on it has not ended",
-        Kind::Outdated => "something else keeps changing it",
-        _ => return error.message.clone(),
-    };
-    format!("{}; {remedy}", error.message)
-}
-
-/// The permission that was missing, as Google's text names it: `Required 'compute.firewalls.create' permission for …`.
+/// Returns the permission that is missing, as Google's message names it:
+/// `Required 'compute.firewalls.create' permission for …`.
 fn denied_permission(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("Required '")?;
     let (permission, _) = rest.split_once('\'')?;
@@ -238,15 +259,15 @@ mod tests {
 
     fn error(status: u16, reason: &str, message: &str) -> CallError {
         CallError {
-            method: Method::FirewallsInsert,
+            call: ApiCall::FirewallsInsert,
             object: "projects/p/global/firewalls/x".into(),
-            cause: Cause::Answer { status, reason: reason.into() },
+            failure: Failure::ErrorResponse { status, reason: reason.into() },
             message: message.into(),
         }
     }
 
     #[test]
-    fn every_reason_leads_to_the_one_next_action() {
+    fn each_reason_leads_to_one_next_action() {
         let table = [
             (403, "rateLimitExceeded", "Throttled"),
             (403, "userRateLimitExceeded", "Throttled"),
@@ -278,20 +299,24 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_call_names_the_permission_that_was_missing() {
-        let named = |message: &str| {
+    fn denied_call_names_the_missing_permission() {
+        let permission = |message: &str| {
             let error = ProviderError::from(error(403, "forbidden", message));
             assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
             error.call
         };
         let message =
             "Required 'compute.networks.updatePolicy' permission for 'projects/p/global/networks/n'";
-        assert_eq!(named(message), "compute.networks.updatePolicy");
-        assert_eq!(named("Forbidden"), "compute.firewalls.create", "the method's own, where none is named");
+        assert_eq!(permission(message), "compute.networks.updatePolicy");
+        assert_eq!(
+            permission("Forbidden"),
+            "compute.firewalls.create",
+            "the call's own, where none is named"
+        );
     }
 
     #[test]
-    fn a_quota_error_says_which_and_where_to_raise_it() {
+    fn quota_error_names_the_quota_and_the_remedy() {
         let text =
             ProviderError::from(error(403, "quotaExceeded", "Quota 'FIREWALLS' exceeded.")).to_string();
         assert!(text.contains("FIREWALLS") && text.contains("Quotas"), "{text}");

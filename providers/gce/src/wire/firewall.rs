@@ -1,4 +1,4 @@
-//! A firewall rule as the Compute Engine API writes it.
+//! Reads and writes firewall rules as the types of Google's client library.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,105 +9,109 @@ use google_cloud_compute_v1::model::firewall::{Allowed, Direction};
 use ipnet::IpNet;
 
 use crate::config::GceConfig;
-use crate::mark::Mark;
 use crate::network::Network;
-use crate::resource::{FirewallRule, Product};
+use crate::ownership::OwnershipMark;
+use crate::resource::{FirewallRule, PortsBySources};
 
-/// Reads a rule whose name is ours.
+/// Returns the rule; its name has this cluster's prefix.
 pub(crate) fn read(firewall: &Firewall, config: &GceConfig) -> FirewallRule {
     let name = firewall.name.clone().unwrap_or_default();
     let network = Network::parse(firewall.network.as_deref().unwrap_or_default(), config.rule_project());
-    let mark = Mark::read(&name, firewall.description.as_deref().unwrap_or_default(), &config.cluster);
+    let mark =
+        OwnershipMark::parse(&name, firewall.description.as_deref().unwrap_or_default(), &config.cluster);
     let direction = firewall.direction.as_ref().unwrap_or(&Direction::Ingress);
-    let plain = *direction == Direction::Ingress && firewall.denied.is_empty();
-    // A rule of ours never is one of these, and a PATCH could not make it what it should be.
-    let ours = mark.is_some() && plain && network.is_ok();
-    let mut strays = BTreeSet::new();
-    let (destinations, wide) = addresses(&firewall.destination_ranges);
-    strays.extend(wide.into_iter().map(|range| format!("to {range}")));
-    let rules = rules(firewall, &mut strays);
-    stray_parties(firewall, &mut strays);
+    let is_ingress_allow = *direction == Direction::Ingress && firewall.denied.is_empty();
+    // This cluster's rules are all ingress allow rules, and a PATCH could not turn another rule into one.
+    let is_ours = mark.is_some() && is_ingress_allow && network.is_ok();
+    let mut foreign_parts = BTreeSet::new();
+    let (destinations, wider) = split_destinations(&firewall.destination_ranges);
+    foreign_parts.extend(wider.into_iter().map(|range| format!("to {range}")));
+    let rules = read_rules(firewall, &mut foreign_parts);
+    add_foreign_parties(firewall, &mut foreign_parts);
     FirewallRule {
         name,
         network: network.unwrap_or_else(|_| Network { project: String::new(), name: String::new() }),
         rules,
         destinations,
         tags: firewall.target_tags.iter().cloned().collect(),
-        strays,
+        foreign_parts,
         priority: firewall.priority.and_then(|priority| u16::try_from(priority).ok()).unwrap_or(1000),
-        enabled: firewall.disabled != Some(true),
+        is_enabled: firewall.disabled != Some(true),
         serves: mark.into_iter().map(|mark| mark.group).collect(),
-        owner: if ours { Owner::Ours } else { Owner::Foreign },
-        capacity: config.capacity(),
+        owner: if is_ours { Owner::Ours } else { Owner::Foreign },
+        capacity: config.rule_capacity(),
     }
 }
 
-/// Single addresses, and everything else as it is written.
-fn addresses(ranges: &[String]) -> (BTreeSet<IpNet>, Vec<&String>) {
-    let single = |text: &String| range(text).filter(|range| range.prefix_len() == range.max_prefix_len());
-    let wide = ranges.iter().filter(|text| single(text).is_none()).collect();
-    (ranges.iter().filter_map(single).collect(), wide)
+/// Returns the destination ranges that are single addresses, and all others as they are written.
+fn split_destinations(ranges: &[String]) -> (BTreeSet<IpNet>, Vec<&String>) {
+    let single =
+        |text: &String| parse_range(text).filter(|range| range.prefix_len() == range.max_prefix_len());
+    let wider = ranges.iter().filter(|text| single(text).is_none()).collect();
+    (ranges.iter().filter_map(single).collect(), wider)
 }
 
-/// A CIDR, or a single address, which Google takes for one.
-fn range(text: &str) -> Option<IpNet> {
+/// Parses a CIDR range, or a single address, which Google accepts as a range.
+fn parse_range(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().map(IpNet::from).ok())
 }
 
-fn rules(firewall: &Firewall, strays: &mut BTreeSet<String>) -> RuleSet {
-    let mut product = Product { ports: BTreeSet::new(), sources: BTreeSet::new() };
+/// Returns the ingress rules, and adds what they cannot express to `foreign_parts`.
+fn read_rules(firewall: &Firewall, foreign_parts: &mut BTreeSet<String>) -> RuleSet {
+    let mut allowed_traffic = PortsBySources { ports: BTreeSet::new(), sources: BTreeSet::new() };
     for text in &firewall.source_ranges {
-        match range(text) {
-            Some(range) => _ = product.sources.insert(range),
-            None => _ = strays.insert(format!("from {text}")),
+        match parse_range(text) {
+            Some(range) => _ = allowed_traffic.sources.insert(range),
+            None => _ = foreign_parts.insert(format!("from {text}")),
         }
     }
     for allowed in &firewall.allowed {
         let name = allowed.ip_protocol.as_deref().unwrap_or_default();
-        let Some(protocol) = protocol(name).filter(|_| !allowed.ports.is_empty()) else {
-            strays.insert(format!("all of protocol {name}"));
+        let Some(protocol) = parse_protocol(name).filter(|_| !allowed.ports.is_empty()) else {
+            foreign_parts.insert(format!("all of protocol {name}"));
             continue;
         };
         for text in &allowed.ports {
             match text.parse::<PortRange>() {
-                Ok(ports) => _ = product.ports.insert((protocol, ports)),
-                Err(_) => _ = strays.insert(format!("{protocol}/{text}")),
+                Ok(ports) => _ = allowed_traffic.ports.insert((protocol, ports)),
+                Err(_) => _ = foreign_parts.insert(format!("{protocol}/{text}")),
             }
         }
     }
-    product.rules()
+    allowed_traffic.to_rules()
 }
 
-/// A protocol by name or number, as Google accepts both.
-fn protocol(text: &str) -> Option<Protocol> {
+/// Parses a protocol's name or number; Google accepts both.
+fn parse_protocol(text: &str) -> Option<Protocol> {
     let known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
     known.into_iter().find(|protocol| text == protocol.to_string() || text == protocol.number().to_string())
 }
 
-fn stray_parties(firewall: &Firewall, strays: &mut BTreeSet<String>) {
+/// Adds the sources and targets that are not ranges or network tags of targets to `foreign_parts`.
+fn add_foreign_parties(firewall: &Firewall, foreign_parts: &mut BTreeSet<String>) {
     let parties = [
         ("from instances tagged", &firewall.source_tags),
         ("from instances of service account", &firewall.source_service_accounts),
         ("to instances of service account", &firewall.target_service_accounts),
     ];
-    for (what, names) in parties {
-        strays.extend(names.iter().map(|name| format!("{what} {name}")));
+    for (party, names) in parties {
+        foreign_parts.extend(names.iter().map(|name| format!("{party} {name}")));
     }
 }
 
-/// The whole rule, for insert and update.
+/// Returns the whole rule, for insert and update.
 pub(crate) fn write(rule: &FirewallRule, cluster: &str) -> Firewall {
     let rest = Firewall::new()
         .set_name(&rule.name)
-        .set_description(Mark::of(rule, cluster).description())
+        .set_description(OwnershipMark::for_rule(rule, cluster).to_description())
         .set_network(rule.network.to_string())
         .set_direction(Direction::Ingress)
         .set_priority(rule.priority)
-        .set_disabled(!rule.enabled);
-    tags(destinations(traffic(rest, &rule.rules), rule), rule)
+        .set_disabled(!rule.is_enabled);
+    set_tags(set_destinations(set_traffic(rest, &rule.rules), rule), rule)
 }
 
-fn traffic(firewall: Firewall, rules: &RuleSet) -> Firewall {
+fn set_traffic(firewall: Firewall, rules: &RuleSet) -> Firewall {
     let ports: BTreeSet<_> = rules.iter().map(|rule| (rule.protocol, rule.ports)).collect();
     let sources: BTreeSet<IpNet> = rules.iter().map(|rule| rule.source).collect();
     let protocols: BTreeSet<Protocol> = ports.iter().map(|(protocol, _)| *protocol).collect();
@@ -118,38 +122,38 @@ fn traffic(firewall: Firewall, rules: &RuleSet) -> Firewall {
     firewall.set_allowed(allowed).set_source_ranges(sources.iter().map(ToString::to_string))
 }
 
-fn destinations(firewall: Firewall, rule: &FirewallRule) -> Firewall {
+fn set_destinations(firewall: Firewall, rule: &FirewallRule) -> Firewall {
     firewall.set_destination_ranges(rule.destinations.iter().map(ToString::to_string))
 }
 
-fn tags(firewall: Firewall, rule: &FirewallRule) -> Firewall {
+fn set_tags(firewall: Firewall, rule: &FirewallRule) -> Firewall {
     firewall.set_target_tags(rule.tags.iter().cloned())
 }
 
-/// What turns one rule into another by a JSON merge patch: only the fields that differ. `None` if a list would
-/// have to be emptied, which the client library cannot write: then the whole rule is updated.
+/// Returns the JSON merge patch that changes one rule into another: only the fields that differ. `None` if a
+/// list would have to be emptied, which the client library cannot write: then the whole rule is updated.
 pub(crate) fn patch(from: &FirewallRule, to: &FirewallRule) -> Option<Firewall> {
-    let emptied = !from.strays.is_empty()
+    let empties_a_list = !from.foreign_parts.is_empty()
         || to.destinations.is_empty() && !from.destinations.is_empty()
         || to.tags.is_empty() && !from.tags.is_empty();
-    if emptied {
+    if empties_a_list {
         return None;
     }
     let mut patch = Firewall::new().set_name(&to.name);
     if from.rules != to.rules {
-        patch = traffic(patch, &to.rules);
+        patch = set_traffic(patch, &to.rules);
     }
     if from.destinations != to.destinations {
-        patch = destinations(patch, to);
+        patch = set_destinations(patch, to);
     }
     if from.tags != to.tags {
-        patch = tags(patch, to);
+        patch = set_tags(patch, to);
     }
     if from.priority != to.priority {
         patch = patch.set_priority(to.priority);
     }
-    if from.enabled != to.enabled {
-        patch = patch.set_disabled(!to.enabled);
+    if from.is_enabled != to.is_enabled {
+        patch = patch.set_disabled(!to.is_enabled);
     }
     Some(patch)
 }

@@ -1,4 +1,4 @@
-//! What Compute Engine does that other clouds do not, each as a behaviour of the provider.
+//! Behaviour of the provider that only Compute Engine requires.
 
 mod instances;
 mod permissions;
@@ -15,25 +15,27 @@ use simulated::{Simulated, id};
 const CLUSTER: &str = "prod";
 const WEB: &[&str] = &["tcp/80 0.0.0.0/0"];
 
-async fn steps(gce: &Gce, wanted: &Desired) -> Vec<Step<GceResource>> {
+/// Returns the steps that lead to the desired groups.
+async fn plan_steps(gce: &Gce, wanted: &Desired) -> Vec<Step<GceResource>> {
     observe_and_plan(gce, wanted).await.expect("it can be observed").0.steps
 }
 
-/// Applies the plan once, and returns what failed.
-async fn attempt(gce: &Gce, wanted: &Desired) -> Vec<ProviderError> {
+/// Applies the plan once, and returns the errors.
+async fn apply_once(gce: &Gce, wanted: &Desired) -> Vec<ProviderError> {
     let mut errors = Vec::new();
-    for step in steps(gce, wanted).await {
+    for step in plan_steps(gce, wanted).await {
         errors.extend(gce.apply(&step.action).await.err());
     }
     errors
 }
 
-/// The ids of the mutating calls so far.
-fn mutations(simulated: &Simulated) -> Vec<String> {
+/// Returns the methods of the mutating calls so far.
+fn mutating_calls(simulated: &Simulated) -> Vec<String> {
     let requests = simulated.cloud().requests().into_iter();
     requests.filter(|request| request.mutating).map(|request| request.method).collect()
 }
 
+/// Returns a group that opens `WEB` on the instances of these numbers.
 fn web(members: &[u32]) -> Desired {
     let members: Vec<InstanceId> = members.iter().copied().map(id).collect();
     desired([group("web", WEB, &members.iter().collect::<Vec<_>>())])

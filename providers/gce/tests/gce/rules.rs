@@ -1,42 +1,52 @@
-//! The life of a rule, and whose it is.
+//! Creating, changing and deleting rules, and their ownership.
 
 use std::time::Duration;
 
 use firewall_core::testing::conformance::{converge, desired, group, observe_and_plan};
-use firewall_core::{Action, Desired, ErrorKind, FirewallProvider};
-use firewall_gce::{GceKey, Mode};
-use gce_simulator::{Fault, FaultKind};
+use firewall_core::{Action, Compiled, Desired, ErrorKind, FirewallProvider};
+use firewall_gce::{Gce, GceKey, GceResource, Mode, reasons};
+use gce_simulator::FaultKind;
 use serde_json::json;
 
-use crate::simulated::{PROJECT, Simulated, id};
-use crate::{CLUSTER, WEB, attempt, mutations, steps, web};
+use crate::simulated::{PROJECT, Simulated, error_response, id};
+use crate::{CLUSTER, WEB, apply_once, mutating_calls, plan_steps, web};
+
+/// Observes the cloud, and compiles the groups with what was found.
+async fn observe_and_compile(gce: &Gce, wanted: &Desired) -> Compiled<GceResource> {
+    let observed = gce.observe(&wanted.members()).await.expect("it can be observed");
+    gce.compile(wanted, &observed.inventory)
+}
+
+fn infeasible_reasons(compiled: &Compiled<GceResource>) -> Vec<&str> {
+    compiled.infeasible.iter().map(|one| one.reason).collect()
+}
 
 #[tokio::test]
-async fn two_thousand_nodes_take_eight_rules_and_one_that_leaves_takes_one_patch() {
+async fn node_leaving_two_thousand_takes_one_patch_of_eight_rules() {
     let simulated = Simulated::start(Mode::Destination, 2000).await;
     let gce = simulated.connect(CLUSTER).await;
     let members: Vec<u32> = (0..2000).collect();
     converge(&gce, &web(&members)).await;
-    assert_eq!(mutations(&simulated), ["compute.firewalls.insert"; 8]);
+    assert_eq!(mutating_calls(&simulated), ["compute.firewalls.insert"; 8]);
 
     simulated.cloud().clear_requests();
     converge(&gce, &web(&members[1..])).await;
-    assert_eq!(mutations(&simulated), ["compute.firewalls.patch"]);
+    assert_eq!(mutating_calls(&simulated), ["compute.firewalls.patch"]);
     simulated.cloud().clear_requests();
     converge(&gce, &web(&members[301..])).await;
-    let calls = mutations(&simulated);
+    let calls = mutating_calls(&simulated);
     assert!(calls.len() <= 7, "one call for each of the rules that 300 leaving nodes are in: {calls:?}");
     assert_eq!(simulated.owned(CLUSTER).len(), 7, "1,699 addresses");
 }
 
 #[tokio::test]
-async fn what_moves_and_changes_its_sources_takes_one_patch() {
+async fn moved_group_with_new_sources_takes_one_patch() {
     let simulated = Simulated::start(Mode::Destination, 2).await;
     let gce = simulated.connect(CLUSTER).await;
     converge(&gce, &web(&[0])).await;
     simulated.cloud().clear_requests();
     converge(&gce, &desired([group("web", &["tcp/80 192.0.2.0/24"], &[&id(1)])])).await;
-    assert_eq!(mutations(&simulated), ["compute.firewalls.patch"]);
+    assert_eq!(mutating_calls(&simulated), ["compute.firewalls.patch"]);
     let patch = simulated.cloud().requests().into_iter().find(|request| request.mutating).expect("a patch");
     let fields: Vec<String> =
         patch.body.expect("a body").as_object().expect("fields").keys().cloned().collect();
@@ -44,33 +54,32 @@ async fn what_moves_and_changes_its_sources_takes_one_patch() {
 }
 
 #[tokio::test]
-async fn a_crash_after_the_insert_was_accepted_leads_to_no_second_rule() {
+async fn crash_after_an_accepted_insert_creates_no_second_rule() {
     let simulated = Simulated::start(Mode::Destination, 1).await;
     simulated.cloud().configure(|settings| settings.operation_delay = Duration::from_millis(1500));
     let first = simulated.connect(CLUSTER).await;
     let wanted = web(&[0]);
-    let steps = steps(&first, &wanted).await;
+    let steps = plan_steps(&first, &wanted).await;
     let crashed = tokio::time::timeout(Duration::from_millis(300), first.apply(&steps[0].action)).await;
     assert!(crashed.is_err(), "it was still waiting for the operation");
-    assert_eq!(mutations(&simulated), ["compute.firewalls.insert"], "which had been accepted");
+    assert_eq!(mutating_calls(&simulated), ["compute.firewalls.insert"], "the call had been accepted");
 
     let next = simulated.connect(CLUSTER).await;
-    let errors = attempt(&next, &wanted).await;
+    let errors = apply_once(&next, &wanted).await;
     assert!(
         matches!(&errors[..], [error] if error.kind == ErrorKind::Unavailable),
-        "it is still being made: {errors:?}"
+        "the rule is still being created: {errors:?}"
     );
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    assert_eq!(attempt(&next, &wanted).await, []);
+    assert_eq!(apply_once(&next, &wanted).await, []);
     assert_eq!(simulated.owned(CLUSTER).len(), 1);
-    assert_eq!(simulated.open(&id(0), &simulated.owned(CLUSTER).into_keys().collect()).len(), 1);
+    assert_eq!(simulated.open_rules(CLUSTER, &id(0)).len(), 1);
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_asked_for_again_under_the_same_request_id() {
+async fn lost_response_is_retried_with_the_same_request_id() {
     let simulated = Simulated::start(Mode::Destination, 1).await;
-    let method = "compute.firewalls.insert".to_owned();
-    simulated.cloud().inject(Fault { method, times: 1, kind: FaultKind::DropResponse });
+    simulated.inject("compute.firewalls.insert", 1, FaultKind::DropResponse);
     converge(&simulated.connect(CLUSTER).await, &web(&[0])).await;
     let inserts: Vec<_> =
         simulated.cloud().requests().into_iter().filter(|request| request.mutating).collect();
@@ -80,29 +89,28 @@ async fn a_lost_answer_is_asked_for_again_under_the_same_request_id() {
 }
 
 #[tokio::test]
-async fn a_name_that_somebody_else_has_taken_is_left_alone() {
+async fn foreign_rule_with_the_same_name_is_left_alone() {
     let simulated = Simulated::start(Mode::Destination, 1).await;
     let gce = simulated.connect(CLUSTER).await;
     converge(&gce, &web(&[0])).await;
     let (name, mut rule) = simulated.owned(CLUSTER).pop_first().expect("a rule");
     rule["description"] = json!("mine");
-    simulated.cloud().put_firewall(PROJECT, &rule).expect("a valid rule");
+    simulated.put_rule(&rule);
     let before = simulated.cloud().firewalls(PROJECT);
     let (plan, _) = observe_and_plan(&gce, &web(&[0])).await.expect("it can be observed");
     assert_eq!((plan.steps.len(), plan.withheld.len()), (0, 1), "{plan:?}");
-    assert_eq!(steps(&gce, &Desired::nothing()).await, []);
+    assert_eq!(plan_steps(&gce, &Desired::nothing()).await, []);
 
-    // Taken between reading and writing: the plan knew nothing of it.
-    let observed = gce.observe(&web(&[0]).members()).await.expect("it can be observed");
-    let compiled = gce.compile(&web(&[0]), &observed.inventory);
+    // The same if the name is taken between observing and applying, unknown to the plan.
+    let compiled = observe_and_compile(&gce, &web(&[0])).await;
     let create = Action::Create(compiled.resources[&GceKey::Rule(name)].clone());
-    let error = gce.apply(&create).await.expect_err("it is taken");
+    let error = gce.apply(&create).await.expect_err("the name is taken");
     assert!(error.kind == ErrorKind::Conflict, "{error}");
     assert_eq!(simulated.cloud().firewalls(PROJECT), before);
 }
 
 #[tokio::test]
-async fn whatever_somebody_changes_in_a_rule_of_ours_is_set_right() {
+async fn change_of_any_field_of_a_rule_is_repaired() {
     let simulated = Simulated::start(Mode::Destination, 2).await;
     let gce = simulated.connect(CLUSTER).await;
     converge(&gce, &web(&[0])).await;
@@ -122,44 +130,44 @@ async fn whatever_somebody_changes_in_a_rule_of_ours_is_set_right() {
     for (field, value) in changes {
         let mut rule = good.values().next().expect("a rule").clone();
         rule[field] = value.clone();
-        simulated.cloud().put_firewall(PROJECT, &rule).expect("a valid rule");
+        simulated.put_rule(&rule);
         let repairs = converge(&gce, &web(&[0])).await;
-        // 10.0.0.0/8 beside everything says nothing new.
+        // 10.0.0.0/8 beside 0.0.0.0/0 opens nothing more.
         assert!(
             repairs > 0 || value == json!(["0.0.0.0/0", "10.0.0.0/8"]),
-            "{field} {value} was not noticed"
+            "{field} {value} was not repaired"
         );
-        let names = simulated.owned(CLUSTER).into_keys().collect();
         assert_eq!(
-            simulated.open(&id(0), &names),
+            simulated.open_rules(CLUSTER, &id(0)),
             WEB.iter().map(|text| firewall_core::testing::conformance::rule(text)).collect()
         );
-        assert!(simulated.open(&id(1), &names).is_empty(), "{field} {value}");
+        assert!(simulated.open_rules(CLUSTER, &id(1)).is_empty(), "{field} {value}");
     }
 }
 
 #[tokio::test]
-async fn a_network_that_does_not_exist_is_told() {
+async fn missing_network_is_reported() {
     let mut simulated = Simulated::start(Mode::Destination, 1).await;
     simulated.config.network = Some("absent".to_owned());
     let gce = simulated.connect(CLUSTER).await;
-    let observed = gce.observe(&web(&[0]).members()).await.expect("it can be observed");
-    let compiled = gce.compile(&web(&[0]), &observed.inventory);
-    let reasons: Vec<&str> = compiled.infeasible.iter().map(|one| one.reason).collect();
-    assert_eq!((reasons, compiled.resources.len()), (vec!["NetworkNotFound"], 0));
+    let compiled = observe_and_compile(&gce, &web(&[0])).await;
+    assert_eq!(infeasible_reasons(&compiled), [reasons::NETWORK_NOT_FOUND]);
+    assert_eq!(compiled.resources.len(), 0);
 
     simulated.cloud().deny("*", "compute.networks.get");
-    let observed = gce.observe(&web(&[0]).members()).await.expect("it can be observed");
-    let compiled = gce.compile(&web(&[0]), &observed.inventory);
-    let reasons: Vec<&str> = compiled.infeasible.iter().map(|one| one.reason).collect();
-    assert_eq!(reasons, ["NotInNetwork"], "what cannot be asked is not claimed");
+    let compiled = observe_and_compile(&gce, &web(&[0])).await;
+    assert_eq!(
+        infeasible_reasons(&compiled),
+        [reasons::NOT_IN_NETWORK],
+        "a network that may not be read is not reported as missing"
+    );
 }
 
 #[tokio::test]
-async fn a_full_project_says_which_quota() {
+async fn quota_error_names_the_quota() {
     let simulated = Simulated::start(Mode::Destination, 1).await;
     simulated.cloud().configure(|settings| settings.firewalls_per_project = 0);
-    let errors = attempt(&simulated.connect(CLUSTER).await, &web(&[0])).await;
+    let errors = apply_once(&simulated.connect(CLUSTER).await, &web(&[0])).await;
     assert!(
         matches!(&errors[..], [error] if error.kind == ErrorKind::QuotaReached && error.message.contains("FIREWALLS")),
         "{errors:?}"
@@ -167,26 +175,24 @@ async fn a_full_project_says_which_quota() {
 }
 
 #[tokio::test]
-async fn a_call_that_goes_on_failing_is_left_to_a_later_pass() {
+async fn failing_call_is_left_to_a_later_pass() {
     let simulated = Simulated::start(Mode::Destination, 1).await;
-    let kind =
-        FaultKind::Error { status: 503, reason: "backendError".to_owned(), message: "try again".to_owned() };
-    simulated.cloud().inject(Fault { method: "compute.firewalls.insert".to_owned(), times: 100, kind });
-    let errors = attempt(&simulated.connect(CLUSTER).await, &web(&[0])).await;
+    simulated.inject("compute.firewalls.insert", 100, error_response(503, "backendError", "try again"));
+    let errors = apply_once(&simulated.connect(CLUSTER).await, &web(&[0])).await;
     assert!(matches!(&errors[..], [error] if error.kind == ErrorKind::Unavailable), "{errors:?}");
-    assert_eq!(mutations(&simulated).len(), 4);
+    assert_eq!(mutating_calls(&simulated).len(), 4);
 }
 
 #[tokio::test]
-async fn an_operation_that_fails_is_a_failure() {
+async fn failed_operation_is_an_error() {
     let simulated = Simulated::start(Mode::Destination, 1).await;
     let kind = FaultKind::OperationError {
         status: 400,
         code: "INVALID_USAGE".to_owned(),
         message: "the operation did not work".to_owned(),
     };
-    simulated.cloud().inject(Fault { method: "compute.firewalls.insert".to_owned(), times: 1, kind });
-    let errors = attempt(&simulated.connect(CLUSTER).await, &web(&[0])).await;
+    simulated.inject("compute.firewalls.insert", 1, kind);
+    let errors = apply_once(&simulated.connect(CLUSTER).await, &web(&[0])).await;
     assert!(
         matches!(&errors[..], [error] if error.kind == ErrorKind::InvalidRequest && error.message.contains("did not work")),
         "{errors:?}"
@@ -194,7 +200,7 @@ async fn an_operation_that_fails_is_a_failure() {
 }
 
 #[tokio::test]
-async fn two_clusters_and_two_groups_that_look_the_same_share_nothing() {
+async fn similar_clusters_and_groups_share_no_rule() {
     let simulated = Simulated::start(Mode::Destination, 1).await;
     let group = |namespace: &str, name: &str| {
         let (mut key, wanted) = group("web", WEB, &[&id(0)]);

@@ -1,37 +1,29 @@
-use firewall_core::testing::conformance::rule;
-
 use super::*;
+use crate::testing;
 
 fn config() -> GceConfig {
     GceConfig::new("prod", "p")
 }
 
+/// Returns a rule with several ports, targets and a priority of its own.
 fn firewall_rule() -> FirewallRule {
+    let rules = ["tcp/80 10.0.0.0/8", "udp/53-54 10.0.0.0/8", "sctp/9 10.0.0.0/8"];
     FirewallRule {
-        name: format!("{}0123-0", crate::mark::prefix("prod")),
-        network: Network { project: "p".into(), name: "n".into() },
-        rules: ["tcp/80 10.0.0.0/8", "udp/53-54 10.0.0.0/8", "sctp/9 10.0.0.0/8"]
-            .map(rule)
-            .into_iter()
-            .collect(),
-        destinations: ["10.0.0.1/32", "10.0.0.2/32"].map(|text| text.parse().unwrap()).into(),
+        name: format!("{}0123-0", crate::ownership::prefix("prod")),
         tags: BTreeSet::from(["web".to_owned()]),
-        strays: BTreeSet::new(),
         priority: 900,
-        enabled: true,
         serves: BTreeSet::from(["Deployment default/web".to_owned()]),
-        owner: Owner::Ours,
-        capacity: config().capacity(),
+        ..testing::firewall_rule(&rules, &["10.0.0.1/32", "10.0.0.2/32"])
     }
 }
 
 #[test]
-fn a_rule_is_read_as_it_was_written() {
+fn rule_is_read_as_it_was_written() {
     assert_eq!(read(&write(&firewall_rule(), "prod"), &config()), firewall_rule());
 }
 
 #[test]
-fn a_rule_that_somebody_has_changed_shows_what_it_lets_in() {
+fn changed_rule_shows_its_foreign_parts() {
     let written = || write(&firewall_rule(), "prod");
     let all = |protocol: &str| [Allowed::new().set_ip_protocol(protocol)];
     let cases = [
@@ -42,18 +34,25 @@ fn a_rule_that_somebody_has_changed_shows_what_it_lets_in() {
         (written().set_allowed(all("tcp")), "all of protocol tcp"),
         (written().set_allowed(all("all")), "all of protocol all"),
     ];
-    for (firewall, stray) in cases {
+    for (firewall, foreign_part) in cases {
         let read = read(&firewall, &config());
-        assert_eq!((read.owner, read.strays), (Owner::Ours, BTreeSet::from([stray.to_owned()])));
+        assert_eq!(
+            (read.owner, read.foreign_parts),
+            (Owner::Ours, BTreeSet::from([foreign_part.to_owned()]))
+        );
     }
     let single = written().set_destination_ranges(["10.0.0.1", "10.0.0.2/32"]);
     let numbers = [("6", "80"), ("17", "53-54"), ("132", "9")]
         .map(|(protocol, ports)| Allowed::new().set_ip_protocol(protocol).set_ports([ports]));
-    assert_eq!(read(&single.set_allowed(numbers), &config()), firewall_rule(), "the same, written otherwise");
+    assert_eq!(
+        read(&single.set_allowed(numbers), &config()),
+        firewall_rule(),
+        "the same, written differently"
+    );
 }
 
 #[test]
-fn what_is_not_an_ingress_allow_rule_with_our_mark_is_somebody_elses() {
+fn rule_without_the_mark_or_ingress_allow_is_foreign() {
     use google_cloud_compute_v1::model::firewall::Denied;
     let written = || write(&firewall_rule(), "prod");
     for firewall in [
@@ -67,24 +66,28 @@ fn what_is_not_an_ingress_allow_rule_with_our_mark_is_somebody_elses() {
 }
 
 #[test]
-fn a_patch_has_only_what_changes() {
+fn patch_has_only_changed_fields() {
     let from = firewall_rule();
     let to = FirewallRule { destinations: ["10.0.0.1/32".parse().unwrap()].into(), ..from.clone() };
     let expected = Firewall::new().set_name(&from.name).set_destination_ranges(["10.0.0.1/32"]);
     assert_eq!(patch(&from, &to), Some(expected));
     let expected = Firewall::new().set_name(&from.name).set_priority(900).set_disabled(false);
-    assert_eq!(patch(&FirewallRule { enabled: false, priority: 1, ..from.clone() }, &from), Some(expected));
+    assert_eq!(
+        patch(&FirewallRule { is_enabled: false, priority: 1, ..from.clone() }, &from),
+        Some(expected)
+    );
 }
 
 #[test]
-fn a_list_is_never_emptied_by_a_patch() {
+fn patch_never_empties_a_list() {
     let to = firewall_rule();
-    let stray = FirewallRule { strays: BTreeSet::from(["from instances tagged x".to_owned()]), ..to.clone() };
+    let changed =
+        FirewallRule { foreign_parts: BTreeSet::from(["from instances tagged x".to_owned()]), ..to.clone() };
     let (untagged, anywhere) = (
         FirewallRule { tags: BTreeSet::new(), ..to.clone() },
         FirewallRule { destinations: BTreeSet::new(), ..to.clone() },
     );
-    for (from, to) in [(&stray, &to), (&to, &untagged), (&to, &anywhere)] {
+    for (from, to) in [(&changed, &to), (&to, &untagged), (&to, &anywhere)] {
         assert_eq!(patch(from, to), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Every method of the Compute Engine API that this crate can call, and the permissions that each mode needs.
 //!
-//! All calls go through the client, which takes one of these: a method that is not in this list cannot be called, so the
-//! lists here are what the custom roles in `iam/` must grant.
+//! Every call goes through the client, which takes an [`ApiCall`]: a method that is not listed here cannot be
+//! called, so the lists here are what the custom roles in `iam/` must grant.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use crate::config::Mode;
 
 /// A method of the Compute Engine API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Method {
+pub enum ApiCall {
     /// Deletes a rule.
     FirewallsDelete,
     /// Reads a rule.
     FirewallsGet,
-    /// Makes a rule.
+    /// Creates a rule.
     FirewallsInsert,
     /// Reads all rules.
     FirewallsList,
@@ -34,15 +34,15 @@ pub enum Method {
     NetworksGet,
 }
 
-use Method::{
+use ApiCall::{
     FirewallsDelete, FirewallsGet, FirewallsInsert, FirewallsList, FirewallsPatch, FirewallsUpdate,
     InstancesAggregatedList, InstancesGet, InstancesList, InstancesSetTags, NetworksGet,
 };
 
-impl Method {
-    /// The method's id in Google's discovery document.
+impl ApiCall {
+    /// Returns the call's name: the id of the method in Google's discovery document.
     #[must_use]
-    pub const fn id(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             FirewallsDelete => "compute.firewalls.delete",
             FirewallsGet => "compute.firewalls.get",
@@ -58,7 +58,8 @@ impl Method {
         }
     }
 
-    /// The permissions that it needs, its own first. Reading how an operation went needs one more.
+    /// Returns the permissions that the call needs, first the one that is named like it. Reading the state of
+    /// its operation needs one more.
     #[must_use]
     pub const fn permissions(self) -> &'static [&'static str] {
         match self {
@@ -80,7 +81,7 @@ impl Method {
         }
     }
 
-    /// The methods on rules and networks, which are in the network's project.
+    /// Returns the calls on rules and networks, which are in the network's project.
     #[must_use]
     pub const fn of_rules() -> &'static [Self] {
         &[
@@ -94,7 +95,7 @@ impl Method {
         ]
     }
 
-    /// The methods on instances, which are in the instances' project.
+    /// Returns the calls on instances, which are in the instances' project.
     #[must_use]
     pub const fn of_instances(mode: Mode) -> &'static [Self] {
         match mode {
@@ -104,8 +105,8 @@ impl Method {
     }
 }
 
-impl fmt::Display for Method {
+impl fmt::Display for ApiCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.id())
+        f.write_str(self.name())
     }
 }

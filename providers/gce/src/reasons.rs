@@ -1,0 +1,34 @@
+//! The reasons why a firewall group cannot be compiled for Compute Engine, as Events, conditions and metrics
+//! show them.
+
+/// The instance does not exist.
+pub const INSTANCE_NOT_FOUND: &str = "InstanceNotFound";
+
+/// The instance's name begins with the network tag that it would get.
+pub const NAME_BEGINS_WITH_TAG: &str = "NameBeginsWithTag";
+
+/// The instance's network belongs to another project than the one in which rules are created.
+pub const NETWORK_IN_OTHER_PROJECT: &str = "NetworkInOtherProject";
+
+/// The configured network does not exist.
+pub const NETWORK_NOT_FOUND: &str = "NetworkNotFound";
+
+/// The instance has no interface in the configured network.
+pub const NOT_IN_NETWORK: &str = "NotInNetwork";
+
+/// The instance is in another project than the configured one.
+pub const OTHER_PROJECT: &str = "OtherProject";
+
+/// The instance cannot have all the network tags that the group needs.
+pub const TOO_MANY_TAGS: &str = "TooManyTags";
+
+/// Every reason.
+pub const ALL: [&str; 7] = [
+    INSTANCE_NOT_FOUND,
+    NAME_BEGINS_WITH_TAG,
+    NETWORK_IN_OTHER_PROJECT,
+    NETWORK_NOT_FOUND,
+    NOT_IN_NETWORK,
+    OTHER_PROJECT,
+    TOO_MANY_TAGS,
+];
