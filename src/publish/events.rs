@@ -168,21 +168,21 @@ async fn write(recorder: &Recorder, queued: &QueuedEvent) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::k8s::objects::builders::object_ref;
     use crate::k8s::problem::Verdict;
     use crate::publish::transitions::PortChange;
 
-    fn object(kind: &'static str, name: &str) -> ObjectRef {
-        let (namespace, name, uid) = ("shop".to_owned(), name.to_owned(), String::new());
-        ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
-    }
-
     fn problem(kind: &'static str, name: &str, message: &str) -> Problem {
         let (reason, message) = ("PortDenied".to_owned(), message.to_owned());
-        Problem { object: object(kind, name), verdict: Verdict::Rejected, reason, message }
+        Problem { object: object_ref(kind, "shop", name), verdict: Verdict::Rejected, reason, message }
     }
 
     fn transition(name: &str, message: &str) -> Transition {
-        Transition { object: object("Pod", name), change: PortChange::Opened, message: message.to_owned() }
+        Transition {
+            object: object_ref("Pod", "shop", name),
+            change: PortChange::Opened,
+            message: message.to_owned(),
+        }
     }
 
     /// Returns a publisher, and a function that returns the objects of the Events queued since its last call.
@@ -255,10 +255,10 @@ mod tests {
     #[test]
     fn transition_is_a_normal_event_and_problem_a_warning() {
         let opened = QueuedEvent::Transition(transition("a", "tcp/80 open")).event();
-        assert!(matches!(opened.type_, EventType::Normal), "{opened:?}");
+        assert!(matches!(opened.type_, EventType::Normal), "{}", opened.reason);
         assert_eq!((opened.reason.as_str(), opened.note.as_deref()), ("Opened", Some("tcp/80 open")));
         let rejected = QueuedEvent::Problem(problem("Pod", "a", "22")).event();
-        assert!(matches!(rejected.type_, EventType::Warning), "{rejected:?}");
+        assert!(matches!(rejected.type_, EventType::Warning), "{}", rejected.reason);
         assert_eq!(
             (rejected.reason.as_str(), rejected.note.as_deref()),
             ("Rejected", Some("PortDenied: 22"))

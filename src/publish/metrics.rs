@@ -148,17 +148,11 @@ pub(crate) async fn serve(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::k8s::objects::ObjectRef;
+    use crate::k8s::objects::builders::object_ref;
     use crate::k8s::problem::{Problem, Verdict};
 
     fn problem(name: &str, message: &str) -> Problem {
-        let object = ObjectRef {
-            api_version: "v1".into(),
-            kind: "Pod".into(),
-            namespace: "shop".to_owned(),
-            name: name.to_owned(),
-            uid: String::new(),
-        };
+        let object = object_ref("Pod", "shop", name);
         let reason = "PortDenied".to_owned();
         Problem { object, verdict: Verdict::Rejected, reason, message: message.to_owned() }
     }

@@ -163,10 +163,10 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::k8s::objects::builders::object_ref;
 
     fn exposure() -> ObjectRef {
-        let (namespace, name, uid) = ("shop".to_owned(), "web".to_owned(), String::new());
-        ObjectRef { api_version: "v1".into(), kind: "HostPortExposure".into(), namespace, name, uid }
+        object_ref("HostPortExposure", "shop", "web")
     }
 
     /// Returns the result of a pass whose snapshot was taken at this second, of this generation.

@@ -88,6 +88,7 @@ mod tests {
     use super::*;
     use crate::desired::snapshot::pods_with_gate;
     use crate::k8s::index::{Object, Watch};
+    use crate::k8s::objects::builders::{from_json, object_ref};
     use std::collections::BTreeSet;
 
     fn index(gates: &Value, conditions: &Value) -> Index {
@@ -97,18 +98,11 @@ mod tests {
             "status": { "conditions": conditions },
         });
         let mut index = Index::default();
-        index.reset(Watch::Pods, vec![Object::Pod(serde_json::from_value(pod).expect("a pod"))]);
+        index.reset(Watch::Pods, vec![Object::Pod(from_json(pod))]);
         index
     }
 
     fn membership(uid: &str, open: Result<(), (String, String)>) -> Membership {
-        let object = |kind: &'static str, name: &str, namespace: &str, uid: &str| ObjectRef {
-            api_version: "v1".into(),
-            kind: kind.into(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            uid: uid.to_owned(),
-        };
         Membership {
             group: GroupKey {
                 workload: Workload { kind: "DaemonSet".into(), namespace: "shop".into(), name: "web".into() },
@@ -119,8 +113,11 @@ mod tests {
             intents: BTreeSet::new(),
             opened: false,
             partly_open: false,
-            node: object("Node", "a", "", ""),
-            port_owners: BTreeSet::from([object("Pod", "web", "shop", uid)]),
+            node: object_ref("Node", "", "a"),
+            port_owners: BTreeSet::from([ObjectRef {
+                uid: uid.to_owned(),
+                ..object_ref("Pod", "shop", "web")
+            }]),
             resources: BTreeMap::new(),
             open,
         }

@@ -112,13 +112,9 @@ mod tests {
     use crate::desired::snapshot::Snapshot;
     use crate::intents::settings::Settings;
     use crate::k8s::index::Index;
+    use crate::k8s::objects::builders::object_ref;
 
     use super::*;
-
-    fn object(kind: &'static str, name: &str) -> ObjectRef {
-        let (namespace, name, uid) = ("shop".to_owned(), name.to_owned(), String::new());
-        ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
-    }
 
     fn ports(port: u16) -> BTreeSet<(Protocol, PortRange)> {
         BTreeSet::from([(Protocol::Tcp, PortRange::single(port).expect("a port"))])
@@ -132,9 +128,9 @@ mod tests {
                 variant: String::new(),
             },
             instance: InstanceId::new("i-a"),
-            intents: BTreeSet::from([object("HostPortExposure", "web")]),
-            node: object("Node", "a"),
-            port_owners: BTreeSet::from([object("Pod", "web-1")]),
+            intents: BTreeSet::from([object_ref("HostPortExposure", "shop", "web")]),
+            node: object_ref("Node", "", "a"),
+            port_owners: BTreeSet::from([object_ref("Pod", "shop", "web-1")]),
             resources: BTreeMap::from([("rule".to_owned(), None)]),
             open: Ok(()),
             partly_open: true,

@@ -1,9 +1,10 @@
 //! Tests of which objects the index holds, which changes it reports, and when it is complete.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 use crate::k8s::objects::ObjectRef;
+use crate::k8s::objects::builders::{from_json, object_ref};
 use crate::k8s::problem::Verdict;
 
 fn pod(name: &str, extra: &serde_json::Value) -> Object {
@@ -12,7 +13,7 @@ fn pod(name: &str, extra: &serde_json::Value) -> Object {
         "spec": { "containers": [{ "name": "main", "ports": [{ "containerPort": 80, "hostPort": 80 }] }] },
     });
     pod.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-    Object::Pod(serde_json::from_value(pod).unwrap())
+    Object::Pod(from_json(pod))
 }
 
 #[test]
@@ -80,7 +81,7 @@ fn ingress(name: &str, host_port: bool) -> Object {
     let kind = if host_port { "HostPort" } else { "LoadBalancer" };
     let annotations = json!({ "ingress.appscode.com/type": kind });
     let ingress = json!({ "metadata": { "name": name, "namespace": "shop", "annotations": annotations } });
-    Object::Ingress(serde_json::from_value(ingress).unwrap())
+    Object::Ingress(from_json(ingress))
 }
 
 fn node(resource_version: &str, provider_id: &str) -> Object {
@@ -88,7 +89,7 @@ fn node(resource_version: &str, provider_id: &str) -> Object {
         "metadata": { "name": "a", "resourceVersion": resource_version },
         "spec": { "providerID": provider_id },
     });
-    Object::Node(serde_json::from_value(node).unwrap())
+    Object::Node(from_json(node))
 }
 
 #[test]
@@ -139,12 +140,11 @@ fn equal_list_is_a_change_only_if_it_closes_a_gap() {
 #[test]
 fn object_without_namespace_is_in_the_default_one() {
     let mut index = Index::default();
-    let bare = |object: Value| serde_json::from_value(object).expect("a pod");
     let spec = json!({ "containers": [{ "ports": [{ "hostPort": 80, "containerPort": 80 }] }] });
     let unnamed = json!({ "metadata": { "name": "a" }, "spec": spec });
     let named = json!({ "metadata": { "name": "a", "namespace": "default" }, "spec": spec });
-    assert!(index.apply(&Watch::Pods, Object::Pod(bare(unnamed))));
-    assert!(!index.apply(&Watch::Pods, Object::Pod(bare(named))), "the same");
+    assert!(index.apply(&Watch::Pods, Object::Pod(from_json(unnamed))));
+    assert!(!index.apply(&Watch::Pods, Object::Pod(from_json(named))), "the same");
     let pod = index.pod("default", "a").expect("the pod");
     assert_eq!(pod.metadata.namespace.as_deref(), Some("default"));
 }
@@ -166,10 +166,7 @@ fn unreadable_object_is_reported_until_readable_or_deleted() {
     let problem = |message: &str| Problem {
         object: ObjectRef {
             api_version: "voyager.appscode.com/v1".into(),
-            kind: "Ingress".into(),
-            namespace: name().0,
-            name: name().1,
-            uid: String::new(),
+            ..object_ref("Ingress", &name().0, &name().1)
         },
         verdict: Verdict::Rejected,
         reason: "Unreadable".to_owned(),

@@ -10,14 +10,13 @@ use super::*;
 use crate::intents::exposure::Exposure;
 use crate::k8s::index::{Object, Watch};
 use crate::k8s::objects::ObjectRef;
+use crate::k8s::objects::builders::{from_json, object_ref};
 use crate::reconcile::outcome::Membership;
 
 const HOSTNAME: &str = "game.example.com";
 
 fn object(kind: &'static str, name: &str) -> ObjectRef {
-    let namespace = if kind == "Node" { String::new() } else { "games".to_owned() };
-    let (name, uid) = (name.to_owned(), String::new());
-    ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
+    object_ref(kind, if kind == "Node" { "" } else { "games" }, name)
 }
 
 /// An exposure on a node.
@@ -56,7 +55,7 @@ fn index() -> Index {
         let addresses: Vec<Value> =
             addresses.iter().map(|(kind, address)| json!({ "type": kind, "address": address })).collect();
         let node = json!({ "metadata": { "name": name }, "status": { "addresses": addresses } });
-        Object::Node(serde_json::from_value(node).expect("a node"))
+        Object::Node(from_json(node))
     };
     let b = [("InternalIP", "10.0.0.2"), ("ExternalIP", "192.0.2.2"), ("InternalIP", "2001:db8::2")];
     index.reset(
@@ -76,7 +75,7 @@ fn pod(name: &str, metadata: &Value) -> Object {
     for (key, value) in metadata.as_object().expect("an object") {
         pod["metadata"][key] = value.clone();
     }
-    Object::Pod(serde_json::from_value(pod).expect("a pod"))
+    Object::Pod(from_json(pod))
 }
 
 fn outcomes(memberships: Vec<Membership>, is_incomplete: bool) -> Outcomes {
@@ -115,15 +114,14 @@ fn node_ports_are_published_for_every_ready_node() {
     let service = json!({ "metadata": { "name": "web", "namespace": "games" }, "spec": { "type": "NodePort", "ports": [
         { "port": 7000, "nodePort": 30000, "protocol": "UDP" },
     ] } });
-    index.reset(Watch::Services, vec![Object::Service(serde_json::from_value(service).expect("a Service"))]);
+    index.reset(Watch::Services, vec![Object::Service(from_json(service))]);
     let on = |node: &str| Exposure { port_owner: object("Service", "web"), ..exposure(node, &["0.0.0.0/0"]) };
     let outcomes = Outcomes { exposures: [on("a"), on("b")].into(), ..both_open() };
     let published = |index: &Index| addresses(&desired_targets(index, &outcomes, &Targets::new()));
     assert_eq!(published(&index), ["10.0.0.1", "192.0.2.2"]);
     for (status, expected) in [("True", 2), ("False", 1), ("Unknown", 1)] {
         let mut node = index.node("a").expect("the node").clone();
-        node.status.conditions =
-            serde_json::from_value(json!([{ "type": "Ready", "status": status }])).expect("one");
+        node.status.conditions = from_json(json!([{ "type": "Ready", "status": status }]));
         index.apply(&Watch::Nodes, Object::Node(node));
         assert_eq!(published(&index).len(), expected, "{status}");
     }
@@ -185,7 +183,7 @@ fn zone() -> Zone {
 fn written(change: &EndpointChange) -> Object {
     let metadata = json!({ "namespace": change.namespace, "name": change.name });
     let endpoint = json!({ "metadata": metadata, "spec": change.spec });
-    Object::DNSEndpoint(serde_json::from_value(endpoint).expect("a DNSEndpoint"))
+    Object::DNSEndpoint(from_json(endpoint))
 }
 
 #[test]

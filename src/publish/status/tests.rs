@@ -1,3 +1,5 @@
+//! Tests of the conditions, nodes and addresses of statuses.
+
 use std::sync::Arc;
 
 use firewall_core::{GroupKey, InstanceId, PortRange, Protocol, RuleSet};
@@ -5,15 +7,14 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::k8s::index::{Object, Watch};
+use crate::k8s::objects::builders::{from_json, object_ref};
 
 fn time(second: i64) -> Time {
     Time(k8s_openapi::jiff::Timestamp::from_second(second).expect("a time"))
 }
 
 fn object(kind: &'static str, name: &str) -> ObjectRef {
-    let namespace = if kind == "Node" { "" } else { "shop" };
-    let (namespace, name, uid) = (namespace.to_owned(), name.to_owned(), String::new());
-    ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
+    object_ref(kind, if kind == "Node" { "" } else { "shop" }, name)
 }
 
 const KIND: &str = "HostPortExposure";
@@ -27,7 +28,7 @@ fn index(nodes: &[&str], ready: &[&str], status: &Value) -> Index {
             { "type": "Hostname", "address": name },
         ]);
         let node = json!({ "metadata": { "name": name }, "status": { "addresses": addresses } });
-        Object::Node(serde_json::from_value(node).expect("a node"))
+        Object::Node(from_json(node))
     };
     index.reset(Watch::Nodes, nodes.iter().map(node).collect());
     let pod = |name: &&str| {
@@ -37,7 +38,7 @@ fn index(nodes: &[&str], ready: &[&str], status: &Value) -> Index {
             "spec": { "containers": [{ "name": "main", "ports": [{ "containerPort": 80, "hostPort": 80 }] }] },
             "status": { "conditions": [{ "type": "Ready", "status": status }] },
         });
-        Object::Pod(serde_json::from_value(pod).expect("a pod"))
+        Object::Pod(from_json(pod))
     };
     index.reset(Watch::Pods, nodes.iter().map(pod).collect());
     let exposure = json!({
@@ -45,7 +46,7 @@ fn index(nodes: &[&str], ready: &[&str], status: &Value) -> Index {
         "spec": { "podSelector": { "matchLabels": { "app": "web" } }, "ports": [{ "port": 80 }] },
         "status": status,
     });
-    let exposure = serde_json::from_value(exposure).expect("an exposure");
+    let exposure = from_json(exposure);
     index.reset(Watch::HostPortExposures, vec![Object::HostPortExposure(exposure)]);
     index
 }
