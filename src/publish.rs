@@ -1,9 +1,9 @@
 //! Publishing: reports the outcomes of passes in statuses, readiness gates, DNS, Events and metrics.
 //!
-//! [`outcomes`] joins the clouds' outcomes; `published_state` assembles them. From these, pure files compute the
-//! desired contents: `status` (conditions of `HostPortExposure`s), `readiness` (gates of pods), `dns_records` (with
-//! `addresses`), `transitions` (ports opened and closed) and `problem_counts`. The others write: [`publisher`] by
-//! `status_writer` and `dns_publisher`, [`events`] and [`metrics`].
+//! `published_state` joins the results of all clouds to `outcomes`. From these, pure files compute what to
+//! publish: `status` (conditions of `HostPortExposure`s), `readiness` (gates of pods), `dns_records` (with
+//! `addresses`), `transitions` (ports opened and closed) and `problem_counts`. The others write: `publishers`
+//! hands a pass to `publisher` (by `status_writer` and `dns_publisher`), `events` and `metrics`.
 
 mod addresses;
 mod dns_publisher;
@@ -12,8 +12,9 @@ pub(crate) mod events;
 pub(crate) mod metrics;
 mod outcomes;
 mod problem_counts;
-pub(crate) mod published_state;
+mod published_state;
 pub(crate) mod publisher;
+pub(crate) mod publishers;
 mod readiness;
 mod reasons;
 mod status;

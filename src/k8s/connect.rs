@@ -15,8 +15,8 @@ pub struct ConnectError(String);
 /// # Errors
 /// If there is neither, or it is not usable.
 pub(crate) async fn connect() -> Result<Client, ConnectError> {
-    /// Longer than a watch lasts (290 s), as kube asks for it. Without a read timeout, a list that is never answered
-    /// would be waited for forever.
+    /// Longer than a watch lasts (290 s), as kube asks for it. Without a read timeout, a list that is never
+    /// answered would be waited for forever.
     const READ_TIMEOUT: Duration = Duration::from_secs(295);
     let cannot = |error: &dyn std::error::Error| ConnectError(error.to_string());
     let mut config = Config::infer().await.map_err(|error| cannot(&error))?;

@@ -13,8 +13,9 @@ pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "ho
 
 /// The hostnames that one controller publishes: those of its cluster name.
 #[derive(Clone, Debug)]
-pub(crate) struct Zone {
-    /// A digest of the cluster name: of two controllers in one cluster, each changes only its own `DNSEndpoint`s
+pub struct Zone {
+    /// A digest of the cluster name: of two controllers in one cluster, each changes only its own
+    /// `DNSEndpoint`s
     cluster: String,
     /// The time for which resolvers may cache a record
     ttl: Duration,

@@ -29,7 +29,8 @@ impl FileWatcher {
                 _ = sender.try_send(());
             }
         })?;
-        // An editor replaces a file by renaming, and the kubelet a ConfigMap by a link: only events of the folder show that.
+        // An editor replaces a file by renaming, and the kubelet a ConfigMap by a link: only events of the
+        // folder show that.
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         watcher.watch(folder, RecursiveMode::NonRecursive)?;
@@ -69,7 +70,8 @@ mod tests {
         timeout(Duration::from_secs(30), changes.next()).await.expect("it has changed");
     }
 
-    /// The kubelet keeps the files of a `ConfigMap` in a folder beside it, and replaces the link to that folder.
+    /// The kubelet keeps the files of a `ConfigMap` in a folder beside it, and replaces the link to that
+    /// folder.
     #[tokio::test]
     async fn config_map_replaced_by_the_kubelet_is_a_change() {
         let folder = tempfile::tempdir().expect("a folder");

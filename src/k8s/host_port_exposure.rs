@@ -1,6 +1,7 @@
 //! The custom resource `HostPortExposure`: an intent apart from the pods, for their owner to write.
 //!
-//! An object that the controller would reject is refused at admission, as far as a schema and its CEL rules can check it.
+//! An object that the controller would reject is refused at admission, as far as a schema and its CEL rules
+//! can check it.
 
 #![expect(unreachable_pub, reason = "the derive repeats the structs in scopes of their own")]
 
@@ -19,8 +20,8 @@ pub const GROUP: &str = "hostport-firewall.dev";
 /// The versions that are read, the preferred one first.
 pub const VERSIONS: &[&str] = &["v1alpha1"];
 
-/// The most nodes that a status lists: etcd takes 1.5 MiB, and the whole status is written anew whenever one of its nodes
-/// changes.
+/// The most nodes that a status lists: etcd takes 1.5 MiB, and the whole status is written anew whenever one
+/// of its nodes changes.
 pub const MOST_NODES: usize = 500;
 
 /// The most addresses that a status lists.
@@ -47,15 +48,16 @@ pub const MOST_ADDRESSES: usize = 2000;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HostPortExposureSpec {
-    /// The pods of this namespace whose host ports are opened. It must name something: an empty selector would select
-    /// every pod.
+    /// The pods of this namespace whose host ports are opened. It must name something: an empty selector
+    /// would select every pod.
     #[x_kube(validation = (SELECTS, "an empty selector would select every pod; name labels"))]
     #[x_kube(validation = (OPERATORS, "an operator is In, NotIn, Exists or DoesNotExist"))]
     pub pod_selector: LabelSelector,
     /// The host ports to open, of those that the pods bind.
     #[schemars(length(min = 1, max = 100))]
     pub ports: Vec<ExposedPort>,
-    /// The sources that may connect, as CIDRs, to ports that do not name their own; the controller's default if absent.
+    /// The sources that may connect, as CIDRs, to ports that do not name their own; the controller's default
+    /// if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "source_ranges_schema")]
     pub source_ranges: Option<Vec<String>>,
@@ -63,8 +65,8 @@ pub struct HostPortExposureSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = (OPERATORS, "an operator is In, NotIn, Exists or DoesNotExist"))]
     pub node_selector: Option<LabelSelector>,
-    /// The hostname for clients of the pods: external-dns publishes the addresses of the nodes where the ports are open
-    /// and a pod is ready.
+    /// The hostname for clients of the pods: external-dns publishes the addresses of the nodes where the
+    /// ports are open and a pod is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 253),
@@ -138,8 +140,8 @@ pub fn definition() -> Result<String, serde_saphyr::ser::Error> {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostPortExposureStatus {
-    /// `Accepted` is true if the object can be understood, each pod that it selects binds one of its ports, and no
-    /// guardrail forbids any of it. `Programmed` is true if the cloud has confirmed all of it.
+    /// `Accepted` is true if the object can be understood, each pod that it selects binds one of its ports,
+    /// and no guardrail forbids any of it. `Programmed` is true if the cloud has confirmed all of it.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -153,8 +155,8 @@ pub struct HostPortExposureStatus {
     #[serde(default)]
     #[schemars(length(max = MOST_NODES))]
     pub nodes: Vec<OpenNode>,
-    /// The addresses for clients: those of nodes where the ports are open and a pod is ready, of the first 500 of these
-    /// nodes by name, and at most 2,000 addresses. A hostname has all of them.
+    /// The addresses for clients: those of nodes where the ports are open and a pod is ready, of the first
+    /// 500 of these nodes by name, and at most 2,000 addresses. A hostname has all of them.
     #[serde(default)]
     #[schemars(length(max = MOST_ADDRESSES))]
     pub addresses: Vec<OpenAddress>,
@@ -220,7 +222,8 @@ fn port_schema(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Returns the schema of CIDRs, checked as strictly as the controller does. Needs Kubernetes 1.31 for CEL's CIDRs.
+/// Returns the schema of CIDRs, checked as strictly as the controller does. Needs Kubernetes 1.31 for CEL's
+/// CIDRs.
 fn source_ranges_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "description": "The sources that may connect, as CIDRs such as 198.51.100.0/24 or 2001:db8::/32.",

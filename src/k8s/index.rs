@@ -1,34 +1,36 @@
 //! The index: the cluster's objects as far as they decide about ports, and the gaps in them.
 //!
 //! It is fed per watched kind by the `watcher`: `reset` with a complete list, `apply` and `delete` with
-//! single events, `mark_unreadable` with objects that do not have their kind's fields, `mark_incomplete` when a watch
-//! breaks; a broken watch keeps its objects, so that nothing looks deleted. Kinds that a cluster may lack come and go by
-//! `expect_kind` and `drop_kind`. With `--manifests` the [`manifests`](super::manifests) feed it instead: `replace` swaps
-//! the whole index for one that was read from files. [`shared_index`] shares it and wakes its readers.
+//! single events, `mark_unreadable` with objects that do not have their kind's fields, `mark_incomplete` when
+//! a watch breaks; the objects of a broken watch stay, so that nothing looks deleted. Kinds that a cluster
+//! may lack come and go by `expect_kind` and `drop_kind`. With `--manifests` the
+//! [`manifests`](super::manifests) feed it instead: `replace` swaps the whole index for one that was read
+//! from files. [`shared_index`] shares it and wakes its readers.
 //!
 //! Of each kind it holds the slim objects of [`objects`](super::objects), by namespace and name:
 //!
 //! | kind | held | used for |
 //! | --- | --- | --- |
-//! | Pod | those with a host port, an annotation of ours or the readiness gate | intents, port owners, readiness |
+//! | Pod | with a host port, an annotation of ours or the readiness gate | intents, port owners, readiness |
 //! | Node | all | the machine, its addresses, its labels |
 //! | Namespace | all | labels, for guardrails |
-//! | Service | those with node ports or an annotation of ours | intents, port owners |
-//! | `EndpointSlice` | all but those of headless Services | the nodes that serve a Service with the policy `Local` |
+//! | Service | with node ports or an annotation of ours | intents, port owners |
+//! | `EndpointSlice` | all but those of headless Services | nodes that serve a `Local` Service |
 //! | Ingress | all, per API group | intents of Voyager's pods and Services |
-//! | `HostPortExposure` | all, with their statuses | intents; statuses are compared before they are written |
-//! | `DNSEndpoint` | this controller's own | compared before they are written; no port depends on them |
+//! | `HostPortExposure` | all, with statuses | intents; statuses are compared before they are written |
+//! | `DNSEndpoint` | this controller's own | compared before they are written |
 //!
 //! The kinds link by these fields:
 //!
 //! ```text
-//! HostPortExposure ── podSelector ──▶ Pod ── spec.nodeName ──▶ Node ── spec.providerID ──▶ machine
-//!         │                            │                        ▲ ▲
-//!         └──────── nodeSelector ──────┼────────────────────────┘ │
-//!                                      │                          └── endpoints[].nodeName ── EndpointSlice
-//!            Ingress ◀─ origin labels ─┤                                                          │
-//!               ▲                      └─ metadata.namespace ─▶ Namespace                         │
-//!               └──── origin labels ── Service ◀──────── label kubernetes.io/service-name ────────┘
+//! Pod ───────────────── spec.nodeName ────────────────▶ Node ── spec.providerID ──▶ machine of a cloud
+//! EndpointSlice ─────── label service-name ───────────▶ Service
+//! EndpointSlice ─────── endpoints[].nodeName ─────────▶ Node
+//! HostPortExposure ──── spec.podSelector ─────────────▶ Pod
+//! HostPortExposure ──── spec.nodeSelector ────────────▶ Node
+//! Pod, Service ──────── Voyager's origin labels ──────▶ Ingress
+//! Pod of k3s ────────── labels svcname, svcnamespace ─▶ Service
+//! Pod, Service, … ───── metadata.namespace ───────────▶ Namespace
 //! ```
 
 mod object;
@@ -46,7 +48,8 @@ use object::IndexedKind;
 
 pub use object::{NamespacedName, Object};
 
-/// One watch: the objects that are listed and followed by one stream, and become stale together when it breaks.
+/// One watch: the objects that are listed and followed by one stream, and become stale together when it
+/// breaks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Watch {
     /// All pods
@@ -123,7 +126,8 @@ impl Index {
         index
     }
 
-    /// Expects another kind: the index is incomplete until it has been listed. Returns whether it was unexpected so far.
+    /// Expects another kind: the index is incomplete until it has been listed. Returns whether it was
+    /// unexpected so far.
     pub(super) fn expect_kind(&mut self, watch: Watch) -> bool {
         let is_new = !self.gaps.contains_key(&watch);
         self.gaps.entry(watch).or_insert_with(|| Some("not listed yet".to_owned()));
@@ -173,8 +177,8 @@ impl Index {
         removed.is_some_and(|object| self.affects_plan(&object)) || was_unreadable
     }
 
-    /// Records an object that exists but cannot be read: it counts as absent, and gets this problem. Returns whether
-    /// anything changed.
+    /// Records an object that exists but cannot be read: it counts as absent, and gets this problem. Returns
+    /// whether anything changed.
     pub(super) fn mark_unreadable(&mut self, watch: &Watch, name: NamespacedName, problem: Problem) -> bool {
         let was_readable = self.objects.get_mut(watch).is_some_and(|objects| objects.remove(&name).is_some());
         let unreadable = self.unreadable.entry(watch.clone()).or_default();
@@ -191,8 +195,9 @@ impl Index {
         self.unreadable.values().flat_map(BTreeMap::values)
     }
 
-    /// Returns true if a change of the object can change a plan. Endpoints change with every pod of the cluster, and only
-    /// those of Services with the policy `Local` decide about ports. `DNSEndpoint`s are written by this controller.
+    /// Returns true if a change of the object can change a plan. Endpoints change with every pod of the
+    /// cluster, and only those of Services with the policy `Local` decide about ports. `DNSEndpoint`s are
+    /// written by this controller.
     fn affects_plan(&self, object: &Object) -> bool {
         match object {
             Object::DNSEndpoint(_) => false,
@@ -205,7 +210,8 @@ impl Index {
         }
     }
 
-    /// Records that a watch broke: its objects stay, but may no longer be all. Returns whether anything changed.
+    /// Records that a watch broke: its objects stay, but may no longer be all. Returns whether anything
+    /// changed.
     pub fn mark_incomplete(&mut self, watch: Watch, reason: String) -> bool {
         let gap = Some(reason);
         let differs = self.gaps.get(&watch) != Some(&gap);
@@ -220,7 +226,8 @@ impl Index {
         changed
     }
 
-    /// Reports whether every expected kind has been listed since its watch last broke; if not, the kinds that have not.
+    /// Reports whether every expected kind has been listed since its watch last broke; if not, the kinds that
+    /// have not.
     #[must_use]
     pub fn completeness(&self) -> Completeness {
         // No port depends on DNS.
@@ -306,8 +313,8 @@ impl Index {
         self.all(&Watch::HostPortExposures)
     }
 
-    /// Returns the `DNSEndpoint`s of this controller's zone as they were last observed; none if they have never been
-    /// listed, or are no longer served.
+    /// Returns the `DNSEndpoint`s of this controller's zone as they were last observed; none if they have
+    /// never been listed, or are no longer served.
     #[must_use]
     pub fn dns_endpoints(&self) -> Option<impl Iterator<Item = &DNSEndpoint>> {
         self.objects.contains_key(&Watch::DNSEndpoints).then(|| self.all(&Watch::DNSEndpoints))

@@ -12,7 +12,8 @@ use super::host_port_exposure::GROUP;
 use super::index::shared_index::SharedIndex;
 use super::index::{Index, Object, Watch};
 
-/// The groups whose Ingresses are read from manifests; always all of them, because a set of files is complete as it is.
+/// The groups whose Ingresses are read from manifests; always all of them, because a set of files is complete
+/// as it is.
 const INGRESS_GROUPS: [&str; 3] = ["networking.k8s.io", "voyager.appscode.com", "extensions"];
 
 /// The source of manifests.
@@ -32,8 +33,8 @@ impl std::str::FromStr for Manifests {
     }
 }
 
-/// The reason for which manifests cannot be read. None of them is used then: pods missing from half a set of files would
-/// look deleted.
+/// The reason for which manifests cannot be read. None of them is used then: pods missing from half a set of
+/// files would look deleted.
 #[derive(Debug, Error)]
 pub enum ManifestError {
     /// The file or folder cannot be read.
@@ -95,8 +96,8 @@ pub fn read(manifests: &Manifests) -> Result<Index, ManifestError> {
     Ok(index)
 }
 
-/// Reads all manifests. Returns the index, and a future that reads them again whenever they change, forever. Files that
-/// cannot be read later make the index incomplete.
+/// Reads all manifests. Returns the index, and a future that reads them again whenever they change, forever.
+/// Files that cannot be read later make the index incomplete.
 ///
 /// # Errors
 /// If the files cannot be read or watched.
@@ -164,8 +165,8 @@ fn read_texts(manifests: &Manifests) -> Result<Vec<(String, String)>, ManifestEr
     files.into_iter().map(text).collect()
 }
 
-/// Returns the YAML documents of a text; JSON is YAML. Only `true` and `false` are booleans, as in Kubernetes: a node may
-/// have the name `n`.
+/// Returns the YAML documents of a text; JSON is YAML. Only `true` and `false` are booleans, as in
+/// Kubernetes: a node may have the name `n`.
 fn parse_documents(path: &str, text: &str) -> Result<Vec<Value>, ManifestError> {
     serde_saphyr::from_multiple_with_options(text, serde_saphyr::options! { strict_booleans: true })
         .map_err(|error| ManifestError::Syntax { path: path.to_owned(), message: error.to_string() })
@@ -220,7 +221,8 @@ fn collect_objects(
     Ok(())
 }
 
-/// Adds kind and version to the item of a typed list (`PodList`), which leaves them out; items of a plain `List` have them.
+/// Adds kind and version to the item of a typed list (`PodList`), which leaves them out; items of a plain
+/// `List` have them.
 fn with_kind(mut item: Value, kind: &str, api_version: &str) -> Value {
     if let Value::Object(fields) = &mut item
         && !kind.is_empty()

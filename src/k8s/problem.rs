@@ -11,7 +11,7 @@ use super::objects::ObjectRef;
 pub struct Problem {
     /// The object with the problem
     pub object: ObjectRef,
-    /// Where the fault lies: in the intent, or outside of it
+    /// The effect on the intent
     pub verdict: Verdict,
     /// The reason, as one word in `CamelCase`
     pub reason: String,

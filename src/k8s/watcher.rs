@@ -1,4 +1,5 @@
-//! Watches the Kubernetes API: keeps the index equal to the cluster, and marks it incomplete while it may not be.
+//! Watches the Kubernetes API: keeps the index equal to the cluster, and marks it incomplete while it may not
+//! be.
 
 mod optional_kinds;
 
@@ -26,8 +27,8 @@ const UNREADABLE: &str = "Unreadable";
 /// The longest time between the break of a watch and the next attempt.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Returns the watches that have to be listed before the index is complete. Kinds that a cluster may lack are among them,
-/// until discovery has found that they are not served.
+/// Returns the watches that have to be listed before the index is complete. Kinds that a cluster may lack are
+/// among them, until discovery has found that they are not served.
 pub(crate) fn expected_watches(zone: Option<&Zone>) -> impl Iterator<Item = Watch> {
     Watch::ALWAYS.into_iter().chain(optional_kinds::optional_watches(zone))
 }
@@ -51,7 +52,8 @@ pub(crate) async fn watch_cluster(client: Client, index: SharedIndex, zone: Opti
     );
 }
 
-/// Watches one kind forever. When the watch breaks, the index is incomplete until everything has been listed again.
+/// Watches one kind forever. When the watch breaks, the index is incomplete until everything has been listed
+/// again.
 async fn watch_kind<K>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
@@ -143,7 +145,8 @@ fn name_of<K: Resource>(object: &K) -> NamespacedName {
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
-/// Returns the error's text with those of all its causes: kube's own text names the phase, only the causes the fault.
+/// Returns the error's text with those of all its causes: kube's own text names the phase, only the causes
+/// the fault.
 fn error_with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

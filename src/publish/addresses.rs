@@ -1,7 +1,8 @@
 //! Addresses: the addresses at which clients reach open ports. Pure.
 //!
-//! An address counts from when the cloud has confirmed the ports open and the pod is ready, until one of both ends. While
-//! the state is unknown an address stays as it was: clients must not lose it because a cloud does not answer.
+//! An address counts from when the cloud has confirmed the ports open and the pod is ready, until one of both
+//! ends. While the state is unknown an address stays as it was: clients must not lose it because a cloud does
+//! not answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -80,8 +81,8 @@ pub(super) fn node_addresses<'a>(index: &'a Index, node: &str) -> impl Iterator<
     addresses.filter(|address| ["ExternalIP", "InternalIP"].contains(&address.kind.as_str()))
 }
 
-/// Returns the addresses of the exposure's node that are reachable from furthest away: of each address family of its
-/// sources, the external ones, or else the internal.
+/// Returns the addresses of the exposure's node that are reachable from furthest away: of each address family
+/// of its sources, the external ones, or else the internal.
 pub(super) fn client_addresses(index: &Index, exposure: &Exposure) -> BTreeSet<IpAddr> {
     let with_kind = |kind: &'static str| {
         let addresses =

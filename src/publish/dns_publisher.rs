@@ -37,7 +37,8 @@ impl DnsPublisher {
         })
     }
 
-    /// Plans the changes to the desired addresses; none if hostnames are not published, or the published ones are unknown.
+    /// Plans the changes to the desired addresses; none if hostnames are not published, or the published ones
+    /// are unknown.
     pub(super) fn plan_update(&self, index: &Index, outcomes: &Outcomes) -> Option<DnsUpdate> {
         self.plan(index, |current| Some(dns_records::desired_targets(index, outcomes, current)))
     }

@@ -1,4 +1,5 @@
-//! DNS: the addresses that hostnames should have, and the `DNSEndpoint`s that ask external-dns for them. Pure.
+//! DNS: the addresses that hostnames should have, and the `DNSEndpoint`s that ask external-dns for them.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -30,7 +31,8 @@ pub(super) fn read_published(index: &Index) -> Option<Targets> {
     Some(published)
 }
 
-/// Computes the addresses to publish. Those that may be reachable or not stay if they are among the `current` ones.
+/// Computes the addresses to publish. Those that may be reachable or not stay if they are among the `current`
+/// ones.
 pub(super) fn desired_targets(index: &Index, outcomes: &Outcomes, current: &Targets) -> Targets {
     let resolver = AddressResolver::new(index, outcomes);
     let mut targets = Targets::new();
@@ -106,8 +108,8 @@ impl EndpointChange {
     }
 }
 
-/// Computes the changes after which the desired addresses are published. `written` are those written last: the index may
-/// not have them yet.
+/// Computes the changes after which the desired addresses are published. `written` are those written last:
+/// the index may not have them yet.
 pub(super) fn diff_endpoints(
     index: &Index,
     zone: &Zone,

@@ -16,8 +16,8 @@ use crate::k8s::problem::Problem;
 /// The longest text of an Event, in bytes; the API server refuses a longer one.
 const MAX_NOTE_LENGTH: usize = 1024;
 
-/// The number of Events that can wait to be written: each costs the API server a write, and a `DaemonSet` can open on
-/// thousands of nodes at once. More are dropped; the log has all problems.
+/// The number of Events that can wait to be written: each costs the API server a write, and a `DaemonSet` can
+/// open on thousands of nodes at once. More are dropped; the log has all problems.
 const QUEUE: usize = 4096;
 
 /// The end of a text that is too long for an Event.
@@ -58,8 +58,9 @@ impl EventPublisher {
         let (queue, mut queued) = mpsc::channel::<QueuedEvent>(QUEUE);
         // Ports do not wait for Events.
         tokio::spawn(async move {
-            // A recorder increments the count of an Event instead of writing another if object and reason are the same,
-            // whatever the text: so each text has its own. Dropping the recorders costs at most a repetition.
+            // A recorder increments the count of an Event instead of writing another if object and reason are
+            // the same, whatever the text: so each text has its own. Dropping the recorders costs at most a
+            // repetition.
             let mut recorders: BTreeMap<QueuedEvent, Recorder> = BTreeMap::new();
             while let Some(event) = queued.recv().await {
                 if recorders.len() >= QUEUE {
@@ -76,8 +77,8 @@ impl EventPublisher {
         Self(Arc::new(Mutex::new(PublishedEvents { queue, by_source: BTreeMap::new(), revision: 0 })))
     }
 
-    /// Reports those of a source's current problems that no source has reported yet. Returns the counts of all current
-    /// problems of all sources, for the metric.
+    /// Reports those of a source's current problems that no source has reported yet. Returns the counts of
+    /// all current problems of all sources, for the metric.
     #[must_use]
     pub(crate) fn report(&self, source: &'static str, problems: BTreeSet<Problem>) -> ProblemCounts {
         let mut published = self.lock();

@@ -82,7 +82,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Sets the numbers of objects with a problem, unless newer ones have been set: two clouds report at the same time.
+    /// Sets the numbers of objects with a problem, unless newer ones have been set: two clouds report at the
+    /// same time.
     pub(crate) fn set_problems(&self, counts: &ProblemCounts) {
         // A panic while it was held has left labels that are still valid.
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,7 +103,8 @@ impl Metrics {
         self.observe_failing.get_or_create(&CloudLabels { cloud }).set(i64::from(is_failing));
     }
 
-    /// Sets the numbers of a cloud's withheld resources, by [`WithheldReason::as_str`]; a reason without one is 0.
+    /// Sets the numbers of a cloud's withheld resources, by [`WithheldReason::as_str`]; a reason without one
+    /// is 0.
     pub(crate) fn set_withheld(&self, cloud: &'static str, counts: &BTreeMap<&'static str, usize>) {
         for reason in WithheldReason::ALL {
             let count = counts.get(reason).copied().unwrap_or_default();
@@ -121,7 +123,8 @@ impl Metrics {
     }
 }
 
-/// Returns a future that serves metrics for as long as it is polled. Without an address it serves none, and never ends.
+/// Returns a future that serves metrics for as long as it is polled. Without an address it serves none, and
+/// never ends.
 ///
 /// # Errors
 /// If the address cannot be listened on.

@@ -21,7 +21,7 @@ pub(super) struct Outcomes {
     pub(super) generations: BTreeMap<ObjectRef, i64>,
     /// The pods with the readiness gate that the outcomes cover
     pub(super) pods_with_gate: Arc<BTreeSet<ObjectRef>>,
-    /// True if the memberships of a cloud may be missing or outdated: it cannot be observed, or was planned for other
-    /// exposures
+    /// True if the memberships of a cloud may be missing or outdated: it cannot be observed, or was planned
+    /// for other exposures
     pub(super) is_incomplete: bool,
 }

@@ -15,13 +15,13 @@ use crate::k8s::problem::Problem;
 use crate::reconcile::outcome::Membership;
 
 /// The result of a pass of one cloud.
-pub(crate) struct CloudResult {
+pub(super) struct CloudResult {
     /// All problems found
-    pub(crate) problems: BTreeSet<Problem>,
+    pub(super) problems: BTreeSet<Problem>,
     /// The state of each workload's ports on the cloud's nodes
-    pub(crate) memberships: Vec<Membership>,
+    pub(super) memberships: Vec<Membership>,
     /// The demand that the pass was planned for
-    pub(crate) demand: ClusterDemand,
+    pub(super) demand: ClusterDemand,
 }
 
 /// Holds the last result of each cloud, the newest demand, and the statuses written last.
@@ -60,7 +60,7 @@ impl PublishedState {
             result.demand = demand.clone();
         }
         // A pass can take minutes, and another cloud have recorded a newer snapshot since.
-        if demand.at >= self.demand.at {
+        if demand.taken_at >= self.demand.taken_at {
             self.demand = demand;
         }
     }
@@ -70,8 +70,8 @@ impl PublishedState {
         self.unobserved.insert(cloud);
     }
 
-    /// Returns true once each cloud has a result or could not be observed, and at least one has a result. Before, ports of
-    /// a cloud that answers a little later would look closed.
+    /// Returns true once each cloud has a result or could not be observed, and at least one has a result.
+    /// Before, ports of a cloud that answers a little later would look closed.
     pub(super) fn can_publish(&self) -> bool {
         let without_result =
             self.unobserved.iter().filter(|cloud| !self.by_cloud.contains_key(*cloud)).count();
@@ -105,8 +105,8 @@ impl PublishedState {
         outcomes
     }
 
-    /// Returns the generation of each `HostPortExposure` that the results cover: the oldest that a cloud which can be
-    /// observed was planned for. One that is missing from such a cloud's demand is not covered.
+    /// Returns the generation of each `HostPortExposure` that the results cover: the oldest that a cloud
+    /// which can be observed was planned for. One that is missing from such a cloud's demand is not covered.
     fn covered_generations(&self) -> BTreeMap<ObjectRef, i64> {
         let observed = self.by_cloud.iter().filter(|(cloud, _)| !self.unobserved.contains(*cloud));
         let observed: Vec<&CloudResult> = observed.map(|(_, result)| result).collect();
@@ -134,7 +134,8 @@ impl PublishedState {
         outdated.map(|(exposure, status)| (exposure.reference(), status)).collect()
     }
 
-    /// Plans the statuses to write before anything closes: those with addresses whose ports are about to close.
+    /// Plans the statuses to write before anything closes: those with addresses whose ports are about to
+    /// close.
     pub(super) fn plan_retraction(
         &self,
         index: &Index,
@@ -160,8 +161,6 @@ impl PublishedState {
 mod tests {
     use std::time::Duration;
 
-    use tokio::time::Instant;
-
     use super::*;
     use crate::k8s::objects::builders::object_ref;
 
@@ -170,9 +169,9 @@ mod tests {
     }
 
     /// Returns the result of a pass whose snapshot was taken at this second, of this generation.
-    fn result(start: Instant, second: u64, generation: i64) -> CloudResult {
+    fn result(second: u64, generation: i64) -> CloudResult {
         let demand = ClusterDemand {
-            at: Some(start + Duration::from_secs(second)),
+            taken_at: Duration::from_secs(second),
             generations: BTreeMap::from([(exposure(), generation)]).into(),
             ..ClusterDemand::default()
         };
@@ -185,12 +184,12 @@ mod tests {
 
     #[test]
     fn nothing_is_published_before_every_cloud_has_been_tried() {
-        let (mut state, start) = (PublishedState::new(2), Instant::now());
+        let mut state = PublishedState::new(2);
         state.mark_unobserved("gce");
         assert!(!state.can_publish(), "no cloud has a result");
-        state.record("aws", result(start, 0, 1));
+        state.record("aws", result(0, 1));
         assert!(state.can_publish() && state.assemble_outcomes().is_incomplete);
-        state.record("gce", result(start, 0, 1));
+        state.record("gce", result(0, 1));
         assert!(state.can_publish() && !state.assemble_outcomes().is_incomplete);
         state.mark_unobserved("aws");
         assert!(state.can_publish() && state.assemble_outcomes().is_incomplete);
@@ -198,9 +197,9 @@ mod tests {
 
     #[test]
     fn covered_generation_is_the_oldest_of_observed_clouds() {
-        let (mut state, start) = (PublishedState::new(2), Instant::now());
-        state.record("aws", result(start, 0, 1));
-        state.record("gce", result(start, 1, 2));
+        let mut state = PublishedState::new(2);
+        state.record("aws", result(0, 1));
+        state.record("gce", result(1, 2));
         assert_eq!(generation(&state), Some(1));
         state.mark_unobserved("aws");
         assert_eq!(generation(&state), Some(2));
@@ -208,10 +207,10 @@ mod tests {
 
     #[test]
     fn older_demand_does_not_replace_a_newer_one() {
-        let (mut state, start) = (PublishedState::new(2), Instant::now());
-        state.record("aws", result(start, 5, 2));
-        state.record("gce", result(start, 1, 1));
-        assert_eq!(state.demand.at, Some(start + Duration::from_secs(5)));
+        let mut state = PublishedState::new(2);
+        state.record("aws", result(5, 2));
+        state.record("gce", result(1, 1));
+        assert_eq!(state.demand.taken_at, Duration::from_secs(5));
         assert_eq!(generation(&state), Some(1), "one cloud was planned for the older demand");
     }
 }

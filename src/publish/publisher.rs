@@ -1,4 +1,5 @@
-//! Writes the statuses of `HostPortExposure`s, the readiness gates of pods and the hostnames that differ from the cluster's.
+//! Writes those statuses of `HostPortExposure`s, readiness gates of pods and hostnames that differ from the
+//! cluster's.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,15 +24,15 @@ use crate::k8s::index::shared_index::SharedIndex;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::Problem;
 
-/// The time that removing addresses before a plan may take: a port must not stay open because the API server does not
-/// answer.
+/// The time that removing addresses before a plan may take: a port must not stay open because the API server
+/// does not answer.
 const RETRACT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The number of gates that are written at once: a rollout can change thousands.
 const CONCURRENT_GATE_WRITES: usize = 16;
 
-/// Publishes the results of all clouds. Clones share the published state, so that one cloud's writes never overwrite newer
-/// ones of another.
+/// Publishes the results of all clouds. Clones share the published state, so that one cloud's writes never
+/// overwrite newer ones of another.
 #[derive(Clone)]
 pub(crate) struct Publisher(Arc<Mutex<Shared>>);
 
@@ -43,11 +44,11 @@ struct Shared {
 }
 
 /// The outcome of publishing.
-pub(crate) struct PublishOutcome {
+pub(super) struct PublishOutcome {
     /// True if everything is written; else publishing has to be retried
-    pub(crate) is_complete: bool,
+    pub(super) is_complete: bool,
     /// A problem for each intent whose hostname is not published
-    pub(crate) unpublished_hostnames: BTreeSet<Problem>,
+    pub(super) unpublished_hostnames: BTreeSet<Problem>,
 }
 
 impl PublishOutcome {
@@ -69,9 +70,9 @@ impl Publisher {
         Self(Arc::new(Mutex::new(Shared { writer, dns, state })))
     }
 
-    /// Removes addresses from statuses and DNS before their ports close. `projected` has the memberships as they will be
-    /// after the plan.
-    pub(crate) async fn retract_addresses(
+    /// Removes addresses from statuses and DNS before their ports close. `projected` has the memberships as
+    /// they will be after the plan.
+    pub(super) async fn retract_addresses(
         &self,
         cloud: &'static str,
         projected: CloudResult,
@@ -91,7 +92,7 @@ impl Publisher {
     }
 
     /// Publishes the result of a pass.
-    pub(crate) async fn publish(
+    pub(super) async fn publish(
         &self,
         cloud: &'static str,
         result: CloudResult,
@@ -103,7 +104,7 @@ impl Publisher {
     }
 
     /// Publishes changes of the cluster since the last pass of a cloud, which do not change its plan.
-    pub(crate) async fn refresh(
+    pub(super) async fn refresh(
         &self,
         cloud: &'static str,
         demand: ClusterDemand,
@@ -115,7 +116,7 @@ impl Publisher {
     }
 
     /// Publishes that a cloud cannot be observed.
-    pub(crate) async fn mark_unobserved(&self, cloud: &'static str, index: &SharedIndex) {
+    pub(super) async fn mark_unobserved(&self, cloud: &'static str, index: &SharedIndex) {
         let mut shared = self.0.lock().await;
         shared.state.mark_unobserved(cloud);
         shared.write(index).await;

@@ -40,8 +40,8 @@ pub(super) fn plan_gate_updates(index: &Index, outcomes: &Outcomes) -> Vec<GateU
     let update = |pod| {
         let reference = pod_reference(pod);
         let own = by_pod.get(&reference).map_or(&[][..], Vec::as_slice);
-        // A pod created after the snapshot is left alone until the next one; so is one without memberships while those of a
-        // cloud may be missing.
+        // A pod created after the snapshot is left alone until the next one; so is one without memberships
+        // while those of a cloud may be missing.
         let is_covered = !outcomes.is_incomplete && outcomes.pods_with_gate.contains(&reference);
         if own.is_empty() && !is_covered { None } else { update_gate(pod, reference, own) }
     };

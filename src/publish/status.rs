@@ -180,7 +180,8 @@ fn evaluate_programmed(
     }
 }
 
-/// Lists the addresses of the nodes where clients reach a pod. Where that is unknown, a node stays if it was listed before.
+/// Lists the addresses of the nodes where clients reach a pod. Where that is unknown, a node stays if it was
+/// listed before.
 fn list_addresses(
     index: &Index,
     resolver: &AddressResolver<'_>,
@@ -206,7 +207,8 @@ fn list_addresses(
     addresses.into_iter().collect()
 }
 
-/// Truncates the lists of nodes and addresses to the lengths that a status holds. Numbers and conditions cover all.
+/// Truncates the lists of nodes and addresses to the lengths that a status holds. Numbers and conditions
+/// cover all.
 pub(super) fn truncate_lists(mut status: HostPortExposureStatus) -> HostPortExposureStatus {
     status.nodes.truncate(MOST_NODES);
     let nodes: BTreeSet<&str> = status.addresses.iter().map(|address| address.node.as_str()).collect();
@@ -218,7 +220,8 @@ pub(super) fn truncate_lists(mut status: HostPortExposureStatus) -> HostPortExpo
     status
 }
 
-/// Removes the addresses whose ports are about to close, and changes nothing else. Returns the statuses that lose any.
+/// Removes the addresses whose ports are about to close, and changes nothing else. Returns the statuses that
+/// lose any.
 pub(super) fn retract_addresses(
     statuses: &[(&HostPortExposure, HostPortExposureStatus)],
     written: &WrittenStatuses,

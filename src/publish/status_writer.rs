@@ -30,8 +30,8 @@ const NOT_FOUND: u16 = 404;
 /// The API server's status code if the object has been replaced by another of its name.
 const CONFLICT: u16 = 409;
 
-/// Writes while this replica leads, and the API server answers. No port depends on these writes: a failure is logged, and
-/// returned as false.
+/// Writes while this replica leads, and the API server answers. No port depends on these writes: a failure is
+/// logged, and returned as false.
 pub(crate) struct StatusWriter {
     client: Client,
     /// Cancelled once another replica leads, which may have written something newer
@@ -65,8 +65,8 @@ impl StatusWriter {
         self.send(&exposure.to_string(), "its status", &[NOT_FOUND], call).await
     }
 
-    /// Writes the condition of a pod's readiness gate. Conditions are merged by type: those of others stay. Returns true
-    /// if it is written.
+    /// Writes the condition of a pod's readiness gate. Conditions are merged by type: those of others stay.
+    /// Returns true if it is written.
     pub(super) async fn write_gate(&self, gate: &GateUpdate) -> bool {
         let GateUpdate { namespace, name, uid, is_open, status_changed, reason, message } = gate;
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
@@ -113,8 +113,8 @@ impl StatusWriter {
         is_written
     }
 
-    /// Sends one write and waits for its answer, within [`WRITE_TIMEOUT`]. A status code in `superfluous` means that the
-    /// write is no longer needed, and counts as success.
+    /// Sends one write and waits for its answer, within [`WRITE_TIMEOUT`]. A status code in `superfluous`
+    /// means that the write is no longer needed, and counts as success.
     async fn send<T>(
         &self,
         object: &str,

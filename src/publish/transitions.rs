@@ -1,4 +1,5 @@
-//! Transitions: the openings and closings of a pass, reported on the ports' owners and on their intents. Pure.
+//! Transitions: the openings and closings of a pass, reported on the ports' owners and on their intents.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -39,21 +40,25 @@ impl fmt::Display for PortChange {
     }
 }
 
-/// Holds the memberships that were open on one cloud after its last pass. They are lost with a restart, and with them only
-/// reports of closings.
+/// Holds the memberships that were open on one cloud after its last pass. They are lost with a restart, and
+/// with them only reports of closings.
 #[derive(Debug, Default)]
 pub(crate) struct OpenMemberships(BTreeMap<(GroupKey, InstanceId), Membership>);
 
 impl OpenMemberships {
-    /// Returns the transitions since the pass before, and records the memberships that are open after this one.
+    /// Returns the transitions since the pass before, and records the memberships that are open after this
+    /// one.
     pub(crate) fn diff_and_record(&mut self, pass: &Pass) -> Vec<Transition> {
         let opened = pass.memberships.iter().filter(|membership| membership.opened);
         let opened = opened.flat_map(|membership| transitions_of(PortChange::Opened, membership));
-        // A closing that failed or was withheld has not closed anything, although nothing exposes the ports any more.
+        // A closing that failed or was withheld has not closed anything, although nothing exposes the ports
+        // any more.
         let is_settled =
-            |membership: &Membership| !membership.resources.keys().any(|key| pass.unsettled.contains(key));
-        let closed =
-            self.0.iter().filter(|(key, membership)| !pass.standing.contains(key) && is_settled(membership));
+            |membership: &Membership| !membership.resources.keys().any(|key| pass.differing.contains(key));
+        let closed = self
+            .0
+            .iter()
+            .filter(|(key, membership)| !pass.still_open.contains(key) && is_settled(membership));
         let closed: Vec<(GroupKey, InstanceId)> = closed.map(|(key, _)| key.clone()).collect();
         let closed = closed.iter().filter_map(|key| self.0.remove(key));
         let closed: Vec<Membership> =
@@ -67,8 +72,8 @@ impl OpenMemberships {
     }
 }
 
-/// Returns true if all ports of a closed membership are open for the same workload on the same node, by other rules: an
-/// edit of sources can replace them.
+/// Returns true if all ports of a closed membership are open for the same workload on the same node, by other
+/// rules: an edit of sources can replace them.
 fn is_superseded(closed: &Membership, memberships: &[Membership]) -> bool {
     let same = memberships.iter().filter(|other| {
         other.open.is_ok()
@@ -106,6 +111,7 @@ fn transitions_of(change: PortChange, membership: &Membership) -> Vec<Transition
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use firewall_core::Workload;
 
@@ -138,8 +144,8 @@ mod tests {
         }
     }
 
-    /// Returns the transitions of a pass with these memberships. `stays` keeps the membership open on the cloud without one
-    /// (it lingers), `fails` makes the change of its rule fail.
+    /// Returns the transitions of a pass with these memberships. `stays` keeps the membership open on the
+    /// cloud without one (it lingers), `fails` makes the change of its rule fail.
     fn transitions(
         open: &mut OpenMemberships,
         memberships: Vec<Membership>,
@@ -148,15 +154,15 @@ mod tests {
     ) -> Vec<String> {
         let key = (membership(false).group, membership(false).instance);
         let pass = Pass {
-            notices: BTreeSet::new(),
-            again: None,
+            problems: BTreeSet::new(),
+            next: None,
             applied: 0,
-            undone: 0,
+            not_applied: 0,
             memberships,
-            unsettled: fails.then(|| "rule".to_owned()).into_iter().collect(),
+            differing: fails.then(|| "rule".to_owned()).into_iter().collect(),
             withheld: BTreeMap::new(),
-            standing: stays.then_some(key).into_iter().collect(),
-            snapshot: Arc::new(Snapshot::take(&Index::default(), &Settings::default())),
+            still_open: stays.then_some(key).into_iter().collect(),
+            snapshot: Arc::new(Snapshot::take(&Index::default(), &Settings::default(), Duration::ZERO)),
         };
         let text = |transition: Transition| format!("{} {}", transition.change, transition.object.kind);
         open.diff_and_record(&pass).into_iter().map(text).collect()

@@ -1,4 +1,5 @@
-//! One object of the index: which objects are held, which fields of them, and which differences count as a change.
+//! One object of the index: which objects are held, which fields of them, and which differences count as a
+//! change.
 
 use std::borrow::Cow;
 
@@ -74,9 +75,9 @@ impl Object {
         (namespace.clone().unwrap_or_default(), name.clone().unwrap_or_default())
     }
 
-    /// Returns the object as the index holds it: without the fields that change with every update of a status, each of
-    /// which would look like a change, and with its namespace, which the API server always sets and a manifest may leave
-    /// out.
+    /// Returns the object as the index holds it: without the fields that change with every update of a
+    /// status, each of which would look like a change, and with its namespace, which the API server always
+    /// sets and a manifest may leave out.
     pub(super) fn normalized(mut self) -> Self {
         let namespaced = !matches!(self, Self::Node(_) | Self::Namespace(_));
         let metadata = self.metadata_mut();
@@ -87,8 +88,8 @@ impl Object {
         self
     }
 
-    /// Returns the object without the status that this controller writes: the event that follows such a write is no
-    /// change.
+    /// Returns the object without the status that this controller writes: the event that follows such a write
+    /// is no change.
     pub(super) fn without_status(&self) -> Cow<'_, Self> {
         match self {
             Self::HostPortExposure(exposure) => {
@@ -99,8 +100,8 @@ impl Object {
         }
     }
 
-    /// Returns true if the object can ever decide about ports. Others are not held: most pods of a cluster have no host
-    /// port, and most Services no node port.
+    /// Returns true if the object can ever decide about ports. Others are not held: most pods of a cluster
+    /// have no host port, and most Services no node port.
     pub(super) fn is_relevant(&self) -> bool {
         match self {
             Self::Pod(pod) => is_relevant_pod(pod),
@@ -110,8 +111,8 @@ impl Object {
     }
 }
 
-/// Returns true if a pod has a port on its node, an annotation of ours, whose mistakes have to be reported, or the
-/// readiness gate.
+/// Returns true if a pod has a port on its node, an annotation of ours, whose mistakes have to be reported,
+/// or the readiness gate.
 fn is_relevant_pod(pod: &Pod) -> bool {
     let containers = || pod.spec.containers.iter().chain(&pod.spec.init_containers);
     let ports = || containers().flat_map(|container| &container.ports);

@@ -42,7 +42,7 @@ impl SharedIndex {
 }
 
 /// Waits until the index has been complete once.
-pub async fn wait_until_synced(index: &SharedIndex) {
+pub(in crate::k8s) async fn wait_until_synced(index: &SharedIndex) {
     // A clone misses no change: one that is made after `is_synced` has returned wakes `changed`.
     let mut index = index.clone();
     while !index.read().is_synced() {

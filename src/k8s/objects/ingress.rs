@@ -53,8 +53,8 @@ pub struct IngressFrontend {
     pub port: Option<IntOrText>,
 }
 
-/// A number, or a text that may hold one. Anything else must not make the whole Ingress unreadable: its problem could then
-/// not name the port.
+/// A number, or a text that may hold one. Anything else must not make the whole Ingress unreadable: its
+/// problem could then not name the port.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum IntOrText {

@@ -20,7 +20,8 @@ pub(super) fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserializ
     Ok(Option::deserialize(source)?.unwrap_or_default())
 }
 
-/// Deserialises metadata without unused fields: names, labels, owners and the annotations that are read are held.
+/// Deserialises metadata without unused fields: names, labels, owners and the annotations that are read are
+/// held.
 pub(super) fn slim_metadata<'de, D: Deserializer<'de>>(source: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -53,8 +54,10 @@ pub(super) fn slim_metadata<'de, D: Deserializer<'de>>(source: D) -> Result<Obje
     })
 }
 
-/// Prefixes of the annotations that are held; `kubectl.kubernetes.io/last-applied-configuration` alone doubles an object.
+/// Prefixes of the annotations that are held; `kubectl.kubernetes.io/last-applied-configuration` alone
+/// doubles an object.
 const READ_PREFIXES: [&str; 3] = [DOMAIN, "ingress.appscode.com/", LOAD_BALANCER_SOURCES];
 
-/// The annotation of a Service that names the sources of its load balancer, as `spec.loadBalancerSourceRanges` does.
+/// The annotation of a Service that names the sources of its load balancer, as
+/// `spec.loadBalancerSourceRanges` does.
 pub const LOAD_BALANCER_SOURCES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";

@@ -60,8 +60,8 @@ pub struct Container {
     pub restart_policy: Option<String>,
 }
 
-/// A container port. Numbers are wider than a port, so that a manifest with 99999 gives a message about the port and not
-/// about JSON.
+/// A container port. Numbers are wider than a port, so that a manifest with 99999 gives a message about the
+/// port and not about JSON.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerPort {
@@ -90,7 +90,8 @@ pub struct PodStatus {
 }
 
 impl Pod {
-    /// Returns true if the pod is ready and not being deleted: one that is may be ready still, but not for long.
+    /// Returns true if the pod is ready and not being deleted: one that is may be ready still, but not for
+    /// long.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let is_ready = |condition: &Condition| condition.kind == "Ready" && condition.status == "True";

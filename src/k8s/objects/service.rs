@@ -104,7 +104,8 @@ pub struct Endpoint {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct EndpointConditions {
-    /// True if it takes new clients; absent means true: <https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#ready>
+    /// True if it takes new clients; absent means true:
+    /// <https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#ready>
     pub ready: Option<bool>,
     /// True if it can answer, terminating or not; absent means the value of `ready`
     pub serving: Option<bool>,
@@ -119,8 +120,8 @@ impl Endpoint {
         self.conditions.ready.unwrap_or(true)
     }
 
-    /// Returns true if traffic can reach it: where a node has no ready endpoint, kube-proxy sends traffic to those that
-    /// terminate and still serve, so that a rolling update loses no connection.
+    /// Returns true if traffic can reach it: where a node has no ready endpoint, kube-proxy sends traffic to
+    /// those that terminate and still serve, so that a rolling update loses no connection.
     #[must_use]
     pub fn takes_traffic(&self) -> bool {
         let is_draining =

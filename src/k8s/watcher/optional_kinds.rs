@@ -62,11 +62,13 @@ const UNSETTLED_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of look-ups in a row that must miss a group before it counts as absent.
 const MIN_MISSES: u32 = 3;
 
-/// The time for which they must have missed a group that is not watched. Every start in a cluster without Voyager takes it.
+/// The time for which they must have missed a group that is not watched. Every start in a cluster without
+/// Voyager takes it.
 const ABSENT_AFTER: Duration = Duration::from_secs(4);
 
-/// The time for which they must have missed a group that is watched: a CRD that is deleted and created again, or an API
-/// server that starts behind the same load balancer, must not close the ports of all objects of the kind.
+/// The time for which they must have missed a group that is watched: a CRD that is deleted and created again,
+/// or an API server that starts behind the same load balancer, must not close the ports of all objects of the
+/// kind.
 const GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// The groups that look-ups miss.
@@ -193,9 +195,10 @@ async fn watch_ingresses(client: Client, api: ApiResource, index: SharedIndex) {
 
 /// Returns the best served version of a kind; none if the cluster serves none.
 ///
-/// It requests each version by its path, and not the list of all groups: a starting API server lists its own groups before
-/// those of CRDs without any sign of it, but answers an unknown path with 503 until it has read all CRDs. It serves them
-/// moments later, for which [`ABSENT_AFTER`] allows. `system:discovery` permits both requests alike.
+/// It requests each version by its path, and not the list of all groups: a starting API server lists its own
+/// groups before those of CRDs without any sign of it, but answers an unknown path with 503 until it has read
+/// all CRDs. It serves them moments later, for which [`ABSENT_AFTER`] allows. `system:discovery` permits both
+/// requests alike.
 async fn find_served(client: &Client, optional: &OptionalApi) -> Result<Option<ApiResource>, kube::Error> {
     let OptionalApi { group, versions, plural } = optional;
     for version in *versions {
