@@ -41,20 +41,20 @@ pub async fn read_once(source: Option<&Manifests>) -> Result<SharedIndex, ReadEr
     watching.abort();
     match listed {
         Ok(()) => Ok(index),
-        Err(_) => Err(ReadError::NotListed(LIST_TIMEOUT, missing(&index))),
+        Err(_) => Err(ReadError::NotListed(LIST_TIMEOUT, list_missing(&index))),
     }
 }
 
 /// Waits for the first complete list of everything, and logs every 10 s which kinds are missing.
 pub(crate) async fn wait_for_first_list(index: &SharedIndex) {
     while timeout(Duration::from_secs(10), wait_until_synced(index)).await.is_err() {
-        let missing = missing(index);
+        let missing = list_missing(index);
         tracing::warn!("nothing is changed before everything has been listed once; missing: {missing}");
     }
 }
 
 /// Returns the kinds that have not been listed yet, with the causes.
-fn missing(index: &SharedIndex) -> String {
+fn list_missing(index: &SharedIndex) -> String {
     match index.read().completeness() {
         Completeness::Complete => String::new(),
         Completeness::Partial(gaps) => gaps.join("; "),
