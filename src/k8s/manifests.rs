@@ -190,7 +190,7 @@ fn collect_objects(
     match kind.as_str() {
         "Pod" if group.is_empty() => add(Watch::Pods, parse_object(path, &kind, document).map(Object::Pod)?),
         "Node" if group.is_empty() => {
-            add(Watch::Nodes, parse_object(path, &kind, document).map(Object::Node)?)
+            add(Watch::Nodes, parse_object(path, &kind, document).map(Object::Node)?);
         }
         "Namespace" if group.is_empty() => {
             add(Watch::Namespaces, parse_object(path, &kind, document).map(Object::Namespace)?);

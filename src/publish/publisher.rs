@@ -157,9 +157,9 @@ impl Shared {
             is_complete &= writer.write_status(&exposure, &status).await;
             state.record_status(exposure, status);
         }
-        let writes = iter(&planned.gates).map(|gate| writer.write_gate(gate));
-        let mut writes = writes.buffer_unordered(CONCURRENT_GATE_WRITES);
-        while let Some(is_written) = writes.next().await {
+        let gates = iter(&planned.gates).map(|gate| writer.write_gate(gate));
+        let mut gates = gates.buffer_unordered(CONCURRENT_GATE_WRITES);
+        while let Some(is_written) = gates.next().await {
             is_complete &= is_written;
         }
         let unpublished_hostnames = match planned.dns {
