@@ -16,7 +16,6 @@ mod published_state;
 pub(crate) mod publisher;
 pub(crate) mod publishers;
 mod readiness;
-mod reasons;
 mod status;
 pub(crate) mod status_writer;
 pub(crate) mod transitions;

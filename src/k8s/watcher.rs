@@ -20,9 +20,7 @@ use super::index::shared_index::SharedIndex;
 use super::index::{NamespacedName, Object, Watch};
 use super::objects::ObjectRef;
 use super::problem::{Problem, Verdict};
-
-/// The reason of an object whose fields are not those of its kind.
-const UNREADABLE: &str = "Unreadable";
+use super::reasons::UNREADABLE;
 
 /// The longest time between the break of a watch and the next attempt.
 const RETRY: Duration = Duration::from_secs(30);

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 
 use super::addresses::{AddressResolver, Reachability, client_addresses};
 use super::outcomes::Outcomes;
-use super::reasons::NOT_PUBLISHED;
 use crate::k8s::dns_zone::Zone;
 use crate::k8s::index::{Index, NamespacedName};
 use crate::k8s::objects::{DNSEndpoint, DNSEndpointSpec, ObjectRef};
 use crate::k8s::problem::{Problem, Verdict};
+use crate::k8s::reasons::NOT_PUBLISHED;
 
 /// A namespace, and a hostname that an intent in it names.
 pub(super) type Hostname = (String, String);

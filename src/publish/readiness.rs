@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::outcomes::Outcomes;
-use super::reasons::{NOT_EXPOSED, OPEN};
 use crate::k8s::index::Index;
 use crate::k8s::objects::reference::pod_reference;
 use crate::k8s::objects::{GATE, ObjectRef, Pod, has_readiness_gate};
+use crate::k8s::reasons::{NOT_EXPOSED, OPEN};
 use crate::reconcile::outcome::Membership;
 
 /// The new condition of a pod's readiness gate.

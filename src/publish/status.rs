@@ -7,10 +7,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::addresses::{AddressResolver, Reachability, node_addresses};
 use super::outcomes::Outcomes;
-use super::reasons::{
-    ACCEPTED, INVALID, NO_PODS, NO_PROVIDER_ID, NO_SOURCES, NOT_CONFIRMED, PROGRAMMED, UNKNOWN_NODE,
-    UNSUPPORTED_NODE,
-};
 use crate::intents::exposure::Exposure;
 use crate::k8s::host_port_exposure::{
     HostPortExposure, HostPortExposureStatus, MOST_ADDRESSES, MOST_NODES, OpenAddress, OpenNode,
@@ -18,6 +14,10 @@ use crate::k8s::host_port_exposure::{
 use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::{Problem, Verdict};
+use crate::k8s::reasons::{
+    ACCEPTED, INVALID, NO_PODS, NO_PROVIDER_ID, NO_SOURCES, NOT_CONFIRMED, PROGRAMMED, UNKNOWN_NODE,
+    UNSUPPORTED_NODE,
+};
 use crate::parse::ports::format_ports;
 use crate::reconcile::outcome::{Membership, with_ids};
 

@@ -6,6 +6,7 @@ use super::*;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::objects::builders::{from_json, object_ref};
 use crate::k8s::problem::Verdict;
+use crate::k8s::reasons::UNREADABLE;
 
 fn pod(name: &str, extra: &serde_json::Value) -> Object {
     let mut pod = json!({
@@ -169,7 +170,7 @@ fn unreadable_object_is_reported_until_readable_or_deleted() {
             ..object_ref("Ingress", &name().0, &name().1)
         },
         verdict: Verdict::Rejected,
-        reason: "Unreadable".to_owned(),
+        reason: UNREADABLE.to_owned(),
         message: message.to_owned(),
     };
     let mut index = Index::expecting([watch.clone()]);
