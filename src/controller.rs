@@ -24,7 +24,7 @@ use crate::publish::events::EventPublisher;
 use crate::publish::metrics::{self, Metrics, MetricsError};
 use crate::publish::publisher::Publisher;
 use crate::publish::publishers::Publishers;
-use crate::publish::status_writer::Writer;
+use crate::publish::status_writer::StatusWriter;
 use crate::reconcile::cloud::CloudReconciler;
 use config::Config;
 use guardrails_reload::GuardrailsReloader;
@@ -66,7 +66,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), Star
         return process.run_on_files(&config, &manifests, clouds, guardrails, serving).await;
     }
     let client = connect().await?;
-    let index = SharedIndex::new(Index::expecting(watcher::expected(config.zone.as_ref())));
+    let index = SharedIndex::new(Index::expecting(watcher::expected_watches(config.zone.as_ref())));
     tokio::select! {
         () = guardrails.follow(&index) => {}
         () = serving => {}
@@ -93,7 +93,7 @@ impl Process {
     ) -> Result<(), StartError> {
         let (index, following) = manifests::watch_manifests(manifests)?;
         let publishers = Publishers {
-            events: EventPublisher::to_log(self.metrics.clone()),
+            events: EventPublisher::to_log(),
             publisher: Publisher::new(None, None, 0),
             metrics: self.metrics.clone(),
         };
@@ -116,11 +116,12 @@ impl Process {
     ) {
         let identity = config.identity.clone().unwrap_or_else(host_name);
         // A replica that waits for the Lease watches already, so that it can act at once when it leads.
-        let watching = tokio::spawn(watcher::cluster(client.clone(), index.clone(), config.zone.clone()));
+        let watching =
+            tokio::spawn(watcher::watch_cluster(client.clone(), index.clone(), config.zone.clone()));
         let lost = CancellationToken::new();
-        let writer = Writer::new(client.clone(), lost.clone());
+        let writer = StatusWriter::new(client.clone(), lost.clone());
         let publishers = Publishers {
-            events: EventPublisher::to_cluster(client.clone(), &identity, self.metrics.clone()),
+            events: EventPublisher::to_cluster(client.clone(), &identity),
             publisher: Publisher::new(Some(writer), config.zone.clone(), clouds.len()),
             metrics: self.metrics.clone(),
         };

@@ -1,7 +1,7 @@
-//! The cluster's side: objects, the index that holds them, and what keeps it true.
+//! The cluster's side: objects, the index that holds them, and the watchers and files that feed it.
 
-pub mod connect;
-pub mod dns_zone;
+pub(crate) mod connect;
+pub(crate) mod dns_zone;
 pub(crate) mod file_watcher;
 pub mod first_list;
 pub mod host_port_exposure;
@@ -10,4 +10,4 @@ pub mod manifests;
 pub mod objects;
 pub mod problem;
 pub mod reasons;
-pub mod watcher;
+pub(crate) mod watcher;

@@ -1,14 +1,21 @@
-//! Publishing: what a pass came to, told to people and to the cluster.
+//! Publishing: reports the outcomes of passes in statuses, readiness gates, DNS, Events and metrics.
+//!
+//! `published_state` joins the results of all clouds to `outcomes`. From these, pure files compute what to
+//! publish: `status` (conditions of `HostPortExposure`s), `readiness` (gates of pods), `dns_records` (with
+//! `addresses`), `transitions` (ports opened and closed) and `problem_counts`. The others write: `publishers`
+//! hands a pass to `publisher` (by `status_writer` and `dns_publisher`), `events` and `metrics`.
 
-pub mod addresses;
-pub(crate) mod dns_publisher;
-pub mod dns_records;
-pub mod events;
-pub mod metrics;
-pub mod outcomes;
+mod addresses;
+mod dns_publisher;
+mod dns_records;
+pub(crate) mod events;
+pub(crate) mod metrics;
+mod outcomes;
+mod problem_counts;
+mod published_state;
 pub(crate) mod publisher;
 pub(crate) mod publishers;
-pub mod readiness;
-pub mod status;
+mod readiness;
+mod status;
 pub(crate) mod status_writer;
-pub mod transitions;
+pub(crate) mod transitions;

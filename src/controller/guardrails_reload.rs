@@ -24,7 +24,7 @@ impl GuardrailsReloader {
     pub(super) fn new(source: SettingsSource) -> Result<Self, GuardrailsError> {
         // Before it is read, so that no change falls between.
         let changes = source.guardrails.as_deref().map(|path| {
-            FileWatcher::of(path).map_err(|error| GuardrailsError::Content {
+            FileWatcher::new(path).map_err(|error| GuardrailsError::Content {
                 path: path.display().to_string(),
                 message: format!("it cannot be watched for changes: {error}"),
             })

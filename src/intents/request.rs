@@ -14,7 +14,7 @@ pub(super) type Rejected = Box<Problem>;
 pub(super) fn reject(object: &ObjectRef, reason: &str, message: String) -> Rejected {
     Box::new(Problem {
         object: object.clone(),
-        verdict: Verdict::Refused,
+        verdict: Verdict::Rejected,
         reason: reason.to_owned(),
         message,
     })

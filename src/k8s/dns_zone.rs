@@ -1,4 +1,4 @@
-//! The zone: which `DNSEndpoint`s are this cluster's, and what they hold.
+//! The zone: the `DNSEndpoint`s of this cluster name, and their contents.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,47 +8,48 @@ use firewall_core::digest;
 
 use super::objects::{DNSEndpointSpec, DOMAIN, DnsRecord};
 
-/// The label that tells our `DNSEndpoint`s from those of others.
-pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "hostport-firewall");
+/// The label on every `DNSEndpoint` of this project.
+pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "hostport-firewall");
 
-/// What is published, and for whom.
+/// The hostnames that one controller publishes: those of its cluster name.
 #[derive(Clone, Debug)]
 pub struct Zone {
-    /// Stands for the cluster name: two controllers in one cluster keep to their own
+    /// A digest of the cluster name: of two controllers in one cluster, each changes only its own
+    /// `DNSEndpoint`s
     cluster: String,
-    /// How long resolvers may keep a record
+    /// The time for which resolvers may cache a record
     ttl: Duration,
 }
 
 impl Zone {
-    /// The zone of the cluster with this name in the cloud.
+    /// Returns the zone of the cluster with this name in the cloud.
     #[must_use]
-    pub fn new(cluster_name: &str, ttl: Duration) -> Self {
+    pub(crate) fn new(cluster_name: &str, ttl: Duration) -> Self {
         Self { cluster: digest([cluster_name]), ttl }
     }
 
-    /// The label that tells the `DNSEndpoint`s of this cluster name from those of others.
+    /// Returns the label that only the `DNSEndpoint`s of this cluster name have.
     #[must_use]
-    pub fn label(&self) -> (String, String) {
+    pub(crate) fn label(&self) -> (String, String) {
         (format!("{DOMAIN}cluster"), self.cluster.clone())
     }
 
-    /// What the API server finds our `DNSEndpoint`s by.
+    /// Returns the label selector of this zone's `DNSEndpoint`s.
     #[must_use]
-    pub fn selector(&self) -> String {
+    pub(crate) fn selector(&self) -> String {
         let (name, value) = self.label();
         format!("{}={},{name}={value}", MANAGED_BY.0, MANAGED_BY.1)
     }
 
-    /// The name of the `DNSEndpoint` for a hostname.
+    /// Returns the name of the `DNSEndpoint` for a hostname.
     #[must_use]
-    pub fn name(&self, hostname: &str) -> String {
+    pub(crate) fn name(&self, hostname: &str) -> String {
         format!("hpf-{}", digest([self.cluster.as_str(), hostname]))
     }
 
-    /// What the `DNSEndpoint` for a hostname says.
+    /// Returns the spec of the `DNSEndpoint` for a hostname.
     #[must_use]
-    pub fn spec(&self, hostname: &str, targets: &BTreeSet<IpAddr>) -> DNSEndpointSpec {
+    pub(crate) fn spec(&self, hostname: &str, targets: &BTreeSet<IpAddr>) -> DNSEndpointSpec {
         let record = |kind: &str, v4: bool| {
             let targets = targets.iter().filter(|target| target.is_ipv4() == v4);
             let targets: Vec<String> = targets.map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! Files that are read again when they change.
+//! Watches files, so that they are read again when they change.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,41 +6,42 @@ use std::time::Duration;
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-/// How long files must have been quiet before they are read again: editors write in several steps.
-const QUIET: Duration = Duration::from_millis(200);
+/// The time to wait after a change before files are read again: editors write in several steps.
+const DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// Tells of changes of a file, or of the files in a folder.
+/// Reports changes of a file, or of the files in a folder.
 pub(crate) struct FileWatcher {
     _watcher: RecommendedWatcher,
     changes: mpsc::Receiver<()>,
 }
 
 impl FileWatcher {
-    /// Tells of changes from now on.
+    /// Watches from now on.
     ///
     /// # Errors
-    /// If the operating system cannot.
-    pub(crate) fn of(path: &Path) -> Result<Self, notify::Error> {
+    /// If the operating system cannot watch the path.
+    pub(crate) fn new(path: &Path) -> Result<Self, notify::Error> {
         let (sender, changes) = mpsc::channel(1);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // Reading the file is an event too: heeding it would read it again for ever.
+            // Reading the file is an event too: reacting to it would read the file again and again.
             if !event.is_ok_and(|event| event.kind.is_access()) {
-                // A full channel already says that something changed.
+                // A full channel already holds a change to report.
                 _ = sender.try_send(());
             }
         })?;
-        // An editor replaces a file by renaming, and the kubelet a ConfigMap by a link: only the folder sees that.
+        // An editor replaces a file by renaming, and the kubelet a ConfigMap by a link: only events of the
+        // folder show that.
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         watcher.watch(folder, RecursiveMode::NonRecursive)?;
         Ok(Self { _watcher: watcher, changes })
     }
 
-    /// Waits for a change, and until it is over.
+    /// Waits for the next change, and until its last step is probably written.
     pub(crate) async fn next(&mut self) {
-        // It fails only once the watcher is gone, and `self` holds it.
+        // It fails only once the watcher is dropped, and `self` holds it.
         _ = self.changes.recv().await;
-        tokio::time::sleep(QUIET).await;
+        tokio::time::sleep(DEBOUNCE).await;
         while self.changes.try_recv().is_ok() {}
     }
 }
@@ -56,11 +57,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_change_is_told_and_reading_is_none() {
+    async fn writing_is_a_change_and_reading_is_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file.yaml");
         fs::write(&path, "a").expect("it is written");
-        let mut changes = FileWatcher::of(&path).expect("it is followed");
+        let mut changes = FileWatcher::new(&path).expect("it is watched");
         for _ in 0..3 {
             fs::read(&path).expect("it is read");
         }
@@ -69,9 +70,10 @@ mod tests {
         timeout(Duration::from_secs(30), changes.next()).await.expect("it has changed");
     }
 
-    /// The kubelet keeps the files of a `ConfigMap` in a folder beside, and puts a link to another in its place.
+    /// The kubelet keeps the files of a `ConfigMap` in a folder beside it, and replaces the link to that
+    /// folder.
     #[tokio::test]
-    async fn a_config_map_that_the_kubelet_replaces_is_told() {
+    async fn config_map_replaced_by_the_kubelet_is_a_change() {
         let folder = tempfile::tempdir().expect("a folder");
         let version = |name: &str| {
             let version = folder.path().join(name);
@@ -84,7 +86,7 @@ mod tests {
         version("..first");
         let path = folder.path().join("file.yaml");
         symlink("..data/file.yaml", &path).expect("a link");
-        let mut changes = FileWatcher::of(&path).expect("it is followed");
+        let mut changes = FileWatcher::new(&path).expect("it is watched");
         version("..second");
         timeout(Duration::from_secs(30), changes.next()).await.expect("it has changed");
         assert_eq!(fs::read_to_string(path).expect("it is read"), "..second");

@@ -8,11 +8,11 @@ use tokio::time::timeout;
 
 use super::connect::{ConnectError, connect};
 use super::index::Index;
-use super::index::shared_index::{SharedIndex, synced};
+use super::index::shared_index::{SharedIndex, wait_until_synced};
 use super::manifests::{self, ManifestError, Manifests};
 use super::watcher;
 
-/// Why the cluster cannot be read once.
+/// The reason for which the cluster cannot be read once.
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The manifests cannot be read.
@@ -26,35 +26,35 @@ pub enum ReadError {
     NotListed(Duration, String),
 }
 
-/// Returns an index that has been filled once, for commands that look once.
+/// Returns an index that is complete, for commands that read the cluster once.
 ///
 /// # Errors
 /// If manifests cannot be read, or the cluster cannot within 30 s.
 pub async fn read_once(source: Option<&Manifests>) -> Result<SharedIndex, ReadError> {
-    const LONGEST: Duration = Duration::from_secs(30);
+    const LIST_TIMEOUT: Duration = Duration::from_secs(30);
     if let Some(manifests) = source {
         return Ok(SharedIndex::new(manifests::read(manifests)?));
     }
-    let index = SharedIndex::new(Index::expecting(watcher::expected(None)));
-    let watching = tokio::spawn(watcher::cluster(connect().await?, index.clone(), None));
-    let listed = timeout(LONGEST, synced(&index)).await;
+    let index = SharedIndex::new(Index::expecting(watcher::expected_watches(None)));
+    let watching = tokio::spawn(watcher::watch_cluster(connect().await?, index.clone(), None));
+    let listed = timeout(LIST_TIMEOUT, wait_until_synced(&index)).await;
     watching.abort();
     match listed {
         Ok(()) => Ok(index),
-        Err(_) => Err(ReadError::NotListed(LONGEST, missing(&index))),
+        Err(_) => Err(ReadError::NotListed(LIST_TIMEOUT, list_missing(&index))),
     }
 }
 
-/// Waits for the first complete list of everything, and logs now and then what is missing.
-pub async fn wait_for_first_list(index: &SharedIndex) {
-    while timeout(Duration::from_secs(10), synced(index)).await.is_err() {
-        let missing = missing(index);
+/// Waits for the first complete list of everything, and logs every 10 s which kinds are missing.
+pub(crate) async fn wait_for_first_list(index: &SharedIndex) {
+    while timeout(Duration::from_secs(10), wait_until_synced(index)).await.is_err() {
+        let missing = list_missing(index);
         tracing::warn!("nothing is changed before everything has been listed once; missing: {missing}");
     }
 }
 
-/// Returns the kinds that have not been listed yet, and why.
-fn missing(index: &SharedIndex) -> String {
+/// Returns the kinds that have not been listed yet, with the causes.
+fn list_missing(index: &SharedIndex) -> String {
     match index.read().completeness() {
         Completeness::Complete => String::new(),
         Completeness::Partial(gaps) => gaps.join("; "),

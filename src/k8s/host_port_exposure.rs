@@ -1,6 +1,7 @@
 //! The custom resource `HostPortExposure`: an intent apart from the pods, for their owner to write.
 //!
-//! What the controller would refuse later is refused at admission, as far as a schema and its CEL rules can tell.
+//! An object that the controller would reject is refused at admission, as far as a schema and its CEL rules
+//! can check it.
 
 #![expect(unreachable_pub, reason = "the derive repeats the structs in scopes of their own")]
 
@@ -16,13 +17,14 @@ use super::objects::ObjectRef;
 /// The API group of the kind.
 pub const GROUP: &str = "hostport-firewall.dev";
 
-/// The versions that are read, the best first.
+/// The versions that are read, the preferred one first.
 pub const VERSIONS: &[&str] = &["v1alpha1"];
 
-/// How many nodes a status lists: etcd takes 1.5 MiB, and the whole status is written anew whenever a node of it changes.
+/// The most nodes that a status lists: etcd takes 1.5 MiB, and the whole status is written anew whenever one
+/// of its nodes changes.
 pub const MOST_NODES: usize = 500;
 
-/// How many addresses a status lists.
+/// The most addresses that a status lists.
 pub const MOST_ADDRESSES: usize = 2000;
 
 /// Opens host ports of the pods that it selects, on the nodes where they run and for as long as they run.
@@ -46,23 +48,24 @@ pub const MOST_ADDRESSES: usize = 2000;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HostPortExposureSpec {
-    /// The pods of this namespace whose host ports are opened. It must name something: an empty selector would select
-    /// every pod.
+    /// The pods of this namespace whose host ports are opened. It must name something: an empty selector
+    /// would select every pod.
     #[x_kube(validation = (SELECTS, "an empty selector would select every pod; name labels"))]
     #[x_kube(validation = (OPERATORS, "an operator is In, NotIn, Exists or DoesNotExist"))]
     pub pod_selector: LabelSelector,
     /// The host ports to open, of those that the pods bind.
     #[schemars(length(min = 1, max = 100))]
     pub ports: Vec<ExposedPort>,
-    /// Who may connect, as CIDRs, where a port does not say otherwise; the controller's default if absent.
+    /// The sources that may connect, as CIDRs, to ports that do not name their own; the controller's default
+    /// if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "source_ranges")]
+    #[schemars(schema_with = "source_ranges_schema")]
     pub source_ranges: Option<Vec<String>>,
     /// Only on nodes with these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = (OPERATORS, "an operator is In, NotIn, Exists or DoesNotExist"))]
     pub node_selector: Option<LabelSelector>,
-    /// The hostname by which clients are to find the pods: external-dns publishes the addresses of the nodes where the
+    /// The hostname for clients of the pods: external-dns publishes the addresses of the nodes where the
     /// ports are open and a pod is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
@@ -73,7 +76,7 @@ pub struct HostPortExposureSpec {
 }
 
 impl HostPortExposure {
-    /// The object, as messages and Events name it.
+    /// Returns the object, as messages and Events name it.
     #[must_use]
     pub fn reference(&self) -> ObjectRef {
         let metadata = &self.metadata;
@@ -86,7 +89,7 @@ impl HostPortExposure {
         }
     }
 
-    /// What the pods that it selects form together.
+    /// Returns the workload that the selected pods form together.
     #[must_use]
     pub fn workload(&self) -> Workload {
         let ObjectRef { kind, namespace, name, .. } = self.reference();
@@ -99,14 +102,14 @@ impl HostPortExposure {
 #[serde(rename_all = "camelCase")]
 pub struct ExposedPort {
     /// The name of a container port, a number, or a range such as `30000-30100`.
-    #[schemars(schema_with = "port")]
+    #[schemars(schema_with = "port_schema")]
     pub port: IntOrString,
-    /// The protocol: of a number or a range TCP if absent, of a name whichever it has.
+    /// The protocol. If absent, TCP for a number or a range, and that of the container port for a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<PortProtocol>,
-    /// Who may connect to these ports, as CIDRs.
+    /// The sources that may connect to these ports, as CIDRs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "source_ranges")]
+    #[schemars(schema_with = "source_ranges_schema")]
     pub source_ranges: Option<Vec<String>>,
 }
 
@@ -124,7 +127,7 @@ pub enum PortProtocol {
     Sctp,
 }
 
-/// The kind's definition, as YAML.
+/// Returns the kind's definition, as YAML.
 ///
 /// # Errors
 /// If it cannot be written as YAML, which a test rules out.
@@ -133,28 +136,27 @@ pub fn definition() -> Result<String, serde_saphyr::ser::Error> {
     Ok(format!("# Written by `hostport-firewall crd`. Needs Kubernetes 1.31, for CIDRs in CEL.\n{text}"))
 }
 
-/// What has become of it.
+/// The current state of the intent.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostPortExposureStatus {
-    /// `Accepted`: whether it can be understood, each pod that it selects binds one of its ports, and no guardrail stands
-    /// against it. `Programmed`: whether the cloud has
-    /// confirmed everything that it asks for.
+    /// `Accepted` is true if the object can be understood, each pod that it selects binds one of its ports,
+    /// and no guardrail forbids any of it. `Programmed` is true if the cloud has confirmed all of it.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// The ports that are open, for people
+    /// The open ports, as text
     #[serde(default)]
     pub ports: String,
-    /// The number of nodes where they are
+    /// The number of nodes where they are open
     #[serde(default)]
     pub node_count: i32,
-    /// The nodes where they are: the first 500 by name
+    /// The nodes where they are open: the first 500 by name
     #[serde(default)]
     #[schemars(length(max = MOST_NODES))]
     pub nodes: Vec<OpenNode>,
-    /// Where clients find the pods: the addresses of nodes where the ports are open and a pod is ready, of the first 500 of
-    /// these nodes by name, and at most 2,000 addresses. A hostname has all of them.
+    /// The addresses for clients: those of nodes where the ports are open and a pod is ready, of the first
+    /// 500 of these nodes by name, and at most 2,000 addresses. A hostname has all of them.
     #[serde(default)]
     #[schemars(length(max = MOST_ADDRESSES))]
     pub addresses: Vec<OpenAddress>,
@@ -166,7 +168,7 @@ pub struct HostPortExposureStatus {
 pub struct OpenNode {
     /// Its name
     pub name: String,
-    /// The cloud's objects that open them
+    /// The cloud's resources that open them
     #[serde(default)]
     pub resources: Vec<String>,
 }
@@ -194,8 +196,8 @@ const SELECTS: &str = "(has(self.matchLabels) && size(self.matchLabels) > 0) || 
 const OPERATORS: &str = "!has(self.matchExpressions) || self.matchExpressions.all(one, \
                          one.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])";
 
-/// A number or a text, of which the API server checks what a port can be.
-fn port(_: &mut SchemaGenerator) -> Schema {
+/// Returns the schema of a number or a text that is valid as a port.
+fn port_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "description": "The name of a container port, a number, or a range such as 30000-30100.",
         "x-kubernetes-int-or-string": true,
@@ -220,10 +222,11 @@ fn port(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// CIDRs, which the API server checks as strictly as the controller does. Needs Kubernetes 1.31 for CEL's CIDRs.
-fn source_ranges(_: &mut SchemaGenerator) -> Schema {
+/// Returns the schema of CIDRs, checked as strictly as the controller does. Needs Kubernetes 1.31 for CEL's
+/// CIDRs.
+fn source_ranges_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "description": "Who may connect, as CIDRs such as 198.51.100.0/24 or 2001:db8::/32.",
+        "description": "The sources that may connect, as CIDRs such as 198.51.100.0/24 or 2001:db8::/32.",
         "type": "array",
         "nullable": true,
         "minItems": 1,
@@ -245,7 +248,7 @@ fn source_ranges(_: &mut SchemaGenerator) -> Schema {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn what_is_installed_is_what_is_read() {
+    fn deployed_crd_equals_the_definition() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crd.yaml");
         let deployed = std::fs::read_to_string(path).expect("deploy/crd.yaml");
         let defined = super::definition().expect("YAML");

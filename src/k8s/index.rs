@@ -1,5 +1,37 @@
-//! The index: what is known of the cluster, fed by `apply`, `delete` and `reset` per watched kind, and whether
-//! it is complete.
+//! The index: the cluster's objects as far as they decide about ports, and the gaps in them.
+//!
+//! It is fed per watched kind by the `watcher`: `reset` with a complete list, `apply` and `delete` with
+//! single events, `mark_unreadable` with objects that do not have their kind's fields, `mark_incomplete` when
+//! a watch breaks; the objects of a broken watch stay, so that nothing looks deleted. Kinds that a cluster
+//! may lack come and go by `expect_kind` and `drop_kind`. With `--manifests` the
+//! [`manifests`](super::manifests) feed it instead: `replace` swaps the whole index for one that was read
+//! from files. [`shared_index`] shares it and wakes its readers.
+//!
+//! Of each kind it holds the slim objects of [`objects`](super::objects), by namespace and name:
+//!
+//! | kind | held | used for |
+//! | --- | --- | --- |
+//! | Pod | with a host port, an annotation of ours or the readiness gate | intents, port owners, readiness |
+//! | Node | all | the machine, its addresses, its labels |
+//! | Namespace | all | labels, for guardrails |
+//! | Service | with node ports or an annotation of ours | intents, port owners |
+//! | `EndpointSlice` | all but those of headless Services | nodes that serve a `Local` Service |
+//! | Ingress | all, per API group | intents of Voyager's pods and Services |
+//! | `HostPortExposure` | all, with statuses | intents; statuses are compared before they are written |
+//! | `DNSEndpoint` | this controller's own | compared before they are written |
+//!
+//! The kinds link by these fields:
+//!
+//! ```text
+//! Pod ───────────────── spec.nodeName ────────────────▶ Node ── spec.providerID ──▶ machine of a cloud
+//! EndpointSlice ─────── label service-name ───────────▶ Service
+//! EndpointSlice ─────── endpoints[].nodeName ─────────▶ Node
+//! HostPortExposure ──── spec.podSelector ─────────────▶ Pod
+//! HostPortExposure ──── spec.nodeSelector ────────────▶ Node
+//! Pod, Service ──────── Voyager's origin labels ──────▶ Ingress
+//! Pod of k3s ────────── labels svcname, svcnamespace ─▶ Service
+//! Pod, Service, … ───── metadata.namespace ───────────▶ Namespace
+//! ```
 
 mod object;
 pub mod shared_index;
@@ -12,11 +44,12 @@ use firewall_core::Completeness;
 use super::host_port_exposure::HostPortExposure;
 use super::objects::{DNSEndpoint, EndpointSlice, Ingress, Namespace, Node, Pod, Service};
 use super::problem::Problem;
-use object::Kind;
+use object::IndexedKind;
 
-pub use object::{Name, Object};
+pub use object::{NamespacedName, Object};
 
-/// One watch: what is listed and followed together, and breaks together.
+/// One watch: the objects that are listed and followed by one stream, and become stale together when it
+/// breaks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Watch {
     /// All pods
@@ -38,13 +71,12 @@ pub enum Watch {
 }
 
 impl Watch {
-    /// What every cluster serves.
+    /// The kinds that every cluster serves.
     pub const ALWAYS: [Self; 5] =
         [Self::Pods, Self::Nodes, Self::Namespaces, Self::Services, Self::EndpointSlices];
 
-    /// API version and kind of what is watched, as Events name them.
-    #[must_use]
-    pub fn kind(&self) -> (Cow<'static, str>, &'static str) {
+    /// Returns API version and kind of the watched objects, as Events name them.
+    pub(super) fn kind(&self) -> (Cow<'static, str>, &'static str) {
         match self {
             Self::Pods => ("v1".into(), "Pod"),
             Self::Nodes => ("v1".into(), "Node"),
@@ -73,19 +105,19 @@ impl std::fmt::Display for Watch {
     }
 }
 
-/// What is known of the cluster.
+/// Holds the cluster's objects by watch, and what is missing of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Index {
     /// By watch, because `networking.k8s.io` and `voyager.appscode.com` can hold Ingresses of the same name.
-    objects: BTreeMap<Watch, BTreeMap<Name, Object>>,
-    /// What cannot be read, and what to say of it.
-    unreadable: BTreeMap<Watch, BTreeMap<Name, Problem>>,
+    objects: BTreeMap<Watch, BTreeMap<NamespacedName, Object>>,
+    /// The problem of each object that cannot be read.
+    unreadable: BTreeMap<Watch, BTreeMap<NamespacedName, Problem>>,
     /// Per expected watch: `None` once it has been listed since its last break, else what is missing.
     gaps: BTreeMap<Watch, Option<String>>,
 }
 
 impl Index {
-    /// An empty index that is complete once each of these has been listed.
+    /// Returns an empty index that is complete once each of these has been listed.
     pub fn expecting(watches: impl IntoIterator<Item = Watch>) -> Self {
         let mut index = Self::default();
         for watch in watches {
@@ -94,33 +126,35 @@ impl Index {
         index
     }
 
-    /// Another kind is to be listed before anything is complete. Returns whether that is new.
-    pub fn expect_kind(&mut self, watch: Watch) -> bool {
-        let new = !self.gaps.contains_key(&watch);
+    /// Expects another kind: the index is incomplete until it has been listed. Returns whether it was
+    /// unexpected so far.
+    pub(super) fn expect_kind(&mut self, watch: Watch) -> bool {
+        let is_new = !self.gaps.contains_key(&watch);
         self.gaps.entry(watch).or_insert_with(|| Some("not listed yet".to_owned()));
-        new
+        is_new
     }
 
-    /// A kind is no longer served: its objects are gone. Returns whether anything changed.
-    pub fn drop_kind(&mut self, watch: &Watch) -> bool {
-        let known = self.gaps.remove(watch).is_some();
+    /// Drops a kind that is no longer served, with its objects. Returns whether anything changed.
+    pub(super) fn drop_kind(&mut self, watch: &Watch) -> bool {
+        let was_expected = self.gaps.remove(watch).is_some();
         self.unreadable.remove(watch);
-        self.objects.remove(watch).is_some_and(|objects| !objects.is_empty()) || known
+        self.objects.remove(watch).is_some_and(|objects| !objects.is_empty()) || was_expected
     }
 
-    /// Replaces everything of a kind by a complete list. Returns whether anything changed.
+    /// Replaces all objects of a kind by a complete list. Returns whether anything changed.
     pub fn reset(&mut self, watch: Watch, objects: Vec<Object>) -> bool {
         let was_complete = self.gaps.get(&watch) == Some(&None);
         let objects = objects.into_iter().filter(Object::is_relevant).map(Object::normalized);
-        let fresh: BTreeMap<Name, Object> = objects.map(|object| (object.name(), object)).collect();
-        let same = self.objects.get(&watch).map_or(fresh.is_empty(), |known| *known == fresh);
-        self.objects.insert(watch.clone(), fresh);
-        let told = self.unreadable.remove(&watch).is_some_and(|unreadable| !unreadable.is_empty());
+        let listed: BTreeMap<NamespacedName, Object> =
+            objects.map(|object| (object.name(), object)).collect();
+        let is_same = self.objects.get(&watch).map_or(listed.is_empty(), |current| *current == listed);
+        self.objects.insert(watch.clone(), listed);
+        let had_unreadable = self.unreadable.remove(&watch).is_some_and(|objects| !objects.is_empty());
         self.gaps.insert(watch, None);
-        !same || !was_complete || told
+        !is_same || !was_complete || had_unreadable
     }
 
-    /// Adds or changes one object. Returns whether anything that matters changed.
+    /// Adds or changes one object. Returns whether that can affect a plan.
     pub fn apply(&mut self, watch: &Watch, object: Object) -> bool {
         let object = object.normalized();
         if !object.is_relevant() {
@@ -128,39 +162,42 @@ impl Index {
         }
         let affects_plan = self.affects_plan(&object);
         let name = object.name();
-        let was_unreadable = self.readable(watch, &name);
+        let was_unreadable = self.clear_unreadable(watch, &name);
         let objects = self.objects.entry(watch.clone()).or_default();
-        let news = objects.get(&name).is_none_or(|known| known.without_status() != object.without_status());
+        let differs =
+            objects.get(&name).is_none_or(|current| current.without_status() != object.without_status());
         objects.insert(name, object);
-        news && affects_plan || was_unreadable
+        differs && affects_plan || was_unreadable
     }
 
-    /// Removes one object. Returns whether it was there.
-    pub fn delete(&mut self, watch: &Watch, name: &Name) -> bool {
-        let was_unreadable = self.readable(watch, name);
+    /// Removes one object. Returns whether that can affect a plan.
+    pub fn delete(&mut self, watch: &Watch, name: &NamespacedName) -> bool {
+        let was_unreadable = self.clear_unreadable(watch, name);
         let removed = self.objects.get_mut(watch).and_then(|objects| objects.remove(name));
         removed.is_some_and(|object| self.affects_plan(&object)) || was_unreadable
     }
 
-    /// An object is there and cannot be read: it asks for nothing any more, and is told so. Returns whether that is new.
-    pub fn mark_unreadable(&mut self, watch: &Watch, name: Name, notice: Problem) -> bool {
-        let removed = self.objects.get_mut(watch).is_some_and(|objects| objects.remove(&name).is_some());
+    /// Records an object that exists but cannot be read: it counts as absent, and gets this problem. Returns
+    /// whether anything changed.
+    pub(super) fn mark_unreadable(&mut self, watch: &Watch, name: NamespacedName, problem: Problem) -> bool {
+        let was_readable = self.objects.get_mut(watch).is_some_and(|objects| objects.remove(&name).is_some());
         let unreadable = self.unreadable.entry(watch.clone()).or_default();
-        unreadable.insert(name, notice.clone()) != Some(notice) || removed
+        unreadable.insert(name, problem.clone()) != Some(problem) || was_readable
     }
 
-    /// The object can be read, or is gone. Returns whether that is new.
-    fn readable(&mut self, watch: &Watch, name: &Name) -> bool {
+    /// Forgets that an object could not be read. Returns whether it had been recorded.
+    fn clear_unreadable(&mut self, watch: &Watch, name: &NamespacedName) -> bool {
         self.unreadable.get_mut(watch).is_some_and(|unreadable| unreadable.remove(name).is_some())
     }
 
-    /// What to say of objects that cannot be read.
-    pub fn unreadable(&self) -> impl Iterator<Item = &Problem> {
+    /// Returns the problems of the objects that cannot be read.
+    pub(crate) fn unreadable(&self) -> impl Iterator<Item = &Problem> {
         self.unreadable.values().flat_map(BTreeMap::values)
     }
 
-    /// Endpoints come and go with every pod of the cluster; those of most Services decide about nothing here. And what
-    /// we write ourselves is no news.
+    /// Returns true if a change of the object can change a plan. Endpoints change with every pod of the
+    /// cluster, and only those of Services with the policy `Local` decide about ports. `DNSEndpoint`s are
+    /// written by this controller.
     fn affects_plan(&self, object: &Object) -> bool {
         match object {
             Object::DNSEndpoint(_) => false,
@@ -173,82 +210,84 @@ impl Index {
         }
     }
 
-    /// A watch broke: what it brought stays, but is no longer known to be all. Returns whether that is new.
+    /// Records that a watch broke: its objects stay, but may no longer be all. Returns whether anything
+    /// changed.
     pub fn mark_incomplete(&mut self, watch: Watch, reason: String) -> bool {
         let gap = Some(reason);
-        let new = self.gaps.get(&watch) != Some(&gap);
+        let differs = self.gaps.get(&watch) != Some(&gap);
         self.gaps.insert(watch, gap);
-        new
+        differs
     }
 
     /// Replaces everything by another index. Returns whether anything changed.
-    pub fn replace(&mut self, other: Self) -> bool {
+    pub(super) fn replace(&mut self, other: Self) -> bool {
         let changed = *self != other;
         *self = other;
         changed
     }
 
-    /// Whether everything expected has been listed since its last break; if not, what is missing.
+    /// Reports whether every expected kind has been listed since its watch last broke; if not, the kinds that
+    /// have not.
     #[must_use]
     pub fn completeness(&self) -> Completeness {
-        // Ports do not depend on what is published.
-        let decide = self.gaps.iter().filter(|(watch, _)| **watch != Watch::DNSEndpoints);
-        let gaps = decide.filter_map(|(watch, gap)| Some(format!("{watch}: {}", gap.as_ref()?)));
+        // No port depends on DNS.
+        let relevant = self.gaps.iter().filter(|(watch, _)| **watch != Watch::DNSEndpoints);
+        let gaps = relevant.filter_map(|(watch, gap)| Some(format!("{watch}: {}", gap.as_ref()?)));
         let gaps: Vec<String> = gaps.collect();
         if gaps.is_empty() { Completeness::Complete } else { Completeness::Partial(gaps) }
     }
 
-    /// Whether every expected kind is listed now, and at least one is expected.
+    /// Returns true if every expected kind is listed now, and at least one is expected.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         !self.gaps.is_empty() && self.completeness().is_complete()
     }
 
-    /// The pods that matter, by namespace and name.
+    /// Returns the relevant pods, by namespace and name.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.all(&Watch::Pods)
     }
 
-    /// A pod by namespace and name.
+    /// Returns a pod by namespace and name.
     #[must_use]
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
         self.object(&Watch::Pods, namespace, name)
     }
 
-    /// All nodes, by name.
+    /// Returns all nodes, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.all(&Watch::Nodes)
     }
 
-    /// A node by name.
+    /// Returns a node by name.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.object(&Watch::Nodes, "", name)
     }
 
-    /// A namespace by name.
+    /// Returns a namespace by name.
     #[must_use]
     pub fn namespace(&self, name: &str) -> Option<&Namespace> {
         self.object(&Watch::Namespaces, "", name)
     }
 
-    /// The Services that matter, by namespace and name.
+    /// Returns the relevant Services, by namespace and name.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.all(&Watch::Services)
     }
 
-    /// A Service by namespace and name.
+    /// Returns a Service by namespace and name.
     #[must_use]
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
         self.object(&Watch::Services, namespace, name)
     }
 
-    /// The parts of the endpoints of all Services.
+    /// Returns the endpoint slices of all Services.
     pub fn endpoint_slices(&self) -> impl Iterator<Item = &EndpointSlice> {
         self.all(&Watch::EndpointSlices)
     }
 
-    /// The Ingresses of that namespace and name, with their API groups.
+    /// Returns the Ingresses of that namespace and name, with their API groups.
     pub fn ingresses(&self, namespace: &str, name: &str) -> impl Iterator<Item = (&str, &Ingress)> {
         let name = (namespace.to_owned(), name.to_owned());
         self.objects.iter().filter_map(move |(watch, objects)| match (watch, objects.get(&name)) {
@@ -257,33 +296,36 @@ impl Index {
         })
     }
 
-    /// All Ingresses.
+    /// Returns all Ingresses, with their API groups.
     pub fn all_ingresses(&self) -> impl Iterator<Item = (&str, &Ingress)> {
-        let all = self.objects.iter().flat_map(|(watch, of)| of.values().map(move |object| (watch, object)));
+        let all = self
+            .objects
+            .iter()
+            .flat_map(|(watch, objects)| objects.values().map(move |object| (watch, object)));
         all.filter_map(|(watch, object)| match (watch, object) {
             (Watch::Ingresses(group), Object::Ingress(ingress)) => Some((group.as_str(), ingress)),
             _ => None,
         })
     }
 
-    /// All `HostPortExposure`s.
+    /// Returns all `HostPortExposure`s.
     pub fn host_port_exposures(&self) -> impl Iterator<Item = &HostPortExposure> {
         self.all(&Watch::HostPortExposures)
     }
 
-    /// Our own `DNSEndpoint`s, as they were when they were last heard of; none if they have never been listed, or are not
-    /// served any more.
+    /// Returns the `DNSEndpoint`s of this controller's zone as they were last observed; none if they have
+    /// never been listed, or are no longer served.
     #[must_use]
     pub fn dns_endpoints(&self) -> Option<impl Iterator<Item = &DNSEndpoint>> {
         self.objects.contains_key(&Watch::DNSEndpoints).then(|| self.all(&Watch::DNSEndpoints))
     }
 
-    fn all<K: Kind>(&self, watch: &Watch) -> impl Iterator<Item = &K> {
-        self.objects.get(watch).into_iter().flat_map(BTreeMap::values).filter_map(K::of)
+    fn all<K: IndexedKind>(&self, watch: &Watch) -> impl Iterator<Item = &K> {
+        self.objects.get(watch).into_iter().flat_map(BTreeMap::values).filter_map(K::from_object)
     }
 
-    fn object<K: Kind>(&self, watch: &Watch, namespace: &str, name: &str) -> Option<&K> {
-        K::of(self.objects.get(watch)?.get(&(namespace.to_owned(), name.to_owned()))?)
+    fn object<K: IndexedKind>(&self, watch: &Watch, namespace: &str, name: &str) -> Option<&K> {
+        K::from_object(self.objects.get(watch)?.get(&(namespace.to_owned(), name.to_owned()))?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The manifest source: reads what decides about host ports from YAML or JSON files instead of a cluster.
+//! Manifests: reads the objects that decide about host ports from YAML or JSON files instead of a cluster.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -12,15 +12,16 @@ use super::host_port_exposure::GROUP;
 use super::index::shared_index::SharedIndex;
 use super::index::{Index, Object, Watch};
 
-/// The groups whose Ingresses are read from manifests, always all of them: a file set is complete as it is.
+/// The groups whose Ingresses are read from manifests; always all of them, because a set of files is complete
+/// as it is.
 const INGRESS_GROUPS: [&str; 3] = ["networking.k8s.io", "voyager.appscode.com", "extensions"];
 
-/// Where manifests come from.
+/// The source of manifests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Manifests {
     /// Standard input, read once
     Stdin,
-    /// A file, or a folder whose `.yaml`, `.yml` and `.json` files count
+    /// A file, or a folder of which the `.yaml`, `.yml` and `.json` files are read
     Path(PathBuf),
 }
 
@@ -32,46 +33,47 @@ impl std::str::FromStr for Manifests {
     }
 }
 
-/// Why manifests cannot be read. None of them is used then: half a file set would look like deleted pods.
+/// The reason for which manifests cannot be read. None of them is used then: pods missing from half a set of
+/// files would look deleted.
 #[derive(Debug, Error)]
 pub enum ManifestError {
     /// The file or folder cannot be read.
     #[error("cannot read {path}: {source}")]
     Io {
-        /// Which
+        /// The file or folder
         path: String,
-        /// Why
+        /// The operating system's error
         source: std::io::Error,
     },
     /// The text is neither YAML nor JSON.
     #[error("{path} is not valid YAML or JSON: {message}")]
     Syntax {
-        /// Which file
+        /// The file
         path: String,
-        /// Where and why
+        /// The position and the fault
         message: String,
     },
-    /// An object is not what its kind says.
+    /// An object does not have the fields of its kind.
     #[error("{path}: {object} cannot be read: {message}")]
     Object {
-        /// Which file
+        /// The file
         path: String,
         /// Kind and name
         object: String,
-        /// Which field, and why
+        /// The field and the fault
         message: String,
     },
     /// The files cannot be watched.
     #[error("cannot watch {path} for changes: {message}")]
     Watch {
-        /// Which path
+        /// The file or folder
         path: String,
-        /// Why
+        /// The operating system's error
         message: String,
     },
 }
 
-/// Reads everything into an index that is complete.
+/// Reads all manifests into an index that is complete.
 ///
 /// # Errors
 /// If anything cannot be read; see [`ManifestError`].
@@ -82,9 +84,9 @@ pub fn read(manifests: &Manifests) -> Result<Index, ManifestError> {
     for watch in watches {
         objects.insert(watch, Vec::new());
     }
-    for (path, text) in texts(manifests)? {
-        for document in documents(&path, &text)? {
-            collect(&path, document, &mut objects)?;
+    for (path, text) in read_texts(manifests)? {
+        for document in parse_documents(&path, &text)? {
+            collect_objects(&path, document, &mut objects)?;
         }
     }
     let mut index = Index::expecting(objects.keys().cloned());
@@ -94,41 +96,44 @@ pub fn read(manifests: &Manifests) -> Result<Index, ManifestError> {
     Ok(index)
 }
 
-/// Reads everything, and comes with what keeps the index true to the files, for ever. Files that cannot be read later are
-/// a gap in what is known.
+/// Reads all manifests. Returns the index, and a future that reads them again whenever they change, forever.
+/// Files that cannot be read later make the index incomplete.
 ///
 /// # Errors
 /// If the files cannot be read or watched.
 pub fn watch_manifests(
     manifests: &Manifests,
 ) -> Result<(SharedIndex, impl Future<Output = ()>), ManifestError> {
-    // Before they are read, so that no change falls between.
+    // Watched before they are read, so that no change between the two is missed.
     let changes = match manifests {
         Manifests::Stdin => None,
-        Manifests::Path(path) => Some(FileWatcher::of(path).map_err(|error| ManifestError::Watch {
+        Manifests::Path(path) => Some(FileWatcher::new(path).map_err(|error| ManifestError::Watch {
             path: path.display().to_string(),
             message: error.to_string(),
         })),
     };
     let index = SharedIndex::new(read(manifests)?);
     let (changes, shared) = (changes.transpose()?, index.clone());
-    let following = async move {
+    let watching = async move {
         let Some(mut changes) = changes else { return std::future::pending().await };
         loop {
             changes.next().await;
             match read(manifests) {
-                Ok(fresh) => shared.update(|index| index.replace(fresh)),
+                Ok(new) => shared.update(|index| index.replace(new)),
                 Err(error) => {
-                    tracing::warn!("{error}; what was read before stays, and nothing is closed meanwhile");
+                    tracing::warn!(
+                        "{error}; the manifests read before stay in use, and no port is closed meanwhile"
+                    );
                     shared.update(|index| index.mark_incomplete(Watch::Pods, error.to_string()));
                 }
             }
         }
     };
-    Ok((index, following))
+    Ok((index, watching))
 }
 
-fn texts(manifests: &Manifests) -> Result<Vec<(String, String)>, ManifestError> {
+/// Returns the path and content of each file.
+fn read_texts(manifests: &Manifests) -> Result<Vec<(String, String)>, ManifestError> {
     let Manifests::Path(path) = manifests else {
         let mut text = String::new();
         let read = std::io::stdin().read_to_string(&mut text);
@@ -149,7 +154,7 @@ fn texts(manifests: &Manifests) -> Result<Vec<(String, String)>, ManifestError> 
             .map_err(io(path))?;
         files.retain(|file| {
             file.extension()
-                .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
+                .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|allowed| extension == *allowed))
         });
         files.sort();
     }
@@ -160,14 +165,15 @@ fn texts(manifests: &Manifests) -> Result<Vec<(String, String)>, ManifestError> 
     files.into_iter().map(text).collect()
 }
 
-/// The YAML documents of a text; JSON is YAML. As to Kubernetes, only `true` and `false` are booleans: a node may be
-/// called `n`.
-fn documents(path: &str, text: &str) -> Result<Vec<Value>, ManifestError> {
+/// Returns the YAML documents of a text; JSON is YAML. Only `true` and `false` are booleans, as in
+/// Kubernetes: a node may have the name `n`.
+fn parse_documents(path: &str, text: &str) -> Result<Vec<Value>, ManifestError> {
     serde_saphyr::from_multiple_with_options(text, serde_saphyr::options! { strict_booleans: true })
         .map_err(|error| ManifestError::Syntax { path: path.to_owned(), message: error.to_string() })
 }
 
-fn collect(
+/// Adds the objects of a document to those of their watches.
+fn collect_objects(
     path: &str,
     document: Value,
     objects: &mut BTreeMap<Watch, Vec<Object>>,
@@ -175,36 +181,38 @@ fn collect(
     let text = |field: &str| document.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (kind, api_version) = (text("kind"), text("apiVersion"));
     let group = api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
-    // Ingresses of a group that Voyager does not read are none of ours.
+    // Ingresses of a group that Voyager does not read have no watch.
     let mut add = |watch: Watch, object: Object| {
-        if let Some(known) = objects.get_mut(&watch) {
-            known.push(object);
+        if let Some(objects) = objects.get_mut(&watch) {
+            objects.push(object);
         }
     };
     match kind.as_str() {
-        "Pod" if group.is_empty() => add(Watch::Pods, parse(path, &kind, document).map(Object::Pod)?),
-        "Node" if group.is_empty() => add(Watch::Nodes, parse(path, &kind, document).map(Object::Node)?),
+        "Pod" if group.is_empty() => add(Watch::Pods, parse_object(path, &kind, document).map(Object::Pod)?),
+        "Node" if group.is_empty() => {
+            add(Watch::Nodes, parse_object(path, &kind, document).map(Object::Node)?);
+        }
         "Namespace" if group.is_empty() => {
-            add(Watch::Namespaces, parse(path, &kind, document).map(Object::Namespace)?);
+            add(Watch::Namespaces, parse_object(path, &kind, document).map(Object::Namespace)?);
         }
         "Service" if group.is_empty() => {
-            add(Watch::Services, parse(path, &kind, document).map(Object::Service)?);
+            add(Watch::Services, parse_object(path, &kind, document).map(Object::Service)?);
         }
         "EndpointSlice" if group == "discovery.k8s.io" => {
-            add(Watch::EndpointSlices, parse(path, &kind, document).map(Object::EndpointSlice)?);
+            add(Watch::EndpointSlices, parse_object(path, &kind, document).map(Object::EndpointSlice)?);
         }
         "HostPortExposure" if group == GROUP => {
-            let exposure = parse(path, &kind, document).map(Box::new);
+            let exposure = parse_object(path, &kind, document).map(Box::new);
             add(Watch::HostPortExposures, exposure.map(Object::HostPortExposure)?);
         }
-        "Ingress" => add(Watch::Ingresses(group), parse(path, &kind, document).map(Object::Ingress)?),
+        "Ingress" => add(Watch::Ingresses(group), parse_object(path, &kind, document).map(Object::Ingress)?),
         _ if kind.ends_with("List") => {
             if let Value::Object(mut list) = document
                 && let Some(Value::Array(items)) = list.remove("items")
             {
                 let kind = kind.trim_end_matches("List");
                 for item in items {
-                    collect(path, with_kind(item, kind, &api_version), objects)?;
+                    collect_objects(path, with_kind(item, kind, &api_version), objects)?;
                 }
             }
         }
@@ -213,7 +221,8 @@ fn collect(
     Ok(())
 }
 
-/// The items of a typed list (`PodList`) leave out their kind; those of a plain `List` do not.
+/// Adds kind and version to the item of a typed list (`PodList`), which leaves them out; items of a plain
+/// `List` have them.
 fn with_kind(mut item: Value, kind: &str, api_version: &str) -> Value {
     if let Value::Object(fields) = &mut item
         && !kind.is_empty()
@@ -224,7 +233,8 @@ fn with_kind(mut item: Value, kind: &str, api_version: &str) -> Value {
     item
 }
 
-fn parse<K: serde::de::DeserializeOwned>(
+/// Parses one object. The error names it by kind, namespace and name.
+fn parse_object<K: serde::de::DeserializeOwned>(
     path: &str,
     kind: &str,
     document: Value,
@@ -277,38 +287,38 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_right_after_reading_is_not_lost() {
+    async fn change_right_after_reading_is_not_missed() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("a.yaml");
         std::fs::write(&path, NODE).expect("it can be written");
         let manifests = Manifests::Path(path.clone());
-        let (mut index, following) = watch_manifests(&manifests).expect("it can be read");
+        let (mut index, watching) = watch_manifests(&manifests).expect("it can be read");
         std::fs::write(&path, format!("{NODE}\n---\n{POD}")).expect("it can be written");
-        let waiting = std::time::Duration::from_secs(30);
+        let limit = std::time::Duration::from_secs(30);
         tokio::select! {
-            () = following => {}
-            changed = tokio::time::timeout(waiting, index.changed()) => changed.expect("it is read again"),
+            () = watching => {}
+            changed = tokio::time::timeout(limit, index.changed()) => changed.expect("it is read again"),
         }
         assert_eq!(found(&index.read()), (1, true));
     }
 
     #[test]
-    fn what_decides_nothing_is_ignored() {
+    fn irrelevant_kinds_and_files_are_ignored() {
         let text = format!("{POD}\n---\n{{apiVersion: v1, kind: Secret, metadata: {{name: s}}}}\n---\n");
         assert_eq!(found(&read_file("a.yaml", &text).expect("it can be read")), (1, false));
         assert_eq!(found(&read_file("notes.txt", "not a manifest: [").expect("not read at all")), (0, false));
     }
 
     #[test]
-    fn what_cannot_be_read_names_the_file_and_the_object_and_nothing_is_used() {
-        let broken = read_file("a.yaml", "kind: [").expect_err("not YAML");
+    fn read_error_names_file_and_object_and_nothing_is_used() {
+        let syntax_error = read_file("a.yaml", "kind: [").expect_err("not YAML");
         assert!(
-            matches!(&broken, ManifestError::Syntax { path, .. } if path.ends_with("a.yaml")),
-            "{broken}"
+            matches!(&syntax_error, ManifestError::Syntax { path, .. } if path.ends_with("a.yaml")),
+            "{syntax_error}"
         );
         let text = format!("{NODE}\n---\n{{kind: Pod, apiVersion: v1, metadata: {{name: web}}, spec: 7}}");
-        let wrong = read_file("a.yaml", &text).expect_err("spec is no object").to_string();
-        assert!(wrong.contains("a.yaml") && wrong.contains("Pod default/web"), "{wrong}");
+        let field_error = read_file("a.yaml", &text).expect_err("spec is no object").to_string();
+        assert!(field_error.contains("a.yaml") && field_error.contains("Pod default/web"), "{field_error}");
         let missing = read(&Manifests::Path("/does/not/exist".into())).expect_err("no such file");
         assert!(matches!(missing, ManifestError::Io { .. }), "{missing}");
     }

@@ -1,10 +1,10 @@
-//! Slim Kubernetes objects: only the fields the job needs are ever deserialised and kept.
+//! Slim Kubernetes objects: only the fields that are used are ever deserialised and held.
 //!
-//! A full `Pod` takes tens of kilobytes of memory; of a large cluster's pods only what decides about host
-//! ports is held here. Unknown fields, managed fields above all, are skipped while parsing.
+//! A full `Pod` takes tens of kilobytes of memory; here only the fields that decide about host ports are
+//! held. Unknown fields, managed fields above all, are skipped while parsing.
 //!
-//! An object whose fields have other types than the API's fails alone: the watcher skips and names it, so that one
-//! bad custom resource cannot hide all others.
+//! An object whose fields have other types than the API's fails alone: the watcher skips and reports it, so
+//! that one bad custom resource cannot hide all others.
 
 #[cfg(test)]
 pub(crate) mod builders;

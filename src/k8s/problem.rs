@@ -1,4 +1,4 @@
-//! Problems: what somebody must know about an object, with the reason.
+//! Problems: anything wrong with an object that its owner has to know, with the reason.
 
 use std::fmt;
 
@@ -6,45 +6,39 @@ use serde::Serialize;
 
 use super::objects::ObjectRef;
 
-/// What somebody must know about one object.
+/// Something wrong with one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
-    /// The object it concerns
+    /// The object with the problem
     pub object: ObjectRef,
-    /// What has become of what is asked for
+    /// The effect on the intent
     pub verdict: Verdict,
-    /// Why, as one word in `CamelCase`
+    /// The reason, as one word in `CamelCase`
     pub reason: String,
-    /// What is wrong and what to do about it
+    /// The fault, and how to mend it
     pub message: String,
 }
 
-/// What has become of something that is asked for: the reason of the Event that tells it.
+/// The effect of a problem on the intent; also the reason of the Event that reports the problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Verdict {
-    /// The cloud lets it in
-    Opened,
-    /// The cloud no longer lets it in
-    Closed,
-    /// It cannot be understood, or a guardrail stands against it
-    Refused,
-    /// It should be open, and the node or the cloud stands against it
+    /// The intent cannot be understood, or a guardrail forbids it
+    Rejected,
+    /// The intent is valid, but the node or the cloud prevents its ports from being opened
     Failed,
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Opened => "Opened",
-            Self::Closed => "Closed",
-            Self::Refused => "Refused",
+            Self::Rejected => "Rejected",
             Self::Failed => "Failed",
         })
     }
 }
 
 impl Problem {
-    /// The same for another object that it concerns.
+    /// Returns the same problem for another object that it affects.
     #[must_use]
     pub fn to(&self, other: &ObjectRef) -> Self {
         let message = format!("{}: {}", self.object, self.message);

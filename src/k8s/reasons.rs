@@ -13,10 +13,14 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// The condition `Accepted` is true.
+    ACCEPTED = "Accepted";
     /// The labels of a pod or Service of Voyager's fit more than one Ingress.
     AMBIGUOUS_INGRESS = "AmbiguousIngress";
     /// A hostname is outside the guardrail `allowedHostnames`.
     HOSTNAME_NOT_ALLOWED = "HostnameNotAllowed";
+    /// A `HostPortExposure` is not accepted, so it is not programmed.
+    INVALID = "Invalid";
     /// The value of an annotation is not understood, or contradicts another one.
     INVALID_ANNOTATION = "InvalidAnnotation";
     /// The ports, sources or hostname of a `HostPortExposure` are not understood, or no pod port matches.
@@ -31,18 +35,28 @@ reasons! {
     INVALID_STATS_PORT = "InvalidStatsPort";
     /// The guardrail `namespaces` does not list the namespace.
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed";
+    /// A `HostPortExposure` selects no pod that has a host port.
+    NO_PODS = "NoPods";
     /// The node has no `spec.providerID`.
     NO_PROVIDER_ID = "NoProviderId";
     /// All sources of a port are of an address family by which it cannot be reached.
     NO_SOURCES = "NoSources";
+    /// No cloud has confirmed a node of a `HostPortExposure`.
+    NOT_CONFIRMED = "NotConfirmed";
+    /// A pod has the readiness gate, and nothing exposes its ports on an active cloud.
+    NOT_EXPOSED = "NotExposed";
     /// A hostname is requested, and the controller publishes none or cannot write it.
     NOT_PUBLISHED = "NotPublished";
     /// A pod claims to serve a Service for k3s' `ServiceLB`, outside the namespaces where k3s runs such pods.
     NOT_SERVICE_LB = "NotServiceLb";
+    /// A readiness gate is open.
+    OPEN = "Open";
     /// A port is denied by default or by the guardrail `deniedPorts`.
     PORT_DENIED = "PortDenied";
     /// A port is not among those that the guardrail `namespaces` allows the namespace.
     PORT_NOT_ALLOWED = "PortNotAllowed";
+    /// The condition `Programmed` is true.
+    PROGRAMMED = "Programmed";
     /// A source is outside the guardrail `allowedSourceRanges`.
     SOURCE_NOT_ALLOWED = "SourceNotAllowed";
     /// A source is wider than the guardrail `widestSourceRanges` allows.
@@ -53,6 +67,10 @@ reasons! {
     UNKNOWN_ANNOTATION = "UnknownAnnotation";
     /// The node of a pod or endpoint is not in the index.
     UNKNOWN_NODE = "UnknownNode";
+    /// An object does not have the fields of its kind.
+    UNREADABLE = "Unreadable";
+    /// The machine of a node belongs to no active cloud.
+    UNSUPPORTED_NODE = "UnsupportedNode";
     /// A port belongs to Voyager's stats page or exporter.
     VOYAGER_INTERNAL_PORT = "VoyagerInternalPort";
 }

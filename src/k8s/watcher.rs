@@ -1,4 +1,5 @@
-//! Follows the Kubernetes API: keeps the index true to the cluster, and says when it is not.
+//! Watches the Kubernetes API: keeps the index equal to the cluster, and marks it incomplete while it may not
+//! be.
 
 mod optional_kinds;
 
@@ -16,38 +17,42 @@ use serde::de::DeserializeOwned;
 
 use super::dns_zone::Zone;
 use super::index::shared_index::SharedIndex;
-use super::index::{Name, Object, Watch};
+use super::index::{NamespacedName, Object, Watch};
 use super::objects::ObjectRef;
 use super::problem::{Problem, Verdict};
+use super::reasons::UNREADABLE;
 
-/// What has to be listed before anything is complete: what a cluster may not serve too, until discovery has said that
-/// it does not.
-pub fn expected(zone: Option<&Zone>) -> impl Iterator<Item = Watch> {
-    Watch::ALWAYS.into_iter().chain(optional_kinds::watches(zone))
+/// The longest time between the break of a watch and the next attempt.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Returns the watches that have to be listed before the index is complete. Kinds that a cluster may lack are
+/// among them, until discovery has found that they are not served.
+pub(crate) fn expected_watches(zone: Option<&Zone>) -> impl Iterator<Item = Watch> {
+    Watch::ALWAYS.into_iter().chain(optional_kinds::optional_watches(zone))
 }
 
-/// Watches what every cluster serves and whichever of the other kinds this one does, for ever.
+/// Watches the kinds that every cluster serves, and those of the others that this one does, forever.
 ///
-/// With a zone, our own `DNSEndpoint`s too.
-pub async fn cluster(client: Client, index: SharedIndex, zone: Option<Zone>) {
+/// With a zone, the `DNSEndpoint`s of that zone too.
+pub(crate) async fn watch_cluster(client: Client, index: SharedIndex, zone: Option<Zone>) {
     let all = watcher::Config::default;
-    // A pod without a node binds nothing, a finished one nothing any more.
+    // A pod without a node binds no port yet, a finished one none any more.
     let pods = all().fields("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed");
     // A headless Service has no ports on nodes.
     let slices = all().labels("kubernetes.io/service-name,!service.kubernetes.io/headless");
     tokio::join!(
-        follow(Api::all(client.clone()), pods, Watch::Pods, Object::Pod, &index),
-        follow(Api::all(client.clone()), all(), Watch::Nodes, Object::Node, &index),
-        follow(Api::all(client.clone()), all(), Watch::Namespaces, Object::Namespace, &index),
-        follow(Api::all(client.clone()), all(), Watch::Services, Object::Service, &index),
-        follow(Api::all(client.clone()), slices, Watch::EndpointSlices, Object::EndpointSlice, &index),
-        optional_kinds::cluster(client.clone(), &index, zone),
+        watch_kind(Api::all(client.clone()), pods, Watch::Pods, Object::Pod, &index),
+        watch_kind(Api::all(client.clone()), all(), Watch::Nodes, Object::Node, &index),
+        watch_kind(Api::all(client.clone()), all(), Watch::Namespaces, Object::Namespace, &index),
+        watch_kind(Api::all(client.clone()), all(), Watch::Services, Object::Service, &index),
+        watch_kind(Api::all(client.clone()), slices, Watch::EndpointSlices, Object::EndpointSlice, &index),
+        optional_kinds::watch_optional_kinds(client.clone(), &index, zone),
     );
 }
 
-/// Follows one kind for ever. Whatever breaks the watch marks its knowledge as partial, until everything has
-/// been listed again.
-async fn follow<K>(
+/// Watches one kind forever. When the watch breaks, the index is incomplete until everything has been listed
+/// again.
+async fn watch_kind<K>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     watch: Watch,
@@ -59,25 +64,25 @@ async fn follow<K>(
 {
     let delays = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(500))
-        .with_max_delay(Duration::from_secs(30))
+        .with_max_delay(RETRY)
         .with_jitter()
         .without_max_times();
     let mut delay = delays.build();
     loop {
         let (mut listed, mut unreadable) = (Vec::new(), Vec::new());
         let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
-        let broken = loop {
+        let failure = loop {
             let event = match events.try_next().await {
                 Ok(Some(event)) => event,
                 Ok(None) => break "the stream ended".to_owned(),
-                Err(error) => break causes(&error),
+                Err(error) => break error_with_causes(&error),
             };
             match event {
                 Event::Init => {
                     listed.clear();
                     unreadable.clear();
                 }
-                Event::InitApply(guard) => match parsed(&watch, guard) {
+                Event::InitApply(guard) => match parse_object(&watch, guard) {
                     Ok(kind) => listed.push(object(kind)),
                     Err(one) => unreadable.push(one),
                 },
@@ -85,39 +90,40 @@ async fn follow<K>(
                     let (listed, unreadable) = (take(&mut listed), take(&mut unreadable));
                     tracing::debug!(%watch, objects = listed.len(), "listed");
                     index.update(|index| {
-                        let changed = index.reset(watch.clone(), listed);
-                        let refused =
-                            unreadable.into_iter().map(|one| index.mark_unreadable(&watch, one.0, one.1));
-                        refused.fold(changed, |changed, refused| changed | refused)
+                        let mut changed = index.reset(watch.clone(), listed);
+                        for one in unreadable {
+                            changed |= index.mark_unreadable(&watch, one.0, one.1);
+                        }
+                        changed
                     });
                     delay = delays.build();
                 }
                 Event::Apply(guard) => {
-                    let read = parsed(&watch, guard);
-                    index.update(|index| match read {
+                    let parsed = parse_object(&watch, guard);
+                    index.update(|index| match parsed {
                         Ok(kind) => index.apply(&watch, object(kind)),
                         Err(one) => index.mark_unreadable(&watch, one.0, one.1),
                     });
                 }
-                Event::Delete(guard) => index.update(|index| index.delete(&watch, &name(&guard))),
+                Event::Delete(guard) => index.update(|index| index.delete(&watch, &name_of(&guard))),
             }
         };
-        tracing::warn!(%watch, "the watch broke and will be listed again: {broken}");
-        index.update(|index| index.mark_incomplete(watch.clone(), broken));
-        tokio::time::sleep(delay.next().unwrap_or(Duration::from_secs(30))).await;
+        tracing::warn!(%watch, "the watch broke and will be listed again: {failure}");
+        index.update(|index| index.mark_incomplete(watch.clone(), failure));
+        tokio::time::sleep(delay.next().unwrap_or(RETRY)).await;
     }
 }
 
-/// An object that cannot be read, and what to say of it.
-type Unreadable = (Name, Problem);
+/// An object that cannot be read, with its problem.
+type Unreadable = (NamespacedName, Problem);
 
-/// The object; one that cannot be read must not blind the controller to all others of its kind.
-fn parsed<K: Resource>(watch: &Watch, guard: DeserializeGuard<K>) -> Result<K, Box<Unreadable>> {
-    /// Serde's text can repeat a value, whatever its length.
-    const LONGEST: usize = 200;
-    let name = name(&guard);
+/// Returns the object, or its problem: one object that cannot be read must not hide all others of its kind.
+fn parse_object<K: Resource>(watch: &Watch, guard: DeserializeGuard<K>) -> Result<K, Box<Unreadable>> {
+    /// In bytes. Serde's text can repeat a value of any length.
+    const MAX_ERROR_LENGTH: usize = 200;
+    let name = name_of(&guard);
     guard.0.map_err(|InvalidObject { mut error, metadata }| {
-        error.truncate(error.floor_char_boundary(LONGEST));
+        error.truncate(error.floor_char_boundary(MAX_ERROR_LENGTH));
         let (api_version, kind) = watch.kind();
         let object = ObjectRef {
             api_version,
@@ -126,19 +132,20 @@ fn parsed<K: Resource>(watch: &Watch, guard: DeserializeGuard<K>) -> Result<K, B
             name: name.1.clone(),
             uid: metadata.uid.unwrap_or_default(),
         };
-        let message = format!("it cannot be read, so nothing of it is opened: {error}");
-        let reason = "Unreadable".to_owned();
-        Box::new((name, Problem { object, verdict: Verdict::Refused, reason, message }))
+        let message = format!("it cannot be read, so none of its ports is opened: {error}");
+        let reason = UNREADABLE.to_owned();
+        Box::new((name, Problem { object, verdict: Verdict::Rejected, reason, message }))
     })
 }
 
-fn name<K: Resource>(object: &K) -> Name {
+fn name_of<K: Resource>(object: &K) -> NamespacedName {
     let metadata = object.meta();
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
-/// The error with all its causes: kube's own text names the phase, only the cause says what is wrong.
-fn causes(error: &dyn std::error::Error) -> String {
+/// Returns the error's text with those of all its causes: kube's own text names the phase, only the causes
+/// the fault.
+fn error_with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -1,7 +1,8 @@
-//! Addresses: where clients find what is open. Pure.
+//! Addresses: the addresses at which clients reach open ports. Pure.
 //!
-//! An address counts from when the cloud has confirmed the ports open and the pod is ready, until one of both ends.
-//! While neither is known it stays what it was: clients must not lose their way because a cloud does not answer.
+//! An address counts from when the cloud has confirmed the ports open and the pod is ready, until one of both
+//! ends. While the state is unknown an address stays as it was: clients must not lose it because a cloud does
+//! not answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,50 +17,49 @@ use crate::k8s::index::Index;
 use crate::k8s::objects::{Node, NodeAddress};
 use crate::reconcile::outcome::Membership;
 
-/// Whether clients can be sent to an exposure's node.
+/// The reachability of an exposure's ports on its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reachability {
-    /// It is open, and what binds the ports is ready
+pub(super) enum Reachability {
+    /// The ports are open, and their owner is ready
     Yes,
-    /// One of both is not so
+    /// The ports are closed, or their owner is not ready
     No,
-    /// What the cloud has is not known, or about to change
+    /// The cloud's state is unknown, or about to change
     Unknown,
 }
 
-/// What decides where clients can be sent.
-pub struct AddressResolver<'a> {
+/// Resolves the reachability and the addresses of exposures.
+pub(super) struct AddressResolver<'a> {
     index: &'a Index,
     outcomes: &'a Outcomes,
     /// By group and node
     memberships: BTreeMap<(&'a GroupKey, &'a str), &'a Membership>,
-    binding: PortOwners,
+    port_owners: PortOwners,
 }
 
 impl<'a> AddressResolver<'a> {
-    /// Those of this index and these outcomes.
-    #[must_use]
-    pub fn new(index: &'a Index, outcomes: &'a Outcomes) -> Self {
+    /// Returns a resolver over this index and these outcomes.
+    pub(super) fn new(index: &'a Index, outcomes: &'a Outcomes) -> Self {
         let key =
             |membership: &'a Membership| ((&membership.group, membership.node.name.as_str()), membership);
         let memberships = outcomes.memberships.iter().map(key).collect();
-        Self { index, outcomes, memberships, binding: collect_port_owners(index) }
+        Self { index, outcomes, memberships, port_owners: collect_port_owners(index) }
     }
 
-    /// Whether clients can be sent to the exposure's node.
-    #[must_use]
-    pub fn reachability(&self, exposure: &Exposure) -> Reachability {
+    /// Reports whether clients reach the exposure on its node.
+    pub(super) fn reachability(&self, exposure: &Exposure) -> Reachability {
         if !self.is_ready(exposure) {
             return Reachability::No;
         }
         match self.memberships.get(&(&exposure.group(), exposure.node.name.as_str())) {
             Some(membership) if membership.open.is_ok() => Reachability::Yes,
             Some(membership) if membership.partly_open => Reachability::Unknown,
-            None if self.outcomes.unknown => Reachability::Unknown,
+            None if self.outcomes.is_incomplete => Reachability::Unknown,
             _ => Reachability::No,
         }
     }
 
+    /// Returns true if the exposure's port owner can take clients on its node.
     fn is_ready(&self, exposure: &Exposure) -> bool {
         let port_owner = &exposure.port_owner;
         let pod = (port_owner.kind == "Pod")
@@ -68,35 +68,37 @@ impl<'a> AddressResolver<'a> {
         if let Some(pod) = pod {
             return pod.is_ready() && pod.metadata.uid.as_deref().unwrap_or_default() == port_owner.uid;
         }
-        // A Service, which every node serves that can, or the nodes of its ready endpoints.
+        // A Service: every node that is ready serves it, or the nodes of its ready endpoints.
         let node = self.index.node(&exposure.node.name);
-        self.binding.accepts_new_clients(port_owner, &exposure.node.name) && node.is_some_and(Node::is_ready)
+        self.port_owners.accepts_new_clients(port_owner, &exposure.node.name)
+            && node.is_some_and(Node::is_ready)
     }
 }
 
-/// All addresses of a node, with their types.
-pub fn of_node<'a>(index: &'a Index, node: &str) -> impl Iterator<Item = &'a NodeAddress> {
+/// Returns all IP addresses of a node, with their types.
+pub(super) fn node_addresses<'a>(index: &'a Index, node: &str) -> impl Iterator<Item = &'a NodeAddress> {
     let addresses = index.node(node).into_iter().flat_map(|node| &node.status.addresses);
     addresses.filter(|address| ["ExternalIP", "InternalIP"].contains(&address.kind.as_str()))
 }
 
-/// The addresses of the exposure's node by which it is reached from the furthest away: of each family that it lets in,
-/// the external ones, or else the internal.
-#[must_use]
-pub fn client_addresses(index: &Index, exposure: &Exposure) -> BTreeSet<IpAddr> {
-    let of = |kind: &'static str| {
-        let addresses = of_node(index, &exposure.node.name).filter(move |address| address.kind == kind);
+/// Returns the addresses of the exposure's node that are reachable from furthest away: of each address family
+/// of its sources, the external ones, or else the internal.
+pub(super) fn client_addresses(index: &Index, exposure: &Exposure) -> BTreeSet<IpAddr> {
+    let with_kind = |kind: &'static str| {
+        let addresses =
+            node_addresses(index, &exposure.node.name).filter(move |address| address.kind == kind);
         addresses.filter_map(|address| address.address.parse::<IpAddr>().ok())
     };
-    let let_in = |v4: bool| exposure.rules.iter().any(|rule| matches!(rule.source, IpNet::V4(_)) == v4);
-    let mut public = BTreeSet::new();
-    for v4 in [true, false].into_iter().filter(|v4| let_in(*v4)) {
-        let external: BTreeSet<IpAddr> = of("ExternalIP").filter(|address| address.is_ipv4() == v4).collect();
+    let has_sources = |v4: bool| exposure.rules.iter().any(|rule| matches!(rule.source, IpNet::V4(_)) == v4);
+    let mut addresses = BTreeSet::new();
+    for v4 in [true, false].into_iter().filter(|v4| has_sources(*v4)) {
+        let external: BTreeSet<IpAddr> =
+            with_kind("ExternalIP").filter(|address| address.is_ipv4() == v4).collect();
         if external.is_empty() {
-            public.extend(of("InternalIP").filter(|address| address.is_ipv4() == v4));
+            addresses.extend(with_kind("InternalIP").filter(|address| address.is_ipv4() == v4));
         } else {
-            public.extend(external);
+            addresses.extend(external);
         }
     }
-    public
+    addresses
 }

@@ -1,69 +1,74 @@
-//! Publishes hostnames, by the `DNSEndpoint`s that external-dns goes by.
+//! Publishes hostnames, by the `DNSEndpoint`s that external-dns reads.
 
 use std::collections::BTreeSet;
 
-use super::dns_records::{self, Change, Hostname, Targets, changes, published, targets};
+use super::dns_records::{self, EndpointChange, Hostname, Targets};
 use super::outcomes::Outcomes;
-use super::status_writer::Writer;
+use super::status_writer::StatusWriter;
 use crate::k8s::dns_zone::Zone;
 use crate::k8s::index::Index;
 use crate::k8s::problem::Problem;
 
-/// What is published.
-pub(crate) struct Hostnames {
+/// Publishes hostnames, and holds the addresses that it has written last.
+pub(super) struct DnsPublisher {
     /// None where hostnames are not published
     zone: Option<Zone>,
-    /// What was written last; none before anything was
+    /// None before the first write
     written: Option<Targets>,
 }
 
-/// What is to be published.
-pub(crate) struct Records {
-    changes: Vec<Change>,
+/// Changes of `DNSEndpoint`s, and the addresses that are published after them.
+pub(super) struct DnsUpdate {
+    changes: Vec<EndpointChange>,
     targets: Targets,
 }
 
-impl Hostnames {
-    pub(crate) const fn new(zone: Option<Zone>) -> Self {
+impl DnsPublisher {
+    pub(super) const fn new(zone: Option<Zone>) -> Self {
         Self { zone, written: None }
     }
 
-    /// What has to change before anything closes; none if nothing has to.
-    pub(crate) fn leaving(&self, index: &Index, outcomes: &Outcomes) -> Option<Records> {
-        self.records(index, |before| {
-            let kept = dns_records::retracted(before, &targets(index, outcomes, before));
-            (kept != *before).then_some(kept)
+    /// Plans the removal of the addresses whose ports are about to close; none if there is no such address.
+    pub(super) fn plan_retraction(&self, index: &Index, outcomes: &Outcomes) -> Option<DnsUpdate> {
+        self.plan(index, |current| {
+            let desired = dns_records::desired_targets(index, outcomes, current);
+            let kept = dns_records::retract(current, &desired);
+            (kept != *current).then_some(kept)
         })
     }
 
-    /// What has to change; none if nothing is published, or what is cannot be known.
-    pub(crate) fn wanted(&self, index: &Index, outcomes: &Outcomes) -> Option<Records> {
-        self.records(index, |before| Some(targets(index, outcomes, before)))
+    /// Plans the changes to the desired addresses; none if hostnames are not published, or the published ones
+    /// are unknown.
+    pub(super) fn plan_update(&self, index: &Index, outcomes: &Outcomes) -> Option<DnsUpdate> {
+        self.plan(index, |current| Some(dns_records::desired_targets(index, outcomes, current)))
     }
 
-    fn records(&self, index: &Index, wanted: impl FnOnce(&Targets) -> Option<Targets>) -> Option<Records> {
+    fn plan(&self, index: &Index, desire: impl FnOnce(&Targets) -> Option<Targets>) -> Option<DnsUpdate> {
         let zone = self.zone.as_ref()?;
-        let published = published(index)?;
-        let before = self.written.clone().unwrap_or(published);
-        let targets = wanted(&before)?;
-        Some(Records { changes: changes(index, zone, &before, &targets), targets })
+        let published = dns_records::read_published(index)?;
+        let current = self.written.clone().unwrap_or(published);
+        let targets = desire(&current)?;
+        Some(DnsUpdate { changes: dns_records::diff_endpoints(index, zone, &current, &targets), targets })
     }
 
-    /// Tells everybody who names a hostname that none can be published.
-    pub(crate) fn none(&self, outcomes: &Outcomes) -> BTreeSet<Problem> {
-        let why = "DNSEndpoints are not served, or cannot be listed; install external-dns' definition of them, and \
-                   deploy/external-dns";
-        // Without a zone, that is told as it is.
-        self.zone.as_ref().map(|_| dns_records::unpublished(outcomes, |_| true, why)).unwrap_or_default()
+    /// Returns a problem for each intent with a hostname if none can be published, although that is enabled.
+    pub(super) fn report_unavailable(&self, outcomes: &Outcomes) -> BTreeSet<Problem> {
+        let cause = "DNSEndpoints are not served, or cannot be listed; install external-dns' definition of them, and \
+                     deploy/external-dns";
+        // Without a zone, the intents are reported when they are collected.
+        self.zone
+            .as_ref()
+            .map(|_| dns_records::report_unpublished(outcomes, |_| true, cause))
+            .unwrap_or_default()
     }
 
-    /// Publishes, and returns the hostnames for which that failed.
-    pub(crate) async fn publish(&mut self, writer: &Writer, records: Records) -> BTreeSet<Hostname> {
-        let Records { changes, targets } = records;
+    /// Writes an update. Returns the hostnames for which that failed.
+    pub(super) async fn write(&mut self, writer: &StatusWriter, update: DnsUpdate) -> BTreeSet<Hostname> {
+        let DnsUpdate { changes, targets } = update;
         let mut failed = BTreeSet::new();
         let Some(zone) = &self.zone else { return failed };
         for change in changes {
-            if !writer.record(zone, &change).await {
+            if !writer.write_dns_endpoint(zone, &change).await {
                 let hostname = change.hostname().unwrap_or_default().to_owned();
                 failed.insert((change.namespace, hostname));
             }

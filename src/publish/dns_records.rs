@@ -1,4 +1,5 @@
-//! DNS: the addresses that hostnames should have, and the `DNSEndpoint`s that ask external-dns for them. Pure.
+//! DNS: the addresses that hostnames should have, and the `DNSEndpoint`s that ask external-dns for them.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -6,19 +7,19 @@ use std::net::IpAddr;
 use super::addresses::{AddressResolver, Reachability, client_addresses};
 use super::outcomes::Outcomes;
 use crate::k8s::dns_zone::Zone;
-use crate::k8s::index::Index;
+use crate::k8s::index::{Index, NamespacedName};
 use crate::k8s::objects::{DNSEndpoint, DNSEndpointSpec, ObjectRef};
 use crate::k8s::problem::{Problem, Verdict};
+use crate::k8s::reasons::NOT_PUBLISHED;
 
-/// A hostname in a namespace.
-pub type Hostname = (String, String);
+/// A namespace, and a hostname that an intent in it names.
+pub(super) type Hostname = (String, String);
 
 /// The addresses of hostnames. A hostname without any is not published.
-pub type Targets = BTreeMap<Hostname, BTreeSet<IpAddr>>;
+pub(super) type Targets = BTreeMap<Hostname, BTreeSet<IpAddr>>;
 
-/// What is published, as the index has it; none while that is not known.
-#[must_use]
-pub fn published(index: &Index) -> Option<Targets> {
+/// Returns the published addresses as the index has them; none while they are unknown.
+pub(super) fn read_published(index: &Index) -> Option<Targets> {
     let mut published = Targets::new();
     for endpoint in index.dns_endpoints()? {
         let namespace = endpoint.metadata.namespace.clone().unwrap_or_default();
@@ -30,21 +31,21 @@ pub fn published(index: &Index) -> Option<Targets> {
     Some(published)
 }
 
-/// What should be published; `before` is what has been.
-#[must_use]
-pub fn targets(index: &Index, outcomes: &Outcomes, before: &Targets) -> Targets {
-    let servers = AddressResolver::new(index, outcomes);
+/// Computes the addresses to publish. Those that may be reachable or not stay if they are among the `current`
+/// ones.
+pub(super) fn desired_targets(index: &Index, outcomes: &Outcomes, current: &Targets) -> Targets {
+    let resolver = AddressResolver::new(index, outcomes);
     let mut targets = Targets::new();
-    for exposure in outcomes.asked.iter() {
+    for exposure in outcomes.exposures.iter() {
         let Some(hostname) = &exposure.hostname else { continue };
         let key = (exposure.intent.namespace.clone(), hostname.clone());
         let mut addresses = client_addresses(index, exposure);
-        match servers.reachability(exposure) {
+        match resolver.reachability(exposure) {
             Reachability::Yes => {}
             Reachability::No => continue,
             Reachability::Unknown => {
-                let before = before.get(&key);
-                addresses.retain(|address| before.is_some_and(|before| before.contains(address)));
+                let current = current.get(&key);
+                addresses.retain(|address| current.is_some_and(|current| current.contains(address)));
             }
         }
         targets.entry(key).or_default().extend(addresses);
@@ -53,65 +54,70 @@ pub fn targets(index: &Index, outcomes: &Outcomes, before: &Targets) -> Targets 
     targets
 }
 
-/// Tells everybody whose hostname cannot be published why.
-#[must_use]
-pub fn unpublished(outcomes: &Outcomes, which: impl Fn(&Hostname) -> bool, why: &str) -> BTreeSet<Problem> {
-    let named = outcomes.asked.iter().filter_map(|exposure| {
+/// Returns a problem for each intent whose hostname cannot be published, of those that `is_affected` selects.
+pub(super) fn report_unpublished(
+    outcomes: &Outcomes,
+    is_affected: impl Fn(&Hostname) -> bool,
+    cause: &str,
+) -> BTreeSet<Problem> {
+    let named = outcomes.exposures.iter().filter_map(|exposure| {
         let hostname = exposure.hostname.clone()?;
         Some((&exposure.intent, (exposure.intent.namespace.clone(), hostname)))
     });
-    let named = named.filter(|(_, hostname)| which(hostname));
-    let notice = |(intent, (_, hostname)): (&ObjectRef, Hostname)| Problem {
+    let affected = named.filter(|(_, hostname)| is_affected(hostname));
+    let problem = |(intent, (_, hostname)): (&ObjectRef, Hostname)| Problem {
         object: intent.clone(),
         verdict: Verdict::Failed,
-        reason: "NotPublished".to_owned(),
-        message: format!("{hostname} is not published: {why}"),
+        reason: NOT_PUBLISHED.to_owned(),
+        message: format!("{hostname} is not published: {cause}"),
     };
-    named.map(notice).collect()
+    affected.map(problem).collect()
 }
 
-/// What is left of `before` without what has to leave.
-#[must_use]
-pub fn retracted(before: &Targets, wanted: &Targets) -> Targets {
-    let kept = before.iter().filter_map(|(key, addresses)| {
-        let kept: BTreeSet<IpAddr> = addresses.intersection(wanted.get(key)?).copied().collect();
+/// Removes the addresses from `current` that are not desired, and adds none.
+pub(super) fn retract(current: &Targets, desired: &Targets) -> Targets {
+    let kept = current.iter().filter_map(|(key, addresses)| {
+        let kept: BTreeSet<IpAddr> = addresses.intersection(desired.get(key)?).copied().collect();
         (!kept.is_empty()).then(|| (key.clone(), kept))
     });
     kept.collect()
 }
 
-/// A `DNSEndpoint` that has to change.
+/// A `DNSEndpoint` to create, change or delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub(super) struct EndpointChange {
     /// Its namespace
-    pub namespace: String,
+    pub(super) namespace: String,
     /// Its name
-    pub name: String,
-    /// What it should say; none if it should be gone
-    pub spec: Option<DNSEndpointSpec>,
+    pub(super) name: String,
+    /// Its new spec; none to delete it
+    pub(super) spec: Option<DNSEndpointSpec>,
 }
 
-impl Change {
-    /// The hostname that is published; none if it should be gone.
-    #[must_use]
-    pub fn hostname(&self) -> Option<&str> {
+impl EndpointChange {
+    /// Returns the hostname that is published; none if the `DNSEndpoint` is deleted.
+    pub(super) fn hostname(&self) -> Option<&str> {
         self.spec.iter().flat_map(|spec| &spec.endpoints).map(|record| record.dns_name.as_str()).next()
     }
 
-    /// What is published, for people.
-    #[must_use]
-    pub fn shown(&self) -> String {
+    /// Describes the published addresses for the log.
+    pub(super) fn describe_targets(&self) -> String {
         let targets = self.spec.iter().flat_map(|spec| &spec.endpoints).flat_map(|record| &record.targets);
         let targets: Vec<&str> = targets.map(String::as_str).collect();
-        if targets.is_empty() { "nothing any more".to_owned() } else { targets.join(", ") }
+        if targets.is_empty() { "no address any more".to_owned() } else { targets.join(", ") }
     }
 }
 
-/// What has to change so that `wanted` is published. `written` is what was written last: the index may not show it yet.
-#[must_use]
-pub fn changes(index: &Index, zone: &Zone, written: &Targets, wanted: &Targets) -> Vec<Change> {
+/// Computes the changes after which the desired addresses are published. `written` are those written last:
+/// the index may not have them yet.
+pub(super) fn diff_endpoints(
+    index: &Index,
+    zone: &Zone,
+    written: &Targets,
+    desired: &Targets,
+) -> Vec<EndpointChange> {
     let key = |(namespace, hostname): &Hostname| (namespace.clone(), zone.name(hostname));
-    let there: BTreeMap<(String, String), &DNSEndpointSpec> = index
+    let observed: BTreeMap<NamespacedName, &DNSEndpointSpec> = index
         .dns_endpoints()
         .into_iter()
         .flatten()
@@ -122,18 +128,19 @@ pub fn changes(index: &Index, zone: &Zone, written: &Targets, wanted: &Targets) 
             )
         })
         .collect();
-    let mut specs: BTreeMap<(String, String), Option<DNSEndpointSpec>> = BTreeMap::new();
-    specs.extend(there.keys().cloned().chain(written.keys().map(key)).map(|gone| (gone, None)));
-    for (hostname, addresses) in wanted {
+    let mut specs: BTreeMap<NamespacedName, Option<DNSEndpointSpec>> = BTreeMap::new();
+    specs.extend(observed.keys().cloned().chain(written.keys().map(key)).map(|deleted| (deleted, None)));
+    for (hostname, addresses) in desired {
         let spec = zone.spec(&hostname.1, addresses);
-        let same = there.get(&key(hostname)) == Some(&&spec) && written.get(hostname) == Some(addresses);
-        if same {
+        let is_same =
+            observed.get(&key(hostname)) == Some(&&spec) && written.get(hostname) == Some(addresses);
+        if is_same {
             specs.remove(&key(hostname));
         } else {
             specs.insert(key(hostname), Some(spec));
         }
     }
-    specs.into_iter().map(|((namespace, name), spec)| Change { namespace, name, spec }).collect()
+    specs.into_iter().map(|((namespace, name), spec)| EndpointChange { namespace, name, spec }).collect()
 }
 
 #[cfg(test)]

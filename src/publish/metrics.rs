@@ -1,8 +1,8 @@
-//! Metrics: what somebody who watches many clusters has to know, for Prometheus.
+//! Metrics for Prometheus: problems, clouds that cannot be observed, and withheld changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -16,9 +16,9 @@ use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-use crate::k8s::problem::Problem;
+use super::problem_counts::{ProblemCounts, ProblemLabels};
 
-/// Why metrics cannot be served.
+/// The reason for which metrics cannot be served.
 #[derive(Debug, Error)]
 #[error("cannot serve metrics at {address}: {source}; name another --metrics-address")]
 pub struct MetricsError {
@@ -26,90 +26,95 @@ pub struct MetricsError {
     source: std::io::Error,
 }
 
-/// All metrics. Clones count together.
+/// All metrics. Clones share their values.
 #[derive(Clone)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Arc<Registry>,
-    problems: Family<ProblemLabels, Gauge>,
-    unreadable: Family<Cloud, Gauge>,
-    withheld: Family<Withheld, Gauge>,
-    /// What `problems` holds: an object that is fine again counts as 0, instead of vanishing from graphs
-    known: Arc<std::sync::Mutex<BTreeSet<ProblemLabels>>>,
+    problem_objects: Family<ProblemLabels, Gauge>,
+    observe_failing: Family<CloudLabels, Gauge>,
+    withheld_resources: Family<WithheldLabels, Gauge>,
+    reported: Arc<Mutex<ReportedProblems>>,
+}
+
+/// The series of `problem_objects`.
+#[derive(Default)]
+struct ReportedProblems {
+    /// The revision of the counts that were set last
+    revision: u64,
+    /// All labels so far: objects without a problem any more count as 0, instead of vanishing from graphs
+    labels: BTreeSet<ProblemLabels>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Cloud {
+struct CloudLabels {
     cloud: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Withheld {
+struct WithheldLabels {
     cloud: &'static str,
-    why: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct ProblemLabels {
-    verdict: String,
-    reason: String,
-    kind: String,
+    reason: &'static str,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("hostport_firewall");
-        let problems = Family::default();
+        let problem_objects = Family::default();
         let help =
-            "Objects with something wrong, by verdict, reason and kind; their Events and the log say what";
-        registry.register("problems", help, problems.clone());
-        let unreadable = Family::default();
-        let help = "1 while a cloud cannot be read, so that nothing is changed there; the log says why";
-        registry.register("cloud_unreadable", help, unreadable.clone());
-        let withheld = Family::default();
+            "Objects with a problem, by verdict, reason and kind; their Events and the log have the details";
+        registry.register("problem_objects", help, problem_objects.clone());
+        let observe_failing = Family::default();
         let help =
-            "Objects of a cloud that differ from what is wanted and stay so for now; the log says which";
-        registry.register("withheld", help, withheld.clone());
-        Self { registry: Arc::new(registry), problems, unreadable, withheld, known: Arc::default() }
+            "1 while a cloud cannot be observed, so that nothing is changed there; the log has the error";
+        registry.register("observe_failing", help, observe_failing.clone());
+        let withheld_resources = Family::default();
+        let help = "Resources of a cloud that differ from the desired state and are deliberately left so for now, \
+                    by reason; the log names them";
+        registry.register("withheld_resources", help, withheld_resources.clone());
+        Self {
+            registry: Arc::new(registry),
+            problem_objects,
+            observe_failing,
+            withheld_resources,
+            reported: Arc::default(),
+        }
     }
 }
 
 impl Metrics {
-    /// These, and no others, are wrong now.
-    pub fn problems(&self, notices: &BTreeSet<&Problem>) {
-        let mut objects: BTreeMap<ProblemLabels, BTreeSet<_>> = BTreeMap::new();
-        for notice in notices {
-            let problem = ProblemLabels {
-                verdict: notice.verdict.to_string(),
-                reason: notice.reason.clone(),
-                kind: notice.object.kind.to_string(),
-            };
-            objects.entry(problem).or_default().insert(&notice.object);
+    /// Sets the numbers of objects with a problem, unless newer ones have been set: two clouds report at the
+    /// same time.
+    pub(crate) fn set_problems(&self, counts: &ProblemCounts) {
+        // A panic while it was held has left labels that are still valid.
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.revision < reported.revision {
+            return;
         }
-        // A panic while it was held has left a set that is no less true than before.
-        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        known.extend(objects.keys().cloned());
-        for problem in known.iter() {
-            let count = objects.get(problem).map_or(0, BTreeSet::len);
-            self.problems.get_or_create(problem).set(i64::try_from(count).unwrap_or(i64::MAX));
+        reported.revision = counts.revision;
+        reported.labels.extend(counts.objects.keys().cloned());
+        for labels in &reported.labels {
+            let count = counts.objects.get(labels).copied().unwrap_or_default();
+            self.problem_objects.get_or_create(labels).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
-    /// Whether a cloud could be read just now.
-    pub fn readable(&self, cloud: &'static str, readable: bool) {
-        self.unreadable.get_or_create(&Cloud { cloud }).set(i64::from(!readable));
+    /// Sets whether a cloud could not be observed by its last pass.
+    pub(crate) fn set_observe_failing(&self, cloud: &'static str, is_failing: bool) {
+        self.observe_failing.get_or_create(&CloudLabels { cloud }).set(i64::from(is_failing));
     }
 
-    /// So many of a cloud's objects, by [`WithheldReason::word`], and no others, stay as they are.
-    pub fn withheld(&self, cloud: &'static str, counts: &BTreeMap<&'static str, usize>) {
-        for why in WithheldReason::ALL {
-            let count = counts.get(why).copied().unwrap_or_default();
-            self.withheld
-                .get_or_create(&Withheld { cloud, why })
+    /// Sets the numbers of a cloud's withheld resources, by [`WithheldReason::as_str`]; a reason without one
+    /// is 0.
+    pub(crate) fn set_withheld(&self, cloud: &'static str, counts: &BTreeMap<&'static str, usize>) {
+        for reason in WithheldReason::ALL {
+            let count = counts.get(reason).copied().unwrap_or_default();
+            self.withheld_resources
+                .get_or_create(&WithheldLabels { cloud, reason })
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
-    /// All metrics as Prometheus reads them.
+    /// Returns all metrics in Prometheus' text format.
     fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
@@ -118,11 +123,12 @@ impl Metrics {
     }
 }
 
-/// Serves metrics for as long as the returned future is polled; for ever and to nobody without an address.
+/// Returns a future that serves metrics for as long as it is polled. Without an address it serves none, and
+/// never ends.
 ///
 /// # Errors
 /// If the address cannot be listened on.
-pub async fn serve(
+pub(crate) async fn serve(
     address: Option<SocketAddr>,
     metrics: Metrics,
 ) -> Result<impl Future<Output = ()>, MetricsError> {
@@ -137,7 +143,7 @@ pub async fn serve(
         let Some(listener) = listener else { return std::future::pending().await };
         let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         let page = get(move || std::future::ready(([(CONTENT_TYPE, format)], metrics.text())));
-        // It ends only with the future: what a connection does wrong ends that connection.
+        // It ends only with the future: an error of a connection ends that connection alone.
         _ = axum::serve(listener, Router::new().route("/metrics", page)).await;
     })
 }
@@ -145,61 +151,57 @@ pub async fn serve(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::k8s::objects::ObjectRef;
-    use crate::k8s::problem::Verdict;
+    use crate::k8s::objects::builders::object_ref;
+    use crate::k8s::problem::{Problem, Verdict};
 
-    fn notice(name: &str, message: &str) -> Problem {
-        let object = ObjectRef {
-            api_version: "v1".into(),
-            kind: "Pod".into(),
-            namespace: "shop".to_owned(),
-            name: name.to_owned(),
-            uid: String::new(),
-        };
+    fn problem(name: &str, message: &str) -> Problem {
+        let object = object_ref("Pod", "shop", name);
         let reason = "PortDenied".to_owned();
-        Problem { object, verdict: Verdict::Refused, reason, message: message.to_owned() }
+        Problem { object, verdict: Verdict::Rejected, reason, message: message.to_owned() }
     }
 
     #[test]
-    fn what_is_withheld_is_counted_by_why_until_it_is_not_any_more() {
+    fn withheld_resources_are_counted_by_reason_until_released() {
         let metrics = Metrics::default();
         let held = || {
             let text = metrics.text();
             let line = text.lines().find(|line| line.contains("mass-close")).map(str::to_owned);
             line.expect("a line")
         };
-        metrics.withheld(
+        metrics.set_withheld(
             "aws",
             &BTreeMap::from([(WithheldReason::MassClose { closing: 9, open: 9 }.as_str(), 3)]),
         );
-        assert_eq!(held(), "hostport_firewall_withheld{cloud=\"aws\",why=\"mass-close\"} 3");
-        metrics.withheld("aws", &BTreeMap::new());
+        assert_eq!(held(), "hostport_firewall_withheld_resources{cloud=\"aws\",reason=\"mass-close\"} 3");
+        metrics.set_withheld("aws", &BTreeMap::new());
         assert!(held().ends_with(" 0"), "{}", held());
     }
 
     #[test]
-    fn objects_with_a_problem_are_counted_once_and_until_they_are_fine() {
+    fn problem_objects_are_counted_once_until_fixed() {
         let metrics = Metrics::default();
         let count = || {
             let text = metrics.text();
-            let line = text.lines().find(|line| line.starts_with("hostport_firewall_problems{"));
+            let line = text.lines().find(|line| line.starts_with("hostport_firewall_problem_objects{"));
             line.and_then(|line| line.rsplit_once(' '))
                 .map(|(labels, count)| (labels.to_owned(), count.to_owned()))
         };
         assert_eq!(count(), None);
-        let notices = [notice("a", "tcp/22"), notice("a", "tcp/6443"), notice("b", "tcp/22")];
-        metrics.problems(&notices.iter().collect());
+        let problems = [problem("a", "tcp/22"), problem("a", "tcp/6443"), problem("b", "tcp/22")];
+        metrics.set_problems(&ProblemCounts::new(2, &problems));
         let (labels, two) = count().expect("a series");
         assert_eq!(two, "2");
-        for label in ["verdict=\"Refused\"", "reason=\"PortDenied\"", "kind=\"Pod\""] {
+        for label in ["verdict=\"Rejected\"", "reason=\"PortDenied\"", "kind=\"Pod\""] {
             assert!(labels.contains(label), "{labels}");
         }
-        metrics.problems(&BTreeSet::new());
+        metrics.set_problems(&ProblemCounts::new(1, &[]));
+        assert_eq!(count(), Some((labels.clone(), "2".to_owned())), "older counts are ignored");
+        metrics.set_problems(&ProblemCounts::new(3, &[]));
         assert_eq!(count(), Some((labels, "0".to_owned())));
     }
 
     #[tokio::test]
-    async fn an_address_that_is_taken_is_told() {
+    async fn address_in_use_is_an_error() {
         let taken = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = taken.local_addr().expect("its address");
         let error = serve(Some(address), Metrics::default()).await.err().expect("it is taken").to_string();

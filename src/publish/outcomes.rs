@@ -1,4 +1,4 @@
-//! Outcomes: what the clouds have made of everything that is asked for.
+//! Outcomes: the results of all clouds for everything that is exposed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,19 +8,20 @@ use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::Problem;
 use crate::reconcile::outcome::Membership;
 
-/// What the clouds have made of everything that is asked for.
+/// The results of all clouds for everything that is exposed.
 #[derive(Clone, Debug, Default)]
-pub struct Outcomes {
-    /// What is wrong, and with what
-    pub problems: BTreeSet<Problem>,
-    /// Whether ports are open, on every node of an active cloud
-    pub memberships: Vec<Membership>,
-    /// All that is asked for
-    pub asked: Arc<[Exposure]>,
-    /// The generation of each `HostPortExposure` that this is about
-    pub generations: BTreeMap<ObjectRef, i64>,
-    /// The pods that declare the readiness gate and that this is about
-    pub pods_with_gate: Arc<BTreeSet<ObjectRef>>,
-    /// Whether there is a cloud that cannot be observed
-    pub unknown: bool,
+pub(super) struct Outcomes {
+    /// All problems found
+    pub(super) problems: BTreeSet<Problem>,
+    /// The state of each workload's ports, on every node of an active cloud
+    pub(super) memberships: Vec<Membership>,
+    /// Everything that is exposed
+    pub(super) exposures: Arc<[Exposure]>,
+    /// The generation of each `HostPortExposure` that the outcomes cover
+    pub(super) generations: BTreeMap<ObjectRef, i64>,
+    /// The pods with the readiness gate that the outcomes cover
+    pub(super) pods_with_gate: Arc<BTreeSet<ObjectRef>>,
+    /// True if the memberships of a cloud may be missing or outdated: it cannot be observed, or was planned
+    /// for other exposures
+    pub(super) is_incomplete: bool,
 }

@@ -1,11 +1,15 @@
-//! Publishes the result of a pass: statuses, gates and hostnames, Events, metrics.
+//! Publishes the result of a pass: statuses, gates and hostnames; Events; metrics.
+
+use std::collections::BTreeSet;
 
 use super::events::EventPublisher;
 use super::metrics::Metrics;
-use super::publisher::{CloudResult, Publisher};
+use super::published_state::CloudResult;
+use super::publisher::{PublishOutcome, Publisher};
 use super::transitions::OpenMemberships;
 use crate::desired::snapshot::{ClusterDemand, Snapshot};
 use crate::k8s::index::shared_index::SharedIndex;
+use crate::k8s::problem::Problem;
 use crate::reconcile::cloud::PlannedCloud;
 use crate::reconcile::pass::Pass;
 
@@ -34,8 +38,8 @@ impl Publishers {
         self.publisher.retract_addresses(cloud, projected, index).await;
     }
 
-    /// Publishes the result of a pass; `opened` is what the passes before it have opened. Returns true if all of it could
-    /// be written.
+    /// Publishes the result of a pass; `opened` has the memberships that were open after the pass before.
+    /// Returns true if all of it could be written.
     pub(crate) async fn publish(
         &self,
         cloud: &'static str,
@@ -43,33 +47,44 @@ impl Publishers {
         opened: &mut OpenMemberships,
         index: &SharedIndex,
     ) -> bool {
-        self.metrics.readable(cloud, true);
-        self.metrics.withheld(cloud, &pass.withheld);
+        self.metrics.set_observe_failing(cloud, false);
+        self.metrics.set_withheld(cloud, &pass.withheld);
         let transitions = opened.diff_and_record(&pass);
         let Pass { problems, memberships, snapshot, .. } = pass;
         let result = CloudResult { problems: problems.clone(), memberships, demand: snapshot.demand.clone() };
-        let written = self.publisher.publish(cloud, result, index).await;
-        self.events.say(cloud, problems);
-        self.events.say("hostnames", written.unpublished);
+        let outcome = self.publisher.publish(cloud, result, index).await;
+        self.report(cloud, problems);
+        let is_complete = self.report_hostnames(outcome);
         self.events.announce(transitions);
-        written.all
+        is_complete
     }
 
-    /// Publishes a change of the cluster that cannot change the plan. Returns true if all of it could be written.
+    /// Publishes a change of the cluster that cannot change the plan. Returns true if all of it could be
+    /// written.
     pub(crate) async fn refresh(
         &self,
         cloud: &'static str,
         demand: ClusterDemand,
         index: &SharedIndex,
     ) -> bool {
-        let written = self.publisher.refresh(cloud, demand, index).await;
-        self.events.say("hostnames", written.unpublished);
-        written.all
+        let outcome = self.publisher.refresh(cloud, demand, index).await;
+        self.report_hostnames(outcome)
     }
 
     /// Publishes that a cloud cannot be observed.
     pub(crate) async fn publish_unobserved(&self, cloud: &'static str, index: &SharedIndex) {
-        self.metrics.readable(cloud, false);
+        self.metrics.set_observe_failing(cloud, true);
         self.publisher.mark_unobserved(cloud, index).await;
+    }
+
+    /// Reports the current problems of a source in the log, as Events and in the metric.
+    fn report(&self, source: &'static str, problems: BTreeSet<Problem>) {
+        self.metrics.set_problems(&self.events.report(source, problems));
+    }
+
+    /// Reports the hostnames that are not published. Returns true if everything is written.
+    fn report_hostnames(&self, outcome: PublishOutcome) -> bool {
+        self.report("hostnames", outcome.unpublished_hostnames);
+        outcome.is_complete
     }
 }

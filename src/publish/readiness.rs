@@ -1,4 +1,4 @@
-//! The readiness gate: a pod that has_readiness_gate it is ready only once the cloud has confirmed its ports open. Pure.
+//! The readiness gate: a pod with it is ready only once the cloud has confirmed its ports open. Pure.
 
 use std::collections::BTreeMap;
 
@@ -6,69 +6,78 @@ use super::outcomes::Outcomes;
 use crate::k8s::index::Index;
 use crate::k8s::objects::reference::pod_reference;
 use crate::k8s::objects::{GATE, ObjectRef, Pod, has_readiness_gate};
+use crate::k8s::reasons::{NOT_EXPOSED, OPEN};
 use crate::reconcile::outcome::Membership;
 
-/// What the gate of a pod should say, and does not yet.
+/// The new condition of a pod's readiness gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GateUpdate {
+pub(super) struct GateUpdate {
     /// The namespace of the pod
-    pub namespace: String,
+    pub(super) namespace: String,
     /// The name of the pod
-    pub name: String,
-    /// The UID of the pod: another of the same name may be elsewhere
-    pub uid: String,
-    /// Whether everything that is asked for is open
-    pub open: bool,
-    /// Whether that is new, and not only the reason
-    pub status_changed: bool,
+    pub(super) name: String,
+    /// The UID of the pod: another of the same name may run elsewhere
+    pub(super) uid: String,
+    /// True if everything that exposes the pod's ports is open
+    pub(super) is_open: bool,
+    /// True if the condition's status changes, and not only its reason
+    pub(super) status_changed: bool,
     /// One word in `CamelCase`
-    pub reason: String,
-    /// What keeps it closed
-    pub message: String,
+    pub(super) reason: String,
+    /// The cause if it is not open
+    pub(super) message: String,
 }
 
-/// The gates that have to change. Pods that declare none are never touched.
-#[must_use]
-pub fn gates(index: &Index, outcomes: &Outcomes) -> Vec<GateUpdate> {
+/// Plans the updates of the gates that are outdated. Pods without the gate are never touched.
+pub(super) fn plan_gate_updates(index: &Index, outcomes: &Outcomes) -> Vec<GateUpdate> {
     let mut by_pod: BTreeMap<&ObjectRef, Vec<&Membership>> = BTreeMap::new();
     for membership in &outcomes.memberships {
         for port_owner in &membership.port_owners {
             by_pod.entry(port_owner).or_default().push(membership);
         }
     }
-    let declaring = index.pods().filter(|pod| has_readiness_gate(pod));
-    let gate = |pod| {
+    let pods = index.pods().filter(|pod| has_readiness_gate(pod));
+    let update = |pod| {
         let reference = pod_reference(pod);
         let own = by_pod.get(&reference).map_or(&[][..], Vec::as_slice);
-        // Whether anything is asked for is not known of a pod that was not there when it was looked, nor while there is a
-        // cloud that cannot be read.
-        let known = !outcomes.unknown && outcomes.pods_with_gate.contains(&reference);
-        if own.is_empty() && !known { None } else { changed(pod, reference, own) }
+        // A pod created after the snapshot is left alone until the next one; so is one without memberships
+        // while those of a cloud may be missing.
+        let is_covered = !outcomes.is_incomplete && outcomes.pods_with_gate.contains(&reference);
+        if own.is_empty() && !is_covered { None } else { update_gate(pod, reference, own) }
     };
-    declaring.filter_map(gate).collect()
+    pods.filter_map(update).collect()
 }
 
-fn changed(pod: &Pod, reference: ObjectRef, own: &[&Membership]) -> Option<GateUpdate> {
+/// Returns the update of one pod's gate; none if it is up to date.
+fn update_gate(pod: &Pod, reference: ObjectRef, own: &[&Membership]) -> Option<GateUpdate> {
     let closed = own.iter().find_map(|membership| membership.open.as_ref().err());
-    let (open, reason, message) = match closed {
+    let (is_open, reason, message) = match closed {
         Some((reason, message)) => (false, reason.clone(), message.clone()),
         None if own.is_empty() => {
             let message =
-                "nothing that an active cloud knows asks for any of its ports; its Events may say why";
-            (false, "NotExposed".to_owned(), message.to_owned())
+                "nothing exposes any of its ports on an active cloud; its Events may give the reason";
+            (false, NOT_EXPOSED.to_owned(), message.to_owned())
         }
-        None => (true, "Open".to_owned(), String::new()),
+        None => (true, OPEN.to_owned(), String::new()),
     };
-    let wanted = if open { "True" } else { "False" };
-    let now = pod.status.conditions.iter().find(|condition| condition.kind == GATE);
-    let same = now.is_some_and(|condition| condition.status == wanted && condition.reason == reason);
+    let status = if is_open { "True" } else { "False" };
+    let current = pod.status.conditions.iter().find(|condition| condition.kind == GATE);
+    let is_same = current.is_some_and(|condition| condition.status == status && condition.reason == reason);
     // A change of sources that has failed halfway is no reason to take the pod away from all who reach it.
-    let stays = now.is_some_and(|condition| condition.status == "True")
+    let stays_open = current.is_some_and(|condition| condition.status == "True")
         && !own.is_empty()
         && own.iter().all(|membership| membership.partly_open || membership.open.is_ok());
     let ObjectRef { namespace, name, uid, .. } = reference;
-    let status_changed = now.is_none_or(|condition| condition.status != wanted);
-    (!same && !stays).then_some(GateUpdate { namespace, name, uid, open, status_changed, reason, message })
+    let status_changed = current.is_none_or(|condition| condition.status != status);
+    (!is_same && !stays_open).then_some(GateUpdate {
+        namespace,
+        name,
+        uid,
+        is_open,
+        status_changed,
+        reason,
+        message,
+    })
 }
 
 #[cfg(test)]
@@ -79,6 +88,7 @@ mod tests {
     use super::*;
     use crate::desired::snapshot::pods_with_gate;
     use crate::k8s::index::{Object, Watch};
+    use crate::k8s::objects::builders::{from_json, object_ref};
     use std::collections::BTreeSet;
 
     fn index(gates: &Value, conditions: &Value) -> Index {
@@ -88,18 +98,11 @@ mod tests {
             "status": { "conditions": conditions },
         });
         let mut index = Index::default();
-        index.reset(Watch::Pods, vec![Object::Pod(serde_json::from_value(pod).expect("a pod"))]);
+        index.reset(Watch::Pods, vec![Object::Pod(from_json(pod))]);
         index
     }
 
     fn membership(uid: &str, open: Result<(), (String, String)>) -> Membership {
-        let object = |kind: &'static str, name: &str, namespace: &str, uid: &str| ObjectRef {
-            api_version: "v1".into(),
-            kind: kind.into(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            uid: uid.to_owned(),
-        };
         Membership {
             group: GroupKey {
                 workload: Workload { kind: "DaemonSet".into(), namespace: "shop".into(), name: "web".into() },
@@ -110,8 +113,11 @@ mod tests {
             intents: BTreeSet::new(),
             opened: false,
             partly_open: false,
-            node: object("Node", "a", "", ""),
-            port_owners: BTreeSet::from([object("Pod", "web", "shop", uid)]),
+            node: object_ref("Node", "", "a"),
+            port_owners: BTreeSet::from([ObjectRef {
+                uid: uid.to_owned(),
+                ..object_ref("Pod", "shop", "web")
+            }]),
             resources: BTreeMap::new(),
             open,
         }
@@ -122,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_opens_when_everything_that_is_asked_for_is_open() {
+    fn gate_opens_once_all_memberships_are_open() {
         let declared = json!([{ "conditionType": GATE }]);
         let cases = [
             (vec![membership("1", Ok(()))], Some((true, "Open"))),
@@ -137,46 +143,58 @@ mod tests {
                 pods_with_gate: pods_with_gate(&index).into(),
                 ..Outcomes::default()
             };
-            let found = gates(&index, &outcomes);
-            let found = found.first().map(|gate| (gate.open, gate.reason.as_str()));
+            let found = plan_gate_updates(&index, &outcomes);
+            let found = found.first().map(|gate| (gate.is_open, gate.reason.as_str()));
             assert_eq!(found, expected);
         }
     }
 
     #[test]
-    fn a_gate_that_is_open_stays_so_until_a_port_is_found_closed_to_all() {
+    fn open_gate_stays_open_until_a_port_is_closed_to_all() {
         let declared = json!([{ "conditionType": GATE }]);
-        let gate = |was: &str, memberships: Vec<Membership>, unknown: bool| {
+        let gate = |was: &str, memberships: Vec<Membership>, is_incomplete: bool| {
             let conditions = json!([{ "type": GATE, "status": was }]);
             let index = index(&declared, &conditions);
             let pods_with_gate = pods_with_gate(&index).into();
-            let outcomes = Outcomes { memberships, pods_with_gate, unknown, ..Outcomes::default() };
-            gates(&index, &outcomes).first().map(|gate| gate.open)
+            let outcomes = Outcomes { memberships, pods_with_gate, is_incomplete, ..Outcomes::default() };
+            plan_gate_updates(&index, &outcomes).first().map(|gate| gate.is_open)
         };
         let partly = || Membership { partly_open: true, ..membership("1", closed()) };
         assert_eq!(gate("True", vec![membership("1", Ok(())), partly()], false), None);
         assert_eq!(gate("True", vec![partly(), membership("1", closed())], false), Some(false));
         assert_eq!(gate("True", vec![], false), Some(false));
-        assert_eq!(gate("True", vec![], true), None, "a cloud that cannot be read may have it");
-        let unopened = gates(
+        assert_eq!(gate("True", vec![], true), None, "a cloud that cannot be observed may have it");
+        let unopened = plan_gate_updates(
             &index(&declared, &json!([])),
             &Outcomes { memberships: vec![partly()], ..Outcomes::default() },
         );
-        assert!(!unopened[0].open, "part of what is asked for is not enough to begin with");
+        assert!(!unopened[0].is_open, "partly open is not enough to open the gate");
     }
 
     #[test]
-    fn what_says_so_already_and_what_declares_none_is_left_alone() {
+    fn up_to_date_gates_and_other_pods_are_left_alone() {
         let open = Outcomes { memberships: vec![membership("1", Ok(()))], ..Outcomes::default() };
         let declared = json!([{ "conditionType": GATE }]);
-        let says = |status: &str, reason: &str| json!([{ "type": GATE, "status": status, "reason": reason }]);
-        assert_eq!(gates(&index(&declared, &says("True", "Open")), &open), []);
-        assert_eq!(gates(&index(&declared, &says("False", "Pending")), &open).len(), 1);
+        let condition =
+            |status: &str, reason: &str| json!([{ "type": GATE, "status": status, "reason": reason }]);
+        assert_eq!(plan_gate_updates(&index(&declared, &condition("True", "Open")), &open), []);
+        assert_eq!(plan_gate_updates(&index(&declared, &condition("False", "Pending")), &open).len(), 1);
         let failed = Outcomes { memberships: vec![membership("1", closed())], ..Outcomes::default() };
-        assert_eq!(gates(&index(&declared, &says("False", "QuotaReached")), &failed), []);
-        assert_eq!(gates(&index(&declared, &says("False", "Pending")), &failed).len(), 1, "another reason");
-        assert_eq!(gates(&index(&declared, &json!([])), &Outcomes::default()), [], "it was not there yet");
-        assert_eq!(gates(&index(&json!([{ "conditionType": "example.com/other" }]), &json!([])), &open), []);
-        assert_eq!(gates(&index(&json!(null), &json!([])), &open), []);
+        assert_eq!(plan_gate_updates(&index(&declared, &condition("False", "QuotaReached")), &failed), []);
+        assert_eq!(
+            plan_gate_updates(&index(&declared, &condition("False", "Pending")), &failed).len(),
+            1,
+            "another reason"
+        );
+        assert_eq!(
+            plan_gate_updates(&index(&declared, &json!([])), &Outcomes::default()),
+            [],
+            "it was created after the snapshot"
+        );
+        assert_eq!(
+            plan_gate_updates(&index(&json!([{ "conditionType": "example.com/other" }]), &json!([])), &open),
+            []
+        );
+        assert_eq!(plan_gate_updates(&index(&json!(null), &json!([])), &open), []);
     }
 }

@@ -1,11 +1,11 @@
-//! Statuses: what has become of each `HostPortExposure`, in the words of the Gateway API. Pure.
+//! Statuses: the current state of each `HostPortExposure`, in the words of the Gateway API. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{GroupKey, Workload};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::addresses::{self, AddressResolver, Reachability};
+use super::addresses::{AddressResolver, Reachability, node_addresses};
 use super::outcomes::Outcomes;
 use crate::intents::exposure::Exposure;
 use crate::k8s::host_port_exposure::{
@@ -14,52 +14,57 @@ use crate::k8s::host_port_exposure::{
 use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::{Problem, Verdict};
+use crate::k8s::reasons::{
+    ACCEPTED, INVALID, NO_PODS, NO_PROVIDER_ID, NO_SOURCES, NOT_CONFIRMED, PROGRAMMED, UNKNOWN_NODE,
+    UNSUPPORTED_NODE,
+};
 use crate::parse::ports::format_ports;
 use crate::reconcile::outcome::{Membership, with_ids};
 
-/// The statuses that were written last: the index may not show them yet.
-pub type Statuses = BTreeMap<ObjectRef, HostPortExposureStatus>;
+/// The statuses that were written last: the index may not have them yet.
+pub(super) type WrittenStatuses = BTreeMap<ObjectRef, HostPortExposureStatus>;
 
-/// The status of every exposure that has been looked at, with all nodes and addresses; see [`truncate_lists`].
-#[must_use]
-pub fn statuses<'a>(
+/// Computes the status of every `HostPortExposure` that the outcomes cover, with all nodes and addresses; see
+/// [`truncate_lists`].
+pub(super) fn compute_statuses<'a>(
     index: &'a Index,
     outcomes: &Outcomes,
-    written: &Statuses,
+    written: &WrittenStatuses,
     now: &Time,
 ) -> Vec<(&'a HostPortExposure, HostPortExposureStatus)> {
-    let servers = AddressResolver::new(index, outcomes);
-    let mut asked: BTreeMap<&Workload, Vec<&Exposure>> = BTreeMap::new();
-    for exposure in outcomes.asked.iter() {
-        asked.entry(&exposure.workload).or_default().push(exposure);
+    let resolver = AddressResolver::new(index, outcomes);
+    let mut exposures: BTreeMap<&Workload, Vec<&Exposure>> = BTreeMap::new();
+    for exposure in outcomes.exposures.iter() {
+        exposures.entry(&exposure.workload).or_default().push(exposure);
     }
     let mut memberships: BTreeMap<&Workload, Vec<&Membership>> = BTreeMap::new();
     for membership in &outcomes.memberships {
         memberships.entry(&membership.group.workload).or_default().push(membership);
     }
-    let status = |exposure: &'a HostPortExposure| {
-        let generation = outcomes.generations.get(&exposure.reference())?;
-        let workload = exposure.workload();
+    let status = |intent: &'a HostPortExposure| {
+        let reference = intent.reference();
+        let generation = outcomes.generations.get(&reference)?;
+        let workload = intent.workload();
         let own = memberships.get(&workload).map_or(&[][..], Vec::as_slice);
-        let asked = asked.get(&workload).map_or(&[][..], Vec::as_slice);
-        let reference = exposure.reference();
-        let before = written.get(&reference).or(exposure.status.as_ref());
-        let addresses = addresses(index, &servers, asked, before);
-        let accepted = accepted(outcomes, &reference);
-        let node_problem = outcomes.problems.iter().find(|notice| {
-            same_object(&notice.object, &reference) && NODE_REASONS.contains(&notice.reason.as_str())
+        let exposures = exposures.get(&workload).map_or(&[][..], Vec::as_slice);
+        let before = written.get(&reference).or(intent.status.as_ref());
+        let addresses = list_addresses(index, &resolver, exposures, before);
+        let accepted = evaluate_accepted(outcomes, &reference);
+        let node_problem = outcomes.problems.iter().find(|problem| {
+            is_same_object(&problem.object, &reference) && NODE_REASONS.contains(&problem.reason.as_str())
         });
-        let programmed = programmed(own, asked, &accepted, node_problem, outcomes.unknown);
-        let conditions = [("Accepted", accepted), ("Programmed", programmed)].map(|(kind, finding)| {
+        let programmed = evaluate_programmed(own, exposures, &accepted, node_problem, outcomes.is_incomplete);
+        let conditions = [("Accepted", accepted), ("Programmed", programmed)].map(|(kind, state)| {
             let before = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
-            finding.condition(kind, *generation, before, now)
+            state.into_condition(kind, *generation, before, now)
         });
-        Some((exposure, status(own, conditions.into(), addresses)))
+        Some((intent, build_status(own, conditions.into(), addresses)))
     };
     index.host_port_exposures().filter_map(status).collect()
 }
 
-fn status(
+/// Builds a status; ports and nodes are those of the open memberships.
+fn build_status(
     own: &[&Membership],
     conditions: Vec<Condition>,
     addresses: Vec<OpenAddress>,
@@ -85,22 +90,22 @@ fn status(
     }
 }
 
-/// A condition's status, reason and message.
-struct Finding {
-    /// None if it cannot be known
-    holds: Option<bool>,
+/// The state of a condition, without its type and times.
+struct ConditionState {
+    /// None if it is unknown
+    is_met: Option<bool>,
     reason: String,
     message: String,
 }
 
-impl Finding {
-    fn new(holds: bool, reason: &str, message: &str) -> Self {
-        Self { holds: Some(holds), reason: reason.to_owned(), message: message.to_owned() }
+impl ConditionState {
+    fn new(is_met: bool, reason: &str, message: &str) -> Self {
+        Self { is_met: Some(is_met), reason: reason.to_owned(), message: message.to_owned() }
     }
 
-    /// The time of the last transition changes only when the status does.
-    fn condition(self, kind: &str, generation: i64, before: &[Condition], now: &Time) -> Condition {
-        let status = match self.holds {
+    /// Returns the condition. Its last transition time changes only when its status does.
+    fn into_condition(self, kind: &str, generation: i64, before: &[Condition], now: &Time) -> Condition {
+        let status = match self.is_met {
             Some(true) => "True",
             Some(false) => "False",
             None => "Unknown",
@@ -117,72 +122,82 @@ impl Finding {
     }
 }
 
-/// Whether both are the same, in whichever version of their API.
-fn same_object(one: &ObjectRef, other: &ObjectRef) -> bool {
+/// Returns true if both name the same object, in whichever version of its API.
+fn is_same_object(one: &ObjectRef, other: &ObjectRef) -> bool {
     (&one.kind, &one.namespace, &one.name) == (&other.kind, &other.namespace, &other.name)
 }
 
-fn accepted(outcomes: &Outcomes, exposure: &ObjectRef) -> Finding {
-    let concerns = |notice: &&Problem| same_object(&notice.object, exposure);
-    // What the cloud refuses is told on the object too, but is no fault of what it asks for.
-    let refused = |notice: &&Problem| notice.verdict == Verdict::Refused;
-    match outcomes.problems.iter().filter(concerns).find(refused) {
-        Some(problem) => Finding::new(false, &problem.reason, &problem.message),
-        None => Finding::new(true, "Accepted", "it can be understood, and no guardrail stands against it"),
+/// Evaluates `Accepted`. A failure of the cloud is a problem of the object too, but no fault of the intent.
+fn evaluate_accepted(outcomes: &Outcomes, intent: &ObjectRef) -> ConditionState {
+    let is_own = |problem: &&Problem| is_same_object(&problem.object, intent);
+    let is_rejection = |problem: &&Problem| problem.verdict == Verdict::Rejected;
+    match outcomes.problems.iter().filter(is_own).find(is_rejection) {
+        Some(problem) => ConditionState::new(false, &problem.reason, &problem.message),
+        None => {
+            ConditionState::new(true, ACCEPTED, "it can be understood, and no guardrail forbids any of it")
+        }
     }
 }
 
-/// The reasons for which something that is asked for has no place where a cloud could open it.
-const NODE_REASONS: [&str; 4] = ["UnknownNode", "NoProviderId", "UnsupportedNode", "NoSources"];
+/// The reasons for which an exposure has no node where a cloud could open it.
+const NODE_REASONS: [&str; 4] = [UNKNOWN_NODE, NO_PROVIDER_ID, UNSUPPORTED_NODE, NO_SOURCES];
 
-fn programmed(
+/// Evaluates `Programmed`.
+fn evaluate_programmed(
     own: &[&Membership],
-    asked: &[&Exposure],
-    accepted: &Finding,
+    exposures: &[&Exposure],
+    accepted: &ConditionState,
     node_problem: Option<&Problem>,
-    unknown: bool,
-) -> Finding {
+    is_incomplete: bool,
+) -> ConditionState {
     let failed = own.iter().find_map(|membership| Some((membership, membership.open.as_ref().err()?)));
     if let Some((membership, (reason, message))) = failed {
-        return Finding::new(false, reason, &format!("on node {}: {message}", membership.node.name));
+        return ConditionState::new(false, reason, &format!("on node {}: {message}", membership.node.name));
     }
     if let Some(problem) = node_problem {
-        return Finding::new(false, &problem.reason, &problem.message);
+        return ConditionState::new(false, &problem.reason, &problem.message);
     }
-    let known: BTreeSet<(&GroupKey, &str)> =
+    let confirmed: BTreeSet<(&GroupKey, &str)> =
         own.iter().map(|membership| (&membership.group, membership.node.name.as_str())).collect();
-    match asked.iter().find(|exposure| !known.contains(&(&exposure.group(), exposure.node.name.as_str()))) {
+    let unconfirmed = exposures
+        .iter()
+        .find(|exposure| !confirmed.contains(&(&exposure.group(), exposure.node.name.as_str())));
+    match unconfirmed {
         Some(Exposure { node, .. }) => {
-            let message = format!("no cloud has confirmed node {}; its Events say more", node.name);
-            let finding = Finding::new(false, "NotConfirmed", &message);
-            // A cloud that cannot be read may have it, or not.
-            if unknown { Finding { holds: None, ..finding } } else { finding }
+            let message =
+                format!("no cloud has confirmed node {}; the node's Events may give the reason", node.name);
+            let state = ConditionState::new(false, NOT_CONFIRMED, &message);
+            // The ports may be open or not on a cloud that cannot be observed.
+            if is_incomplete { ConditionState { is_met: None, ..state } } else { state }
         }
-        None if own.is_empty() && accepted.holds == Some(false) => {
-            Finding::new(false, "Invalid", "it is not accepted, so nothing of it is opened")
+        None if own.is_empty() && accepted.is_met == Some(false) => {
+            ConditionState::new(false, INVALID, "it is not accepted, so none of its ports is opened")
         }
-        None if own.is_empty() => Finding::new(false, "NoPods", "it selects no pod that has a host port"),
-        None => Finding::new(true, "Programmed", "the cloud has confirmed everything that it asks for"),
+        None if own.is_empty() => {
+            ConditionState::new(false, NO_PODS, "it selects no pod that has a host port")
+        }
+        None => ConditionState::new(true, PROGRAMMED, "the cloud has confirmed all of its ports"),
     }
 }
 
-/// The addresses of nodes where clients find a pod.
-fn addresses(
+/// Lists the addresses of the nodes where clients reach a pod. Where that is unknown, a node stays if it was
+/// listed before.
+fn list_addresses(
     index: &Index,
-    servers: &AddressResolver<'_>,
-    asked: &[&Exposure],
+    resolver: &AddressResolver<'_>,
+    exposures: &[&Exposure],
     before: Option<&HostPortExposureStatus>,
 ) -> Vec<OpenAddress> {
-    let known =
+    let was_listed =
         |node: &str| before.is_some_and(|before| before.addresses.iter().any(|address| address.node == node));
-    let served = asked.iter().filter(|exposure| match servers.reachability(exposure) {
+    let reachable = exposures.iter().filter(|exposure| match resolver.reachability(exposure) {
         Reachability::Yes => true,
         Reachability::No => false,
-        Reachability::Unknown => known(&exposure.node.name),
+        Reachability::Unknown => was_listed(&exposure.node.name),
     });
-    let nodes: BTreeSet<&str> = served.map(|exposure| exposure.node.name.as_str()).collect();
+    let nodes: BTreeSet<&str> = reachable.map(|exposure| exposure.node.name.as_str()).collect();
     let addresses = nodes.into_iter().flat_map(|name| {
-        addresses::of_node(index, name).map(move |address| OpenAddress {
+        node_addresses(index, name).map(move |address| OpenAddress {
             kind: address.kind.clone(),
             address: address.address.clone(),
             node: name.to_owned(),
@@ -192,33 +207,33 @@ fn addresses(
     addresses.into_iter().collect()
 }
 
-/// The status as it is written: with no more nodes and addresses than it can hold. Numbers and conditions are of all.
-#[must_use]
-pub fn truncate_lists(mut status: HostPortExposureStatus) -> HostPortExposureStatus {
+/// Truncates the lists of nodes and addresses to the lengths that a status holds. Numbers and conditions
+/// cover all.
+pub(super) fn truncate_lists(mut status: HostPortExposureStatus) -> HostPortExposureStatus {
     status.nodes.truncate(MOST_NODES);
     let nodes: BTreeSet<&str> = status.addresses.iter().map(|address| address.node.as_str()).collect();
-    let too_many = nodes.into_iter().nth(MOST_NODES).map(str::to_owned);
-    if let Some(first) = too_many {
+    let first_excess = nodes.into_iter().nth(MOST_NODES).map(str::to_owned);
+    if let Some(first) = first_excess {
         status.addresses.retain(|address| address.node < first);
     }
     status.addresses.truncate(MOST_ADDRESSES);
     status
 }
 
-/// What has to be written before anything closes: the statuses whose addresses lead to what is about to, without these.
-#[must_use]
-pub fn retracted(
+/// Removes the addresses whose ports are about to close, and changes nothing else. Returns the statuses that
+/// lose any.
+pub(super) fn retract_addresses(
     statuses: &[(&HostPortExposure, HostPortExposureStatus)],
-    written: &Statuses,
+    written: &WrittenStatuses,
 ) -> Vec<(ObjectRef, HostPortExposureStatus)> {
-    let leaving = statuses.iter().filter_map(|(exposure, wanted)| {
-        let reference = exposure.reference();
-        let before = written.get(&reference).or(exposure.status.as_ref())?;
+    let retracted = statuses.iter().filter_map(|(intent, desired)| {
+        let reference = intent.reference();
+        let before = written.get(&reference).or(intent.status.as_ref())?;
         let mut kept = before.clone();
-        kept.addresses.retain(|address| wanted.addresses.contains(address));
+        kept.addresses.retain(|address| desired.addresses.contains(address));
         (kept.addresses.len() < before.addresses.len()).then_some((reference, kept))
     });
-    leaving.collect()
+    retracted.collect()
 }
 
 #[cfg(test)]

@@ -12,45 +12,46 @@ use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::dns_records::Change;
+use super::dns_records::EndpointChange;
 use super::readiness::GateUpdate;
 use crate::k8s::dns_zone::{MANAGED_BY, Zone};
 use crate::k8s::host_port_exposure::{HostPortExposure, HostPortExposureStatus};
 use crate::k8s::objects::{DNSEndpoint, GATE, ObjectRef};
 
-/// Who owns the fields that are written, as server-side apply has it.
-const MANAGER: &str = "hostport-firewall";
+/// The owner of the written fields, for server-side apply.
+const FIELD_MANAGER: &str = "hostport-firewall";
 
-/// How long one write may take: an API server that does not answer must not hold up ports.
-const ATTEMPT: Duration = Duration::from_secs(10);
+/// The time that one write may take: an API server that does not answer must not hold up ports.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the API server answers if there is no such object…
-const GONE: u16 = 404;
+/// The API server's status code if the object does not exist.
+const NOT_FOUND: u16 = 404;
 
-/// …or if it is another one than is meant.
-const REPLACED: u16 = 409;
+/// The API server's status code if the object has been replaced by another of its name.
+const CONFLICT: u16 = 409;
 
-/// Writes while this replica leads, and the API server answers.
-pub(crate) struct Writer {
+/// Writes while this replica leads, and the API server answers. No port depends on these writes: a failure is
+/// logged, and returned as false.
+pub(crate) struct StatusWriter {
     client: Client,
-    /// Another replica leads: it may have written something newer
-    lost: CancellationToken,
-    /// Whether a write has had no answer since the last [`begin`](Self::begin): those behind it would have none either
-    silent: AtomicBool,
+    /// Cancelled once another replica leads, which may have written something newer
+    leadership_lost: CancellationToken,
+    /// True if a write of this round was not answered: the others would not be either
+    is_unanswered: AtomicBool,
 }
 
-impl Writer {
-    pub(crate) const fn new(client: Client, lost: CancellationToken) -> Self {
-        Self { client, lost, silent: AtomicBool::new(false) }
+impl StatusWriter {
+    pub(crate) const fn new(client: Client, leadership_lost: CancellationToken) -> Self {
+        Self { client, leadership_lost, is_unanswered: AtomicBool::new(false) }
     }
 
-    /// The API server may answer again.
-    pub(crate) fn begin(&self) {
-        self.silent.store(false, Ordering::Relaxed);
+    /// Begins a round of writes: the API server may answer again.
+    pub(super) fn begin_round(&self) {
+        self.is_unanswered.store(false, Ordering::Relaxed);
     }
 
-    /// Writes a status. Returns whether it could: ports do not depend on it.
-    pub(crate) async fn status(&self, exposure: &ObjectRef, status: &HostPortExposureStatus) -> bool {
+    /// Writes the status of a `HostPortExposure`. Returns true if it is written.
+    pub(super) async fn write_status(&self, exposure: &ObjectRef, status: &HostPortExposureStatus) -> bool {
         let ObjectRef { api_version, kind, namespace, name, .. } = exposure;
         let api: Api<HostPortExposure> = Api::namespaced(self.client.clone(), namespace);
         let object = json!({
@@ -59,85 +60,88 @@ impl Writer {
             "metadata": { "name": name },
             "status": status,
         });
-        let (parameters, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(object));
-        self.write(&exposure.to_string(), "its status", &[GONE], api.patch_status(name, &parameters, &patch))
-            .await
+        let (parameters, patch) = (PatchParams::apply(FIELD_MANAGER).force(), Patch::Apply(object));
+        let call = api.patch_status(name, &parameters, &patch);
+        self.send(&exposure.to_string(), "its status", &[NOT_FOUND], call).await
     }
 
-    /// Makes a gate say what it should. Conditions are merged by type: those of others stay. Returns whether it could.
-    pub(crate) async fn gate(&self, gate: &GateUpdate) -> bool {
-        let GateUpdate { namespace, name, uid, open, status_changed, reason, message } = gate;
+    /// Writes the condition of a pod's readiness gate. Conditions are merged by type: those of others stay.
+    /// Returns true if it is written.
+    pub(super) async fn write_gate(&self, gate: &GateUpdate) -> bool {
+        let GateUpdate { namespace, name, uid, is_open, status_changed, reason, message } = gate;
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let mut condition = json!({
             "type": GATE,
-            "status": if *open { "True" } else { "False" },
+            "status": if *is_open { "True" } else { "False" },
             "reason": reason,
             "message": message,
         });
         if *status_changed {
-            condition["lastTransitionTime"] = json!(now());
+            condition["lastTransitionTime"] = json!(current_time());
         }
-        // The UID makes it a conflict where the pod has been replaced by another of its name.
+        // With the UID, it is a conflict if the pod has been replaced by another of its name.
         let object = json!({ "metadata": { "uid": uid }, "status": { "conditions": [condition] } });
         let (parameters, patch) = (PatchParams::default(), Patch::Strategic(object));
         let call = api.patch_status(name, &parameters, &patch);
-        self.write(&format!("Pod {namespace}/{name}"), "its readiness gate", &[GONE, REPLACED], call).await
+        self.send(&format!("Pod {namespace}/{name}"), "its readiness gate", &[NOT_FOUND, CONFLICT], call)
+            .await
     }
 
-    /// Makes a `DNSEndpoint` say what it should. Returns whether it could.
-    pub(crate) async fn record(&self, zone: &Zone, change: &Change) -> bool {
-        let Change { namespace, name, spec } = change;
+    /// Creates, changes or deletes a `DNSEndpoint`. Returns true if that is done.
+    pub(super) async fn write_dns_endpoint(&self, zone: &Zone, change: &EndpointChange) -> bool {
+        let EndpointChange { namespace, name, spec } = change;
         let api: Api<DNSEndpoint> = Api::namespaced(self.client.clone(), namespace);
         let (object, hostname) =
             (format!("DNSEndpoint {namespace}/{name}"), change.hostname().unwrap_or_default());
-        let written = if let Some(spec) = spec {
+        let is_written = if let Some(spec) = spec {
             let (label, value) = zone.label();
-            let wanted = json!({
+            let endpoint = json!({
                 "apiVersion": DNSEndpoint::api_version(&()),
                 "kind": DNSEndpoint::kind(&()),
                 "metadata": { "name": name, "labels": { MANAGED_BY.0: MANAGED_BY.1, label: value } },
                 "spec": spec,
             });
-            let (parameters, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(wanted));
-            // If something is missing here, it is the kind.
-            self.write(&object, hostname, &[], api.patch(name, &parameters, &patch)).await
+            let (parameters, patch) = (PatchParams::apply(FIELD_MANAGER).force(), Patch::Apply(endpoint));
+            // An apply creates the object: NOT_FOUND would mean that the kind is missing.
+            self.send(&object, hostname, &[], api.patch(name, &parameters, &patch)).await
         } else {
-            self.write(&object, "its end", &[GONE], api.delete(name, &DeleteParams::default())).await
+            self.send(&object, "its deletion", &[NOT_FOUND], api.delete(name, &DeleteParams::default())).await
         };
-        if written {
-            tracing::info!(object, hostname, "published: {}", change.shown());
+        if is_written {
+            tracing::info!(object, hostname, "published: {}", change.describe_targets());
         }
-        written
+        is_written
     }
 
-    /// Waits for one write, within bounds. With one of the statuses in `needless`, none is needed any more.
-    async fn write<T>(
+    /// Sends one write and waits for its answer, within [`WRITE_TIMEOUT`]. A status code in `superfluous`
+    /// means that the write is no longer needed, and counts as success.
+    async fn send<T>(
         &self,
         object: &str,
-        what: &str,
-        needless: &[u16],
+        content: &str,
+        superfluous: &[u16],
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> bool {
-        if self.silent.load(Ordering::Relaxed) || self.lost.is_cancelled() {
+        if self.is_unanswered.load(Ordering::Relaxed) || self.leadership_lost.is_cancelled() {
             return false;
         }
         let outcome = tokio::select! {
             biased;
-            () = self.lost.cancelled() => return false,
-            outcome = timeout(ATTEMPT, call) => outcome,
+            () = self.leadership_lost.cancelled() => return false,
+            outcome = timeout(WRITE_TIMEOUT, call) => outcome,
         };
         match outcome {
             Ok(Ok(_)) => true,
-            Ok(Err(kube::Error::Api(status))) if needless.contains(&status.code) => true,
+            Ok(Err(kube::Error::Api(status))) if superfluous.contains(&status.code) => true,
             Ok(Err(error)) => {
-                tracing::warn!(object, "cannot write {what}: {error}");
+                tracing::warn!(object, "cannot write {content}: {error}");
                 false
             }
             Err(_) => {
-                self.silent.store(true, Ordering::Relaxed);
+                self.is_unanswered.store(true, Ordering::Relaxed);
                 tracing::warn!(
                     object,
-                    "cannot write {what}, nor anything else: the API server does not answer"
+                    "cannot write {content}, nor anything else: the API server does not answer"
                 );
                 false
             }
@@ -145,7 +149,7 @@ impl Writer {
     }
 }
 
-/// Now, in whole seconds, as Kubernetes' own objects have their times.
-pub(crate) fn now() -> Time {
+/// Returns the current time in whole seconds, the precision of times in Kubernetes objects.
+pub(super) fn current_time() -> Time {
     Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default())
 }

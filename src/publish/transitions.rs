@@ -1,44 +1,79 @@
-//! Announcements: what has been opened and closed, on the pods and on what asked for it. Pure.
+//! Transitions: the openings and closings of a pass, reported on the ports' owners and on their intents.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use firewall_core::{GroupKey, InstanceId, PortRange, Protocol};
 
 use crate::k8s::objects::ObjectRef;
-use crate::k8s::problem::{Problem, Verdict};
 use crate::parse::ports::format_ports;
 use crate::reconcile::outcome::{Membership, with_ids};
 use crate::reconcile::pass::Pass;
 
-/// What one cloud had open when it was last looked at. Losing it (a restart) loses announcements of closings only.
-#[derive(Debug, Default)]
-pub struct OpenMemberships(BTreeMap<(GroupKey, InstanceId), Membership>);
+/// An opening or closing of ports, for one object that it affects.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Transition {
+    /// A port owner or an intent
+    pub(super) object: ObjectRef,
+    /// The change of the ports
+    pub(super) change: PortChange,
+    /// The ports, the node, the cloud's resources and the intents
+    pub(super) message: String,
+}
 
-impl OpenMemberships {
-    /// What a pass has opened and closed.
-    pub fn diff_and_record(&mut self, pass: &Pass) -> Vec<Problem> {
-        let opened = pass.memberships.iter().filter(|membership| membership.opened);
-        let opened = opened.flat_map(|membership| events_for(Verdict::Opened, "open", membership));
-        // What has failed, or was withheld, has not been closed although nobody asks for it any more.
-        let settled =
-            |membership: &Membership| !membership.resources.keys().any(|key| pass.differing.contains(key));
-        let gone =
-            self.0.iter().filter(|(key, membership)| !pass.still_open.contains(key) && settled(membership));
-        let gone: Vec<(GroupKey, InstanceId)> = gone.map(|(key, _)| key.clone()).collect();
-        let closed = gone.iter().filter_map(|key| self.0.remove(key));
-        // Other rules may have taken over: an edit of sources can do that.
-        let closed: Vec<Membership> =
-            closed.filter(|closed| !is_superseded(closed, &pass.memberships)).collect();
-        let closed = closed.iter().flat_map(|membership| events_for(Verdict::Closed, "closed", membership));
-        let announcements = opened.chain(closed).collect();
-        for membership in pass.memberships.iter().filter(|membership| membership.open.is_ok()) {
-            self.0.insert((membership.group.clone(), membership.instance.clone()), membership.clone());
-        }
-        announcements
+/// The change of ports; also the reason of the Event that reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PortChange {
+    /// The cloud admits traffic to the ports now
+    Opened,
+    /// The cloud no longer admits it
+    Closed,
+}
+
+impl fmt::Display for PortChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Opened => "Opened",
+            Self::Closed => "Closed",
+        })
     }
 }
 
-/// Whether all ports of a membership are open for the same workload on the same node.
+/// Holds the memberships that were open on one cloud after its last pass. They are lost with a restart, and
+/// with them only reports of closings.
+#[derive(Debug, Default)]
+pub(crate) struct OpenMemberships(BTreeMap<(GroupKey, InstanceId), Membership>);
+
+impl OpenMemberships {
+    /// Returns the transitions since the pass before, and records the memberships that are open after this
+    /// one.
+    pub(crate) fn diff_and_record(&mut self, pass: &Pass) -> Vec<Transition> {
+        let opened = pass.memberships.iter().filter(|membership| membership.opened);
+        let opened = opened.flat_map(|membership| transitions_of(PortChange::Opened, membership));
+        // A closing that failed or was withheld has not closed anything, although nothing exposes the ports
+        // any more.
+        let is_settled =
+            |membership: &Membership| !membership.resources.keys().any(|key| pass.differing.contains(key));
+        let closed = self
+            .0
+            .iter()
+            .filter(|(key, membership)| !pass.still_open.contains(key) && is_settled(membership));
+        let closed: Vec<(GroupKey, InstanceId)> = closed.map(|(key, _)| key.clone()).collect();
+        let closed = closed.iter().filter_map(|key| self.0.remove(key));
+        let closed: Vec<Membership> =
+            closed.filter(|closed| !is_superseded(closed, &pass.memberships)).collect();
+        let closed = closed.iter().flat_map(|membership| transitions_of(PortChange::Closed, membership));
+        let transitions = opened.chain(closed).collect();
+        for membership in pass.memberships.iter().filter(|membership| membership.open.is_ok()) {
+            self.0.insert((membership.group.clone(), membership.instance.clone()), membership.clone());
+        }
+        transitions
+    }
+}
+
+/// Returns true if all ports of a closed membership are open for the same workload on the same node, by other
+/// rules: an edit of sources can replace them.
 fn is_superseded(closed: &Membership, memberships: &[Membership]) -> bool {
     let same = memberships.iter().filter(|other| {
         other.open.is_ok()
@@ -47,29 +82,30 @@ fn is_superseded(closed: &Membership, memberships: &[Membership]) -> bool {
     });
     let open: Vec<&(Protocol, PortRange)> = same.flat_map(|other| &other.group.ports).collect();
     let is_open = |(protocol, ports): &(Protocol, PortRange)| {
-        open.iter().any(|(other, around)| other == protocol && around.covers(*ports))
+        open.iter().any(|(other, range)| other == protocol && range.covers(*ports))
     };
     closed.group.ports.iter().all(is_open)
 }
 
-fn events_for(verdict: Verdict, now: &str, membership: &Membership) -> Vec<Problem> {
+/// Returns the transition of a membership for each of its port owners and intents.
+fn transitions_of(change: PortChange, membership: &Membership) -> Vec<Transition> {
     let Membership { group, node, port_owners, intents, resources, .. } = membership;
-    let by = with_ids(resources).collect::<Vec<_>>().join(", ");
-    let asking: Vec<String> = intents.iter().map(ToString::to_string).collect();
+    let state = match change {
+        PortChange::Opened => "open",
+        PortChange::Closed => "closed",
+    };
+    let resources = with_ids(resources).collect::<Vec<_>>().join(", ");
+    let intent_names: Vec<String> = intents.iter().map(ToString::to_string).collect();
     let message = format!(
-        "{} {now} on node {} ({by}), for {}",
+        "{} {state} on node {} ({resources}), for {}",
         format_ports(&group.ports),
         node.name,
-        asking.join(" and ")
+        intent_names.join(" and ")
     );
     let objects: BTreeSet<&ObjectRef> = port_owners.union(intents).collect();
-    let told = |object: &ObjectRef| Problem {
-        object: object.clone(),
-        verdict,
-        reason: verdict.to_string(),
-        message: message.clone(),
-    };
-    objects.into_iter().map(told).collect()
+    let transition =
+        |object: &ObjectRef| Transition { object: object.clone(), change, message: message.clone() };
+    objects.into_iter().map(transition).collect()
 }
 
 #[cfg(test)]
@@ -82,13 +118,9 @@ mod tests {
     use crate::desired::snapshot::Snapshot;
     use crate::intents::settings::Settings;
     use crate::k8s::index::Index;
+    use crate::k8s::objects::builders::object_ref;
 
     use super::*;
-
-    fn object(kind: &'static str, name: &str) -> ObjectRef {
-        let (namespace, name, uid) = ("shop".to_owned(), name.to_owned(), String::new());
-        ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
-    }
 
     fn ports(port: u16) -> BTreeSet<(Protocol, PortRange)> {
         BTreeSet::from([(Protocol::Tcp, PortRange::single(port).expect("a port"))])
@@ -102,9 +134,9 @@ mod tests {
                 variant: String::new(),
             },
             instance: InstanceId::new("i-a"),
-            intents: BTreeSet::from([object("HostPortExposure", "web")]),
-            node: object("Node", "a"),
-            port_owners: BTreeSet::from([object("Pod", "web-1")]),
+            intents: BTreeSet::from([object_ref("HostPortExposure", "shop", "web")]),
+            node: object_ref("Node", "", "a"),
+            port_owners: BTreeSet::from([object_ref("Pod", "shop", "web-1")]),
             resources: BTreeMap::from([("rule".to_owned(), None)]),
             open: Ok(()),
             partly_open: true,
@@ -112,12 +144,13 @@ mod tests {
         }
     }
 
-    /// What a pass says; `standing` is whether the membership stays, `unsettled` whether its rule could not be changed.
-    fn said(
-        known: &mut OpenMemberships,
+    /// Returns the transitions of a pass with these memberships. `stays` keeps the membership open on the
+    /// cloud without one (it lingers), `fails` makes the change of its rule fail.
+    fn transitions(
+        open: &mut OpenMemberships,
         memberships: Vec<Membership>,
-        standing: bool,
-        unsettled: bool,
+        stays: bool,
+        fails: bool,
     ) -> Vec<String> {
         let key = (membership(false).group, membership(false).instance);
         let pass = Pass {
@@ -126,44 +159,47 @@ mod tests {
             applied: 0,
             not_applied: 0,
             memberships,
-            differing: unsettled.then(|| "rule".to_owned()).into_iter().collect(),
+            differing: fails.then(|| "rule".to_owned()).into_iter().collect(),
             withheld: BTreeMap::new(),
-            still_open: standing.then_some(key).into_iter().collect(),
+            still_open: stays.then_some(key).into_iter().collect(),
             snapshot: Arc::new(Snapshot::take(&Index::default(), &Settings::default(), Duration::ZERO)),
         };
-        let text = |notice: Problem| format!("{} {}", notice.verdict, notice.object.kind);
-        known.diff_and_record(&pass).into_iter().map(text).collect()
+        let text = |transition: Transition| format!("{} {}", transition.change, transition.object.kind);
+        open.diff_and_record(&pass).into_iter().map(text).collect()
     }
 
     #[test]
-    fn an_opening_and_a_closing_are_told_once_on_the_pod_and_on_what_asked() {
-        let mut known = OpenMemberships::default();
-        let both = |reason: &str| vec![format!("{reason} HostPortExposure"), format!("{reason} Pod")];
-        assert_eq!(said(&mut known, vec![membership(true)], true, false), both("Opened"));
-        assert_eq!(said(&mut known, vec![membership(false)], true, false), [""; 0]);
-        assert_eq!(said(&mut known, vec![], true, false), [""; 0], "it lingers");
-        assert_eq!(said(&mut known, vec![], false, true), [""; 0], "it could not be closed");
-        assert_eq!(said(&mut known, vec![], false, false), both("Closed"));
-        assert_eq!(said(&mut known, vec![], false, false), [""; 0]);
+    fn transition_is_reported_once_on_pod_and_intent() {
+        let mut open = OpenMemberships::default();
+        let both = |change: &str| vec![format!("{change} HostPortExposure"), format!("{change} Pod")];
+        assert_eq!(transitions(&mut open, vec![membership(true)], true, false), both("Opened"));
+        assert_eq!(transitions(&mut open, vec![membership(false)], true, false), [""; 0]);
+        assert_eq!(transitions(&mut open, vec![], true, false), [""; 0], "it lingers");
+        assert_eq!(transitions(&mut open, vec![], false, true), [""; 0], "it could not be closed");
+        assert_eq!(transitions(&mut open, vec![], false, false), both("Closed"));
+        assert_eq!(transitions(&mut open, vec![], false, false), [""; 0]);
     }
 
     #[test]
-    fn what_other_rules_of_the_workload_have_taken_over_has_not_closed() {
+    fn superseded_membership_is_not_reported_as_closed() {
         let other = |ports| {
             let mut other = membership(false);
             other.group.variant = "other sources".to_owned();
             other.group.ports = ports;
             other
         };
-        for (ports, told) in [(ports(80), 0), (ports(81), 2)] {
-            let mut known = OpenMemberships::default();
-            said(&mut known, vec![membership(true)], true, false);
-            assert_eq!(said(&mut known, vec![other(ports)], false, false).len(), told);
+        for (ports, count) in [(ports(80), 0), (ports(81), 2)] {
+            let mut open = OpenMemberships::default();
+            transitions(&mut open, vec![membership(true)], true, false);
+            assert_eq!(transitions(&mut open, vec![other(ports)], false, false).len(), count);
         }
     }
 
     #[test]
-    fn what_was_open_before_a_restart_is_not_told_again() {
-        assert_eq!(said(&mut OpenMemberships::default(), vec![membership(false)], true, false), [""; 0]);
+    fn membership_open_before_a_restart_is_not_reported() {
+        assert_eq!(
+            transitions(&mut OpenMemberships::default(), vec![membership(false)], true, false),
+            [""; 0]
+        );
     }
 }

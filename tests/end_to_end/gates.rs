@@ -107,8 +107,8 @@ async fn unreadable_cloud_changes_no_gate_and_no_status() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(read_open_gate_times(&env, &["a"]).await, since);
     assert_eq!(env.cluster.wait_for_condition("Programmed", "True", "Programmed").await, status);
-    let unreadable = read_metric(port, "hostport_firewall_cloud_unreadable", &["cloud=\"gce\""]);
-    assert_eq!(unreadable.as_deref(), Some("1"));
+    let failing = read_metric(port, "hostport_firewall_observe_failing", &["cloud=\"gce\""]);
+    assert_eq!(failing.as_deref(), Some("1"));
 }
 
 #[tokio::test]

@@ -21,7 +21,8 @@ fn replace_file(path: &Path, guardrails: &str) {
 async fn wait_for_problem_pods(port: u16, reason: &str, count: &str) {
     let labels = [format!("reason=\"{reason}\""), "kind=\"Pod\"".to_owned()];
     wait_until(&format!("{count} pods have {reason}"), async || {
-        let found = read_metric(port, "hostport_firewall_problems", &labels.each_ref().map(String::as_str));
+        let found =
+            read_metric(port, "hostport_firewall_problem_objects", &labels.each_ref().map(String::as_str));
         if found.as_deref() == Some(count) { Ok(()) } else { Err(format!("{found:?}")) }
     })
     .await;

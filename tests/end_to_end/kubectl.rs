@@ -31,7 +31,7 @@ async fn kubectl_shows_exposure_and_waits_for_it() {
     assert!(all.contains("hostportexposure.hostport-firewall.dev/web"), "{all}");
 
     let expected = [
-        "Message: the cloud has confirmed everything that it asks for",
+        "Message: the cloud has confirmed all of its ports",
         "Status: True Type: Programmed",
         "Node Count: 1",
         &format!("Address: {}", machine.address()),

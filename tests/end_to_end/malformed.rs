@@ -9,11 +9,11 @@ use crate::mistakes::{mistakes, shows};
 use crate::objects::pod;
 use crate::wait::wait_until;
 
-/// Returns the notes of the Events `Refused`, by the name of their pod.
+/// Returns the notes of the Events `Rejected`, by the name of their pod.
 async fn list_rejections(env: &TestEnvironment) -> BTreeMap<String, String> {
     let all = env.cluster.list_all_events().await.into_iter();
-    let refused = all.filter(|event| event.reason.as_deref() == Some("Refused"));
-    refused.filter_map(|event| Some((event.regarding?.name?, event.note?))).collect()
+    let rejected = all.filter(|event| event.reason.as_deref() == Some("Rejected"));
+    rejected.filter_map(|event| Some((event.regarding?.name?, event.note?))).collect()
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ impl TestLoop {
         index.reset(Watch::Pods, (0..nodes).map(|node| pod(node, false)).collect());
         let metrics = Metrics::default();
         let publishers = Publishers {
-            events: EventPublisher::to_log(metrics.clone()),
+            events: EventPublisher::to_log(),
             publisher: Publisher::new(None, None, 0),
             metrics,
         };

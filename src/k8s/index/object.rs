@@ -1,4 +1,5 @@
-//! One object of the index: what is kept of it, and what of it is news.
+//! One object of the index: which objects are held, which fields of them, and which differences count as a
+//! change.
 
 use std::borrow::Cow;
 
@@ -9,8 +10,8 @@ use crate::k8s::objects::{
     DNSEndpoint, EndpointSlice, Ingress, Namespace, Node, Pod, Service, carries_ours, has_readiness_gate,
 };
 
-/// Namespace and name of an object; the namespace is empty for what has none.
-pub type Name = (String, String);
+/// Namespace and name of an object; the namespace is empty for a cluster-scoped one.
+pub type NamespacedName = (String, String);
 
 /// An object of a watched kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,25 +24,26 @@ pub enum Object {
     Namespace(Namespace),
     /// A Service
     Service(Service),
-    /// A part of the endpoints of a Service
+    /// One slice of the endpoints of a Service
     EndpointSlice(EndpointSlice),
     /// An Ingress, with its `api_version` filled in
     Ingress(Ingress),
     /// A `HostPortExposure`
     HostPortExposure(Box<HostPortExposure>),
-    /// Records that we have asked external-dns for
+    /// DNS records that this controller asks external-dns to publish
     DNSEndpoint(DNSEndpoint),
 }
 
-/// What an [`Object`] can be.
-pub(super) trait Kind: Sized + 'static {
-    fn of(object: &Object) -> Option<&Self>;
+/// A kind that an [`Object`] can be.
+pub(super) trait IndexedKind: Sized + 'static {
+    /// Returns the object if it is of this kind.
+    fn from_object(object: &Object) -> Option<&Self>;
 }
 
 macro_rules! kinds {
     ($($kind:ident),*) => {
-        $(impl Kind for $kind {
-            fn of(object: &Object) -> Option<&Self> {
+        $(impl IndexedKind for $kind {
+            fn from_object(object: &Object) -> Option<&Self> {
                 match object {
                     Object::$kind(object) => Some(object),
                     _ => None,
@@ -68,13 +70,14 @@ macro_rules! kinds {
 kinds!(Pod, Node, Namespace, Service, EndpointSlice, Ingress, HostPortExposure, DNSEndpoint);
 
 impl Object {
-    pub(super) fn name(&self) -> Name {
+    pub(super) fn name(&self) -> NamespacedName {
         let ObjectMeta { namespace, name, .. } = self.metadata();
         (namespace.clone().unwrap_or_default(), name.clone().unwrap_or_default())
     }
 
-    /// The object as it is kept: without what changes with every status update, which would make each of them look like a
-    /// change, and with its namespace, which the API server always sets and a manifest may leave out.
+    /// Returns the object as the index holds it: without the fields that change with every update of a
+    /// status, each of which would look like a change, and with its namespace, which the API server always
+    /// sets and a manifest may leave out.
     pub(super) fn normalized(mut self) -> Self {
         let namespaced = !matches!(self, Self::Node(_) | Self::Namespace(_));
         let metadata = self.metadata_mut();
@@ -85,19 +88,20 @@ impl Object {
         self
     }
 
-    /// The object without what we write ourselves: its coming back is no news.
+    /// Returns the object without the status that this controller writes: the event that follows such a write
+    /// is no change.
     pub(super) fn without_status(&self) -> Cow<'_, Self> {
         match self {
             Self::HostPortExposure(exposure) => {
-                let asked = HostPortExposure { status: None, ..(**exposure).clone() };
-                Cow::Owned(Self::HostPortExposure(Box::new(asked)))
+                let intent = HostPortExposure { status: None, ..(**exposure).clone() };
+                Cow::Owned(Self::HostPortExposure(Box::new(intent)))
             }
             other => Cow::Borrowed(other),
         }
     }
 
-    /// Whether it can ever decide about anything. What cannot is dropped at the door: most pods of a cluster have no
-    /// host port, and most Services no node port.
+    /// Returns true if the object can ever decide about ports. Others are not held: most pods of a cluster
+    /// have no host port, and most Services no node port.
     pub(super) fn is_relevant(&self) -> bool {
         match self {
             Self::Pod(pod) => is_relevant_pod(pod),
@@ -107,7 +111,8 @@ impl Object {
     }
 }
 
-/// Whether a pod can ever be exposed, or says that it wants to be.
+/// Returns true if a pod has a port on its node, an annotation of ours, whose mistakes have to be reported,
+/// or the readiness gate.
 fn is_relevant_pod(pod: &Pod) -> bool {
     let containers = || pod.spec.containers.iter().chain(&pod.spec.init_containers);
     let ports = || containers().flat_map(|container| &container.ports);

@@ -1,4 +1,4 @@
-//! The index, shared by the watches that feed it and the loops that read it.
+//! Shares the index between the watches that feed it and the loops that read it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::Index;
 
-/// The index, shared by the watches that feed it and the loops that read it. Each clone sees every change once.
+/// A handle to the one index. Each clone sees every change once.
 #[derive(Clone)]
 pub struct SharedIndex {
     shared: Arc<(Mutex<Index>, watch::Sender<()>)>,
@@ -21,13 +21,13 @@ impl SharedIndex {
         Self { shared: Arc::new((Mutex::new(index), changes)), seen }
     }
 
-    /// The index; hold the guard briefly, every watch waits for it.
+    /// Locks the index for reading. Hold the guard briefly: every watch waits for it.
     pub fn read(&self) -> MutexGuard<'_, Index> {
-        // A panic while the lock was held has aborted that watch, and its content is no worse than before.
+        // A panic while the lock was held has aborted that watch; the index is as valid as before.
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the index, and wakes the readers if `change` says that something changed.
+    /// Changes the index, and wakes the readers if `change` returns true.
     pub fn update(&self, change: impl FnOnce(&mut Index) -> bool) {
         if change(&mut self.read()) {
             self.shared.1.send_replace(());
@@ -36,14 +36,14 @@ impl SharedIndex {
 
     /// Waits for a change that this clone has not seen.
     pub async fn changed(&mut self) {
-        // It fails only once nothing can change the index any more, and `self` itself can.
+        // It fails only once every sender is dropped, and `self` holds one.
         _ = self.seen.changed().await;
     }
 }
 
 /// Waits until the index has been complete once.
-pub async fn synced(index: &SharedIndex) {
-    // A clone misses no change: one that comes after it has looked is one that it has not seen.
+pub(in crate::k8s) async fn wait_until_synced(index: &SharedIndex) {
+    // A clone misses no change: one that is made after `is_synced` has returned wakes `changed`.
     let mut index = index.clone();
     while !index.read().is_synced() {
         index.changed().await;
@@ -57,7 +57,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test]
-    async fn what_waits_for_the_index_to_be_complete_is_told() {
+    async fn waiting_ends_once_the_index_is_complete() {
         let index = SharedIndex::new(Index::expecting([Watch::Pods, Watch::Nodes]));
         let feed = async {
             for watch in [Watch::Pods, Watch::Nodes] {
@@ -65,8 +65,8 @@ mod tests {
                 index.update(|index| index.reset(watch, vec![]));
             }
         };
-        let both = async { tokio::join!(synced(&index), feed) };
+        let both = async { tokio::join!(wait_until_synced(&index), feed) };
         tokio::time::timeout(Duration::from_secs(30), both).await.expect("it is complete");
-        synced(&index).await;
+        wait_until_synced(&index).await;
     }
 }

@@ -1,10 +1,12 @@
-//! Tests of what the index keeps, what it drops, and when it is complete.
+//! Tests of which objects the index holds, which changes it reports, and when it is complete.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 use crate::k8s::objects::ObjectRef;
+use crate::k8s::objects::builders::{from_json, object_ref};
 use crate::k8s::problem::Verdict;
+use crate::k8s::reasons::UNREADABLE;
 
 fn pod(name: &str, extra: &serde_json::Value) -> Object {
     let mut pod = json!({
@@ -12,11 +14,11 @@ fn pod(name: &str, extra: &serde_json::Value) -> Object {
         "spec": { "containers": [{ "name": "main", "ports": [{ "containerPort": 80, "hostPort": 80 }] }] },
     });
     pod.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-    Object::Pod(serde_json::from_value(pod).unwrap())
+    Object::Pod(from_json(pod))
 }
 
 #[test]
-fn knowledge_is_complete_once_everything_expected_is_listed_and_until_a_watch_breaks() {
+fn index_is_complete_from_last_list_until_a_watch_breaks() {
     let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
     let gaps = vec!["pods: not listed yet".to_owned(), "nodes: not listed yet".to_owned()];
     assert_eq!(index.completeness(), Completeness::Partial(gaps));
@@ -31,7 +33,7 @@ fn knowledge_is_complete_once_everything_expected_is_listed_and_until_a_watch_br
 }
 
 #[test]
-fn a_broken_watch_keeps_what_it_brought() {
+fn broken_watch_keeps_its_objects() {
     let mut index = Index::expecting([Watch::Pods]);
     index.reset(Watch::Pods, vec![pod("a", &json!({}))]);
     index.mark_incomplete(Watch::Pods, "gone".into());
@@ -39,7 +41,7 @@ fn a_broken_watch_keeps_what_it_brought() {
 }
 
 #[test]
-fn a_list_replaces_what_was_there() {
+fn list_replaces_earlier_objects() {
     let mut index = Index::expecting([Watch::Pods]);
     index.reset(Watch::Pods, vec![pod("a", &json!({}))]);
     assert!(index.reset(Watch::Pods, vec![pod("b", &json!({}))]));
@@ -48,31 +50,31 @@ fn a_list_replaces_what_was_there() {
 }
 
 #[test]
-fn only_what_matters_is_a_change() {
+fn only_relevant_fields_make_a_change() {
     let mut index = Index::expecting([Watch::Pods]);
     assert!(index.apply(&Watch::Pods, pod("a", &json!({}))));
-    let noise = json!({ "metadata": { "name": "a", "namespace": "default", "resourceVersion": "2" } });
-    assert!(!index.apply(&Watch::Pods, pod("a", &noise)), "a status update");
+    let newer = json!({ "metadata": { "name": "a", "namespace": "default", "resourceVersion": "2" } });
+    assert!(!index.apply(&Watch::Pods, pod("a", &newer)), "a status update");
     assert!(index.apply(&Watch::Pods, pod("a", &json!({ "status": { "phase": "Failed" } }))));
     assert!(index.delete(&Watch::Pods, &pod("a", &json!({})).name()));
     assert!(!index.delete(&Watch::Pods, &pod("a", &json!({})).name()));
 }
 
 #[test]
-fn pods_that_can_never_be_exposed_are_dropped_at_the_door() {
+fn pods_that_can_never_be_exposed_are_not_held() {
     let bare = json!({ "containers": [{ "name": "main", "ports": [{ "containerPort": 80 }] }] });
     let on_host = json!({ "hostNetwork": true, "containers": bare["containers"] });
-    let asking = json!({ "name": "a", "annotations": { "hostport-firewall.dev/expose": "80" } });
+    let annotated = json!({ "name": "a", "annotations": { "hostport-firewall.dev/expose": "80" } });
     let cases = [
         (json!({ "spec": bare }), false),
         (json!({ "spec": on_host }), true),
-        (json!({ "spec": bare, "metadata": asking }), true),
+        (json!({ "spec": bare, "metadata": annotated }), true),
         (json!({}), true),
     ];
-    for (extra, kept) in cases {
+    for (extra, is_held) in cases {
         let mut index = Index::expecting([Watch::Pods]);
         index.apply(&Watch::Pods, pod("a", &extra));
-        assert_eq!(index.pods().count() == 1, kept, "{extra}");
+        assert_eq!(index.pods().count() == 1, is_held, "{extra}");
     }
 }
 
@@ -80,7 +82,7 @@ fn ingress(name: &str, host_port: bool) -> Object {
     let kind = if host_port { "HostPort" } else { "LoadBalancer" };
     let annotations = json!({ "ingress.appscode.com/type": kind });
     let ingress = json!({ "metadata": { "name": name, "namespace": "shop", "annotations": annotations } });
-    Object::Ingress(serde_json::from_value(ingress).unwrap())
+    Object::Ingress(from_json(ingress))
 }
 
 fn node(resource_version: &str, provider_id: &str) -> Object {
@@ -88,11 +90,11 @@ fn node(resource_version: &str, provider_id: &str) -> Object {
         "metadata": { "name": "a", "resourceVersion": resource_version },
         "spec": { "providerID": provider_id },
     });
-    Object::Node(serde_json::from_value(node).unwrap())
+    Object::Node(from_json(node))
 }
 
 #[test]
-fn ingresses_of_the_same_name_in_two_groups_are_kept_apart() {
+fn ingresses_of_one_name_in_two_groups_are_kept_apart() {
     let groups = ["networking.k8s.io", "voyager.appscode.com"];
     let watches = groups.map(|group| Watch::Ingresses(group.to_owned()));
     let mut index = Index::expecting(watches.clone());
@@ -109,7 +111,7 @@ fn ingresses_of_the_same_name_in_two_groups_are_kept_apart() {
 }
 
 #[test]
-fn an_api_that_is_no_longer_served_takes_its_objects_and_its_gap_along() {
+fn dropped_kind_loses_its_objects_and_its_gap() {
     let watch = Watch::Ingresses("voyager.appscode.com".into());
     let mut index = Index::expecting([Watch::Pods]);
     index.reset(Watch::Pods, vec![]);
@@ -122,7 +124,7 @@ fn an_api_that_is_no_longer_served_takes_its_objects_and_its_gap_along() {
 }
 
 #[test]
-fn the_same_list_again_is_a_change_only_if_it_closes_a_gap() {
+fn equal_list_is_a_change_only_if_it_closes_a_gap() {
     let mut index = Index::expecting([Watch::Nodes]);
     assert!(index.reset(Watch::Nodes, vec![]), "it is complete now");
     assert!(index.reset(Watch::Nodes, vec![node("1", "aws:///z/i-0")]));
@@ -137,20 +139,19 @@ fn the_same_list_again_is_a_change_only_if_it_closes_a_gap() {
 }
 
 #[test]
-fn what_names_no_namespace_is_in_the_default_one() {
+fn object_without_namespace_is_in_the_default_one() {
     let mut index = Index::default();
-    let bare = |object: Value| serde_json::from_value(object).expect("a pod");
     let spec = json!({ "containers": [{ "ports": [{ "hostPort": 80, "containerPort": 80 }] }] });
     let unnamed = json!({ "metadata": { "name": "a" }, "spec": spec });
     let named = json!({ "metadata": { "name": "a", "namespace": "default" }, "spec": spec });
-    assert!(index.apply(&Watch::Pods, Object::Pod(bare(unnamed))));
-    assert!(!index.apply(&Watch::Pods, Object::Pod(bare(named))), "the same");
+    assert!(index.apply(&Watch::Pods, Object::Pod(from_json(unnamed))));
+    assert!(!index.apply(&Watch::Pods, Object::Pod(from_json(named))), "the same");
     let pod = index.pod("default", "a").expect("the pod");
     assert_eq!(pod.metadata.namespace.as_deref(), Some("default"));
 }
 
 #[test]
-fn a_pod_that_stops_to_matter_is_let_go() {
+fn pod_without_host_port_any_more_is_dropped() {
     let mut index = Index::expecting([Watch::Pods]);
     index.apply(&Watch::Pods, pod("a", &json!({})));
     let bare = json!({ "spec": { "containers": [] } });
@@ -160,31 +161,28 @@ fn a_pod_that_stops_to_matter_is_let_go() {
 }
 
 #[test]
-fn an_object_that_cannot_be_read_asks_for_nothing_and_is_told_until_it_can_or_is_gone() {
+fn unreadable_object_is_reported_until_readable_or_deleted() {
     let watch = Watch::Ingresses("voyager.appscode.com".to_owned());
     let name = || ingress("shop", true).name();
-    let notice = |message: &str| Problem {
+    let problem = |message: &str| Problem {
         object: ObjectRef {
             api_version: "voyager.appscode.com/v1".into(),
-            kind: "Ingress".into(),
-            namespace: name().0,
-            name: name().1,
-            uid: String::new(),
+            ..object_ref("Ingress", &name().0, &name().1)
         },
-        verdict: Verdict::Refused,
-        reason: "Unreadable".to_owned(),
+        verdict: Verdict::Rejected,
+        reason: UNREADABLE.to_owned(),
         message: message.to_owned(),
     };
     let mut index = Index::expecting([watch.clone()]);
     index.reset(watch.clone(), vec![ingress("shop", true)]);
-    assert!(index.mark_unreadable(&watch, name(), notice("a")));
-    assert!(!index.mark_unreadable(&watch, name(), notice("a")), "no news");
+    assert!(index.mark_unreadable(&watch, name(), problem("a")));
+    assert!(!index.mark_unreadable(&watch, name(), problem("a")), "the same problem again");
     assert_eq!((index.all_ingresses().count(), index.unreadable().count()), (0, 1));
     assert!(index.apply(&watch, ingress("shop", true)));
     assert_eq!((index.all_ingresses().count(), index.unreadable().count()), (1, 0));
-    index.mark_unreadable(&watch, name(), notice("a"));
+    index.mark_unreadable(&watch, name(), problem("a"));
     assert!(index.delete(&watch, &name()));
-    index.mark_unreadable(&watch, name(), notice("a"));
+    index.mark_unreadable(&watch, name(), problem("a"));
     assert!(index.reset(watch, vec![ingress("shop", true)]));
     assert_eq!(index.unreadable().count(), 0);
 }

@@ -1,4 +1,4 @@
-//! external-dns' own kind: names, and the addresses that they are to have.
+//! external-dns' own kind: hostnames, and the addresses to publish for them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
@@ -11,12 +11,12 @@ pub struct DNSEndpoint {
     /// Slim metadata
     #[serde(deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
-    /// What is published
+    /// The records
     #[serde(default, deserialize_with = "null_is_default")]
     pub spec: DNSEndpointSpec,
 }
 
-/// What is published.
+/// The records of one `DNSEndpoint`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct DNSEndpointSpec {
@@ -25,15 +25,15 @@ pub struct DNSEndpointSpec {
     pub endpoints: Vec<DnsRecord>,
 }
 
-/// The addresses of one family that a name has.
+/// The addresses of one family of a hostname.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DnsRecord {
-    /// The name
+    /// The hostname
     pub dns_name: String,
     /// `A` or `AAAA`
     pub record_type: String,
-    /// How long resolvers may keep it, in seconds
+    /// The time for which resolvers may cache it, in seconds
     #[serde(rename = "recordTTL")]
     pub record_ttl: u32,
     /// The addresses

@@ -18,19 +18,19 @@ pub struct Ingress {
     /// Slim metadata
     #[serde(deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
-    /// What it asks for
+    /// The ports and sources
     #[serde(default, deserialize_with = "null_is_default")]
     pub spec: IngressSpec,
 }
 
-/// The part of an Ingress that asks for ports and sources.
+/// The part of an Ingress that names ports and sources.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IngressSpec {
     /// Voyager's rules, each with a port of its own
     #[serde(deserialize_with = "null_is_default")]
     pub rules: Vec<IngressSpecRule>,
-    /// Rejected by Voyager on `HostPort` since 2018; honoured where it does appear
+    /// The sources; rejected by Voyager on `HostPort` since 2018, honoured where they do appear
     #[serde(deserialize_with = "null_is_default")]
     pub load_balancer_source_ranges: Vec<String>,
 }
@@ -53,8 +53,8 @@ pub struct IngressFrontend {
     pub port: Option<IntOrText>,
 }
 
-/// A number, or a text that may hold one. Anything else must not make the whole Ingress unreadable: then nobody
-/// could be told what is wrong with it.
+/// A number, or a text that may hold one. Anything else must not make the whole Ingress unreadable: its
+/// problem could then not name the port.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum IntOrText {
@@ -66,7 +66,7 @@ pub enum IntOrText {
     Other(IgnoredAny),
 }
 
-/// The API is found by discovery: a cluster may serve either of two groups, or both.
+/// Its API is found by discovery: a cluster may serve either of two groups, or both.
 impl kube::Resource for Ingress {
     type DynamicType = ApiResource;
     type Scope = kube::core::DynamicResourceScope;

@@ -1,4 +1,4 @@
-//! Metadata: what is kept of it, and the prefixes of the annotations that somebody here reads.
+//! Metadata: the fields that are held, and the prefixes of the annotations that are read.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,20 @@ use serde::{Deserialize, Deserializer};
 /// Prefix of the project's own annotations, labels and tags.
 pub const DOMAIN: &str = "hostport-firewall.dev/";
 
-/// Whether it carries any of the project's own annotations.
+/// Returns true if the object has any of the project's own annotations.
 pub(crate) fn carries_ours(metadata: &ObjectMeta) -> bool {
     metadata.annotations.iter().flatten().any(|(name, _)| name.starts_with(DOMAIN))
 }
 
+/// Deserialises null as the default, as the API server does.
 pub(super) fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     source: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(source)?.unwrap_or_default())
 }
 
-/// Metadata as it is kept: names, labels, owners, and the annotations that somebody here reads.
+/// Deserialises metadata without unused fields: names, labels, owners and the annotations that are read are
+/// held.
 pub(super) fn slim_metadata<'de, D: Deserializer<'de>>(source: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -52,8 +54,10 @@ pub(super) fn slim_metadata<'de, D: Deserializer<'de>>(source: D) -> Result<Obje
     })
 }
 
-/// Annotations that are kept; `kubectl.kubernetes.io/last-applied-configuration` alone doubles an object.
+/// Prefixes of the annotations that are held; `kubectl.kubernetes.io/last-applied-configuration` alone
+/// doubles an object.
 const READ_PREFIXES: [&str; 3] = [DOMAIN, "ingress.appscode.com/", LOAD_BALANCER_SOURCES];
 
-/// Says on a Service who may connect to its load balancer, as `spec.loadBalancerSourceRanges` does.
+/// The annotation of a Service that names the sources of its load balancer, as
+/// `spec.loadBalancerSourceRanges` does.
 pub const LOAD_BALANCER_SOURCES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";

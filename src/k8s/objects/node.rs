@@ -1,4 +1,4 @@
-//! Nodes: the machine behind each, its addresses, and whether it serves.
+//! Nodes: the machine behind each, its addresses, and its readiness.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
@@ -11,10 +11,10 @@ pub struct Node {
     /// Slim metadata
     #[serde(deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
-    /// What the cloud controller filled in
+    /// The fields that the cloud controller sets
     #[serde(default, deserialize_with = "null_is_default")]
     pub spec: NodeSpec,
-    /// What the kubelet says
+    /// The fields that the kubelet reports
     #[serde(default, deserialize_with = "null_is_default")]
     pub status: NodeStatus,
 }
@@ -28,19 +28,19 @@ pub struct NodeSpec {
     pub provider_id: Option<String>,
 }
 
-/// The part of a node's status that tells its addresses, and whether it serves.
+/// The part of a node's status with its addresses and conditions.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct NodeStatus {
-    /// All addresses and names
+    /// All addresses and host names
     #[serde(deserialize_with = "null_is_default")]
     pub addresses: Vec<NodeAddress>,
-    /// Whether it is ready, among others
+    /// The conditions, `Ready` among them
     #[serde(deserialize_with = "null_is_default")]
     pub conditions: Vec<Condition>,
 }
 
-/// One condition of a pod or node, without its times: a change of them alone changes nothing here.
+/// One condition of a pod or node, without its times: a change of these alone decides nothing.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Condition {
@@ -49,13 +49,13 @@ pub struct Condition {
     pub kind: String,
     /// `True`, `False` or `Unknown`
     pub status: String,
-    /// Why, as one word in `CamelCase`
+    /// The reason, as one word in `CamelCase`
     #[serde(deserialize_with = "null_is_default")]
     pub reason: String,
 }
 
 impl Node {
-    /// Whether the node serves, as far as it says: a manifest mostly says nothing.
+    /// Returns true unless the node reports that it is not ready: a manifest mostly has no conditions.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self
@@ -66,11 +66,11 @@ impl Node {
     }
 }
 
-/// One address or name of a node.
+/// One address or host name of a node.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct NodeAddress {
-    /// An IP address, or a name
+    /// An IP address, or a host name
     pub address: String,
     /// `InternalIP`, `ExternalIP`, `Hostname`, …
     #[serde(rename = "type")]

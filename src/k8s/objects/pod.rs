@@ -1,4 +1,4 @@
-//! Pods: where they run, which host ports they bind, and whether they still do.
+//! Pods: their nodes, host ports, readiness and readiness gates.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
@@ -6,16 +6,16 @@ use serde::Deserialize;
 use super::metadata::{null_is_default, slim_metadata};
 use super::node::Condition;
 
-/// A pod: where it runs, which host ports it binds, who owns it, and what it asks for.
+/// A pod: its node, its host ports, its owner and its annotations.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Pod {
     /// Slim metadata
     #[serde(deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
-    /// What is asked of the kubelet
+    /// The node, the containers and the readiness gates
     #[serde(default, deserialize_with = "null_is_default")]
     pub spec: PodSpec,
-    /// What the kubelet says
+    /// The phase and the conditions that the kubelet reports
     #[serde(default, deserialize_with = "null_is_default")]
     pub status: PodStatus,
 }
@@ -26,7 +26,7 @@ pub struct Pod {
 pub struct PodSpec {
     /// The node it is bound to
     pub node_name: Option<String>,
-    /// Whether it uses the node's network namespace
+    /// True if it uses the node's network namespace
     pub host_network: bool,
     /// The containers
     #[serde(deserialize_with = "null_is_default")]
@@ -34,12 +34,12 @@ pub struct PodSpec {
     /// The init containers, sidecars among them
     #[serde(deserialize_with = "null_is_default")]
     pub init_containers: Vec<Container>,
-    /// The conditions that it waits for before it is ready
+    /// The conditions that must be true before it is ready
     #[serde(deserialize_with = "null_is_default")]
     pub readiness_gates: Vec<ReadinessGate>,
 }
 
-/// A condition that a pod waits for.
+/// A condition that must be true before the pod is ready.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReadinessGate {
@@ -78,30 +78,31 @@ pub struct ContainerPort {
     pub protocol: Option<String>,
 }
 
-/// The part of a pod's status that decides whether it still binds its ports.
+/// The part of a pod's status that decides about its ports and its readiness.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`
     pub phase: Option<String>,
-    /// Whether it is ready, among others
+    /// The conditions, `Ready` among them
     #[serde(deserialize_with = "null_is_default")]
     pub conditions: Vec<Condition>,
 }
 
 impl Pod {
-    /// Whether the pod can serve, and goes on to: one that is being deleted still may, but not for long.
+    /// Returns true if the pod is ready and not being deleted: one that is may be ready still, but not for
+    /// long.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let says = |condition: &Condition| condition.kind == "Ready" && condition.status == "True";
-        self.metadata.deletion_timestamp.is_none() && self.status.conditions.iter().any(says)
+        let is_ready = |condition: &Condition| condition.kind == "Ready" && condition.status == "True";
+        self.metadata.deletion_timestamp.is_none() && self.status.conditions.iter().any(is_ready)
     }
 }
 
-/// The condition that a pod's `spec.readinessGates` name.
+/// The condition type that a pod names in `spec.readinessGates`.
 pub const GATE: &str = "hostport-firewall.dev/open";
 
-/// Whether the pod waits for the condition.
+/// Returns true if the pod has this project's readiness gate.
 #[must_use]
 pub fn has_readiness_gate(pod: &Pod) -> bool {
     pod.spec.readiness_gates.iter().any(|gate| gate.condition_type == GATE)

@@ -1,4 +1,4 @@
-//! References: how messages and Events name an object.
+//! References: the names of objects in messages and Events.
 
 use std::borrow::Cow;
 
@@ -35,12 +35,12 @@ impl std::fmt::Display for ObjectRef {
     }
 }
 
-/// The pod, as messages and Events name it.
+/// Returns the pod, as messages and Events name it.
 pub(crate) fn pod_reference(pod: &Pod) -> ObjectRef {
     reference("Pod", &pod.metadata)
 }
 
-/// The Service, as messages and Events name it.
+/// Returns the Service, as messages and Events name it.
 pub(crate) fn service_reference(service: &Service) -> ObjectRef {
     reference("Service", &service.metadata)
 }
@@ -55,10 +55,10 @@ fn reference(kind: &'static str, metadata: &ObjectMeta) -> ObjectRef {
     }
 }
 
-/// The node, as messages and Events name it.
+/// Returns the node, as messages and Events name it.
 pub(crate) fn node_reference(node: &Node) -> ObjectRef {
     let name = node.metadata.name.clone().unwrap_or_default();
-    // The kubelet gives its Events the node's name as UID, and `kubectl describe node` looks for that.
+    // The kubelet gives its Events the node's name as UID, and `kubectl describe node` searches for that.
     ObjectRef {
         api_version: "v1".into(),
         kind: "Node".into(),

@@ -1,4 +1,4 @@
-//! What kube's watcher asks of the types whose API is known when compiling.
+//! Implements kube's `Resource`, which its watcher needs, for the types with a fixed API.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use super::node::Node;
 use super::pod::Pod;
 use super::service::{EndpointSlice, Namespace, Service};
 
-/// Implements what kube's watcher asks of a type, for one whose API is known when compiling.
+/// Implements `kube::Resource` for a type with a fixed group, version and scope.
 macro_rules! known_resource {
     ($kind:ident, $group:literal, $version:literal, $plural:literal, $scope:ty) => {
         impl kube::Resource for $kind {

@@ -1,17 +1,17 @@
-//! Services, their endpoints and their namespaces, as far as they decide about ports.
+//! Services, their endpoints, and namespaces, as far as they decide about ports.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
 use super::metadata::{null_is_default, slim_metadata};
 
-/// A Service: the ports it has on nodes, who may come, and where it goes.
+/// A Service: its ports on nodes, their sources, and its traffic policy.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Service {
     /// Slim metadata
     #[serde(deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
-    /// What it asks for
+    /// The ports, sources and policies
     #[serde(default, deserialize_with = "null_is_default")]
     pub spec: ServiceSpec,
 }
@@ -26,12 +26,12 @@ pub struct ServiceSpec {
     /// Its ports
     #[serde(deserialize_with = "null_is_default")]
     pub ports: Vec<ServicePort>,
-    /// `Local`: only nodes with an endpoint serve its node ports
+    /// With `Local`, only nodes with an endpoint serve its node ports
     pub external_traffic_policy: Option<String>,
-    /// `IPv4` and `IPv6`: over which it is served
+    /// The address families that it is served over, of `IPv4` and `IPv6`
     #[serde(deserialize_with = "null_is_default")]
     pub ip_families: Vec<String>,
-    /// Who may connect
+    /// The sources that may connect, as CIDRs
     #[serde(deserialize_with = "null_is_default")]
     pub load_balancer_source_ranges: Vec<String>,
 }
@@ -42,7 +42,7 @@ pub struct ServiceSpec {
 pub struct ServicePort {
     /// Its name
     pub name: Option<String>,
-    /// The number by which clients in the cluster know it
+    /// The port for clients in the cluster
     pub port: i64,
     /// The port on every node
     pub node_port: Option<i64>,
@@ -51,26 +51,26 @@ pub struct ServicePort {
 }
 
 impl Service {
-    /// The type by which k3s' `ServiceLB` and clouds' load balancers know a Service as theirs.
+    /// Returns true if the Service has the type that k3s' `ServiceLB` and clouds' load balancers serve.
     #[must_use]
     pub fn is_load_balancer(&self) -> bool {
         self.spec.kind.as_deref() == Some("LoadBalancer")
     }
 
-    /// Whether its type has ports on nodes.
+    /// Returns true if its type has ports on nodes.
     #[must_use]
     pub fn has_node_ports(&self) -> bool {
         matches!(self.spec.kind.as_deref(), Some("NodePort" | "LoadBalancer"))
     }
 
-    /// Whether only nodes with an endpoint serve its node ports.
+    /// Returns true if only nodes with an endpoint serve its node ports.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.spec.external_traffic_policy.as_deref() == Some("Local")
     }
 }
 
-/// Some of the endpoints of a Service.
+/// One slice of the endpoints of a Service.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct EndpointSlice {
     /// Slim metadata
@@ -82,53 +82,55 @@ pub struct EndpointSlice {
 }
 
 impl EndpointSlice {
-    /// The name of the Service.
+    /// Returns the name of the Service.
     #[must_use]
     pub fn service(&self) -> Option<&str> {
         self.metadata.labels.as_ref()?.get("kubernetes.io/service-name").map(String::as_str)
     }
 }
 
-/// What a Service sends traffic to.
+/// A pod that a Service sends traffic to.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Endpoint {
-    /// The node where it is
+    /// The node where it runs
     pub node_name: Option<String>,
-    /// Whether it takes traffic
+    /// Its readiness
     #[serde(deserialize_with = "null_is_default")]
     pub conditions: EndpointConditions,
 }
 
-/// The part of an endpoint's conditions that decides.
+/// The conditions of an endpoint that decide about traffic.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct EndpointConditions {
-    /// Absent stands for true: <https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#ready>
+    /// True if it takes new clients; absent means true:
+    /// <https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#ready>
     pub ready: Option<bool>,
-    /// Whether it can answer, be it terminating or not; absent stands for what `ready` says
+    /// True if it can answer, terminating or not; absent means the value of `ready`
     pub serving: Option<bool>,
-    /// Whether its pod is being deleted; then it is never ready
+    /// True while its pod is being deleted; then it is never ready
     pub terminating: Option<bool>,
 }
 
 impl Endpoint {
-    /// Whether it takes new clients.
+    /// Returns true if it takes new clients.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.conditions.ready.unwrap_or(true)
     }
 
-    /// Whether traffic can go to it: where a node has no ready endpoint, kube-proxy sends it to those that terminate and
-    /// still serve, so that a rolling update loses no connection.
+    /// Returns true if traffic can reach it: where a node has no ready endpoint, kube-proxy sends traffic to
+    /// those that terminate and still serve, so that a rolling update loses no connection.
     #[must_use]
     pub fn takes_traffic(&self) -> bool {
-        let drains = self.conditions.terminating.unwrap_or(false) && self.conditions.serving.unwrap_or(false);
-        self.is_ready() || drains
+        let is_draining =
+            self.conditions.terminating.unwrap_or(false) && self.conditions.serving.unwrap_or(false);
+        self.is_ready() || is_draining
     }
 }
 
-/// A namespace: its labels.
+/// A namespace, held for its labels.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Namespace {
     /// Slim metadata

@@ -1,4 +1,4 @@
-//! Tests of reading objects: a whole one, and odd ones.
+//! Tests of parsing objects: a whole one, and ones with odd fields.
 
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ const WHOLE_POD: &str = r#"{
 }"#;
 
 #[test]
-fn of_a_whole_pod_only_what_decides_about_host_ports_is_kept() {
+fn only_needed_fields_of_a_whole_pod_are_kept() {
     let pod: Pod = serde_json::from_str(WHOLE_POD).unwrap();
     assert_eq!(pod.spec.node_name.as_deref(), Some("ip-10-20-0-4"));
     assert!(pod.spec.host_network);
@@ -81,13 +81,13 @@ fn absent_and_null_lists_are_empty() {
 }
 
 #[test]
-fn a_number_that_is_no_port_survives_to_be_told() {
+fn number_outside_the_port_range_is_kept() {
     let port: ContainerPort = from_json(json!({ "containerPort": -1, "hostPort": 99999 }));
     assert_eq!((port.container_port, port.host_port), (-1, Some(99999)));
 }
 
 #[test]
-fn an_ingress_port_can_be_a_number_a_text_or_anything() {
+fn ingress_port_can_be_a_number_a_text_or_anything() {
     let port = |port: Value| {
         let rules = json!([{ "http": { "port": port } }]);
         let ingress: Ingress = from_json(json!({ "metadata": {}, "spec": { "rules": rules } }));
@@ -102,7 +102,7 @@ fn an_ingress_port_can_be_a_number_a_text_or_anything() {
 }
 
 #[test]
-fn an_object_is_called_by_kind_and_name() {
+fn object_is_named_by_kind_and_name() {
     assert_eq!(object_ref("Pod", "default", "web").to_string(), "Pod default/web");
     assert_eq!(object_ref("Pod", "", "web").to_string(), "Pod web");
 }

@@ -1,4 +1,4 @@
-//! Tests of which addresses a hostname has, and of what is written for it.
+//! Tests of the addresses of hostnames, and of the `DNSEndpoint`s written for them.
 
 use std::time::Duration;
 
@@ -10,17 +10,16 @@ use super::*;
 use crate::intents::exposure::Exposure;
 use crate::k8s::index::{Object, Watch};
 use crate::k8s::objects::ObjectRef;
+use crate::k8s::objects::builders::{from_json, object_ref};
 use crate::reconcile::outcome::Membership;
 
 const HOSTNAME: &str = "game.example.com";
 
 fn object(kind: &'static str, name: &str) -> ObjectRef {
-    let namespace = if kind == "Node" { String::new() } else { "games".to_owned() };
-    let (name, uid) = (name.to_owned(), String::new());
-    ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
+    object_ref(kind, if kind == "Node" { "" } else { "games" }, name)
 }
 
-/// What is asked for on a node.
+/// An exposure on a node.
 fn exposure(node: &str, sources: &[&str]) -> Exposure {
     Exposure {
         port_owner: object("Pod", node),
@@ -56,7 +55,7 @@ fn index() -> Index {
         let addresses: Vec<Value> =
             addresses.iter().map(|(kind, address)| json!({ "type": kind, "address": address })).collect();
         let node = json!({ "metadata": { "name": name }, "status": { "addresses": addresses } });
-        Object::Node(serde_json::from_value(node).expect("a node"))
+        Object::Node(from_json(node))
     };
     let b = [("InternalIP", "10.0.0.2"), ("ExternalIP", "192.0.2.2"), ("InternalIP", "2001:db8::2")];
     index.reset(
@@ -76,12 +75,12 @@ fn pod(name: &str, metadata: &Value) -> Object {
     for (key, value) in metadata.as_object().expect("an object") {
         pod["metadata"][key] = value.clone();
     }
-    Object::Pod(serde_json::from_value(pod).expect("a pod"))
+    Object::Pod(from_json(pod))
 }
 
-fn outcomes(memberships: Vec<Membership>, unknown: bool) -> Outcomes {
-    let asked = [exposure("a", &["0.0.0.0/0"]), exposure("b", &["0.0.0.0/0"])].into();
-    Outcomes { memberships, asked, unknown, ..Outcomes::default() }
+fn outcomes(memberships: Vec<Membership>, is_incomplete: bool) -> Outcomes {
+    let exposures = [exposure("a", &["0.0.0.0/0"]), exposure("b", &["0.0.0.0/0"])].into();
+    Outcomes { memberships, exposures, is_incomplete, ..Outcomes::default() }
 }
 
 fn both_open() -> Outcomes {
@@ -94,51 +93,55 @@ fn addresses(targets: &Targets) -> Vec<String> {
 }
 
 #[test]
-fn a_hostname_has_the_addresses_of_nodes_where_it_is_open_and_a_pod_is_ready() {
-    let all = targets(&index(), &both_open(), &Targets::new());
+fn hostname_has_addresses_of_open_nodes_with_a_ready_pod() {
+    let all = desired_targets(&index(), &both_open(), &Targets::new());
     assert_eq!(all.keys().collect::<Vec<_>>(), [&("games".to_owned(), HOSTNAME.to_owned())]);
     assert_eq!(addresses(&all), ["10.0.0.1", "192.0.2.2"], "the external address where there is one");
     let mut unready = index();
     unready.apply(&Watch::Pods, pod("a", &json!({ "deletionTimestamp": "2026-05-04T10:00:00Z" })));
-    assert_eq!(addresses(&targets(&unready, &both_open(), &all)), ["192.0.2.2"], "a pod that is ending");
+    assert_eq!(
+        addresses(&desired_targets(&unready, &both_open(), &all)),
+        ["192.0.2.2"],
+        "a pod that is ending"
+    );
     unready.delete(&Watch::Pods, &("games".to_owned(), "b".to_owned()));
-    assert_eq!(targets(&unready, &both_open(), &all), Targets::new(), "and one that is gone");
+    assert_eq!(desired_targets(&unready, &both_open(), &all), Targets::new(), "and one that is gone");
 }
 
 #[test]
-fn node_ports_of_a_service_are_published_for_every_node_that_is_ready() {
+fn node_ports_are_published_for_every_ready_node() {
     let mut index = index();
     let service = json!({ "metadata": { "name": "web", "namespace": "games" }, "spec": { "type": "NodePort", "ports": [
         { "port": 7000, "nodePort": 30000, "protocol": "UDP" },
     ] } });
-    index.reset(Watch::Services, vec![Object::Service(serde_json::from_value(service).expect("a Service"))]);
+    index.reset(Watch::Services, vec![Object::Service(from_json(service))]);
     let on = |node: &str| Exposure { port_owner: object("Service", "web"), ..exposure(node, &["0.0.0.0/0"]) };
-    let outcomes = Outcomes { asked: [on("a"), on("b")].into(), ..both_open() };
-    let published = |index: &Index| addresses(&targets(index, &outcomes, &Targets::new()));
+    let outcomes = Outcomes { exposures: [on("a"), on("b")].into(), ..both_open() };
+    let published = |index: &Index| addresses(&desired_targets(index, &outcomes, &Targets::new()));
     assert_eq!(published(&index), ["10.0.0.1", "192.0.2.2"]);
     for (status, expected) in [("True", 2), ("False", 1), ("Unknown", 1)] {
         let mut node = index.node("a").expect("the node").clone();
-        node.status.conditions =
-            serde_json::from_value(json!([{ "type": "Ready", "status": status }])).expect("one");
+        node.status.conditions = from_json(json!([{ "type": "Ready", "status": status }]));
         index.apply(&Watch::Nodes, Object::Node(node));
         assert_eq!(published(&index).len(), expected, "{status}");
     }
 }
 
 #[test]
-fn another_pod_of_the_same_name_is_not_the_one_that_was_asked_for() {
+fn replaced_pod_of_the_same_name_is_not_published() {
     let mut index = index();
     index.apply(&Watch::Pods, pod("a", &json!({ "uid": "another" })));
-    assert_eq!(addresses(&targets(&index, &both_open(), &Targets::new())), ["192.0.2.2"]);
+    assert_eq!(addresses(&desired_targets(&index, &both_open(), &Targets::new())), ["192.0.2.2"]);
 }
 
 #[test]
-fn only_families_that_are_let_in_are_published() {
+fn only_families_of_the_sources_are_published() {
     let published = |sources: &[&str]| {
-        let asked = exposure("b", sources);
-        let open = membership(&asked, true, true);
-        let outcomes = Outcomes { memberships: vec![open], asked: [asked].into(), ..Outcomes::default() };
-        addresses(&targets(&index(), &outcomes, &Targets::new()))
+        let exposure = exposure("b", sources);
+        let open = membership(&exposure, true, true);
+        let outcomes =
+            Outcomes { memberships: vec![open], exposures: [exposure].into(), ..Outcomes::default() };
+        addresses(&desired_targets(&index(), &outcomes, &Targets::new()))
     };
     assert_eq!(published(&["0.0.0.0/0"]), ["192.0.2.2"]);
     assert_eq!(published(&["::/0"]), ["2001:db8::2"]);
@@ -146,45 +149,49 @@ fn only_families_that_are_let_in_are_published() {
 }
 
 #[test]
-fn what_is_in_doubt_stays_and_does_not_enter() {
-    let before = targets(&index(), &both_open(), &Targets::new());
+fn address_of_unknown_state_stays_but_is_not_added() {
+    let before = desired_targets(&index(), &both_open(), &Targets::new());
     let b = || membership(&exposure("b", &[]), true, true);
     let cases = [
         ("about to change", membership(&exposure("a", &[]), false, true), 2, 1),
-        ("removed by somebody", membership(&exposure("a", &[]), false, false), 1, 1),
+        ("removed by hand", membership(&exposure("a", &[]), false, false), 1, 1),
     ];
-    for (what, a, with_before, without) in cases {
+    for (case, a, with_before, without) in cases {
         let outcomes = outcomes(vec![a, b()], false);
-        assert_eq!(addresses(&targets(&index(), &outcomes, &before)).len(), with_before, "{what}");
-        assert_eq!(addresses(&targets(&index(), &outcomes, &Targets::new())).len(), without, "{what}");
+        assert_eq!(addresses(&desired_targets(&index(), &outcomes, &before)).len(), with_before, "{case}");
+        assert_eq!(
+            addresses(&desired_targets(&index(), &outcomes, &Targets::new())).len(),
+            without,
+            "{case}"
+        );
     }
     let unobserved = outcomes(vec![b()], true);
     assert_eq!(
-        addresses(&targets(&index(), &unobserved, &before)).len(),
+        addresses(&desired_targets(&index(), &unobserved, &before)).len(),
         2,
-        "its cloud has not answered yet"
+        "its cloud has not been observed yet"
     );
     let closed = outcomes(vec![b()], false);
-    assert_eq!(addresses(&targets(&index(), &closed, &before)).len(), 1, "it is not asked for any more");
+    assert_eq!(addresses(&desired_targets(&index(), &closed, &before)).len(), 1, "it is no longer exposed");
 }
 
 fn zone() -> Zone {
     Zone::new("prod", Duration::from_mins(1))
 }
 
-/// The `DNSEndpoint` as it is once a change has been written.
-fn written(change: &Change) -> Object {
+/// Returns the `DNSEndpoint` after a change has been written.
+fn written(change: &EndpointChange) -> Object {
     let metadata = json!({ "namespace": change.namespace, "name": change.name });
     let endpoint = json!({ "metadata": metadata, "spec": change.spec });
-    Object::DNSEndpoint(serde_json::from_value(endpoint).expect("a DNSEndpoint"))
+    Object::DNSEndpoint(from_json(endpoint))
 }
 
 #[test]
-fn a_hostname_has_one_record_for_each_family() {
+fn hostname_has_one_record_per_address_family() {
     let key = ("games".to_owned(), HOSTNAME.to_owned());
     let addresses = ["192.0.2.2", "10.0.0.1", "2001:db8::2"].map(|text| text.parse().expect("an address"));
-    let wanted = Targets::from([(key, BTreeSet::from(addresses))]);
-    let changes = changes(&Index::default(), &zone(), &Targets::new(), &wanted);
+    let desired = Targets::from([(key, BTreeSet::from(addresses))]);
+    let changes = diff_endpoints(&Index::default(), &zone(), &Targets::new(), &desired);
     let [change] = &changes[..] else { panic!("one change: {changes:?}") };
     let spec = json!({ "endpoints": [
         { "dnsName": HOSTNAME, "recordType": "A", "recordTTL": 60, "targets": ["10.0.0.1", "192.0.2.2"] },
@@ -199,43 +206,43 @@ fn a_hostname_has_one_record_for_each_family() {
 }
 
 #[test]
-fn only_what_differs_is_written_and_what_nobody_wants_goes() {
-    let wanted = targets(&index(), &both_open(), &Targets::new());
+fn only_differences_are_written_and_undesired_are_deleted() {
+    let desired = desired_targets(&index(), &both_open(), &Targets::new());
     let mut index = Index::default();
-    assert_eq!(published(&index), None, "it has not been listed");
+    assert_eq!(read_published(&index), None, "it has not been listed");
     index.reset(Watch::DNSEndpoints, vec![]);
-    let first = changes(&index, &zone(), &Targets::new(), &wanted);
+    let first = diff_endpoints(&index, &zone(), &Targets::new(), &desired);
     assert_eq!(first.len(), 1);
     index.apply(&Watch::DNSEndpoints, written(&first[0]));
     index.mark_incomplete(Watch::DNSEndpoints, "a break".to_owned());
-    assert_eq!(published(&index), Some(wanted.clone()), "what was heard last holds");
-    assert_eq!(changes(&index, &zone(), &wanted, &wanted), [], "it is there");
-    let gone = changes(&index, &zone(), &wanted, &Targets::new());
-    assert_eq!(gone, [Change { spec: None, ..first[0].clone() }]);
+    assert_eq!(read_published(&index), Some(desired.clone()), "the last observed ones stay");
+    assert_eq!(diff_endpoints(&index, &zone(), &desired, &desired), [], "it is up to date");
+    let deleted = diff_endpoints(&index, &zone(), &desired, &Targets::new());
+    assert_eq!(deleted, [EndpointChange { spec: None, ..first[0].clone() }]);
 
     let mut drifted = first[0].clone();
     drifted.spec.as_mut().expect("a spec").endpoints[0].targets.push("203.0.113.1".to_owned());
     index.apply(&Watch::DNSEndpoints, written(&drifted));
-    assert_eq!(changes(&index, &zone(), &wanted, &wanted), first, "somebody has changed it");
+    assert_eq!(diff_endpoints(&index, &zone(), &desired, &desired), first, "it was changed by hand");
 }
 
 #[test]
-fn what_the_index_does_not_show_yet_counts_as_written() {
-    let wanted = targets(&index(), &both_open(), &Targets::new());
-    let written = wanted.clone();
+fn written_address_missing_from_the_index_is_deleted() {
+    let desired = desired_targets(&index(), &both_open(), &Targets::new());
+    let written = desired.clone();
     let unseen = Index::default();
     assert_eq!(
-        changes(&unseen, &zone(), &written, &Targets::new())[0].spec,
+        diff_endpoints(&unseen, &zone(), &written, &Targets::new())[0].spec,
         None,
-        "it is taken back nevertheless"
+        "it is deleted nevertheless"
     );
 }
 
 #[test]
-fn leaving_addresses_leave_and_no_others_enter() {
+fn retraction_removes_addresses_and_adds_none() {
     let key = |name: &str| ("games".to_owned(), name.to_owned());
     let set = |addresses: &[&str]| addresses.iter().map(|text| text.parse().expect("an address")).collect();
     let before = Targets::from([(key("a"), set(&["10.0.0.1", "10.0.0.2"])), (key("b"), set(&["10.0.0.1"]))]);
-    let wanted = Targets::from([(key("a"), set(&["10.0.0.2", "10.0.0.3"])), (key("c"), set(&["10.0.0.4"]))]);
-    assert_eq!(retracted(&before, &wanted), Targets::from([(key("a"), set(&["10.0.0.2"]))]));
+    let desired = Targets::from([(key("a"), set(&["10.0.0.2", "10.0.0.3"])), (key("c"), set(&["10.0.0.4"]))]);
+    assert_eq!(retract(&before, &desired), Targets::from([(key("a"), set(&["10.0.0.2"]))]));
 }

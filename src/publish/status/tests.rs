@@ -1,3 +1,5 @@
+//! Tests of the conditions, nodes and addresses of statuses.
+
 use std::sync::Arc;
 
 use firewall_core::{GroupKey, InstanceId, PortRange, Protocol, RuleSet};
@@ -5,15 +7,14 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::k8s::index::{Object, Watch};
+use crate::k8s::objects::builders::{from_json, object_ref};
 
 fn time(second: i64) -> Time {
     Time(k8s_openapi::jiff::Timestamp::from_second(second).expect("a time"))
 }
 
 fn object(kind: &'static str, name: &str) -> ObjectRef {
-    let namespace = if kind == "Node" { "" } else { "shop" };
-    let (namespace, name, uid) = (namespace.to_owned(), name.to_owned(), String::new());
-    ObjectRef { api_version: "v1".into(), kind: kind.into(), namespace, name, uid }
+    object_ref(kind, if kind == "Node" { "" } else { "shop" }, name)
 }
 
 const KIND: &str = "HostPortExposure";
@@ -27,7 +28,7 @@ fn index(nodes: &[&str], ready: &[&str], status: &Value) -> Index {
             { "type": "Hostname", "address": name },
         ]);
         let node = json!({ "metadata": { "name": name }, "status": { "addresses": addresses } });
-        Object::Node(serde_json::from_value(node).expect("a node"))
+        Object::Node(from_json(node))
     };
     index.reset(Watch::Nodes, nodes.iter().map(node).collect());
     let pod = |name: &&str| {
@@ -37,7 +38,7 @@ fn index(nodes: &[&str], ready: &[&str], status: &Value) -> Index {
             "spec": { "containers": [{ "name": "main", "ports": [{ "containerPort": 80, "hostPort": 80 }] }] },
             "status": { "conditions": [{ "type": "Ready", "status": status }] },
         });
-        Object::Pod(serde_json::from_value(pod).expect("a pod"))
+        Object::Pod(from_json(pod))
     };
     index.reset(Watch::Pods, nodes.iter().map(pod).collect());
     let exposure = json!({
@@ -45,7 +46,7 @@ fn index(nodes: &[&str], ready: &[&str], status: &Value) -> Index {
         "spec": { "podSelector": { "matchLabels": { "app": "web" } }, "ports": [{ "port": 80 }] },
         "status": status,
     });
-    let exposure = serde_json::from_value(exposure).expect("an exposure");
+    let exposure = from_json(exposure);
     index.reset(Watch::HostPortExposures, vec![Object::HostPortExposure(exposure)]);
     index
 }
@@ -58,7 +59,7 @@ fn workload() -> Workload {
     Workload { kind: KIND.into(), namespace: "shop".into(), name: "web".into() }
 }
 
-/// What is asked for on these nodes, and open where it is not named as failed.
+/// Outcomes of an exposure on each of these nodes, open but for the failed ones.
 fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
     let membership = |name: &&str| Membership {
         group: GroupKey {
@@ -78,14 +79,14 @@ fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
     Outcomes {
         problems: BTreeSet::new(),
         memberships: nodes.iter().map(membership).collect(),
-        asked: nodes.iter().map(|name| exposure(name)).collect(),
+        exposures: nodes.iter().map(|name| exposure(name)).collect(),
         generations: BTreeMap::from([(reference(), 3)]),
         pods_with_gate: Arc::default(),
-        unknown: false,
+        is_incomplete: false,
     }
 }
 
-/// What is asked for on a node.
+/// An exposure on a node.
 fn exposure(node: &str) -> Exposure {
     Exposure {
         port_owner: object("Pod", node),
@@ -101,7 +102,7 @@ fn exposure(node: &str) -> Exposure {
 }
 
 fn the_status(index: &Index, outcomes: &Outcomes, now: i64) -> HostPortExposureStatus {
-    statuses(index, outcomes, &Statuses::new(), &time(now)).pop().expect("a status").1
+    compute_statuses(index, outcomes, &WrittenStatuses::new(), &time(now)).pop().expect("a status").1
 }
 
 /// The conditions as `Type=Status Reason`.
@@ -112,7 +113,7 @@ fn conditions(status: &HostPortExposureStatus) -> Vec<String> {
 }
 
 #[test]
-fn what_the_cloud_has_confirmed_is_programmed() {
+fn confirmed_exposure_is_programmed() {
     let status = the_status(&index(&["a", "bb"], &["a"], &Value::Null), &outcomes(&["a", "bb"], &[]), 7);
     assert_eq!(conditions(&status), ["Accepted=True Accepted", "Programmed=True Programmed"]);
     assert_eq!((status.ports.as_str(), status.node_count), ("tcp/80", 2));
@@ -121,7 +122,7 @@ fn what_the_cloud_has_confirmed_is_programmed() {
 }
 
 #[test]
-fn an_address_is_one_where_the_ports_are_open_and_a_pod_is_ready() {
+fn listed_addresses_have_open_ports_and_a_ready_pod() {
     let found = |ready: &[&str], failed: &[&str]| {
         let status =
             the_status(&index(&["a", "bb"], ready, &Value::Null), &outcomes(&["a", "bb"], failed), 7);
@@ -133,15 +134,15 @@ fn an_address_is_one_where_the_ports_are_open_and_a_pod_is_ready() {
 }
 
 #[test]
-fn what_keeps_it_from_being_programmed_is_said() {
+fn programmed_gives_the_reason_if_it_is_not_met() {
     let index = index(&["a", "bb"], &[], &Value::Null);
     let failed = the_status(&index, &outcomes(&["a", "bb"], &["bb"]), 7);
     assert_eq!(conditions(&failed)[1], "Programmed=False QuotaReached");
     assert_eq!(failed.conditions[1].message, "on node bb: it is full");
     assert_eq!(failed.node_count, 1);
 
-    let elsewhere = Outcomes { asked: [exposure("a"), exposure("bb")].into(), ..outcomes(&["a"], &[]) };
-    assert_eq!(conditions(&the_status(&index, &elsewhere, 7))[1], "Programmed=False NotConfirmed");
+    let unconfirmed = Outcomes { exposures: [exposure("a"), exposure("bb")].into(), ..outcomes(&["a"], &[]) };
+    assert_eq!(conditions(&the_status(&index, &unconfirmed, 7))[1], "Programmed=False NotConfirmed");
     let mut node_problem = outcomes(&["a"], &[]);
     node_problem.problems.insert(Problem {
         object: object(KIND, "web"),
@@ -150,17 +151,17 @@ fn what_keeps_it_from_being_programmed_is_said() {
         message: "Node bb: has none".to_owned(),
     });
     assert_eq!(conditions(&the_status(&index, &node_problem, 7))[1], "Programmed=False NoProviderId");
-    let unreadable = Outcomes { unknown: true, ..elsewhere };
-    assert_eq!(conditions(&the_status(&index, &unreadable, 7))[1], "Programmed=Unknown NotConfirmed");
+    let unobserved = Outcomes { is_incomplete: true, ..unconfirmed };
+    assert_eq!(conditions(&the_status(&index, &unobserved, 7))[1], "Programmed=Unknown NotConfirmed");
     assert_eq!(conditions(&the_status(&index, &outcomes(&[], &[]), 7))[1], "Programmed=False NoPods");
 }
 
 #[test]
-fn a_status_is_of_the_generation_that_was_looked_at_and_of_no_other_object() {
+fn status_has_the_generation_and_object_of_the_snapshot() {
     let index = index(&["a"], &[], &Value::Null);
     let of = |generations| {
         let outcomes = Outcomes { generations, ..outcomes(&["a"], &[]) };
-        let statuses = statuses(&index, &outcomes, &Statuses::new(), &time(7));
+        let statuses = compute_statuses(&index, &outcomes, &WrittenStatuses::new(), &time(7));
         statuses.into_iter().map(|(_, status)| status.conditions[0].observed_generation).collect::<Vec<_>>()
     };
     assert_eq!(of(BTreeMap::from([(reference(), 2)])), [Some(2)], "it is at generation 3 by now");
@@ -169,28 +170,28 @@ fn a_status_is_of_the_generation_that_was_looked_at_and_of_no_other_object() {
 }
 
 #[test]
-fn what_cannot_be_understood_is_not_accepted() {
-    let mut wrong = outcomes(&[], &[]);
-    let notice = |verdict: Verdict, reason: &str| Problem {
+fn rejected_intent_is_not_accepted() {
+    let mut rejected = outcomes(&[], &[]);
+    let problem = |verdict: Verdict, reason: &str| Problem {
         object: object(KIND, "web"),
         verdict,
         reason: reason.to_owned(),
         message: "no such port".to_owned(),
     };
-    wrong.problems.insert(notice(Verdict::Failed, "QuotaReached"));
+    rejected.problems.insert(problem(Verdict::Failed, "QuotaReached"));
     let index = index(&[], &[], &Value::Null);
     assert_eq!(
-        conditions(&the_status(&index, &wrong, 7))[0],
+        conditions(&the_status(&index, &rejected, 7))[0],
         "Accepted=True Accepted",
         "no fault of its own"
     );
-    wrong.problems.insert(notice(Verdict::Refused, "InvalidExposure"));
-    assert_eq!(conditions(&the_status(&index, &wrong, 7))[0], "Accepted=False InvalidExposure");
-    assert_eq!(conditions(&the_status(&index, &wrong, 7))[1], "Programmed=False Invalid");
+    rejected.problems.insert(problem(Verdict::Rejected, "InvalidExposure"));
+    assert_eq!(conditions(&the_status(&index, &rejected, 7))[0], "Accepted=False InvalidExposure");
+    assert_eq!(conditions(&the_status(&index, &rejected, 7))[1], "Programmed=False Invalid");
 }
 
 #[test]
-fn the_time_of_a_transition_stays_until_the_next() {
+fn transition_time_changes_only_with_the_status() {
     let first = the_status(&index(&["a"], &[], &Value::Null), &outcomes(&["a"], &["a"]), 10);
     let before = serde_json::to_value(first).expect("JSON");
     let index = index(&["a"], &[], &before);
@@ -206,7 +207,7 @@ fn the_time_of_a_transition_stays_until_the_next() {
 }
 
 #[test]
-fn an_address_that_is_in_doubt_stays_and_does_not_enter() {
+fn address_of_unknown_state_stays_but_is_not_added() {
     let addresses = |before: &[&str], pending: &[&str]| {
         let before: Vec<Value> = before
             .iter()
@@ -225,22 +226,22 @@ fn an_address_that_is_in_doubt_stays_and_does_not_enter() {
 }
 
 #[test]
-fn addresses_leave_before_anything_closes_and_nothing_else_changes_then() {
+fn retraction_removes_addresses_and_nothing_else() {
     let index = index(&["a", "bb"], &["a", "bb"], &Value::Null);
     let before = the_status(&index, &outcomes(&["a", "bb"], &[]), 7);
     let exposure = index.host_port_exposures().next().expect("the exposure").reference();
-    let written = Statuses::from([(exposure.clone(), before.clone())]);
-    let leaving = |outcomes: &Outcomes| {
-        let wanted = statuses(&index, outcomes, &written, &time(8));
-        retracted(&wanted, &written)
+    let written = WrittenStatuses::from([(exposure.clone(), before.clone())]);
+    let retracted = |outcomes: &Outcomes| {
+        let desired = compute_statuses(&index, outcomes, &written, &time(8));
+        retract_addresses(&desired, &written)
     };
-    assert_eq!(leaving(&outcomes(&["a", "bb"], &[])), []);
+    assert_eq!(retracted(&outcomes(&["a", "bb"], &[])), []);
     let kept = HostPortExposureStatus { addresses: vec![before.addresses[1].clone()], ..before.clone() };
-    assert_eq!(leaving(&outcomes(&["bb"], &[])), [(exposure, kept)]);
+    assert_eq!(retracted(&outcomes(&["bb"], &[])), [(exposure, kept)]);
 }
 
 #[test]
-fn a_status_lists_the_first_nodes_and_counts_all() {
+fn status_lists_the_first_nodes_and_counts_all() {
     let names: Vec<String> = (0..=MOST_NODES).map(|number| format!("n{number:03}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let index = index(&names, &names, &Value::Null);
@@ -253,14 +254,14 @@ fn a_status_lists_the_first_nodes_and_counts_all() {
     assert!(written.addresses.iter().all(|address| address.node != names[MOST_NODES]));
     assert_eq!(truncate_lists(written.clone()), written);
 
-    // What only gives way to another is not about to close.
+    // An address that the truncation drops is not about to close.
     let exposure = index.host_port_exposures().next().expect("the exposure").reference();
-    let later = Statuses::from([(
+    let later = WrittenStatuses::from([(
         exposure,
         HostPortExposureStatus { addresses: all.addresses[1..].to_vec(), ..written.clone() },
     )]);
-    let wanted = statuses(&index, &outcomes(&names, &[]), &later, &time(8));
-    assert_eq!(retracted(&wanted, &later), []);
+    let desired = compute_statuses(&index, &outcomes(&names, &[]), &later, &time(8));
+    assert_eq!(retract_addresses(&desired, &later), []);
 
     let mut many = written;
     many.addresses = (0..=MOST_ADDRESSES)

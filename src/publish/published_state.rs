@@ -1,0 +1,216 @@
+//! The published state: the last results of each cloud, and the statuses written from them. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::outcomes::Outcomes;
+use super::status::{WrittenStatuses, compute_statuses, retract_addresses, truncate_lists};
+use crate::desired::snapshot::ClusterDemand;
+use crate::k8s::host_port_exposure::{HostPortExposure, HostPortExposureStatus};
+use crate::k8s::index::Index;
+use crate::k8s::objects::ObjectRef;
+use crate::k8s::problem::Problem;
+use crate::reconcile::outcome::Membership;
+
+/// The result of a pass of one cloud.
+pub(super) struct CloudResult {
+    /// All problems found
+    pub(super) problems: BTreeSet<Problem>,
+    /// The state of each workload's ports on the cloud's nodes
+    pub(super) memberships: Vec<Membership>,
+    /// The demand that the pass was planned for
+    pub(super) demand: ClusterDemand,
+}
+
+/// Holds the last result of each cloud, the newest demand, and the statuses written last.
+pub(super) struct PublishedState {
+    cloud_count: usize,
+    by_cloud: BTreeMap<&'static str, CloudResult>,
+    /// The clouds that could not be observed by their last pass
+    unobserved: BTreeSet<&'static str>,
+    /// The newest demand of all clouds
+    demand: ClusterDemand,
+    statuses: WrittenStatuses,
+}
+
+impl PublishedState {
+    pub(super) fn new(cloud_count: usize) -> Self {
+        Self {
+            cloud_count,
+            by_cloud: BTreeMap::new(),
+            unobserved: BTreeSet::new(),
+            demand: ClusterDemand::default(),
+            statuses: WrittenStatuses::new(),
+        }
+    }
+
+    /// Records the result of a cloud.
+    pub(super) fn record(&mut self, cloud: &'static str, result: CloudResult) {
+        self.unobserved.remove(cloud);
+        let demand = result.demand.clone();
+        self.by_cloud.insert(cloud, result);
+        self.replace_demand(cloud, demand);
+    }
+
+    /// Replaces the demand of a cloud's result: it holds for the new demand too.
+    pub(super) fn replace_demand(&mut self, cloud: &'static str, demand: ClusterDemand) {
+        if let Some(result) = self.by_cloud.get_mut(cloud) {
+            result.demand = demand.clone();
+        }
+        // A pass can take minutes, and another cloud have recorded a newer snapshot since.
+        if demand.taken_at >= self.demand.taken_at {
+            self.demand = demand;
+        }
+    }
+
+    /// Records that a cloud could not be observed. Its last result stays.
+    pub(super) fn mark_unobserved(&mut self, cloud: &'static str) {
+        self.unobserved.insert(cloud);
+    }
+
+    /// Returns true once each cloud has a result or could not be observed, and at least one has a result.
+    /// Before, ports of a cloud that answers a little later would look closed.
+    pub(super) fn can_publish(&self) -> bool {
+        let without_result =
+            self.unobserved.iter().filter(|cloud| !self.by_cloud.contains_key(*cloud)).count();
+        !self.by_cloud.is_empty() && self.by_cloud.len() + without_result >= self.cloud_count
+    }
+
+    /// Returns true if the exposures have changed since a cloud's result.
+    fn has_outdated_result(&self) -> bool {
+        let current = &self.demand.exposures;
+        self.by_cloud.values().any(|result| {
+            let planned = &result.demand.exposures;
+            !Arc::ptr_eq(planned, current) && planned != current
+        })
+    }
+
+    /// Joins the results of all clouds.
+    pub(super) fn assemble_outcomes(&self) -> Outcomes {
+        let mut outcomes = Outcomes {
+            exposures: Arc::clone(&self.demand.exposures),
+            pods_with_gate: Arc::clone(&self.demand.pods_with_gate),
+            generations: self.covered_generations(),
+            is_incomplete: self.by_cloud.len() < self.cloud_count
+                || !self.unobserved.is_empty()
+                || self.has_outdated_result(),
+            ..Outcomes::default()
+        };
+        for CloudResult { problems, memberships, .. } in self.by_cloud.values() {
+            outcomes.problems.extend(problems.iter().cloned());
+            outcomes.memberships.extend(memberships.iter().cloned());
+        }
+        outcomes
+    }
+
+    /// Returns the generation of each `HostPortExposure` that the results cover: the oldest that a cloud
+    /// which can be observed was planned for. One that is missing from such a cloud's demand is not covered.
+    fn covered_generations(&self) -> BTreeMap<ObjectRef, i64> {
+        let observed = self.by_cloud.iter().filter(|(cloud, _)| !self.unobserved.contains(*cloud));
+        let observed: Vec<&CloudResult> = observed.map(|(_, result)| result).collect();
+        let mut covered = BTreeMap::new();
+        for (exposure, generation) in self.demand.generations.iter() {
+            let planned = observed.iter().map(|result| result.demand.generations.get(exposure));
+            if let Some(planned) = planned.collect::<Option<Vec<_>>>() {
+                let oldest = planned.into_iter().copied().min().unwrap_or(*generation);
+                covered.insert(exposure.clone(), oldest);
+            }
+        }
+        covered
+    }
+
+    /// Plans the statuses to write: those that differ from the index.
+    pub(super) fn plan_statuses(
+        &self,
+        index: &Index,
+        outcomes: &Outcomes,
+        now: &Time,
+    ) -> Vec<(ObjectRef, HostPortExposureStatus)> {
+        let statuses = compute_statuses(index, outcomes, &self.statuses, now).into_iter();
+        let statuses = statuses.map(|(exposure, status)| (exposure, truncate_lists(status)));
+        let outdated = statuses.filter(|(exposure, status)| exposure.status.as_ref() != Some(status));
+        outdated.map(|(exposure, status)| (exposure.reference(), status)).collect()
+    }
+
+    /// Plans the statuses to write before anything closes: those with addresses whose ports are about to
+    /// close.
+    pub(super) fn plan_retraction(
+        &self,
+        index: &Index,
+        outcomes: &Outcomes,
+        now: &Time,
+    ) -> Vec<(ObjectRef, HostPortExposureStatus)> {
+        retract_addresses(&compute_statuses(index, outcomes, &self.statuses, now), &self.statuses)
+    }
+
+    /// Records a status that is written.
+    pub(super) fn record_status(&mut self, exposure: ObjectRef, status: HostPortExposureStatus) {
+        self.statuses.insert(exposure, status);
+    }
+
+    /// Forgets the written statuses of objects that no longer exist.
+    pub(super) fn forget_deleted(&mut self, index: &Index) {
+        let existing: BTreeSet<_> = index.host_port_exposures().map(HostPortExposure::reference).collect();
+        self.statuses.retain(|exposure, _| existing.contains(exposure));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::k8s::objects::builders::object_ref;
+
+    fn exposure() -> ObjectRef {
+        object_ref("HostPortExposure", "shop", "web")
+    }
+
+    /// Returns the result of a pass whose snapshot was taken at this second, of this generation.
+    fn result(second: u64, generation: i64) -> CloudResult {
+        let demand = ClusterDemand {
+            taken_at: Duration::from_secs(second),
+            generations: BTreeMap::from([(exposure(), generation)]).into(),
+            ..ClusterDemand::default()
+        };
+        CloudResult { problems: BTreeSet::new(), memberships: Vec::new(), demand }
+    }
+
+    fn generation(state: &PublishedState) -> Option<i64> {
+        state.assemble_outcomes().generations.get(&exposure()).copied()
+    }
+
+    #[test]
+    fn nothing_is_published_before_every_cloud_has_been_tried() {
+        let mut state = PublishedState::new(2);
+        state.mark_unobserved("gce");
+        assert!(!state.can_publish(), "no cloud has a result");
+        state.record("aws", result(0, 1));
+        assert!(state.can_publish() && state.assemble_outcomes().is_incomplete);
+        state.record("gce", result(0, 1));
+        assert!(state.can_publish() && !state.assemble_outcomes().is_incomplete);
+        state.mark_unobserved("aws");
+        assert!(state.can_publish() && state.assemble_outcomes().is_incomplete);
+    }
+
+    #[test]
+    fn covered_generation_is_the_oldest_of_observed_clouds() {
+        let mut state = PublishedState::new(2);
+        state.record("aws", result(0, 1));
+        state.record("gce", result(1, 2));
+        assert_eq!(generation(&state), Some(1));
+        state.mark_unobserved("aws");
+        assert_eq!(generation(&state), Some(2));
+    }
+
+    #[test]
+    fn older_demand_does_not_replace_a_newer_one() {
+        let mut state = PublishedState::new(2);
+        state.record("aws", result(5, 2));
+        state.record("gce", result(1, 1));
+        assert_eq!(state.demand.taken_at, Duration::from_secs(5));
+        assert_eq!(generation(&state), Some(1), "one cloud was planned for the older demand");
+    }
+}
