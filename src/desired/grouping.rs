@@ -12,6 +12,7 @@ use firewall_core::{Completeness, Desired, FirewallGroup, GroupKey, InstanceId, 
 use crate::intents::exposure::Exposure;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::{Problem, Verdict};
+use crate::k8s::reasons;
 
 /// Groups, and the Kubernetes objects behind them.
 #[derive(Clone, Debug)]
@@ -82,7 +83,7 @@ impl Grouped {
 
     /// Adds a problem to the node, and to whatever wants a port opened on it.
     fn report(&mut self, exposure: &Exposure, message: String) {
-        let (object, reason) = (exposure.node.clone(), "UnsupportedNode".to_owned());
+        let (object, reason) = (exposure.node.clone(), reasons::UNSUPPORTED_NODE.to_owned());
         let problem = Problem { object, verdict: Verdict::Failed, reason, message };
         self.problems.extend([&exposure.port_owner, &exposure.intent].map(|other| problem.to(other)));
         self.problems.insert(problem);

@@ -33,6 +33,8 @@ reasons! {
     INVALID_SOURCE_RANGES = "InvalidSourceRanges";
     /// The port of Voyager's stats page is not understood.
     INVALID_STATS_PORT = "InvalidStatsPort";
+    /// A change failed that somebody with the permission can make by hand.
+    MANUAL_CHANGE_REQUIRED = "ManualChangeRequired";
     /// The guardrail `namespaces` does not list the namespace.
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed";
     /// A `HostPortExposure` selects no pod that has a host port.
@@ -51,6 +53,8 @@ reasons! {
     NOT_SERVICE_LB = "NotServiceLb";
     /// A readiness gate is open.
     OPEN = "Open";
+    /// The cloud has not confirmed the ports yet.
+    PENDING = "Pending";
     /// A port is denied by default or by the guardrail `deniedPorts`.
     PORT_DENIED = "PortDenied";
     /// A port is not among those that the guardrail `namespaces` allows the namespace.

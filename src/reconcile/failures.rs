@@ -15,6 +15,7 @@ use super::pass::PlannedPass;
 use crate::desired::grouping::Grouped;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::{Problem, Verdict};
+use crate::k8s::reasons;
 
 /// Time that a resource may stay in use after its last use has ended before that is a problem: amazon-vpc-cni-k8s requirements a
 /// group off a node's other interfaces every 30 s.
@@ -160,7 +161,7 @@ fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Problem> {
     let mut problems = vec![problem(error.reason(), error.to_string())];
     if let Some(command) = &error.manual_command {
         problems.push(problem(
-            "ManualChangeRequired",
+            reasons::MANUAL_CHANGE_REQUIRED,
             format!("somebody with the permission can run: {command}"),
         ));
     }

@@ -13,6 +13,7 @@ use super::failures::Failures;
 use super::outcome::Membership;
 use super::pass::{Key, PlannedPass};
 use crate::k8s::objects::ObjectRef;
+use crate::k8s::reasons;
 
 /// Returns the memberships as the cloud has confirmed them. One that lingers has no port owner and is left out.
 pub(super) fn memberships<P: FirewallProvider>(
@@ -67,7 +68,7 @@ fn missing<R: Resource>(
         return (error.reason().to_owned(), error.to_string());
     }
     let differing: Vec<String> = differing().map(ToString::to_string).collect();
-    ("Pending".to_owned(), format!("not yet as it should be: {}", differing.join(", ")))
+    (reasons::PENDING.to_owned(), format!("not yet as it should be: {}", differing.join(", ")))
 }
 
 /// The part of a membership that is open.
@@ -156,7 +157,7 @@ fn infeasible_reason(
     };
     // What is said of the instance is more than what is said of the all group.
     infeasible.iter().filter(concerns).max_by_key(|one| one.instance.is_some()).map_or_else(
-        || ("Pending".to_owned(), "the cloud has nothing for it yet".to_owned()),
+        || (reasons::PENDING.to_owned(), "the cloud has nothing for it yet".to_owned()),
         |one| (one.reason.to_owned(), one.message.clone()),
     )
 }
