@@ -91,8 +91,8 @@ const CLEANUP_EXAMPLES: &str = "Examples:
 /// Source of the cluster's state.
 #[derive(Args, Debug)]
 pub struct SourceArgs {
-    /// Read pods, nodes, Services and the objects that ask for ports from a YAML or JSON file, a folder of them, or `-` for standard input,
-    /// instead of a cluster
+    /// Read pods, nodes, Services and the objects that ask for ports from a YAML or JSON file, a folder of
+    /// them, or `-` for standard input, instead of a cluster
     #[arg(long, value_name = "FILE|DIR|-")]
     pub manifests: Option<Manifests>,
 }

@@ -71,6 +71,26 @@ async fn list_endpoints(env: &TestEnvironment) -> Vec<DNSEndpoint> {
     api.list(&ListParams::default()).await.expect("DNSEndpoints").items
 }
 
+/// Returns a `DNSEndpoint` that is not the controller's.
+fn foreign_endpoint() -> Value {
+    json!({
+        "apiVersion": "externaldns.k8s.io/v1alpha1",
+        "kind": "DNSEndpoint",
+        "metadata": { "name": "other", "namespace": "default" },
+        "spec": { "endpoints": [{ "dnsName": "www.example.com", "recordType": "A", "targets": ["203.0.113.1"] }] },
+    })
+}
+
+/// Returns a pod that exposes 7777/udp and names a hostname.
+fn game(name: &str, node: &str) -> Value {
+    let annotations = json!({
+        "hostport-firewall.dev/expose": "7777/udp",
+        "hostport-firewall.dev/source-ranges": "192.0.2.0/24",
+        "hostport-firewall.dev/hostname": HOSTNAME,
+    });
+    pod(name, node, annotations, json!([{ "containerPort": 7777, "hostPort": 7777, "protocol": "UDP" }]))
+}
+
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
 async fn dns_record_appears_when_ready_and_leaves_before_closing() {
@@ -78,22 +98,9 @@ async fn dns_record_appears_when_ready_and_leaves_before_closing() {
     let [a, b] = &env.machines[..] else { panic!("two machines") };
     env.cluster.apply(dns_endpoint_crd()).await;
     env.cluster.apply_file(&root().join("deploy/external-dns/rbac.yaml")).await;
-    let foreign_endpoint = json!({
-        "apiVersion": "externaldns.k8s.io/v1alpha1",
-        "kind": "DNSEndpoint",
-        "metadata": { "name": "other", "namespace": "default" },
-        "spec": { "endpoints": [{ "dnsName": "www.example.com", "recordType": "A", "targets": ["203.0.113.1"] }] },
-    });
-    env.cluster.apply(foreign_endpoint).await;
+    env.cluster.apply(foreign_endpoint()).await;
     let controller = env.start_controller(&["--external-dns"]);
     let open = ["udp/7777 192.0.2.0/24"];
-    let annotations = json!({
-        "hostport-firewall.dev/expose": "7777/udp",
-        "hostport-firewall.dev/source-ranges": "192.0.2.0/24",
-        "hostport-firewall.dev/hostname": HOSTNAME,
-    });
-    let bound = json!([{ "containerPort": 7777, "hostPort": 7777, "protocol": "UDP" }]);
-    let game = |name: &str, node: &str| pod(name, node, annotations.clone(), bound.clone());
 
     env.gce().cloud().deny("*", "compute.firewalls.create");
     env.cluster.create_pod(game("game-a", &a.name)).await;

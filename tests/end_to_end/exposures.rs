@@ -146,57 +146,85 @@ async fn wait_for_addresses(env: &TestEnvironment, count: usize) -> Value {
     env.cluster.wait_for_exposure_status(&format!("there are {count} addresses"), fits).await
 }
 
+fn selector() -> Value {
+    json!({ "matchLabels": { "app": "web" } })
+}
+
+fn unknown_operator() -> Value {
+    json!({ "matchExpressions": [{ "key": "app", "operator": "Like", "values": ["web"] }] })
+}
+
+fn with_port(port: Value) -> Value {
+    json!({ "podSelector": selector(), "ports": [{ "port": port }] })
+}
+
+fn with_sources(range: &str) -> Value {
+    json!({ "podSelector": selector(), "ports": [{ "port": "http" }], "sourceRanges": [range] })
+}
+
+fn with_port_sources(range: &str) -> Value {
+    json!({ "podSelector": selector(), "ports": [{ "port": "http", "sourceRanges": [range] }] })
+}
+
+fn with_hostname(name: &str) -> Value {
+    json!({ "podSelector": selector(), "ports": [{ "port": "http" }], "hostname": name })
+}
+
+/// Returns specs that are accepted.
+fn valid_specs() -> Vec<Value> {
+    vec![
+        with_port(json!(80)),
+        with_port(json!(65535)),
+        with_port(json!("http")),
+        with_port(json!("80")),
+        with_port(json!("30000-30100")),
+        with_sources("10.0.0.0/8"),
+        with_sources("2001:db8::/32"),
+        with_port_sources("0.0.0.0/0"),
+        with_hostname("arena.games.example.com"),
+        with_hostname(&format!("{}.example.com", "a".repeat(63))),
+        json!({ "podSelector": { "matchExpressions": [{ "key": "a", "operator": "Exists" }] }, "ports": [{ "port": 1 }] }),
+    ]
+}
+
+/// Returns specs that are rejected, each with a part of the message.
+fn invalid_specs() -> Vec<(Value, &'static str)> {
+    vec![
+        (with_port(json!(0)), "1 to 65535"),
+        (with_port(json!(65536)), "1 to 65535"),
+        (with_port(json!("0")), "1 to 65535"),
+        (with_port(json!("70000")), "1 to 65535"),
+        (with_port(json!("30100-30000")), "lower to its higher"),
+        (with_port(json!("1-70000")), "lower to its higher"),
+        (with_port(json!("UPPER")), "range such as"),
+        (with_port(json!("80-90-100")), "range such as"),
+        (with_sources("10.0.0.0/33"), "not a CIDR"),
+        (with_sources("10.0.0.1"), "not a CIDR"),
+        (with_sources("10.0.0.1/8"), "behind its prefix"),
+        (with_port_sources("2001:db8::1/32"), "behind its prefix"),
+        (with_hostname("Arena.example.com"), "hostname"),
+        (with_hostname("localhost"), "hostname"),
+        (with_hostname("*.example.com"), "hostname"),
+        (with_hostname(&format!("{}.example.com", "a".repeat(64))), "hostname"),
+        (json!({ "podSelector": unknown_operator(), "ports": [{ "port": 80 }] }), "DoesNotExist"),
+        (
+            json!({ "podSelector": selector(), "nodeSelector": unknown_operator(), "ports": [{ "port": 80 }] }),
+            "DoesNotExist",
+        ),
+        (json!({ "podSelector": {}, "ports": [{ "port": 80 }] }), "every pod"),
+        (json!({ "podSelector": { "matchLabels": {} }, "ports": [{ "port": 80 }] }), "every pod"),
+        (json!({ "podSelector": selector(), "ports": [] }), "at least 1"),
+        (json!({ "podSelector": selector(), "ports": [{ "port": 80, "protocol": "ICMP" }] }), "ICMP"),
+        (json!({ "podSelector": selector(), "ports": [{ "port": 80 }], "sourceRanges": [] }), "at least 1"),
+        (json!({ "ports": [{ "port": 80 }] }), "podSelector"),
+    ]
+}
+
 #[tokio::test]
 #[ignore = "end to end: run by ./test"]
 async fn api_server_rejects_what_the_controller_would_reject() {
     let cluster = Cluster::start().await;
     cluster.apply_file(&root().join("deploy/crd.yaml")).await;
-    let selector = json!({ "matchLabels": { "app": "web" } });
-    let like = json!({ "matchExpressions": [{ "key": "app", "operator": "Like", "values": ["web"] }] });
-    let port = |port: Value| json!({ "podSelector": selector, "ports": [{ "port": port }] });
-    let sources = |range: &str| json!({ "podSelector": selector, "ports": [{ "port": "http" }], "sourceRanges": [range] });
-    let hostname =
-        |name: &str| json!({ "podSelector": selector, "ports": [{ "port": "http" }], "hostname": name });
-    let own = |range: &str| json!({ "podSelector": selector, "ports": [{ "port": "http", "sourceRanges": [range] }] });
-    let good = [
-        port(json!(80)),
-        port(json!(65535)),
-        port(json!("http")),
-        port(json!("80")),
-        port(json!("30000-30100")),
-        sources("10.0.0.0/8"),
-        sources("2001:db8::/32"),
-        own("0.0.0.0/0"),
-        hostname("arena.games.example.com"),
-        hostname(&format!("{}.example.com", "a".repeat(63))),
-        json!({ "podSelector": { "matchExpressions": [{ "key": "a", "operator": "Exists" }] }, "ports": [{ "port": 1 }] }),
-    ];
-    let bad = [
-        (port(json!(0)), "1 to 65535"),
-        (port(json!(65536)), "1 to 65535"),
-        (port(json!("0")), "1 to 65535"),
-        (port(json!("70000")), "1 to 65535"),
-        (port(json!("30100-30000")), "lower to its higher"),
-        (port(json!("1-70000")), "lower to its higher"),
-        (port(json!("UPPER")), "range such as"),
-        (port(json!("80-90-100")), "range such as"),
-        (sources("10.0.0.0/33"), "not a CIDR"),
-        (sources("10.0.0.1"), "not a CIDR"),
-        (sources("10.0.0.1/8"), "behind its prefix"),
-        (own("2001:db8::1/32"), "behind its prefix"),
-        (hostname("Arena.example.com"), "hostname"),
-        (hostname("localhost"), "hostname"),
-        (hostname("*.example.com"), "hostname"),
-        (hostname(&format!("{}.example.com", "a".repeat(64))), "hostname"),
-        (json!({ "podSelector": like, "ports": [{ "port": 80 }] }), "DoesNotExist"),
-        (json!({ "podSelector": selector, "nodeSelector": like, "ports": [{ "port": 80 }] }), "DoesNotExist"),
-        (json!({ "podSelector": {}, "ports": [{ "port": 80 }] }), "every pod"),
-        (json!({ "podSelector": { "matchLabels": {} }, "ports": [{ "port": 80 }] }), "every pod"),
-        (json!({ "podSelector": selector, "ports": [] }), "at least 1"),
-        (json!({ "podSelector": selector, "ports": [{ "port": 80, "protocol": "ICMP" }] }), "ICMP"),
-        (json!({ "podSelector": selector, "ports": [{ "port": 80 }], "sourceRanges": [] }), "at least 1"),
-        (json!({ "ports": [{ "port": 80 }] }), "podSelector"),
-    ];
     let kind = GroupVersionKind::gvk("hostport-firewall.dev", "v1alpha1", "HostPortExposure");
     let api: Api<DynamicObject> =
         Api::namespaced_with(cluster.client.clone(), "default", &ApiResource::from_gvk(&kind));
@@ -205,7 +233,7 @@ async fn api_server_rejects_what_the_controller_would_reject() {
         let object: DynamicObject = serde_json::from_value(exposure(spec)).expect("an object");
         api.create(&dry, &object).await.map_err(|error| error.to_string())
     };
-    for spec in good {
+    for spec in valid_specs() {
         assert!(create(&spec).await.is_ok(), "{spec}: {:?}", create(&spec).await);
     }
     // What is malformed in an annotation is malformed here. A name that no container has is still a name.
@@ -215,15 +243,15 @@ async fn api_server_rejects_what_the_controller_would_reject() {
     let is_name =
         |text: &str| text.len() <= 15 && letters(text) && text.bytes().any(|byte| byte.is_ascii_lowercase());
     for text in NOT_PORTS {
-        assert_eq!(create(&port(json!(text))).await.is_ok(), is_name(text), "port {text:?}");
+        assert_eq!(create(&with_port(json!(text))).await.is_ok(), is_name(text), "port {text:?}");
     }
     for text in NOT_SOURCES {
         assert!(
-            create(&sources(text)).await.is_err() && create(&own(text)).await.is_err(),
+            create(&with_sources(text)).await.is_err() && create(&with_port_sources(text)).await.is_err(),
             "source {text:?}"
         );
     }
-    for (spec, part) in bad {
+    for (spec, part) in invalid_specs() {
         let error = create(&spec).await.expect_err("it is rejected");
         assert!(error.contains(part), "{spec}: {error}");
     }

@@ -1,3 +1,5 @@
+//! Tests of the answers that planning needs of a rule.
+
 use firewall_core::{Completeness, Dependency, Effect, Limits, PlanInput, Policy, check, plan};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of reading and writing firewall rules.
+
 use super::*;
 use crate::testing;
 
