@@ -85,14 +85,14 @@ impl Harness for Strict {
 #[tokio::test(start_paused = true)]
 async fn the_strict_ec2_with_the_permissions_of_mode_attach() {
     let cloud = FakeEc2::new(3);
-    cloud.state().granted = firewall_aws::Ec2Action::ATTACH.iter().map(ToString::to_string).collect();
+    cloud.state().granted = firewall_aws::ApiCall::ATTACH.iter().map(ToString::to_string).collect();
     run(&Strict(cloud)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_strict_ec2_with_the_permissions_that_voyager_documents() {
     let cloud = FakeEc2::new(3);
-    cloud.state().granted = firewall_aws::Ec2Action::VOYAGER.iter().map(ToString::to_string).collect();
+    cloud.state().granted = firewall_aws::ApiCall::VOYAGER.iter().map(ToString::to_string).collect();
     run(&Strict(cloud)).await;
 }
 
@@ -103,7 +103,7 @@ async fn the_strict_ec2_lagging_throttling_and_losing_answers() {
     {
         let mut state = cloud.state();
         (state.lag, state.linger) = (2, 2);
-        for action in firewall_aws::Ec2Action::ALL {
+        for action in firewall_aws::ApiCall::ALL {
             let name = action.to_string();
             for _ in 0..20 {
                 state.fault(

@@ -1,6 +1,6 @@
 //! What is not granted.
 
-use firewall_aws::Ec2Action;
+use firewall_aws::ApiCall;
 use firewall_core::testing::conformance::{converge, desired, group};
 use firewall_core::{Desired, ErrorKind};
 
@@ -10,7 +10,7 @@ use crate::{HTTP, attach, attempt, id, reasons, web};
 #[tokio::test(start_paused = true)]
 async fn a_denied_call_names_the_permission() {
     let cloud = FakeEc2::new(1);
-    let all = Ec2Action::ATTACH.iter().map(ToString::to_string);
+    let all = ApiCall::ATTACH.iter().map(ToString::to_string);
     cloud.state().granted = all.filter(|action| action != "RevokeSecurityGroupEgress").collect();
     let results = attempt(&attach(&cloud), &web(HTTP)).await;
     let error = results[0].as_ref().expect_err("it is denied");
@@ -18,7 +18,7 @@ async fn a_denied_call_names_the_permission() {
         (error.kind, error.call.as_str()),
         (ErrorKind::PermissionDenied, "ec2:RevokeSecurityGroupEgress")
     );
-    cloud.state().granted = Ec2Action::ATTACH.iter().map(ToString::to_string).collect();
+    cloud.state().granted = ApiCall::ATTACH.iter().map(ToString::to_string).collect();
     cloud.state().granted.remove("CreateTags");
     let results = attempt(&attach(&cloud), &web(&["udp/53 ::/0"])).await;
     let denied = results.iter().find_map(|result| match result {
@@ -31,7 +31,7 @@ async fn a_denied_call_names_the_permission() {
 #[tokio::test(start_paused = true)]
 async fn with_voyagers_policy_groups_go_by_the_instance_and_the_egress_that_stays_is_said() {
     let cloud = FakeEc2::new(2);
-    cloud.state().granted = Ec2Action::VOYAGER.iter().map(ToString::to_string).collect();
+    cloud.state().granted = ApiCall::VOYAGER.iter().map(ToString::to_string).collect();
     cloud.state().add_interface("i-02", &[NODES]);
     let provider = attach(&cloud);
     let wanted = desired([group("web", HTTP, &[&id("i-01"), &id("i-02")])]);

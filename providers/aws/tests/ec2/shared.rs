@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_aws::{Aws, AwsConfig, Ec2Action, Mode, SharedTargets};
+use firewall_aws::{ApiCall, Aws, AwsConfig, Mode, SharedTargets};
 use firewall_core::testing::conformance::{converge, desired, group, observe_and_plan};
 use firewall_core::{Desired, FirewallProvider};
 
@@ -12,7 +12,7 @@ use crate::{HTTP, id, reasons, shared, web};
 #[tokio::test(start_paused = true)]
 async fn shared_rules_live_beside_those_of_others_and_need_few_permissions() {
     let cloud = FakeEc2::new(1);
-    cloud.state().granted = Ec2Action::SHARED.iter().map(ToString::to_string).collect();
+    cloud.state().granted = ApiCall::SHARED.iter().map(ToString::to_string).collect();
     let theirs = ["tcp 22 22 cidrIp 10.0.0.0/8", "tcp 80 80 cidrIp 0.0.0.0/0"].map(Rule::ingress);
     cloud.state().groups.get_mut(NODES).unwrap().rules.extend(theirs.clone());
     let wanted = web(&["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0", "udp/53 ::/0"]);

@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
 mod groups;
-mod machines;
+mod instances;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,7 +19,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 
 pub(crate) use groups::{Group, Rule};
-pub(crate) use machines::{Instance, Interface};
+pub(crate) use instances::{Instance, Interface};
 pub(crate) use wire::{Failure, Params};
 
 /// The VPC of most tests; it is not a default VPC.
