@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use firewall_aws::Ec2Action;
+use firewall_aws::ApiCall as AwsCall;
 use firewall_gce::{ApiCall as GceCall, Mode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -30,19 +30,19 @@ fn read_policy(path: &str) -> BTreeSet<String> {
     list_actions(&policy["Statement"])
 }
 
-/// Returns the permissions of these actions.
-fn permissions_of(actions: &[Ec2Action]) -> BTreeSet<String> {
-    actions.iter().map(|action| action.permission()).collect()
+/// Returns the permissions of these calls.
+fn permissions_of(calls: &[AwsCall]) -> BTreeSet<String> {
+    calls.iter().map(|call| call.permission()).collect()
 }
 
 #[test]
 fn attach_policy_grants_what_attach_mode_calls() {
-    assert_eq!(read_policy("aws/attach.json"), permissions_of(&Ec2Action::ATTACH));
+    assert_eq!(read_policy("aws/attach.json"), permissions_of(&AwsCall::ATTACH));
 }
 
 #[test]
 fn shared_policy_grants_what_shared_mode_calls() {
-    assert_eq!(read_policy("aws/shared.json"), permissions_of(&Ec2Action::SHARED));
+    assert_eq!(read_policy("aws/shared.json"), permissions_of(&AwsCall::SHARED));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn voyager_policy_matches_its_documentation_and_suffices() {
     ];
     let granted = read_policy("aws/voyager.json");
     assert_eq!(granted, documented.iter().map(|action| format!("ec2:{action}")).collect());
-    assert!(granted.is_superset(&permissions_of(&Ec2Action::VOYAGER)), "it lacks what the fallback calls");
+    assert!(granted.is_superset(&permissions_of(&AwsCall::VOYAGER)), "it lacks what the fallback calls");
 }
 
 #[test]

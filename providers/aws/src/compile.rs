@@ -1,4 +1,5 @@
-//! Turns firewall groups into security groups and attachments, or into shared rules, within EC2's limits. Pure.
+//! Compiles firewall groups to security groups and attachments, or to shared rules, within EC2's limits.
+//! Pure.
 
 mod attach;
 mod shared;
@@ -7,6 +8,7 @@ use firewall_core::{Compiled, Desired, GroupKey, Infeasible, InstanceId};
 
 use crate::config::{AwsConfig, Mode};
 use crate::inventory::Inventory;
+use crate::reasons;
 use crate::resource::AwsResource;
 
 /// Compiles for the configured mode.
@@ -17,19 +19,29 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
     }
 }
 
-fn not_found(group: &GroupKey, instance: &InstanceId) -> Infeasible {
+/// Returns the member as infeasible because its instance does not exist.
+fn instance_not_found(group: &GroupKey, instance: &InstanceId) -> Infeasible {
     let message = format!(
         "instance {instance} does not exist in this account and Region, or is being terminated; if it should \
          be found, check the Region and the account of the AWS credentials"
     );
-    Infeasible::of_member(group, instance, "InstanceNotFound", message)
+    Infeasible::of_member(group, instance, reasons::INSTANCE_NOT_FOUND, message)
 }
 
-fn too_many_rules(group: &GroupKey, instance: Option<&InstanceId>, what: &str, limit: usize) -> Infeasible {
+/// Returns the group, or its member, as infeasible because `subject` exceeds the rules of one security group.
+fn too_many_rules(
+    group: &GroupKey,
+    instance: Option<&InstanceId>,
+    subject: &str,
+    limit: usize,
+) -> Infeasible {
     let message = format!(
-        "{what} would need more than the {limit} IPv4 or IPv6 rules that fit into one security group; use fewer \
-         source ranges or port ranges, or raise the VPC quota \"Inbound or outbound rules per security group\" \
-         (L-0EA8095F) and the provider's rules per group"
+        "{subject} would need more than the {limit} IPv4 or IPv6 rules that fit into one security group; use \
+         fewer source ranges or port ranges, or raise the VPC quota \"Inbound or outbound rules per security \
+         group\" (L-0EA8095F) and the provider's rules per group"
     );
-    Infeasible { instance: instance.cloned(), ..Infeasible::of_group(group, "TooManyRules", message) }
+    Infeasible {
+        instance: instance.cloned(),
+        ..Infeasible::of_group(group, reasons::TOO_MANY_RULES, message)
+    }
 }

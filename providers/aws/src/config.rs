@@ -1,10 +1,10 @@
-//! What the administrator sets for AWS, and what is wrong with it if something is.
+//! The administrator's settings for AWS, and their validation.
 
 use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-/// How the rules reach the instances.
+/// The way in which rules are applied to the instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Security groups of our own, attached to the instances' primary interfaces.
@@ -25,29 +25,29 @@ pub struct SharedTargets {
 /// Configuration of the AWS provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsConfig {
-    /// The cluster's name, by which everything we own is marked
+    /// The cluster's name, with which everything that we own is tagged
     pub cluster: String,
-    /// How the rules reach the instances
+    /// The way in which rules are applied to the instances
     pub mode: Mode,
-    /// How many security groups an interface may have. Default 5; the quota "Security groups per network
+    /// Security groups that an interface may have. Default 5; the quota "Security groups per network
     /// interface" can be raised to 16.
     pub slots_per_interface: usize,
-    /// How many ingress rules a group may have, IPv4 and IPv6 counted apart. Default 60; the quota is "Inbound
-    /// or outbound rules per security group", and rules × slots must not exceed 1,000.
+    /// Ingress rules that a group may have, IPv4 and IPv6 counted apart. Default 60; the quota is "Inbound or
+    /// outbound rules per security group", and rules × slots must not exceed 1,000.
     pub rules_per_group: usize,
-    /// Attach also where the interface's only other group carries no `kubernetes.io/cluster/…` tag, although
-    /// that breaks cloud-provider-aws and aws-load-balancer-controller if the cluster runs them.
+    /// True to attach also where the interface's only other group carries no `kubernetes.io/cluster/…` tag,
+    /// although that breaks cloud-provider-aws and aws-load-balancer-controller if the cluster runs them.
     pub allow_untagged_node_groups: bool,
-    /// Ask for the interfaces of one group at a time. `LocalStack` and moto take several values of the filter
-    /// `group-id` for "all of these", where EC2 means "any of these". [`Aws::connect`](crate::Aws::connect) sets
-    /// it where the endpoint is not AWS's own.
+    /// True to ask for the interfaces of one group at a time. `LocalStack` and moto take several values of
+    /// the filter `group-id` for "all of these", where EC2 means "any of these".
+    /// [`Aws::connect`](crate::Aws::connect) sets it where the endpoint is not AWS's own.
     pub one_group_per_filter: bool,
     /// The Region; by default from the environment, the profile or the instance itself
     pub region: Option<String>,
 }
 
 impl AwsConfig {
-    /// The defaults, for mode `attach`.
+    /// Returns the defaults, for mode `attach`.
     pub fn new(cluster: impl Into<String>) -> Self {
         Self {
             cluster: cluster.into(),
@@ -63,10 +63,10 @@ impl AwsConfig {
     /// Checks every field.
     ///
     /// # Errors
-    /// The first field that cannot be right, with what it may be.
+    /// The first field with an impossible value, with the values that it may have.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
-        if self.cluster.is_empty() || self.cluster.len() > 100 || !self.cluster.chars().all(plain) {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
+        if self.cluster.is_empty() || self.cluster.len() > 100 || !self.cluster.chars().all(is_allowed) {
             return Err(ConfigError::Cluster(self.cluster.clone()));
         }
         if !(1..=16).contains(&self.slots_per_interface) {
@@ -90,16 +90,16 @@ fn is_group_id(id: &str) -> bool {
     id.strip_prefix("sg-").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// What is wrong with an [`AwsConfig`].
+/// An impossible value in an [`AwsConfig`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// The cluster's name cannot be part of a security group's name.
     #[error("cluster name {0:?} must be 1 to 100 letters, digits, dots, underscores, slashes or hyphens")]
     Cluster(String),
-    /// No such number of groups per interface.
+    /// A number of groups per interface that AWS does not allow.
     #[error("{0} security groups per interface: AWS allows 1 to 16")]
     Slots(usize),
-    /// No such number of rules per group.
+    /// A number of rules per group that AWS does not allow.
     #[error("{rules} rules per group × {slots} groups per interface must be at least 1 and at most 1,000")]
     Rules {
         /// Rules per group
@@ -115,13 +115,13 @@ pub enum ConfigError {
     GroupId(String),
 }
 
-/// Why no connection to EC2 could be set up.
+/// The reason why no connection to EC2 could be set up.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConnectError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Neither the configuration nor the surroundings say which Region.
+    /// Neither the configuration nor the environment names a Region.
     #[error("no AWS Region: set it in the configuration or in AWS_REGION, or run on an EC2 instance")]
     NoRegion,
 }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_that_cannot_be_right_says_why() {
+    fn impossible_configuration_is_rejected_with_its_field() {
         let base = AwsConfig::new("prod.eu-west-1/a_b");
         assert_eq!(base.validate(), Ok(()));
         let cluster = |cluster: &str| AwsConfig { cluster: cluster.into(), ..base.clone() };

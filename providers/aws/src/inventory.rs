@@ -1,59 +1,59 @@
-//! What EC2 says of the instances and of the user's security groups: read, never changed.
+//! Facts about the instances and the user's security groups: read from EC2, never changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{IngressRule, InstanceId};
 
-use crate::resource::{GroupName, Room};
-use crate::session::Dialect;
+use crate::ec2_cache::AttachApi;
+use crate::resource::{GroupName, RuleCapacity};
 
-/// Facts that compiling needs.
+/// The facts that compiling needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// The members that exist
     pub instances: BTreeMap<InstanceId, InstanceFacts>,
-    /// Which of the groups that stand alone on a member's interface carry a `kubernetes.io/cluster/…` tag
+    /// Sole security groups of a member's interface that carry a `kubernetes.io/cluster/…` tag, by id
     pub cluster_tagged: BTreeSet<String>,
-    /// What each of our security groups lets in; mode `attach` only
+    /// Ingress rules of our security groups; mode `attach` only
     pub security_groups: BTreeMap<GroupName, BTreeSet<IngressRule>>,
     /// The user's groups that may hold our rules, by id; mode `shared` only
     pub shared_groups: BTreeMap<String, SharedGroup>,
-    /// By which calls groups are attached
-    pub dialect: Dialect,
-    /// Whether the permission to revoke egress is known to be missing
-    pub egress_unmanaged: bool,
+    /// The calls by which groups are attached
+    pub attach_api: AttachApi,
+    /// True if the permission to revoke egress is known to be missing
+    pub is_egress_unmanaged: bool,
 }
 
-/// One instance.
+/// Facts about one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceFacts {
     /// Its VPC
     pub vpc: String,
     /// Its primary network interface
     pub interface: String,
-    /// The groups on that interface that are not ours
-    pub groups: BTreeSet<String>,
-    /// Those that are
-    pub ours: BTreeSet<GroupName>,
-    /// How many interfaces it has
-    pub interfaces: usize,
-    /// Whether the primary interface has an IPv6 address
-    pub ipv6: bool,
+    /// The groups on that interface that are not ours, by id
+    pub foreign_groups: BTreeSet<String>,
+    /// The groups on that interface that are ours
+    pub own_groups: BTreeSet<GroupName>,
+    /// The number of its network interfaces
+    pub interface_count: usize,
+    /// True if the primary interface has an IPv6 address
+    pub has_ipv6: bool,
     /// The AWS service that manages it and refuses changes by others, if one does
     pub managed_by: Option<String>,
 }
 
 #[cfg(test)]
 impl Inventory {
-    /// Instances by id, each with these groups, none of them ours, on its only interface.
+    /// Returns instances by id, each with these groups, none of them ours, on its only interface.
     pub(crate) fn of_instances(instances: &[(&str, &[&str])]) -> Self {
         let facts = |groups: &[&str]| InstanceFacts {
             vpc: "vpc-1".into(),
             interface: "eni-1".into(),
-            groups: groups.iter().map(ToString::to_string).collect(),
-            ours: BTreeSet::new(),
-            interfaces: 1,
-            ipv6: false,
+            foreign_groups: groups.iter().map(ToString::to_string).collect(),
+            own_groups: BTreeSet::new(),
+            interface_count: 1,
+            has_ipv6: false,
             managed_by: None,
         };
         let instances = instances.iter().map(|(id, groups)| (InstanceId::new(*id), facts(groups)));
@@ -65,17 +65,17 @@ impl Inventory {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SharedGroup {
     /// Ingress rules that are not ours
-    pub foreign: BTreeSet<IngressRule>,
-    /// How many other ingress permissions that are not ours it has
-    pub foreign_others: usize,
+    pub foreign_rules: BTreeSet<IngressRule>,
+    /// The number of its other ingress permissions that are not ours
+    pub foreign_permission_count: usize,
     /// Ingress rules that are ours
-    pub ours: BTreeSet<IngressRule>,
+    pub own_rules: BTreeSet<IngressRule>,
 }
 
 impl SharedGroup {
-    /// How many rules of ours fit beside what is there, if `limit` rules fit in all.
+    /// Returns the capacity for our rules beside the foreign ones, if `limit` rules fit in all.
     #[must_use]
-    pub fn room(&self, limit: usize) -> Room {
-        Room::each(limit).beside(&self.foreign, self.foreign_others)
+    pub fn rule_capacity(&self, limit: usize) -> RuleCapacity {
+        RuleCapacity::per_family(limit).minus(&self.foreign_rules, self.foreign_permission_count)
     }
 }

@@ -1,20 +1,24 @@
 //! EC2 security groups as a firewall provider.
 //!
-//! Two modes: `attach` makes security groups of its own and attaches them to the primary interfaces of the
-//! members; `shared` keeps rules of its own in security groups that the user names.
+//! Two modes: `attach` creates security groups of its own and attaches them to the primary network interfaces
+//! of the members; `shared` keeps its own rules in security groups that the user names.
 
-mod action;
+mod api_calls;
 mod apply;
 mod client;
 mod compile;
 mod config;
+mod ec2_cache;
 mod inventory;
 mod observe;
-mod pace;
+mod ownership;
 mod planning;
 mod provider_id;
+mod rate_limit;
+pub mod reasons;
 mod resource;
-mod session;
+#[cfg(test)]
+mod testing;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -27,20 +31,21 @@ use firewall_core::{
     Action, Applied, Compiled, Desired, FirewallProvider, InstanceId, Observed, ProviderError,
 };
 
-pub use action::Ec2Action;
+pub use api_calls::ApiCall;
 pub use config::{AwsConfig, ConfigError, ConnectError, Mode, SharedTargets};
+pub use ec2_cache::AttachApi;
 pub use inventory::{InstanceFacts, Inventory, SharedGroup};
+pub use ownership::CLUSTER_TAG;
 pub use resource::{
-    Attachment, AwsKey, AwsResource, Egress, GroupName, Room, SecurityGroup, SharedRules, Stray, StraySource,
+    Attachment, AwsKey, AwsResource, Egress, ForeignPermission, GroupName, PermissionSource, RuleCapacity,
+    SecurityGroup, SharedRules,
 };
-pub use session::Dialect;
-pub use wire::tag::CLUSTER_TAG;
 
 use apply::Context;
 use client::Client;
-use session::Session;
+use ec2_cache::Ec2Cache;
 
-/// How long one call may take: EC2 answers within seconds or not at all.
+/// The longest time that one call may take: EC2 answers within seconds or not at all.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The AWS provider for one cluster, in one account and Region.
@@ -48,16 +53,17 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Aws {
     client: Client,
     config: AwsConfig,
-    session: Session,
+    cache: Ec2Cache,
 }
 
 impl Aws {
     /// Connects by the AWS SDK's standard chain: environment, profile, web identity, container, instance.
     ///
-    /// No call is made; what the credentials permit shows with the first one. `AWS_ENDPOINT_URL` is honoured.
+    /// No call is made; the first one shows which permissions the credentials have. `AWS_ENDPOINT_URL` is
+    /// honoured.
     ///
     /// # Errors
-    /// If the configuration is wrong, or nothing says which Region.
+    /// If the configuration is wrong, or no Region is set.
     pub async fn connect(mut config: AwsConfig) -> Result<Self, ConnectError> {
         config.validate()?;
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
@@ -75,17 +81,18 @@ impl Aws {
         Ok(Self::from_client(&aws_sdk_ec2::Client::new(&sdk), config)?)
     }
 
-    /// The provider over a client of the SDK, whose retries are replaced by the provider's own.
+    /// Returns the provider over a client of the SDK, whose retries are replaced by the provider's own.
     ///
     /// # Errors
     /// If the configuration is wrong.
     pub fn from_client(ec2: &aws_sdk_ec2::Client, config: AwsConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let client = Client::new(ec2, config.one_group_per_filter);
-        Ok(Self { client, config, session: Session::default() })
+        Ok(Self { client, config, cache: Ec2Cache::default() })
     }
 
-    /// The instance behind a node, from `spec.providerID`; see [`FirewallProvider::instance`].
+    /// Returns the instance behind a node, from `spec.providerID`; see
+    /// [`FirewallProvider::parse_provider_id`].
     #[must_use]
     pub fn instance_of(provider_id: &str) -> Option<Result<InstanceId, String>> {
         provider_id::instance(provider_id)
@@ -113,30 +120,34 @@ impl FirewallProvider for Aws {
         members: &BTreeSet<InstanceId>,
     ) -> Result<Observed<AwsResource, Inventory>, ProviderError> {
         match &self.config.mode {
-            Mode::Attach => observe::attach(&self.client, &self.config, &self.session, members).await,
-            Mode::Shared(targets) => observe::shared(&self.client, &self.config, targets, members).await,
+            Mode::Attach => observe::observe_attach(&self.client, &self.config, &self.cache, members).await,
+            Mode::Shared(targets) => {
+                observe::observe_shared(&self.client, &self.config, targets, members).await
+            }
         }
     }
 
-    /// EC2's API and console know groups by id above all. The others are named by an id as it is.
+    /// Returns the id of a security group, by which EC2's API and console know it. The keys of the other
+    /// resources hold an id already.
     fn cloud_id(&self, key: &AwsKey) -> Option<String> {
         match key {
-            AwsKey::SecurityGroup(name) => self.session.id(name),
+            AwsKey::SecurityGroup(name) => self.cache.group_id(name),
             AwsKey::Attachment(_) | AwsKey::SharedRules(_) => None,
         }
     }
 
-    /// Attachments are what there are most of; they have an action's bucket to themselves.
+    /// Counts every change as an attachment: attachments are the most numerous, and their call has a token
+    /// bucket of its own.
     fn estimate_duration(&self, changes: usize) -> Duration {
-        let action = match self.session.dialect() {
-            Some(Dialect::Instances) => Ec2Action::ModifyInstanceAttribute,
-            _ => Ec2Action::ModifyNetworkInterfaceAttribute,
+        let call = match self.cache.attach_api() {
+            Some(AttachApi::Instance) => ApiCall::ModifyInstanceAttribute,
+            Some(AttachApi::NetworkInterface) | None => ApiCall::ModifyNetworkInterfaceAttribute,
         };
-        pace::expected(action, u32::try_from(changes).unwrap_or(u32::MAX))
+        rate_limit::expected_duration(call, u32::try_from(changes).unwrap_or(u32::MAX))
     }
 
     async fn apply(&self, action: &Action<AwsResource>) -> Result<Applied, ProviderError> {
-        let context = Context { client: &self.client, config: &self.config, session: &self.session };
+        let context = Context { client: &self.client, config: &self.config, cache: &self.cache };
         context.apply(action).await
     }
 }

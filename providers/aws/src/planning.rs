@@ -1,14 +1,14 @@
-//! The questions that planning asks of AWS resources.
+//! The operations that planning needs on AWS resources: keys, differences, unions, reach.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{IngressRule, InstanceId, Owner, Reach, Resource, ResourceSet, RuleSet};
 
 use crate::resource::{
-    Attachment, AwsKey, AwsResource, Egress, GroupName, SecurityGroup, SharedRules, Stray,
+    Attachment, AwsKey, AwsResource, Egress, ForeignPermission, GroupName, SecurityGroup, SharedRules,
 };
 
-/// What open egress is called in [`Reach::others`].
+/// The text for open egress in [`Reach::other_traffic`].
 const OPEN_EGRESS: &str = "egress to anywhere";
 
 impl Egress {
@@ -35,27 +35,35 @@ impl Egress {
 
 impl SecurityGroup {
     fn union(&self, other: &Self) -> Option<Self> {
-        let (rules, strays) = (&self.rules | &other.rules, &self.strays | &other.strays);
-        other.room.fits(&rules, strays.len()).then(|| self.changed_to(other, rules, strays, Egress::union))
+        let (rules, foreign) = (&self.rules | &other.rules, &self.foreign | &other.foreign);
+        other
+            .rule_capacity
+            .fits(&rules, foreign.len())
+            .then(|| self.with_contents(other, rules, foreign, Egress::union))
     }
 
     fn intersection(&self, other: &Self) -> Self {
-        self.changed_to(other, &self.rules & &other.rules, &self.strays & &other.strays, Egress::intersection)
+        self.with_contents(
+            other,
+            &self.rules & &other.rules,
+            &self.foreign & &other.foreign,
+            Egress::intersection,
+        )
     }
 
-    fn changed_to(
+    fn with_contents(
         &self,
         other: &Self,
         rules: BTreeSet<IngressRule>,
-        strays: BTreeSet<Stray>,
+        foreign: BTreeSet<ForeignPermission>,
         egress: fn(Egress, Egress) -> Egress,
     ) -> Self {
         let id = other.id.clone().or_else(|| self.id.clone());
-        Self { id, rules, strays, egress: egress(self.egress, other.egress), ..other.clone() }
+        Self { id, rules, foreign, egress: egress(self.egress, other.egress), ..other.clone() }
     }
 
     fn admits(&self) -> Reach {
-        let mut other_traffic: BTreeSet<String> = self.strays.iter().map(ToString::to_string).collect();
+        let mut other_traffic: BTreeSet<String> = self.foreign.iter().map(ToString::to_string).collect();
         if self.egress != Egress::Closed {
             other_traffic.insert(OPEN_EGRESS.to_owned());
         }
@@ -72,28 +80,28 @@ impl Attachment {
 impl SharedRules {
     fn union(&self, other: &Self) -> Option<Self> {
         let rules = &self.rules | &other.rules;
-        let strays: BTreeMap<_, _> = self.strays.iter().chain(&other.strays).map(clone_pair).collect();
-        other.room.fits(&rules, strays.len()).then(|| self.changed_to(other, rules, strays))
+        let altered: BTreeMap<_, _> = self.altered.iter().chain(&other.altered).map(clone_pair).collect();
+        other.rule_capacity.fits(&rules, altered.len()).then(|| self.with_contents(other, rules, altered))
     }
 
     fn intersection(&self, other: &Self) -> Self {
-        let strays =
-            self.strays.iter().filter(|(id, _)| other.strays.contains_key(*id)).map(clone_pair).collect();
-        self.changed_to(other, &self.rules & &other.rules, strays)
+        let altered =
+            self.altered.iter().filter(|(id, _)| other.altered.contains_key(*id)).map(clone_pair).collect();
+        self.with_contents(other, &self.rules & &other.rules, altered)
     }
 
-    fn unless_empty(self) -> Option<Self> {
-        (!self.rules.is_empty() || !self.strays.is_empty()).then_some(self)
+    fn into_non_empty(self) -> Option<Self> {
+        (!self.rules.is_empty() || !self.altered.is_empty()).then_some(self)
     }
 
-    fn changed_to(
+    fn with_contents(
         &self,
         other: &Self,
         rules: BTreeSet<IngressRule>,
-        strays: BTreeMap<String, String>,
+        altered: BTreeMap<String, String>,
     ) -> Self {
         let ids = self.ids.iter().chain(&other.ids).map(clone_pair).collect();
-        Self { rules, ids, strays, ..other.clone() }
+        Self { rules, ids, altered, ..other.clone() }
     }
 }
 
@@ -112,8 +120,8 @@ impl Resource for AwsResource {
         }
     }
 
-    /// Only what carries our tag is ever read as a resource. A name that somebody else holds shows when the
-    /// group is created.
+    /// Returns [`Owner::Ours`]: only objects with our tag are read as resources. A group name that is taken
+    /// shows when the group is created.
     fn owner(&self) -> Owner {
         Owner::Ours
     }
@@ -121,11 +129,11 @@ impl Resource for AwsResource {
     fn has_same_spec(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::SecurityGroup(one), Self::SecurityGroup(two)) => {
-                one.rules == two.rules && one.strays == two.strays && one.egress.matches(two.egress)
+                one.rules == two.rules && one.foreign == two.foreign && one.egress.matches(two.egress)
             }
             (Self::Attachment(one), Self::Attachment(two)) => one.groups == two.groups,
             (Self::SharedRules(one), Self::SharedRules(two)) => {
-                one.rules == two.rules && one.strays.keys().eq(two.strays.keys())
+                one.rules == two.rules && one.altered.keys().eq(two.altered.keys())
             }
             _ => false,
         }
@@ -149,7 +157,7 @@ impl Resource for AwsResource {
                 attachment.groups.iter().map(|group| group.name.clone()).collect()
             }
             Self::SharedRules(shared) => {
-                shared.rules.iter().map(ToString::to_string).chain(shared.strays.values().cloned()).collect()
+                shared.rules.iter().map(ToString::to_string).chain(shared.altered.values().cloned()).collect()
             }
         }
     }
@@ -192,7 +200,7 @@ impl Resource for AwsResource {
                 (!groups.is_empty()).then(|| Self::Attachment(two.with(groups)))
             }
             (Self::SharedRules(one), Self::SharedRules(two)) => {
-                one.intersection(two).unless_empty().map(Self::SharedRules)
+                one.intersection(two).into_non_empty().map(Self::SharedRules)
             }
             _ => None,
         }
@@ -206,21 +214,22 @@ impl Resource for AwsResource {
             }
             (Self::SharedRules(one), Self::SharedRules(two)) => {
                 let rules = IngressRule::select_covered(&one.rules, &two.rules);
-                SharedRules { rules, ..one.intersection(two) }.unless_empty().map(Self::SharedRules)
+                SharedRules { rules, ..one.intersection(two) }.into_non_empty().map(Self::SharedRules)
             }
             _ => self.intersection(other),
         }
     }
 
-    /// One call replaces all groups of an interface; rules are authorized and revoked in calls of their own.
+    /// Returns true for an attachment: one call replaces all groups of an interface. Rules are authorized and
+    /// revoked in calls of their own.
     fn is_replaced_at_once(&self) -> bool {
         matches!(self, Self::Attachment(_))
     }
 
-    /// A group of the user's stands for the instances that have it: they are not ours to ask about.
-    fn instances(&self, world: &ResourceSet<Self>) -> BTreeSet<InstanceId> {
+    /// Returns a group of the user's in place of the instances that have it: which ones do is not observed.
+    fn instances(&self, resources: &ResourceSet<Self>) -> BTreeSet<InstanceId> {
         match self {
-            Self::SecurityGroup(group) => world
+            Self::SecurityGroup(group) => resources
                 .values()
                 .filter_map(|resource| match resource {
                     Self::Attachment(attachment) if attachment.groups.contains(&group.name) => {
@@ -234,17 +243,18 @@ impl Resource for AwsResource {
         }
     }
 
-    fn reach(world: &ResourceSet<Self>, instance: &InstanceId) -> Reach {
-        if let Some(Self::SharedRules(shared)) = world.get(&AwsKey::SharedRules(instance.as_str().to_owned()))
+    fn reach(resources: &ResourceSet<Self>, instance: &InstanceId) -> Reach {
+        if let Some(Self::SharedRules(shared)) =
+            resources.get(&AwsKey::SharedRules(instance.as_str().to_owned()))
         {
             let rules: RuleSet = shared.rules.iter().copied().collect();
-            return Reach { rules, other_traffic: shared.strays.values().cloned().collect() };
+            return Reach { rules, other_traffic: shared.altered.values().cloned().collect() };
         }
-        let Some(Self::Attachment(attachment)) = world.get(&AwsKey::Attachment(instance.clone())) else {
+        let Some(Self::Attachment(attachment)) = resources.get(&AwsKey::Attachment(instance.clone())) else {
             return Reach::default();
         };
         let attached = attachment.groups.iter().filter_map(|name| {
-            match world.get(&AwsKey::SecurityGroup(name.clone())) {
+            match resources.get(&AwsKey::SecurityGroup(name.clone())) {
                 Some(Self::SecurityGroup(group)) => Some(group.admits()),
                 _ => None,
             }

@@ -2,7 +2,7 @@
 
 use firewall_core::InstanceId;
 
-/// Reads `aws:///<zone>/<i-…>`, `aws:////<i-…>` or a bare `<i-…>`; `None` if the id is another provider's.
+/// Parses `aws:///<zone>/<i-…>`, `aws:////<i-…>` or a bare `<i-…>`; `None` if the id is another provider's.
 ///
 /// Source: `MapToAWSInstanceID` in kubernetes/cloud-provider-aws, `pkg/providers/v1/instances.go`.
 ///
@@ -25,8 +25,9 @@ pub(crate) fn instance(provider_id: &str) -> Option<Result<InstanceId, String>> 
 }
 
 fn is_instance_id(text: &str) -> bool {
-    let hex = |rest: &str| !rest.is_empty() && rest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    text.strip_prefix("i-").is_some_and(hex)
+    let is_hex =
+        |rest: &str| !rest.is_empty() && rest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    text.strip_prefix("i-").is_some_and(is_hex)
 }
 
 #[cfg(test)]
@@ -34,14 +35,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_segment_names_the_instance() {
+    fn last_segment_names_the_instance() {
         for id in ["aws:///eu-west-1a/i-0abc12", "aws:////i-0abc12", "i-0abc12", "aws://i-0abc12"] {
             assert_eq!(instance(id), Some(Ok(InstanceId::new("i-0abc12"))), "{id}");
         }
     }
 
     #[test]
-    fn ids_of_other_providers_are_left_to_them() {
+    fn ids_of_other_providers_are_ignored() {
         for id in [
             "gce://project/zone/name",
             "k3s://node-1",
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn an_aws_id_without_an_instance_says_what_it_is() {
+    fn aws_id_without_an_instance_is_an_error() {
         let fargate =
             instance("aws:///eu-west-1a/1234/fargate-ip-10-0-0-1.ec2.internal").unwrap().unwrap_err();
         assert!(fargate.contains("Fargate"), "{fargate}");

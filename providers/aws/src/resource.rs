@@ -1,4 +1,4 @@
-//! What a firewall group compiles to on AWS.
+//! The AWS resources that firewall groups compile to, and the capacity of a security group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,7 +21,7 @@ impl fmt::Display for GroupName {
     }
 }
 
-/// Names one resource.
+/// The name of one resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AwsKey {
     /// A security group of ours
@@ -42,23 +42,23 @@ impl fmt::Display for AwsKey {
     }
 }
 
-/// An ingress permission that no [`IngressRule`] can express: all protocols, ICMP, port 0, a group or a prefix
-/// list as its source. We never make one; somebody added it to a group of ours.
+/// An ingress permission that no [`IngressRule`] can express: all protocols, ICMP, port 0, a group or a
+/// prefix list as its source. We never create one; another writer added it to a group of ours.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Stray {
+pub struct ForeignPermission {
     /// The protocol as EC2 writes it; `-1` means all
     pub protocol: String,
     /// The first port or the ICMP type
     pub from: Option<i32>,
     /// The last port or the ICMP code
     pub to: Option<i32>,
-    /// Who may connect
-    pub source: StraySource,
+    /// The source that it admits
+    pub source: PermissionSource,
 }
 
-/// Who may connect by a [`Stray`].
+/// The source that a [`ForeignPermission`] admits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StraySource {
+pub enum PermissionSource {
     /// An IPv4 range as EC2 writes it
     V4(String),
     /// An IPv6 range as EC2 writes it
@@ -74,7 +74,7 @@ pub enum StraySource {
     },
 }
 
-impl fmt::Display for Stray {
+impl fmt::Display for ForeignPermission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = if self.protocol == "-1" { "all protocols" } else { &self.protocol };
         write!(f, "{protocol}")?;
@@ -82,57 +82,59 @@ impl fmt::Display for Stray {
             write!(f, "/{from}-{to}")?;
         }
         match &self.source {
-            StraySource::V4(source) | StraySource::V6(source) => write!(f, " from {source}"),
-            StraySource::PrefixList(id) => write!(f, " from prefix list {id}"),
-            StraySource::Group { id, .. } => write!(f, " from security group {id}"),
+            PermissionSource::V4(source) | PermissionSource::V6(source) => write!(f, " from {source}"),
+            PermissionSource::PrefixList(id) => write!(f, " from prefix list {id}"),
+            PermissionSource::Group { id, .. } => write!(f, " from security group {id}"),
         }
     }
 }
 
-/// Whether a group lets anything out. Groups on an interface add up, so one that does widens all the others.
+/// A security group's egress. Groups on an interface add up, so one with an egress rule widens all the
+/// others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Egress {
     /// It has no egress rule.
     Closed,
-    /// It has one, as every new group does.
+    /// It has an egress rule, as every new group does.
     Open,
-    /// Desired only: the permission to revoke egress is not granted, so whatever is there stays.
+    /// Desired only: the permission to revoke egress is not granted, so the egress rules stay as they are.
     Unmanaged,
 }
 
-/// How many rules fit, IPv4 and IPv6 counted apart, as EC2 does.
+/// The number of rules that a security group can still hold, IPv4 and IPv6 counted apart, as EC2 does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct RuleCapacity {
     /// IPv4 rules
     pub v4: usize,
     /// IPv6 rules
     pub v6: usize,
 }
 
-impl Room {
-    /// As many of either family.
+impl RuleCapacity {
+    /// Returns a capacity of that many rules of either family.
     #[must_use]
-    pub const fn each(rules: usize) -> Self {
+    pub const fn per_family(rules: usize) -> Self {
         Self { v4: rules, v6: rules }
     }
 
-    /// What is left beside `rules` and `others`, which count in both families because what a group or a prefix
-    /// list holds may be of either.
+    /// Returns the capacity less `rules` and `others` more permissions. Those count in both families, because
+    /// a group or a prefix list as a source may hold addresses of either.
     #[must_use]
-    pub fn beside<'a>(self, rules: impl IntoIterator<Item = &'a IngressRule>, others: usize) -> Self {
-        let (v4, v6) = families(rules);
+    pub fn minus<'a>(self, rules: impl IntoIterator<Item = &'a IngressRule>, others: usize) -> Self {
+        let (v4, v6) = count_by_family(rules);
         Self { v4: self.v4.saturating_sub(v4 + others), v6: self.v6.saturating_sub(v6 + others) }
     }
 
-    /// Whether `rules` and `others` fit.
+    /// Returns true if `rules` and `others` more permissions fit.
     #[must_use]
     pub fn fits<'a>(self, rules: impl IntoIterator<Item = &'a IngressRule>, others: usize) -> bool {
-        let (v4, v6) = families(rules);
+        let (v4, v6) = count_by_family(rules);
         v4 + others <= self.v4 && v6 + others <= self.v6
     }
 }
 
-fn families<'a>(rules: impl IntoIterator<Item = &'a IngressRule>) -> (usize, usize) {
+/// Returns the numbers of IPv4 and of IPv6 rules.
+fn count_by_family<'a>(rules: impl IntoIterator<Item = &'a IngressRule>) -> (usize, usize) {
     rules.into_iter().fold((0, 0), |(v4, v6), rule| match rule.source {
         IpNet::V4(_) => (v4 + 1, v6),
         IpNet::V6(_) => (v4, v6 + 1),
@@ -146,16 +148,16 @@ pub struct SecurityGroup {
     pub name: GroupName,
     /// Its id, if it exists
     pub id: Option<String>,
-    /// The firewall groups it serves; as observed, one text for all
+    /// The firewall groups that it serves; as observed, one text for all
     pub serves: BTreeSet<String>,
     /// Its ingress rules
     pub rules: BTreeSet<IngressRule>,
     /// Its other ingress permissions
-    pub strays: BTreeSet<Stray>,
-    /// Whether it lets anything out
+    pub foreign: BTreeSet<ForeignPermission>,
+    /// Its egress
     pub egress: Egress,
-    /// How many rules fit
-    pub room: Room,
+    /// The number of rules that it can hold
+    pub rule_capacity: RuleCapacity,
 }
 
 /// Our groups on the primary interface of an instance.
@@ -167,7 +169,7 @@ pub struct Attachment {
     pub interface: String,
     /// Our groups on it
     pub groups: BTreeSet<GroupName>,
-    /// How many groups of ours fit beside the others
+    /// The number of our groups that the interface can have beside the others
     pub capacity: usize,
 }
 
@@ -176,16 +178,16 @@ pub struct Attachment {
 pub struct SharedRules {
     /// The group's id
     pub group: String,
-    /// The firewall groups they serve
+    /// The firewall groups that the rules serve
     pub serves: BTreeSet<String>,
     /// The rules
     pub rules: BTreeSet<IngressRule>,
-    /// The ids of those that exist
+    /// The ids of the rules that exist
     pub ids: BTreeMap<IngressRule, String>,
-    /// Rules that carry our mark but that we never make, by id, as text: somebody changed them
-    pub strays: BTreeMap<String, String>,
-    /// How many rules fit beside the others
-    pub room: Room,
+    /// Rules with our tag that we never create, by id, as text: another writer altered them
+    pub altered: BTreeMap<String, String>,
+    /// The number of our rules that fit beside the others
+    pub rule_capacity: RuleCapacity,
 }
 
 /// One object of ours in EC2.
@@ -193,21 +195,22 @@ pub struct SharedRules {
 pub enum AwsResource {
     /// A security group
     SecurityGroup(SecurityGroup),
-    /// Its attachments to one instance
+    /// The attachments of our groups to one instance
     Attachment(Attachment),
-    /// Rules in somebody else's group
+    /// Our rules in one of the user's groups
     SharedRules(SharedRules),
 }
 
 impl SharedRules {
-    /// No rules yet.
-    pub(crate) fn none(group: String, room: Room) -> Self {
+    /// Returns the group without rules of ours.
+    pub(crate) fn empty(group: String, rule_capacity: RuleCapacity) -> Self {
         let (serves, rules) = (BTreeSet::new(), BTreeSet::new());
-        Self { group, serves, rules, ids: BTreeMap::new(), strays: BTreeMap::new(), room }
+        Self { group, serves, rules, ids: BTreeMap::new(), altered: BTreeMap::new(), rule_capacity }
     }
 }
 
 impl AwsResource {
+    /// Returns the attachment, if it is one.
     pub(crate) const fn as_attachment(&self) -> Option<&Attachment> {
         match self {
             Self::Attachment(attachment) => Some(attachment),
@@ -215,6 +218,7 @@ impl AwsResource {
         }
     }
 
+    /// Returns our rules in a group of the user's, if it is those.
     pub(crate) const fn as_shared_rules(&self) -> Option<&SharedRules> {
         match self {
             Self::SharedRules(shared) => Some(shared),

@@ -1,6 +1,5 @@
-//! Translation between EC2's wire types and this crate's, all of it pure.
+//! Translation between EC2's wire types and this crate's. Pure.
 
 pub(crate) mod error;
-pub(crate) mod machine;
+pub(crate) mod instance;
 pub(crate) mod permission;
-pub(crate) mod tag;

@@ -1,37 +1,38 @@
-//! The provider-neutral conformance suite, against the strict EC2 in memory and against `LocalStack`.
+//! The provider-neutral conformance suite against the strict EC2 in memory and against `LocalStack`.
 
 mod fake;
 #[path = "localstack/cloud.rs"]
 mod localstack;
 
-use firewall_aws::{Aws, AwsConfig};
+use firewall_aws::{ApiCall, Aws, AwsConfig, CLUSTER_TAG};
 use firewall_core::testing::conformance::{Harness, run};
 use firewall_core::{IngressRule, InstanceId, RuleSet};
 
 use fake::{FakeEc2, Rule};
 use localstack::LocalStack;
 
-/// The strict EC2, with all permissions of mode `attach` and no others.
-struct Strict(FakeEc2);
+/// The conformance suite's access to the fake EC2.
+struct FakeHarness(FakeEc2);
 
-impl Strict {
-    fn tagged(&self, cluster: &str) -> Vec<(String, fake::Group)> {
+impl FakeHarness {
+    /// Returns the cluster's groups by id.
+    fn groups_of_cluster(&self, cluster: &str) -> Vec<(String, fake::Group)> {
         let state = self.0.state();
         let ours = state
             .groups
             .iter()
-            .filter(|(_, group)| group.tags.get(firewall_aws::CLUSTER_TAG).is_some_and(|tag| tag == cluster));
+            .filter(|(_, group)| group.tags.get(CLUSTER_TAG).is_some_and(|tag| tag == cluster));
         ours.map(|(id, group)| (id.clone(), group.clone())).collect()
     }
 }
 
-fn as_rule(rule: &Rule) -> IngressRule {
+fn parse_rule(rule: &Rule) -> IngressRule {
     let protocol = if rule.protocol == "132" { "sctp" } else { &rule.protocol };
     let source = rule.source.parse().unwrap();
     IngressRule::new(protocol.parse().unwrap(), format!("{}-{}", rule.from, rule.to).parse().unwrap(), source)
 }
 
-impl Harness for Strict {
+impl Harness for FakeHarness {
     type Provider = Aws;
 
     fn provider(&self, cluster: &str) -> Aws {
@@ -48,15 +49,15 @@ impl Harness for Strict {
 
     async fn open_rules(&self, cluster: &str, instance: &InstanceId) -> RuleSet {
         let attached = self.0.state().groups_of(instance.as_str()).clone();
-        let ours = self.tagged(cluster).into_iter().filter(|(id, _)| attached.contains(id));
+        let ours = self.groups_of_cluster(cluster).into_iter().filter(|(id, _)| attached.contains(id));
         ours.flat_map(|(_, group)| group.rules)
             .filter(|rule| !rule.egress)
-            .map(|rule| as_rule(&rule))
+            .map(|rule| parse_rule(&rule))
             .collect()
     }
 
     async fn foreign_state(&self, cluster: &str) -> String {
-        let ours: Vec<String> = self.tagged(cluster).into_iter().map(|(id, _)| id).collect();
+        let ours: Vec<String> = self.groups_of_cluster(cluster).into_iter().map(|(id, _)| id).collect();
         let state = self.0.state();
         let groups: Vec<_> = state.groups.iter().filter(|(id, _)| !ours.contains(id)).collect();
         let interfaces: Vec<Vec<&String>> = state
@@ -68,7 +69,7 @@ impl Harness for Strict {
     }
 
     async fn tamper_with_rule(&self, cluster: &str, rule: IngressRule, present: bool) {
-        let (id, _) = self.tagged(cluster).into_iter().next().unwrap();
+        let (id, _) = self.groups_of_cluster(cluster).into_iter().next().unwrap();
         let mut state = self.0.state();
         let group = state.groups.get_mut(&id).unwrap();
         if present {
@@ -77,34 +78,34 @@ impl Harness for Strict {
                 .rules
                 .push(Rule::ingress(&format!("{} {first} {last} cidrIp {}", rule.protocol, rule.source)));
         } else {
-            group.rules.retain(|own| own.egress || as_rule(own) != rule);
+            group.rules.retain(|own| own.egress || parse_rule(own) != rule);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_strict_ec2_with_the_permissions_of_mode_attach() {
+async fn fake_ec2_conforms_with_the_permissions_of_mode_attach() {
     let cloud = FakeEc2::new(3);
-    cloud.state().granted = firewall_aws::Ec2Action::ATTACH.iter().map(ToString::to_string).collect();
-    run(&Strict(cloud)).await;
+    cloud.state().grant(&ApiCall::ATTACH);
+    run(&FakeHarness(cloud)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_strict_ec2_with_the_permissions_that_voyager_documents() {
+async fn fake_ec2_conforms_with_the_permissions_for_voyager() {
     let cloud = FakeEc2::new(3);
-    cloud.state().granted = firewall_aws::Ec2Action::VOYAGER.iter().map(ToString::to_string).collect();
-    run(&Strict(cloud)).await;
+    cloud.state().grant(&ApiCall::VOYAGER);
+    run(&FakeHarness(cloud)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_strict_ec2_lagging_throttling_and_losing_answers() {
+async fn fake_ec2_conforms_while_lagging_and_losing_answers() {
     use fake::Fault::{AnswerLost, Code, None};
     let cloud = FakeEc2::new(3);
     {
         let mut state = cloud.state();
-        (state.lag, state.linger) = (2, 2);
-        for action in firewall_aws::Ec2Action::ALL {
-            let name = action.to_string();
+        (state.lag, state.detach_lag) = (2, 2);
+        for call in ApiCall::ALL {
+            let name = call.to_string();
             for _ in 0..20 {
                 state.fault(
                     &name,
@@ -113,11 +114,11 @@ async fn the_strict_ec2_lagging_throttling_and_losing_answers() {
             }
         }
     }
-    run(&Strict(cloud)).await;
+    run(&FakeHarness(cloud)).await;
 }
 
 #[tokio::test]
 #[ignore = "needs LocalStack: set LOCALSTACK_URL"]
-async fn localstack() {
+async fn localstack_conforms() {
     run(&LocalStack::with_instances(3).await).await;
 }

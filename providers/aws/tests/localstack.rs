@@ -1,4 +1,4 @@
-//! The life of groups, attachments and shared rules on the real wire, in `LocalStack`.
+//! The lifecycle of groups, attachments and shared rules on the real wire, in `LocalStack`.
 
 #[path = "localstack/cloud.rs"]
 mod cloud;
@@ -17,16 +17,16 @@ use firewall_core::{Action, Desired, ErrorKind, FirewallProvider, InstanceId, Ru
 
 use cloud::LocalStack;
 
-/// Lets so many mutating calls through, and fails all others: a process that was killed makes no more calls.
+/// Lets so many mutating calls pass, and fails all others: a process that was killed makes no more calls.
 #[derive(Debug)]
-struct KilledAfter {
+struct KillAfter {
     calls: usize,
     made: Arc<AtomicUsize>,
 }
 
-impl Intercept for KilledAfter {
+impl Intercept for KillAfter {
     fn name(&self) -> &'static str {
-        "KilledAfter"
+        "KillAfter"
     }
 
     fn read_before_transmit(
@@ -43,13 +43,20 @@ impl Intercept for KilledAfter {
     }
 }
 
-fn killed_after(calls: usize, cloud: &LocalStack, cluster: &str) -> (Aws, Arc<AtomicUsize>) {
+/// Returns a provider that is killed after so many mutating calls, and the number of calls that it made.
+fn provider_killed_after(calls: usize, cloud: &LocalStack, cluster: &str) -> (Aws, Arc<AtomicUsize>) {
     let made = Arc::new(AtomicUsize::new(0));
-    let interceptor = KilledAfter { calls, made: made.clone() };
+    let interceptor = KillAfter { calls, made: made.clone() };
     let config = cloud.ec2.config().to_builder().interceptor(interceptor).build();
     let client = aws_sdk_ec2::Client::from_conf(config);
     let config = AwsConfig { one_group_per_filter: true, ..AwsConfig::new(cluster) };
     (Aws::from_client(&client, config).unwrap(), made)
+}
+
+/// Returns a provider in mode `shared`, with the nodes' own group, and groups with the tag, as targets.
+fn shared_provider(cloud: &LocalStack, cluster: &str, tag: Option<(String, String)>) -> Aws {
+    let targets = SharedTargets { ids: BTreeSet::from([cloud.nodes.clone()]), tag };
+    cloud.provider_with(AwsConfig { mode: Mode::Shared(targets), ..AwsConfig::new(cluster) })
 }
 
 /// Applies until the first error.
@@ -68,14 +75,14 @@ fn rules(texts: &[&str]) -> RuleSet {
 
 #[tokio::test]
 #[ignore = "needs LocalStack: set LOCALSTACK_URL"]
-async fn a_group_is_created_attached_changed_detached_and_deleted() {
+async fn group_is_created_attached_changed_detached_and_deleted() {
     let cloud = LocalStack::with_instances(1).await;
     let [a] = &cloud.instances()[..] else { panic!("one instance") };
     let provider = cloud.provider("life");
     let first = ["tcp/80 0.0.0.0/0", "tcp/80 ::/0", "udp/30000-30100 2001:db8::/32", "sctp/3868 10.0.0.0/8"];
     converge(&provider, &desired([group("web", &first, &[a])])).await;
     let [created] = &cloud.groups_of("life").await[..] else { panic!("one group") };
-    assert!(created.ip_permissions_egress().is_empty(), "it lets nothing out");
+    assert!(created.ip_permissions_egress().is_empty(), "it has no egress");
     assert_eq!(cloud.open_rules("life", a).await, rules(&first));
 
     converge(&provider, &desired([group("web", &["tcp/80 192.0.2.0/24"], &[a])])).await;
@@ -88,17 +95,17 @@ async fn a_group_is_created_attached_changed_detached_and_deleted() {
 
 #[tokio::test]
 #[ignore = "needs LocalStack: set LOCALSTACK_URL"]
-async fn the_other_groups_of_an_interface_stay() {
+async fn other_groups_of_an_interface_stay() {
     let cloud = LocalStack::with_instances(1).await;
     let [a] = &cloud.instances()[..] else { panic!("one instance") };
-    let theirs = LocalStack::create_group(&cloud.ec2, &cloud.vpc, "theirs", &[]).await;
+    let foreign = LocalStack::create_group(&cloud.ec2, &cloud.vpc, "foreign", &[]).await;
     let interface = cloud.ec2.describe_instances().instance_ids(a.as_str()).send().await.unwrap();
     let interface = interface.reservations()[0].instances()[0].network_interfaces()[0]
         .network_interface_id()
         .unwrap()
         .to_owned();
     let request = cloud.ec2.modify_network_interface_attribute().network_interface_id(interface);
-    request.groups(&cloud.nodes).groups(&theirs).send().await.unwrap();
+    request.groups(&cloud.nodes).groups(&foreign).send().await.unwrap();
     let before = cloud.attached(a).await;
     converge(&cloud.provider("others"), &desired([group("web", &["tcp/80 0.0.0.0/0"], &[a])])).await;
     let during = cloud.attached(a).await;
@@ -110,7 +117,7 @@ async fn the_other_groups_of_an_interface_stay() {
 
 #[tokio::test]
 #[ignore = "needs LocalStack: set LOCALSTACK_URL"]
-async fn killed_after_any_mutating_call_the_next_process_converges() {
+async fn process_converges_after_a_crash_at_any_mutating_call() {
     let cloud = LocalStack::with_instances(2).await;
     let [a, b] = &cloud.instances()[..] else { panic!("two instances") };
     let from = desired([group("web", &["tcp/80 0.0.0.0/0"], &[a])]);
@@ -120,7 +127,7 @@ async fn killed_after_any_mutating_call_the_next_process_converges() {
     ]);
     for calls in 0.. {
         converge(&cloud.provider("killed"), &from).await;
-        let (killed, made) = killed_after(calls, &cloud, "killed");
+        let (killed, made) = provider_killed_after(calls, &cloud, "killed");
         apply_until_killed(&killed, &to).await;
         for instance in [a, b] {
             let attached = cloud.attached(instance).await;
@@ -136,7 +143,7 @@ async fn killed_after_any_mutating_call_the_next_process_converges() {
         assert_eq!(cloud.open_rules("killed", a).await, rules(&["udp/53 ::/0", "tcp/53 ::/0"]));
         assert_eq!(cloud.open_rules("killed", b).await, rules(&["tcp/80 10.0.0.0/8"]));
         if made.load(Ordering::Relaxed) <= calls {
-            assert!(calls >= 7, "there were more calls to be killed after: {calls}");
+            assert!(calls >= 7, "the change takes more calls than {calls}");
             break;
         }
     }
@@ -145,39 +152,39 @@ async fn killed_after_any_mutating_call_the_next_process_converges() {
 
 #[tokio::test]
 #[ignore = "needs LocalStack: set LOCALSTACK_URL"]
-async fn more_groups_than_slots_become_one_and_part_again() {
+async fn groups_beyond_the_slots_are_combined_and_separated_again() {
     let cloud = LocalStack::with_instances(2).await;
     let [a, b] = &cloud.instances()[..] else { panic!("two instances") };
-    let all = |count: u16, members: &[&InstanceId]| {
+    let numbered = |count: u16, members: &[&InstanceId]| {
         let one = |n: u16| group(&format!("g{n}"), &[&format!("tcp/{} 10.0.0.0/8", 1000 + 2 * n)], members);
         desired((0..count).map(one))
     };
     let provider = cloud.provider("slots");
-    converge(&provider, &all(4, &[a, b])).await;
+    converge(&provider, &numbered(4, &[a, b])).await;
     assert_eq!(cloud.attached(a).await.len(), 5);
-    converge(&provider, &all(6, &[a, b])).await;
+    converge(&provider, &numbered(6, &[a, b])).await;
     assert_eq!((cloud.attached(a).await.len(), cloud.open_rules("slots", a).await.len()), (2, 6));
     assert_eq!(cloud.attached(a).await, cloud.attached(b).await);
-    converge(&provider, &all(3, &[b])).await;
+    converge(&provider, &numbered(3, &[b])).await;
     assert_eq!((cloud.attached(a).await.len(), cloud.attached(b).await.len()), (1, 4));
     converge(&provider, &Desired::nothing()).await;
 }
 
 #[tokio::test]
 #[ignore = "needs LocalStack: set LOCALSTACK_URL"]
-async fn a_name_that_somebody_else_holds_is_a_conflict() {
+async fn taken_name_is_a_conflict() {
     let cloud = LocalStack::with_instances(1).await;
     let [a] = &cloud.instances()[..] else { panic!("one instance") };
     let provider = cloud.provider("taken");
-    let wanted = desired([group("web", &["tcp/80 0.0.0.0/0"], &[a])]);
-    let (plan, _) = observe_and_plan(&provider, &wanted).await.unwrap();
+    let desired_groups = desired([group("web", &["tcp/80 0.0.0.0/0"], &[a])]);
+    let (plan, _) = observe_and_plan(&provider, &desired_groups).await.unwrap();
     let Action::Create(AwsResource::SecurityGroup(group)) = &plan.steps[0].action else { panic!("{plan:?}") };
-    let holder =
+    let other =
         LocalStack::create_group(&cloud.ec2, &cloud.vpc, &group.name.name, &[(CLUSTER_TAG, "other")]).await;
     let error = provider.apply(&plan.steps[0].action).await.unwrap_err();
-    assert!(error.kind == ErrorKind::Conflict && error.message.contains(&holder), "{error}");
+    assert!(error.kind == ErrorKind::Conflict && error.message.contains(&other), "{error}");
     let error = provider.apply(&plan.steps[1].action).await.unwrap_err();
-    assert!(error.kind == ErrorKind::NotFound, "what is not complete is not attached: {error}");
+    assert!(error.kind == ErrorKind::NotFound, "a group that is not complete is not attached: {error}");
 }
 
 #[tokio::test]
@@ -187,14 +194,11 @@ async fn shared_rules_come_and_go_and_those_of_others_stay() {
     let [a] = &cloud.instances()[..] else { panic!("one instance") };
     cloud.authorize(&cloud.nodes, rule("tcp/22 10.0.0.0/8")).await;
     cloud.authorize(&cloud.nodes, rule("tcp/80 0.0.0.0/0")).await;
-    let shared = |cluster: &str| {
-        let targets = SharedTargets { ids: BTreeSet::from([cloud.nodes.clone()]), tag: None };
-        cloud.provider_with(AwsConfig { mode: Mode::Shared(targets), ..AwsConfig::new(cluster) })
-    };
-    let before = cloud.foreign_state("nobody").await;
+    let shared = |cluster: &str| shared_provider(&cloud, cluster, None);
+    let before = cloud.foreign_state("no-cluster").await;
     let web = desired([group("web", &["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0", "udp/53 ::/0"], &[a])]);
     let (plan, infeasible) = observe_and_plan(&shared("one"), &web).await.unwrap();
-    assert_eq!((plan.steps.len(), infeasible), (1, 1), "one rule is there already");
+    assert_eq!((plan.steps.len(), infeasible), (1, 1), "one rule exists already");
     converge(&shared("one"), &web).await;
     converge(&shared("two"), &desired([group("dns", &["tcp/53 ::/0"], &[a])])).await;
     let all = ["tcp/22 10.0.0.0/8", "tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0", "udp/53 ::/0", "tcp/53 ::/0"];
@@ -206,17 +210,16 @@ async fn shared_rules_come_and_go_and_those_of_others_stay() {
         rules(&["tcp/22 10.0.0.0/8", "tcp/80 0.0.0.0/0", "tcp/53 ::/0"])
     );
     converge(&shared("two"), &Desired::nothing()).await;
-    assert_eq!(cloud.foreign_state("nobody").await, before);
+    assert_eq!(cloud.foreign_state("no-cluster").await, before);
 }
 
 #[tokio::test]
 #[ignore = "needs LocalStack: set LOCALSTACK_URL"]
-async fn a_shared_rule_that_somebody_removed_comes_back() {
+async fn removed_shared_rule_is_added_again() {
     let cloud = LocalStack::with_instances(1).await;
     let [a] = &cloud.instances()[..] else { panic!("one instance") };
     let tag = Some(("kubernetes.io/cluster/test".to_owned(), "owned".to_owned()));
-    let mode = Mode::Shared(SharedTargets { ids: BTreeSet::from([cloud.nodes.clone()]), tag });
-    let provider = cloud.provider_with(AwsConfig { mode, ..AwsConfig::new("drift") });
+    let provider = shared_provider(&cloud, "drift", tag);
     let web = desired([group("web", &["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0"], &[a])]);
     converge(&provider, &web).await;
     cloud.revoke(&cloud.nodes, rule("tcp/80 0.0.0.0/0")).await;

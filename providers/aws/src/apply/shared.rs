@@ -1,110 +1,112 @@
-//! Adds and removes our rules in the user's security groups.
+//! Adds our rules to the user's security groups and removes them.
 
 use std::collections::BTreeSet;
 
 use firewall_core::{Applied, IngressRule, ProviderError};
 
-use super::{Context, ROUNDS, restless};
-use crate::action::Ec2Action;
-use crate::resource::SharedRules;
-use crate::wire::permission::{self, Atom};
-use crate::wire::tag;
+use super::{Context, MAX_ATTEMPTS, concurrent_modification};
+use crate::api_calls::ApiCall;
+use crate::ownership;
+use crate::resource::{RuleCapacity, SharedRules};
+use crate::wire::permission::{self, ParsedPermission};
 
 impl Context<'_> {
-    pub(super) async fn change_shared_rules(
+    /// Changes our rules in the user's group by the difference between `from` and `to`.
+    pub(super) async fn update_shared_rules(
         &self,
         from: Option<&SharedRules>,
         to: Option<&SharedRules>,
         group: &str,
     ) -> Result<Applied, ProviderError> {
-        let none = SharedRules::none(group.to_owned(), crate::resource::Room::each(0));
-        let (from, to) = (from.unwrap_or(&none), to.unwrap_or(&none));
-        self.revoke_shared(from, to).await?;
-        let notes = self.authorize_shared(to, &to.rules - &from.rules).await?;
+        let empty = SharedRules::empty(group.to_owned(), RuleCapacity::per_family(0));
+        let (from, to) = (from.unwrap_or(&empty), to.unwrap_or(&empty));
+        self.revoke_shared_rules(from, to).await?;
+        let notes = self.authorize_shared_rules(to, &to.rules - &from.rules).await?;
         Ok(Applied { ids: vec![group.to_owned()], notes })
     }
 
-    /// Adds the rules, and says which of them somebody else has added meanwhile.
-    async fn authorize_shared(
+    /// Adds the rules. Returns a note for each that another owner has added meanwhile.
+    async fn authorize_shared_rules(
         &self,
         to: &SharedRules,
         mut rules: BTreeSet<IngressRule>,
     ) -> Result<Vec<String>, ProviderError> {
         let mut notes = Vec::new();
-        let label = tag::label(&to.serves);
-        let description = tag::description(&format!("hostport-firewall {}: {label}", self.config.cluster));
-        for _ in 0..ROUNDS {
+        let cluster = &self.config.cluster;
+        let label = ownership::join_label(&to.serves);
+        let description = ownership::clean_description(&format!("hostport-firewall {cluster}: {label}"));
+        for _ in 0..MAX_ATTEMPTS {
             if rules.is_empty() {
                 return Ok(notes);
             }
-            let permissions = permission::permissions(&rules, Some(&description));
-            let tags = tag::of_rules(&self.config.cluster, &label);
-            match self.client.authorize(&to.group, permissions, tags).await {
+            let permissions = permission::build_permissions(&rules, Some(&description));
+            let tags = ownership::rule_tags(cluster, &label);
+            match self.client.authorize_ingress(&to.group, permissions, tags).await {
                 Ok(()) => return Ok(notes),
                 Err(error) if error.is("InvalidPermission.Duplicate") => {
-                    let present = self.shared_rules_now(&to.group).await?;
-                    let already = rules.intersection(&present.others);
-                    notes.extend(already.map(|rule| {
+                    let current = self.read_shared_rules(&to.group).await?;
+                    let already_open = rules.intersection(&current.foreign);
+                    notes.extend(already_open.map(|rule| {
                         format!("{rule} is open already by a rule in {} that is not ours", to.group)
                     }));
-                    rules.retain(|rule| !present.others.contains(rule) && !present.ours.contains(rule));
+                    rules.retain(|rule| !current.foreign.contains(rule) && !current.own.contains(rule));
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(restless(Ec2Action::DescribeSecurityGroupRules, &to.group))
+        Err(concurrent_modification(ApiCall::DescribeSecurityGroupRules, &to.group))
     }
 
-    /// By the rules' ids: exact, and never somebody else's rule for the same traffic.
-    async fn revoke_shared(&self, from: &SharedRules, to: &SharedRules) -> Result<(), ProviderError> {
+    /// Revokes by the rules' ids: exact, and never another owner's rule for the same traffic.
+    async fn revoke_shared_rules(&self, from: &SharedRules, to: &SharedRules) -> Result<(), ProviderError> {
         let rules = &from.rules - &to.rules;
-        let strays = from.strays.keys().filter(|id| !to.strays.contains_key(*id));
+        let altered = from.altered.keys().filter(|id| !to.altered.contains_key(*id));
         let mut ids: BTreeSet<String> =
-            rules.iter().filter_map(|rule| from.ids.get(rule)).chain(strays).cloned().collect();
-        for _ in 0..ROUNDS {
+            rules.iter().filter_map(|rule| from.ids.get(rule)).chain(altered).cloned().collect();
+        for _ in 0..MAX_ATTEMPTS {
             if ids.is_empty() {
                 return Ok(());
             }
-            match self.client.revoke_rules(&from.group, ids.iter().cloned().collect()).await {
+            match self.client.revoke_ingress_by_id(&from.group, ids.iter().cloned().collect()).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is("InvalidGroup.NotFound") => return Ok(()),
                 Err(error)
                     if error.is("InvalidSecurityGroupRuleId.NotFound")
                         || error.is("InvalidPermission.NotFound") =>
                 {
-                    let present = self.shared_rules_now(&from.group).await?;
-                    ids.retain(|id| present.our_ids.contains(id));
+                    let current = self.read_shared_rules(&from.group).await?;
+                    ids.retain(|id| current.own_ids.contains(id));
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(restless(Ec2Action::DescribeSecurityGroupRules, &from.group))
+        Err(concurrent_modification(ApiCall::DescribeSecurityGroupRules, &from.group))
     }
 
-    async fn shared_rules_now(&self, group: &str) -> Result<Present, ProviderError> {
-        let mut present = Present::default();
-        for rule in self.client.rules(&[group.to_owned()]).await? {
+    async fn read_shared_rules(&self, group: &str) -> Result<CurrentRules, ProviderError> {
+        let mut current = CurrentRules::default();
+        for rule in self.client.describe_rules(&[group.to_owned()]).await? {
             if rule.is_egress() != Some(false) {
                 continue;
             }
             let id = rule.security_group_rule_id().unwrap_or_default().to_owned();
-            let ours = tag::is_ours(rule.tags(), &self.config.cluster);
-            if ours {
-                present.our_ids.insert(id);
+            let is_ours = ownership::is_ours(rule.tags(), &self.config.cluster);
+            if is_ours {
+                current.own_ids.insert(id);
             }
-            if let Atom::Rule(rule) = permission::of_rule(&rule) {
-                let set = if ours { &mut present.ours } else { &mut present.others };
-                set.insert(rule);
+            if let ParsedPermission::Rule(rule) = permission::parse_rule(&rule) {
+                let rules = if is_ours { &mut current.own } else { &mut current.foreign };
+                rules.insert(rule);
             }
         }
-        Ok(present)
+        Ok(current)
     }
 }
 
-/// The ingress rules of one of the user's groups at this moment.
+/// The ingress rules that one of the user's groups has now.
 #[derive(Default)]
-struct Present {
-    ours: BTreeSet<IngressRule>,
-    our_ids: BTreeSet<String>,
-    others: BTreeSet<IngressRule>,
+struct CurrentRules {
+    own: BTreeSet<IngressRule>,
+    own_ids: BTreeSet<String>,
+    foreign: BTreeSet<IngressRule>,
 }

@@ -1,4 +1,4 @@
-//! EC2's error codes, and what each means for what to do next.
+//! EC2's error codes, and the kind of failure that each stands for.
 //!
 //! Source: "Error codes for the Amazon EC2 API", Amazon EC2 Developer Guide.
 
@@ -7,109 +7,103 @@ use std::fmt;
 use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use firewall_core::{ErrorKind, ProviderError};
 
-use crate::action::Ec2Action;
+use crate::api_calls::ApiCall;
 
-/// A call that failed, with EC2's own words.
+/// A failed call, with EC2's own message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallError {
-    pub(crate) action: Ec2Action,
+    pub(crate) call: ApiCall,
     pub(crate) object: String,
-    pub(crate) cause: Cause,
+    pub(crate) failure: Failure,
     pub(crate) message: String,
 }
 
-/// How far a call came.
+/// The stage at which a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// EC2 answered with this code.
-    Code(String),
-    /// EC2 failed without a code that means anything.
-    Server,
-    /// The network failed; whether the call took effect is unknown.
-    Network,
-    /// The request was never sent: no credentials, most likely.
+pub(crate) enum Failure {
+    /// EC2 responded with this error code.
+    ErrorCode(String),
+    /// EC2 failed without a known error code.
+    ServerError,
+    /// The network failed; it is unknown if the call took effect.
+    NoResponse,
+    /// The request was never sent, most likely for lack of credentials.
     NotSent,
 }
 
 impl CallError {
-    pub(crate) fn new<E>(action: Ec2Action, object: &str, error: &SdkError<E>) -> Self
+    /// Returns the error of the SDK as one of ours.
+    pub(crate) fn new<E>(call: ApiCall, object: &str, error: &SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let cause = match error {
+        let failure = match error {
             SdkError::ServiceError(context) => {
                 let server = context.raw().status().is_server_error();
                 match error.code() {
-                    Some(code) if !server || kind(code) != Kind::Refused => Cause::Code(code.to_owned()),
-                    _ => Cause::Server,
+                    Some(code) if !server || kind_of_code(code) != ErrorKind::InvalidRequest => {
+                        Failure::ErrorCode(code.to_owned())
+                    }
+                    _ => Failure::ServerError,
                 }
             }
-            SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Cause::Network,
-            SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => Cause::Network,
-            _ => Cause::NotSent,
+            SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Failure::NoResponse,
+            SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => {
+                Failure::NoResponse
+            }
+            _ => Failure::NotSent,
         };
-        let message = error.message().map_or_else(|| DisplayErrorContext(error).to_string(), readable);
-        Self { action, object: object.to_owned(), cause, message }
+        let message =
+            error.message().map_or_else(|| DisplayErrorContext(error).to_string(), cut_encoded_message);
+        Self { call, object: object.to_owned(), failure, message }
     }
 
-    /// Whether EC2 answered with this code.
+    /// Returns true if EC2 answered with this code.
     pub(crate) fn is(&self, code: &str) -> bool {
-        matches!(&self.cause, Cause::Code(own) if own == code)
+        matches!(&self.failure, Failure::ErrorCode(own) if own == code)
     }
 
-    /// Whether a permission is missing; credentials that are no good are something else.
+    /// Returns true if a permission is missing. Invalid credentials are another failure.
     pub(crate) fn is_unauthorized(&self) -> bool {
         ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException"].iter().any(|code| self.is(code))
     }
 
-    /// Whether the object is still in use.
+    /// Returns true if the object is still in use.
     pub(crate) fn is_in_use(&self) -> bool {
-        self.kind() == Kind::InUse
+        self.kind() == ErrorKind::InUse
     }
 
-    /// Whether the same call may well work a moment later.
-    pub(crate) fn is_passing(&self) -> bool {
-        matches!(self.kind(), Kind::Throttled | Kind::Transient)
+    /// Returns true if the same call may succeed a moment later.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Throttled | ErrorKind::Unavailable)
     }
 
-    /// Whether the account's call rate is used up.
+    /// Returns true if the account's call rate is used up.
     pub(crate) fn is_throttled(&self) -> bool {
-        self.kind() == Kind::Throttled
+        self.kind() == ErrorKind::Throttled
     }
 
-    fn kind(&self) -> Kind {
-        match &self.cause {
-            Cause::Code(code) => kind(code),
-            Cause::Server | Cause::Network => Kind::Transient,
-            Cause::NotSent => Kind::Denied,
+    fn kind(&self) -> ErrorKind {
+        match &self.failure {
+            Failure::ErrorCode(code) => kind_of_code(code),
+            Failure::ServerError | Failure::NoResponse => ErrorKind::Unavailable,
+            Failure::NotSent => ErrorKind::PermissionDenied,
         }
     }
 }
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {}: ", self.action, self.object)?;
-        if let Cause::Code(code) = &self.cause {
+        write!(f, "{} on {}: ", self.call, self.object)?;
+        if let Failure::ErrorCode(code) = &self.failure {
             write!(f, "{code}: ")?;
         }
         f.write_str(&self.message)
     }
 }
 
-/// What an error code means for what to do next: the variants of [`ProviderError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Throttled,
-    Transient,
-    Denied,
-    Quota,
-    NotFound,
-    InUse,
-    Conflict,
-    Refused,
-}
-
-fn kind(code: &str) -> Kind {
+/// Returns the kind of failure that an error code stands for.
+fn kind_of_code(code: &str) -> ErrorKind {
     match code {
         "RequestLimitExceeded"
         | "Throttling"
@@ -120,7 +114,7 @@ fn kind(code: &str) -> Kind {
         | "EC2ThrottledException"
         | "TooManyRequestsException"
         | "BandwidthLimitExceeded"
-        | "PriorRequestNotComplete" => Kind::Throttled,
+        | "PriorRequestNotComplete" => ErrorKind::Throttled,
         "InternalError"
         | "InternalFailure"
         | "ServerInternal"
@@ -132,7 +126,7 @@ fn kind(code: &str) -> Kind {
         | "ExpiredToken"
         | "ExpiredTokenException"
         | "IncorrectState"
-        | "IncorrectInstanceState" => Kind::Transient,
+        | "IncorrectInstanceState" => ErrorKind::Unavailable,
         "UnauthorizedOperation"
         | "AccessDenied"
         | "AccessDeniedException"
@@ -144,41 +138,32 @@ fn kind(code: &str) -> Kind {
         | "UnrecognizedClientException"
         | "MissingAuthenticationToken"
         | "SignatureDoesNotMatch"
-        | "OperationNotPermitted" => Kind::Denied,
-        "DependencyViolation" | "InvalidGroup.InUse" => Kind::InUse,
-        _ if code.ends_with("LimitExceeded") => Kind::Quota,
-        _ if code.ends_with(".NotFound") => Kind::NotFound,
-        _ if code.ends_with(".Duplicate") => Kind::Conflict,
-        _ => Kind::Refused,
+        | "OperationNotPermitted" => ErrorKind::PermissionDenied,
+        "DependencyViolation" | "InvalidGroup.InUse" => ErrorKind::InUse,
+        _ if code.ends_with("LimitExceeded") => ErrorKind::QuotaReached,
+        _ if code.ends_with(".NotFound") => ErrorKind::NotFound,
+        _ if code.ends_with(".Duplicate") => ErrorKind::Conflict,
+        _ => ErrorKind::InvalidRequest,
     }
 }
 
 impl From<CallError> for ProviderError {
     fn from(error: CallError) -> Self {
         let kind = error.kind();
-        let message = explained(&error);
-        let (call, object) = (error.action.to_string(), error.object);
-        match kind {
-            Kind::Throttled => Self::new(ErrorKind::Throttled, call, object, message),
-            Kind::Transient => Self::new(ErrorKind::Unavailable, call, object, message),
-            Kind::Denied => {
-                let action = denied_action(error.action, &error.message);
-                Self::new(ErrorKind::PermissionDenied, action, object, message)
-            }
-            Kind::Quota => Self::new(ErrorKind::QuotaReached, call, object, message),
-            Kind::NotFound => Self::new(ErrorKind::NotFound, call, object, message),
-            Kind::InUse => Self::new(ErrorKind::InUse, call, object, message),
-            Kind::Conflict => Self::new(ErrorKind::Conflict, call, object, message),
-            Kind::Refused => Self::new(ErrorKind::InvalidRequest, call, object, message),
-        }
+        let message = explain(&error);
+        let call = match kind {
+            ErrorKind::PermissionDenied => denied_permission(error.call, &error.message),
+            _ => error.call.to_string(),
+        };
+        Self::new(kind, call, error.object, message)
     }
 }
 
-/// EC2's words, with the remedy where EC2 does not name it.
-fn explained(error: &CallError) -> String {
-    let Cause::Code(code) = &error.cause else {
-        return match error.cause {
-            Cause::NotSent => {
+/// Returns EC2's message, with the remedy where EC2 does not name it.
+fn explain(error: &CallError) -> String {
+    let Failure::ErrorCode(code) = &error.failure else {
+        return match error.failure {
+            Failure::NotSent => {
                 format!("the request could not be sent, check the AWS credentials: {}", error.message)
             }
             _ => error.message.clone(),
@@ -189,13 +174,13 @@ fn explained(error: &CallError) -> String {
             "raise the VPC quota \"Inbound or outbound rules per security group\" (L-0EA8095F)"
         }
         "SecurityGroupsPerInterfaceLimitExceeded" => {
-            "raise the VPC quota \"Security groups per network interface\" (L-2AFB9258), or set the provider's \
-             slots per interface to what is allowed"
+            "raise the VPC quota \"Security groups per network interface\" (L-2AFB9258), or set the \
+             provider's slots per interface to what is allowed"
         }
         "SecurityGroupLimitExceeded" | "ResourceLimitExceeded" => {
             "raise the VPC quota \"VPC security groups per Region\" (L-E79EC296)"
         }
-        _ if kind(code) == Kind::Quota => "raise the quota in the Service Quotas console",
+        _ if kind_of_code(code) == ErrorKind::QuotaReached => "raise the quota in the Service Quotas console",
         "InvalidInstanceID" => {
             "the instance has several network interfaces; grant the permissions of mode attach, \
              ec2:DescribeNetworkInterfaces and ec2:ModifyNetworkInterfaceAttribute among them"
@@ -211,19 +196,19 @@ fn explained(error: &CallError) -> String {
     format!("{code}: {}; {remedy}", error.message)
 }
 
-/// The permission that was missing. EC2 checks others than the called action too (`ec2:CreateTags` when
-/// something is created with tags), and names the one that failed in its message.
-fn denied_action(called: Ec2Action, message: &str) -> String {
+/// Returns the permission that was missing. EC2 checks other permissions than that of the call too
+/// (`ec2:CreateTags` when an object is created with tags), and names the missing one in its message.
+fn denied_permission(call: ApiCall, message: &str) -> String {
     let named = message.split_once("not authorized to perform: ").map(|(_, rest)| rest);
     let named = named.and_then(|rest| rest.split_whitespace().next());
-    named.filter(|action| action.contains(':')).map_or_else(|| called.permission(), ToOwned::to_owned)
+    named.filter(|name| name.contains(':')).map_or_else(|| call.permission(), ToOwned::to_owned)
 }
 
-/// EC2's message without the encoded one that it ends with where a permission is missing: about a thousand characters that
-/// only a call of STS can read, and that may differ each time.
+/// Returns EC2's message without the encoded one at its end. EC2 adds that where a permission is missing:
+/// about a thousand characters that only a call of STS can decode, and that may differ each time.
 ///
 /// Source: "`DecodeAuthorizationMessage`", AWS Security Token Service API Reference.
-fn readable(message: &str) -> String {
+fn cut_encoded_message(message: &str) -> String {
     message.split("Encoded authorization failure message:").next().unwrap_or_default().trim_end().to_owned()
 }
 
@@ -233,26 +218,26 @@ mod tests {
 
     fn error(code: &str, message: &str) -> CallError {
         CallError {
-            action: Ec2Action::AuthorizeSecurityGroupIngress,
+            call: ApiCall::AuthorizeSecurityGroupIngress,
             object: "sg-1".into(),
-            cause: Cause::Code(code.into()),
+            failure: Failure::ErrorCode(code.into()),
             message: message.into(),
         }
     }
 
     #[test]
-    fn what_only_a_machine_can_read_is_cut_from_a_message() {
-        let message = "You are not authorized to perform this operation. User: x is not authorized. Encoded authorization \
-                       failure message: 4GIOHlTkIaWHQD0Q0m6XSnuUMCm";
+    fn encoded_message_is_cut_off() {
+        let message = "You are not authorized to perform this operation. User: x is not authorized. Encoded \
+                       authorization failure message: 4GIOHlTkIaWHQD0Q0m6XSnuUMCm";
         assert_eq!(
-            readable(message),
+            cut_encoded_message(message),
             "You are not authorized to perform this operation. User: x is not authorized."
         );
-        assert_eq!(readable("The group does not exist"), "The group does not exist");
+        assert_eq!(cut_encoded_message("The group does not exist"), "The group does not exist");
     }
 
     #[test]
-    fn every_code_leads_to_the_one_next_action() {
+    fn every_code_has_its_kind() {
         let table = [
             ("RequestLimitExceeded", "Throttled"),
             ("Throttling", "Throttled"),
@@ -282,27 +267,28 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_error_names_the_quota() {
+    fn quota_error_names_the_quota() {
         let text = ProviderError::from(error("RulesPerSecurityGroupLimitExceeded", "too many")).to_string();
         assert!(text.contains("L-0EA8095F") && text.contains("too many"), "{text}");
     }
 
     #[test]
-    fn a_denied_call_names_the_permission_that_was_missing() {
+    fn denied_call_names_the_missing_permission() {
         let plain = ProviderError::from(error("UnauthorizedOperation", "You are not authorized."));
         assert_eq!(plain.kind, ErrorKind::PermissionDenied, "{plain}");
         assert_eq!(plain.call, "ec2:AuthorizeSecurityGroupIngress");
-        let message = "You are not authorized to perform this operation. User: arn:aws:sts::1:x is not authorized \
-                       to perform: ec2:CreateTags on resource: arn:aws:ec2:::security-group-rule/*";
+        let message = "You are not authorized to perform this operation. User: arn:aws:sts::1:x is not \
+                       authorized to perform: ec2:CreateTags on resource: \
+                       arn:aws:ec2:::security-group-rule/*";
         let tags = ProviderError::from(error("UnauthorizedOperation", message));
         assert_eq!(tags.kind, ErrorKind::PermissionDenied, "{tags}");
         assert_eq!(tags.call, "ec2:CreateTags");
     }
 
     #[test]
-    fn a_request_that_was_never_sent_points_to_the_credentials() {
-        let error = CallError { cause: Cause::NotSent, ..error("", "no providers in chain") };
-        assert!(!error.is_passing());
+    fn unsent_request_points_to_the_credentials() {
+        let error = CallError { failure: Failure::NotSent, ..error("", "no providers in chain") };
+        assert!(!error.is_transient());
         assert!(ProviderError::from(error).to_string().contains("check the AWS credentials"));
     }
 }

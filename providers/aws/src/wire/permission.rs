@@ -1,4 +1,4 @@
-//! Ingress rules and EC2's permissions, both ways.
+//! Translation between ingress rules and EC2's permissions, both ways.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,96 +8,108 @@ use aws_sdk_ec2::types::{
 use firewall_core::{IngressRule, PortRange, Protocol};
 use ipnet::IpNet;
 
-use crate::resource::{Stray, StraySource};
+use crate::resource::{ForeignPermission, PermissionSource};
 
-/// The protocol as EC2 wants it: TCP and UDP by name, SCTP by number.
+/// Returns the protocol as EC2 takes it: TCP and UDP by name, SCTP by number.
 /// Source: `IpPermission.IpProtocol` in the EC2 API reference.
-fn protocol_text(protocol: Protocol) -> String {
+fn protocol_name(protocol: Protocol) -> String {
     match protocol {
         Protocol::Tcp | Protocol::Udp => protocol.to_string(),
         Protocol::Sctp => protocol.number().to_string(),
     }
 }
 
-fn protocol(text: &str) -> Option<Protocol> {
+fn parse_protocol(text: &str) -> Option<Protocol> {
     let known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
     let by_number = known.into_iter().find(|protocol| protocol.number().to_string() == text);
     by_number.or_else(|| text.parse().ok())
 }
 
-fn ports(from: Option<i32>, to: Option<i32>) -> Option<PortRange> {
+fn parse_ports(from: Option<i32>, to: Option<i32>) -> Option<PortRange> {
     let port = |number: Option<i32>| u16::try_from(number?).ok();
     PortRange::new(port(from)?, port(to)?).ok()
 }
 
-/// What a permission lets in, one source at a time: as a rule, or as a stray if it is none.
+/// A permission with one source: an ingress rule, or a foreign permission if no rule expresses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Atom {
+pub(crate) enum ParsedPermission {
     Rule(IngressRule),
-    Stray(Stray),
+    Foreign(ForeignPermission),
 }
 
-fn atom(protocol_name: &str, from: Option<i32>, to: Option<i32>, source: StraySource) -> Atom {
+fn parse_permission(
+    protocol: &str,
+    from: Option<i32>,
+    to: Option<i32>,
+    source: PermissionSource,
+) -> ParsedPermission {
     let cidr = match &source {
-        StraySource::V4(cidr) | StraySource::V6(cidr) => cidr.parse::<IpNet>().ok(),
-        StraySource::PrefixList(_) | StraySource::Group { .. } => None,
+        PermissionSource::V4(cidr) | PermissionSource::V6(cidr) => cidr.parse::<IpNet>().ok(),
+        PermissionSource::PrefixList(_) | PermissionSource::Group { .. } => None,
     };
-    match (protocol(protocol_name), ports(from, to), cidr) {
-        (Some(protocol), Some(ports), Some(source)) => Atom::Rule(IngressRule::new(protocol, ports, source)),
-        _ => Atom::Stray(Stray { protocol: protocol_name.to_owned(), from, to, source }),
+    match (parse_protocol(protocol), parse_ports(from, to), cidr) {
+        (Some(protocol), Some(ports), Some(source)) => {
+            ParsedPermission::Rule(IngressRule::new(protocol, ports, source))
+        }
+        _ => ParsedPermission::Foreign(ForeignPermission { protocol: protocol.to_owned(), from, to, source }),
     }
 }
 
-/// Everything that permissions let in.
-pub(crate) fn atoms(permissions: &[IpPermission]) -> (BTreeSet<IngressRule>, BTreeSet<Stray>) {
-    let (mut rules, mut strays) = (BTreeSet::new(), BTreeSet::new());
+/// Parses permissions into ingress rules, and foreign permissions that no rule expresses.
+pub(crate) fn parse_permissions(
+    permissions: &[IpPermission],
+) -> (BTreeSet<IngressRule>, BTreeSet<ForeignPermission>) {
+    let (mut rules, mut foreign) = (BTreeSet::new(), BTreeSet::new());
     for permission in permissions {
-        for source in sources(permission) {
-            match atom(
+        for source in list_sources(permission) {
+            match parse_permission(
                 permission.ip_protocol().unwrap_or("-1"),
                 permission.from_port(),
                 permission.to_port(),
                 source,
             ) {
-                Atom::Rule(rule) => _ = rules.insert(rule),
-                Atom::Stray(stray) => _ = strays.insert(stray),
+                ParsedPermission::Rule(rule) => _ = rules.insert(rule),
+                ParsedPermission::Foreign(permission) => _ = foreign.insert(permission),
             }
         }
     }
-    (rules, strays)
+    (rules, foreign)
 }
 
-fn sources(permission: &IpPermission) -> Vec<StraySource> {
-    let v4 =
-        permission.ip_ranges().iter().filter_map(IpRange::cidr_ip).map(|c| StraySource::V4(c.to_owned()));
+fn list_sources(permission: &IpPermission) -> Vec<PermissionSource> {
+    let v4 = permission
+        .ip_ranges()
+        .iter()
+        .filter_map(IpRange::cidr_ip)
+        .map(|c| PermissionSource::V4(c.to_owned()));
     let v6 = permission.ipv6_ranges().iter().filter_map(Ipv6Range::cidr_ipv6);
-    let v6 = v6.map(|cidr| StraySource::V6(cidr.to_owned()));
+    let v6 = v6.map(|cidr| PermissionSource::V6(cidr.to_owned()));
     let lists = permission.prefix_list_ids().iter().filter_map(PrefixListId::prefix_list_id);
-    let lists = lists.map(|id| StraySource::PrefixList(id.to_owned()));
-    let groups = permission.user_id_group_pairs().iter().map(|pair| StraySource::Group {
+    let lists = lists.map(|id| PermissionSource::PrefixList(id.to_owned()));
+    let groups = permission.user_id_group_pairs().iter().map(|pair| PermissionSource::Group {
         id: pair.group_id().unwrap_or_default().to_owned(),
         account: pair.user_id().map(ToOwned::to_owned),
     });
     v4.chain(v6).chain(lists).chain(groups).collect()
 }
 
-/// What one rule with an id of its own lets in.
-pub(crate) fn of_rule(rule: &SecurityGroupRule) -> Atom {
-    let group = rule.referenced_group_info().map(|group| StraySource::Group {
+/// Parses a rule that has an id of its own, as `DescribeSecurityGroupRules` returns it.
+pub(crate) fn parse_rule(rule: &SecurityGroupRule) -> ParsedPermission {
+    let group = rule.referenced_group_info().map(|group| PermissionSource::Group {
         id: group.group_id().unwrap_or_default().to_owned(),
         account: group.user_id().map(ToOwned::to_owned),
     });
-    let v4 = rule.cidr_ipv4().map(|cidr| StraySource::V4(cidr.to_owned()));
-    let v6 = rule.cidr_ipv6().map(|cidr| StraySource::V6(cidr.to_owned()));
-    let list = rule.prefix_list_id().map(|id| StraySource::PrefixList(id.to_owned()));
-    let source = v4.or(v6).or(list).or(group).unwrap_or(StraySource::PrefixList(String::new()));
-    atom(rule.ip_protocol().unwrap_or("-1"), rule.from_port(), rule.to_port(), source)
+    let v4 = rule.cidr_ipv4().map(|cidr| PermissionSource::V4(cidr.to_owned()));
+    let v6 = rule.cidr_ipv6().map(|cidr| PermissionSource::V6(cidr.to_owned()));
+    let list = rule.prefix_list_id().map(|id| PermissionSource::PrefixList(id.to_owned()));
+    let source = v4.or(v6).or(list).or(group).unwrap_or(PermissionSource::PrefixList(String::new()));
+    parse_permission(rule.ip_protocol().unwrap_or("-1"), rule.from_port(), rule.to_port(), source)
 }
 
-/// The permissions to authorize or revoke for `rules`, one for each protocol and port range.
+/// Returns the permissions to authorize or revoke for `rules`, one for each protocol and port range.
 ///
-/// A description is for authorizing; revoking goes by the other properties.
-pub(crate) fn permissions<'a>(
+/// A description is for authorizing; EC2 compares the other properties when it revokes.
+pub(crate) fn build_permissions<'a>(
     rules: impl IntoIterator<Item = &'a IngressRule>,
     description: Option<&str>,
 ) -> Vec<IpPermission> {
@@ -107,18 +119,18 @@ pub(crate) fn permissions<'a>(
     }
     by_ports
         .into_iter()
-        .map(|((protocol, ports), sources)| permission(protocol, ports, &sources, description))
+        .map(|((protocol, ports), sources)| build_permission(protocol, ports, &sources, description))
         .collect()
 }
 
-fn permission(
+fn build_permission(
     protocol: Protocol,
     ports: PortRange,
     sources: &[IpNet],
     description: Option<&str>,
 ) -> IpPermission {
     let mut permission = IpPermission::builder()
-        .ip_protocol(protocol_text(protocol))
+        .ip_protocol(protocol_name(protocol))
         .from_port(ports.first().into())
         .to_port(ports.last().into());
     for source in sources {
@@ -135,21 +147,25 @@ fn permission(
     permission.build()
 }
 
-/// The permissions to revoke for `strays`, exactly as they were read.
-pub(crate) fn stray_permissions<'a>(strays: impl IntoIterator<Item = &'a Stray>) -> Vec<IpPermission> {
-    strays.into_iter().map(stray_permission).collect()
+/// Returns the permissions to revoke for foreign ones, exactly as they were read.
+pub(crate) fn build_foreign_permissions<'a>(
+    foreign: impl IntoIterator<Item = &'a ForeignPermission>,
+) -> Vec<IpPermission> {
+    foreign.into_iter().map(build_foreign_permission).collect()
 }
 
-fn stray_permission(stray: &Stray) -> IpPermission {
-    let permission =
-        IpPermission::builder().ip_protocol(&stray.protocol).set_from_port(stray.from).set_to_port(stray.to);
-    match &stray.source {
-        StraySource::V4(cidr) => permission.ip_ranges(IpRange::builder().cidr_ip(cidr).build()),
-        StraySource::V6(cidr) => permission.ipv6_ranges(Ipv6Range::builder().cidr_ipv6(cidr).build()),
-        StraySource::PrefixList(id) => {
+fn build_foreign_permission(foreign: &ForeignPermission) -> IpPermission {
+    let permission = IpPermission::builder()
+        .ip_protocol(&foreign.protocol)
+        .set_from_port(foreign.from)
+        .set_to_port(foreign.to);
+    match &foreign.source {
+        PermissionSource::V4(cidr) => permission.ip_ranges(IpRange::builder().cidr_ip(cidr).build()),
+        PermissionSource::V6(cidr) => permission.ipv6_ranges(Ipv6Range::builder().cidr_ipv6(cidr).build()),
+        PermissionSource::PrefixList(id) => {
             permission.prefix_list_ids(PrefixListId::builder().prefix_list_id(id).build())
         }
-        StraySource::Group { id, account } => {
+        PermissionSource::Group { id, account } => {
             let pair = UserIdGroupPair::builder().group_id(id).set_user_id(account.clone());
             permission.user_id_group_pairs(pair.build())
         }
@@ -164,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_come_back_from_the_permissions_made_of_them() {
+    fn rules_are_parsed_back_from_their_permissions() {
         let rules: BTreeSet<IngressRule> = [
             "tcp/80 0.0.0.0/0",
             "tcp/80 ::/0",
@@ -175,45 +191,50 @@ mod tests {
         ]
         .map(rule)
         .into();
-        let permissions = permissions(&rules, Some("web"));
+        let permissions = build_permissions(&rules, Some("web"));
         assert_eq!(permissions.len(), 4, "one for each protocol and port range");
-        assert_eq!(atoms(&permissions), (rules, BTreeSet::new()));
+        assert_eq!(parse_permissions(&permissions), (rules, BTreeSet::new()));
     }
 
     #[test]
-    fn sctp_goes_by_number() {
-        let permissions = permissions(&[rule("sctp/3868 10.0.0.0/8")], None);
+    fn sctp_is_written_as_a_number() {
+        let permissions = build_permissions(&[rule("sctp/3868 10.0.0.0/8")], None);
         assert_eq!(permissions[0].ip_protocol(), Some("132"));
     }
 
     #[test]
-    fn what_no_rule_can_express_is_kept_to_be_revoked_exactly() {
-        let source = StraySource::V4("0.0.0.0/0".into());
-        let strays = BTreeSet::from([
-            Stray { protocol: "-1".into(), from: None, to: None, source: source.clone() },
-            Stray { protocol: "icmp".into(), from: Some(8), to: Some(-1), source: source.clone() },
-            Stray { protocol: "tcp".into(), from: Some(0), to: Some(65535), source },
-            Stray {
+    fn foreign_permission_is_kept_to_be_revoked_exactly() {
+        let source = PermissionSource::V4("0.0.0.0/0".into());
+        let foreign = BTreeSet::from([
+            ForeignPermission { protocol: "-1".into(), from: None, to: None, source: source.clone() },
+            ForeignPermission {
+                protocol: "icmp".into(),
+                from: Some(8),
+                to: Some(-1),
+                source: source.clone(),
+            },
+            ForeignPermission { protocol: "tcp".into(), from: Some(0), to: Some(65535), source },
+            ForeignPermission {
                 protocol: "tcp".into(),
                 from: Some(80),
                 to: Some(80),
-                source: StraySource::Group { id: "sg-1".into(), account: Some("123456789012".into()) },
+                source: PermissionSource::Group { id: "sg-1".into(), account: Some("123456789012".into()) },
             },
-            Stray {
+            ForeignPermission {
                 protocol: "udp".into(),
                 from: Some(53),
                 to: Some(53),
-                source: StraySource::PrefixList("pl-1".into()),
+                source: PermissionSource::PrefixList("pl-1".into()),
             },
         ]);
-        assert_eq!(atoms(&stray_permissions(&strays)), (BTreeSet::new(), strays));
+        assert_eq!(parse_permissions(&build_foreign_permissions(&foreign)), (BTreeSet::new(), foreign));
     }
 
     #[test]
-    fn host_bits_and_protocol_numbers_make_no_difference() {
+    fn host_bits_and_protocol_numbers_are_normalized() {
         let range = IpRange::builder().cidr_ip("10.1.2.3/8").build();
         let permission =
             IpPermission::builder().ip_protocol("6").from_port(80).to_port(80).ip_ranges(range).build();
-        assert_eq!(atoms(&[permission]).0, BTreeSet::from([rule("tcp/80 10.0.0.0/8")]));
+        assert_eq!(parse_permissions(&[permission]).0, BTreeSet::from([rule("tcp/80 10.0.0.0/8")]));
     }
 }

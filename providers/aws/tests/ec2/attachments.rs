@@ -1,39 +1,38 @@
-//! Our groups on interfaces, beside those of others.
+//! Attaching our groups to interfaces beside other groups.
 
 use firewall_aws::{Aws, AwsConfig};
+use firewall_core::Desired;
 use firewall_core::testing::conformance::{converge, desired, group, observe_and_plan};
-use firewall_core::{Desired, FirewallProvider};
 
-use crate::fake::{FakeEc2, Fault, Group, NODES, State, VPC};
-use crate::{HTTP, attach, first_error, id, ours, reasons, web};
+use crate::fake::{FakeEc2, Fault, Group, NODES, VPC};
+use crate::{HTTP, apply_plan, attach_provider, first_error, id, own_group, reasons, web};
 
 #[tokio::test(start_paused = true)]
-async fn a_change_that_another_writer_undid_is_made_again_and_theirs_is_kept() {
+async fn undone_change_is_repeated_and_foreign_groups_are_kept() {
     let cloud = FakeEc2::new(1);
     cloud.state().groups.insert("sg-theirs".into(), Group::new(VPC, "theirs", &[]));
-    let clobber =
-        Fault::Then(Box::new(|state| *state.groups_of("i-01") = vec![NODES.into(), "sg-theirs".into()]));
-    cloud.state().fault("ModifyNetworkInterfaceAttribute", [clobber]);
-    converge(&attach(&cloud), &web(HTTP)).await;
-    let (sg, _) = ours(&cloud.state()).unwrap();
+    let overwrite = Fault::then(|state| *state.groups_of("i-01") = vec![NODES.into(), "sg-theirs".into()]);
+    cloud.state().fault("ModifyNetworkInterfaceAttribute", [overwrite]);
+    converge(&attach_provider(&cloud), &web(HTTP)).await;
+    let (sg, _) = own_group(&cloud).unwrap();
     assert_eq!(*cloud.state().groups_of("i-01"), [NODES, "sg-theirs", &sg]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_writer_that_never_stops_is_a_conflict() {
+async fn writer_that_never_stops_is_a_conflict() {
     let cloud = FakeEc2::new(1);
-    let undo = || Fault::Then(Box::new(|state: &mut State| *state.groups_of("i-01") = vec![NODES.into()]));
+    let undo = || Fault::then(|state| *state.groups_of("i-01") = vec![NODES.into()]);
     cloud.state().fault("ModifyNetworkInterfaceAttribute", (0..20).map(|_| undo()));
-    assert_eq!(first_error(&attach(&cloud), &web(HTTP)).await.reason(), "Conflict");
+    assert_eq!(first_error(&attach_provider(&cloud), &web(HTTP)).await.reason(), "Conflict");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interface_is_never_left_without_a_group() {
+async fn interface_is_never_left_without_a_group() {
     let cloud = FakeEc2::new(1);
-    converge(&attach(&cloud), &web(HTTP)).await;
-    let (sg, _) = ours(&cloud.state()).unwrap();
+    converge(&attach_provider(&cloud), &web(HTTP)).await;
+    let (sg, _) = own_group(&cloud).unwrap();
     *cloud.state().groups_of("i-01") = vec![sg.clone()];
-    let error = first_error(&attach(&cloud), &Desired::nothing()).await;
+    let error = first_error(&attach_provider(&cloud), &Desired::nothing()).await;
     assert_eq!(error.reason(), "InvalidRequest", "{error}");
     assert_eq!(*cloud.state().groups_of("i-01"), [sg]);
 }
@@ -42,13 +41,13 @@ async fn an_interface_is_never_left_without_a_group() {
 async fn only_the_primary_interface_gets_groups() {
     let cloud = FakeEc2::new(1);
     let secondary = cloud.state().add_interface("i-01", &[NODES]);
-    converge(&attach(&cloud), &web(HTTP)).await;
+    converge(&attach_provider(&cloud), &web(HTTP)).await;
     assert_eq!(cloud.state().interfaces[&secondary].groups, [NODES]);
     assert_eq!(cloud.state().groups_of("i-01").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_group_too_many_closes_nothing_and_has_the_slot_when_another_leaves() {
+async fn excess_group_closes_nothing_and_gets_the_next_free_slot() {
     let cloud = FakeEc2::new(1);
     let config = AwsConfig { rules_per_group: 5, slots_per_interface: 3, ..AwsConfig::new("test") };
     let provider = Aws::from_client(&cloud.client(), config).unwrap();
@@ -69,29 +68,28 @@ async fn one_group_too_many_closes_nothing_and_has_the_slot_when_another_leaves(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_is_being_terminated_is_not_there() {
+async fn instance_being_terminated_does_not_exist() {
     let cloud = FakeEc2::new(2);
     cloud.state().instances.get_mut("i-01").unwrap().state = "shutting-down";
     cloud.state().instances.get_mut("i-02").unwrap().managed_by = Some("eks.amazonaws.com".into());
-    let wanted = desired([group("web", HTTP, &[&id("i-01"), &id("i-02"), &id("i-99")])]);
+    let desired_groups = desired([group("web", HTTP, &[&id("i-01"), &id("i-02"), &id("i-99")])]);
     assert_eq!(
-        reasons(&attach(&cloud), &wanted).await,
+        reasons(&attach_provider(&cloud), &desired_groups).await,
         ["InstanceNotFound", "ManagedInstance", "InstanceNotFound"]
     );
-    converge(&attach(&cloud), &wanted).await;
+    converge(&attach_provider(&cloud), &desired_groups).await;
     assert_eq!(cloud.state().mutations(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interface_that_went_with_its_instance_needs_no_detaching() {
+async fn missing_interface_needs_no_detaching() {
     let cloud = FakeEc2::new(1);
-    let provider = attach(&cloud);
+    let provider = attach_provider(&cloud);
     converge(&provider, &web(HTTP)).await;
     let (plan, _) = observe_and_plan(&provider, &Desired::nothing()).await.unwrap();
     cloud.state().instances.clear();
     cloud.state().interfaces.clear();
-    for step in &plan.steps {
-        provider.apply(&step.action).await.unwrap();
-    }
-    assert!(ours(&cloud.state()).is_none());
+    let results = apply_plan(&provider, &plan).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert!(own_group(&cloud).is_none());
 }

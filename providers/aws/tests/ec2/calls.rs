@@ -1,4 +1,4 @@
-//! Throttling, pages, lost answers, and what EC2 does not know everywhere yet.
+//! Throttling, pages, lost answers and propagation delays.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use firewall_core::{Desired, FirewallProvider, InstanceId};
 use tokio::time::Instant;
 
 use crate::fake::{FakeEc2, Fault, NODES};
-use crate::{HTTP, attach, first_error, id, web};
+use crate::{HTTP, attach_provider, first_error, id, web};
 
 #[tokio::test(start_paused = true)]
-async fn a_group_that_ec2_does_not_know_everywhere_yet_is_waited_for() {
+async fn propagation_of_a_new_group_is_waited_for() {
     let cloud = FakeEc2::new(1);
     cloud.state().lag = 5;
-    converge(&attach(&cloud), &web(HTTP)).await;
+    converge(&attach_provider(&cloud), &web(HTTP)).await;
     assert_eq!(cloud.state().count("CreateSecurityGroup"), 1);
 }
 
@@ -23,57 +23,57 @@ async fn waiting_for_propagation_ends() {
     let cloud = FakeEc2::new(1);
     cloud.state().lag = 10_000;
     let start = Instant::now();
-    let error = first_error(&attach(&cloud), &web(HTTP)).await;
+    let error = first_error(&attach_provider(&cloud), &web(HTTP)).await;
     assert_eq!(error.reason(), "NotFound");
     assert!((20..60).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn throttling_slows_down_and_fails_nothing() {
+async fn throttling_delays_and_fails_nothing() {
     let cloud = FakeEc2::new(1);
     for action in ["DescribeSecurityGroups", "CreateSecurityGroup", "ModifyNetworkInterfaceAttribute"] {
-        cloud.state().fault(action, (0..6).map(|_| Fault::Code("RequestLimitExceeded")));
+        cloud.state().fault(action, Fault::codes("RequestLimitExceeded", 6));
     }
     let start = Instant::now();
-    converge(&attach(&cloud), &web(HTTP)).await;
+    converge(&attach_provider(&cloud), &web(HTTP)).await;
     assert!(start.elapsed() > Duration::from_mins(1), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn throttling_without_end_becomes_an_error() {
+async fn throttling_without_end_is_an_error() {
     let cloud = FakeEc2::new(1);
-    cloud.state().fault("DescribeSecurityGroups", (0..100).map(|_| Fault::Code("RequestLimitExceeded")));
-    let error = attach(&cloud).observe(&BTreeSet::new()).await.unwrap_err();
+    cloud.state().fault("DescribeSecurityGroups", Fault::codes("RequestLimitExceeded", 100));
+    let error = attach_provider(&cloud).observe(&BTreeSet::new()).await.unwrap_err();
     assert_eq!(error.reason(), "Throttled");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_goes_on_failing_is_left_to_a_later_pass_and_throttling_in_between_is_waited_for() {
+async fn failing_call_is_given_up_and_throttled_call_is_waited_for() {
     let cloud = FakeEc2::new(1);
-    let provider = attach(&cloud);
+    let provider = attach_provider(&cloud);
     for code in ["InternalError", "IncorrectState"] {
-        cloud.state().fault("CreateSecurityGroup", (0..100).map(|_| Fault::Code(code)));
+        cloud.state().fault("CreateSecurityGroup", Fault::codes(code, 100));
         let start = Instant::now();
         assert_eq!(first_error(&provider, &web(HTTP)).await.reason(), "Unavailable");
         assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
         assert_eq!(cloud.state().faults["CreateSecurityGroup"].len(), 96);
         cloud.state().faults.clear();
     }
-    let throttled = || (0..6).map(|_| Fault::Code("RequestLimitExceeded"));
+    let throttled = || Fault::codes("RequestLimitExceeded", 6);
     let faults = std::iter::once(Fault::Code("Unavailable")).chain(throttled());
     cloud.state().fault("CreateSecurityGroup", faults);
     converge(&provider, &web(HTTP)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_is_missing_is_an_error_and_not_an_empty_list() {
+async fn missing_page_is_an_error_and_not_an_empty_list() {
     let cloud = FakeEc2::new(5);
     let members: Vec<InstanceId> = (1..=5).map(|n| id(&format!("i-{n:02x}"))).collect();
-    let wanted = desired([group("web", HTTP, &members.iter().collect::<Vec<_>>())]);
-    converge(&attach(&cloud), &wanted).await;
-    let faults = std::iter::once(Fault::None).chain((0..100).map(|_| Fault::Code("InternalError")));
+    let desired_groups = desired([group("web", HTTP, &members.iter().collect::<Vec<_>>())]);
+    converge(&attach_provider(&cloud), &desired_groups).await;
+    let faults = std::iter::once(Fault::None).chain(Fault::codes("InternalError", 100));
     cloud.state().fault("DescribeNetworkInterfaces", faults);
-    let error = attach(&cloud).observe(&wanted.members()).await.unwrap_err();
+    let error = attach_provider(&cloud).observe(&desired_groups.members()).await.unwrap_err();
     assert_eq!(error.reason(), "Unavailable");
 }
 
@@ -81,17 +81,17 @@ async fn a_page_that_is_missing_is_an_error_and_not_an_empty_list() {
 async fn hundreds_of_members_are_read_in_batches_and_pages() {
     let cloud = FakeEc2::new(400);
     let members: Vec<InstanceId> = cloud.state().instances.keys().map(InstanceId::new).collect();
-    let wanted = desired([group("web", HTTP, &members.iter().collect::<Vec<_>>())]);
-    converge(&attach(&cloud), &wanted).await;
+    let desired_groups = desired([group("web", HTTP, &members.iter().collect::<Vec<_>>())]);
+    converge(&attach_provider(&cloud), &desired_groups).await;
     assert_eq!(cloud.state().count("ModifyNetworkInterfaceAttribute"), 400);
-    converge(&attach(&cloud), &Desired::nothing()).await;
+    converge(&attach_provider(&cloud), &Desired::nothing()).await;
     assert!(cloud.state().interfaces.values().all(|interface| interface.groups == [NODES]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_answer_to_a_creation_is_not_a_second_group() {
+async fn lost_answer_to_a_creation_makes_no_second_group() {
     let cloud = FakeEc2::new(1);
     cloud.state().fault("CreateSecurityGroup", [Fault::AnswerLost]);
-    converge(&attach(&cloud), &web(HTTP)).await;
+    converge(&attach_provider(&cloud), &web(HTTP)).await;
     assert_eq!(cloud.state().groups.len(), 2);
 }

@@ -1,4 +1,4 @@
-//! The life of a security group, and whose it is.
+//! The lifecycle of a security group, and its ownership.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use firewall_core::{Action, Desired, ErrorKind, FirewallProvider, Owner, Resourc
 use tokio::time::Instant;
 
 use crate::fake::{DEFAULT_VPC, FakeEc2, Fault, Group, NODES, Rule, VPC};
-use crate::{HTTP, attach, attempt, first_error, ours, web};
+use crate::{HTTP, apply_all, apply_plan, attach_provider, first_error, own_group, web};
 
 #[tokio::test(start_paused = true)]
-async fn a_new_group_has_its_egress_revoked_before_it_is_attached() {
+async fn egress_of_a_new_group_is_revoked_before_it_is_attached() {
     let cloud = FakeEc2::new(1);
-    converge(&attach(&cloud), &web(&["tcp/80 0.0.0.0/0", "tcp/80 ::/0"])).await;
+    converge(&attach_provider(&cloud), &web(&["tcp/80 0.0.0.0/0", "tcp/80 ::/0"])).await;
     let expected = [
         "CreateSecurityGroup",
         "RevokeSecurityGroupEgress",
@@ -22,7 +22,7 @@ async fn a_new_group_has_its_egress_revoked_before_it_is_attached() {
         "ModifyNetworkInterfaceAttribute",
     ];
     assert_eq!(cloud.state().mutations(), expected);
-    let (id, group) = ours(&cloud.state()).unwrap();
+    let (id, group) = own_group(&cloud).unwrap();
     assert_eq!((group.egress(), group.ingress().len()), (0, 2));
     assert_eq!(*cloud.state().groups_of("i-01"), [NODES, &id]);
     assert!(
@@ -31,81 +31,81 @@ async fn a_new_group_has_its_egress_revoked_before_it_is_attached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_steady_state_makes_no_mutating_call() {
+async fn steady_state_makes_no_mutating_call() {
     let cloud = FakeEc2::new(1);
-    converge(&attach(&cloud), &web(HTTP)).await;
+    converge(&attach_provider(&cloud), &web(HTTP)).await;
     cloud.state().calls.clear();
-    assert_eq!(converge(&attach(&cloud), &web(HTTP)).await, 0);
+    assert_eq!(converge(&attach_provider(&cloud), &web(HTTP)).await, 0);
     assert_eq!(cloud.state().mutations(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_of_sources_is_one_authorize_and_one_revoke() {
+async fn change_of_sources_is_one_authorize_and_one_revoke() {
     let cloud = FakeEc2::new(1);
-    converge(&attach(&cloud), &web(&["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"])).await;
+    converge(&attach_provider(&cloud), &web(&["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"])).await;
     cloud.state().calls.clear();
-    converge(&attach(&cloud), &web(&["tcp/80 192.0.2.0/24", "tcp/443 192.0.2.0/24"])).await;
+    converge(&attach_provider(&cloud), &web(&["tcp/80 192.0.2.0/24", "tcp/443 192.0.2.0/24"])).await;
     assert_eq!(cloud.state().mutations(), ["AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn authorizing_what_is_there_already_adds_only_what_is_missing() {
+async fn authorizing_an_existing_rule_adds_only_the_missing_ones() {
     let cloud = FakeEc2::new(1);
-    let provider = attach(&cloud);
+    let provider = attach_provider(&cloud);
     converge(&provider, &web(&["tcp/80 10.0.0.0/8"])).await;
     let (plan, _) =
         observe_and_plan(&provider, &web(&["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24", "tcp/80 ::/0"]))
             .await
             .unwrap();
-    let (sg, _) = ours(&cloud.state()).unwrap();
-    let sneaked = Rule::ingress("tcp 80 80 cidrIpv6 ::/0");
-    cloud.state().groups.get_mut(&sg).unwrap().rules.push(sneaked);
+    let (sg, _) = own_group(&cloud).unwrap();
+    let added = Rule::ingress("tcp 80 80 cidrIpv6 ::/0");
+    cloud.state().groups.get_mut(&sg).unwrap().rules.push(added);
     provider.apply(&plan.steps[0].action).await.unwrap();
-    assert_eq!(ours(&cloud.state()).unwrap().1.ingress().len(), 3);
+    assert_eq!(own_group(&cloud).unwrap().1.ingress().len(), 3);
 }
 
-/// Revokes two rules of which one has gone meanwhile.
-async fn revoking_what_has_gone(vpc: &str) {
+/// Revokes two rules of which one was removed meanwhile. Outside a default VPC, EC2 then revokes nothing.
+async fn revoke_with_a_missing_rule(vpc: &str) {
     let cloud = FakeEc2::new(0);
     {
         let mut state = cloud.state();
         state.groups.insert("sg-0001".into(), Group::new(vpc, "n", &[("kubernetes.io/cluster/test", "")]));
         state.add_instance("i-01", vpc, &["sg-0001"]);
     }
-    let provider = attach(&cloud);
+    let provider = attach_provider(&cloud);
     converge(&provider, &web(&["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24", "tcp/80 ::/0"])).await;
     let (plan, _) = observe_and_plan(&provider, &web(&["tcp/80 ::/0"])).await.unwrap();
-    let (sg, _) = ours(&cloud.state()).unwrap();
+    let (sg, _) = own_group(&cloud).unwrap();
     cloud.state().groups.get_mut(&sg).unwrap().rules.retain(|rule| rule.source != "10.0.0.0/8");
     provider.apply(&plan.steps[0].action).await.unwrap();
-    assert_eq!(ours(&cloud.state()).unwrap().1.ingress(), ["tcp 80 80 ::/0"]);
+    assert_eq!(own_group(&cloud).unwrap().1.ingress(), ["tcp 80 80 ::/0"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn revoking_what_has_gone_in_a_default_vpc() {
-    revoking_what_has_gone(DEFAULT_VPC).await;
+async fn missing_rule_does_not_stop_a_revoke_in_a_default_vpc() {
+    revoke_with_a_missing_rule(DEFAULT_VPC).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn revoking_what_has_gone_in_another_vpc_where_nothing_is_revoked_then() {
-    revoking_what_has_gone(VPC).await;
+async fn missing_rule_does_not_stop_a_revoke_in_another_vpc() {
+    revoke_with_a_missing_rule(VPC).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn deleting_waits_until_the_last_use_has_ended() {
     let cloud = FakeEc2::new(1);
-    cloud.state().linger = 4;
-    converge(&attach(&cloud), &web(HTTP)).await;
-    converge(&attach(&cloud), &Desired::nothing()).await;
-    assert!(ours(&cloud.state()).is_none());
+    cloud.state().detach_lag = 4;
+    converge(&attach_provider(&cloud), &web(HTTP)).await;
+    converge(&attach_provider(&cloud), &Desired::nothing()).await;
+    assert!(own_group(&cloud).is_none());
 }
 
 #[tokio::test(start_paused = true)]
-async fn deleting_what_stays_in_use_holds_nothing_up() {
+async fn deleting_a_group_that_stays_in_use_is_soon_given_up() {
     let cloud = FakeEc2::new(1);
-    cloud.state().linger = 1000;
-    converge(&attach(&cloud), &web(HTTP)).await;
-    let provider = attach(&cloud);
+    cloud.state().detach_lag = 1000;
+    converge(&attach_provider(&cloud), &web(HTTP)).await;
+    let provider = attach_provider(&cloud);
     let start = Instant::now();
     let error = first_error(&provider, &Desired::nothing()).await;
     assert!(error.kind == ErrorKind::InUse, "{error}");
@@ -113,21 +113,21 @@ async fn deleting_what_stays_in_use_holds_nothing_up() {
     assert_eq!(*cloud.state().groups_of("i-01"), [NODES], "it is on no interface meanwhile");
     let (first, longest) = error.kind.retry().delays();
     assert!(first <= Duration::from_secs(2) && longest <= Duration::from_mins(1), "{first:?} {longest:?}");
-    ours(&cloud.state()).expect("it is there still");
+    own_group(&cloud).expect("it still exists");
     for group in cloud.state().groups.values_mut() {
-        group.linger = 0;
+        group.detach_lag = 0;
     }
     converge(&provider, &Desired::nothing()).await;
-    assert!(ours(&cloud.state()).is_none());
+    assert!(own_group(&cloud).is_none());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_on_an_interface_that_is_not_ours_to_change_is_in_use() {
+async fn group_on_a_secondary_interface_is_in_use() {
     let cloud = FakeEc2::new(1);
-    converge(&attach(&cloud), &web(HTTP)).await;
-    let (sg, _) = ours(&cloud.state()).unwrap();
+    converge(&attach_provider(&cloud), &web(HTTP)).await;
+    let (sg, _) = own_group(&cloud).unwrap();
     let secondary = cloud.state().add_interface("i-01", &[NODES, &sg]);
-    let error = first_error(&attach(&cloud), &Desired::nothing()).await;
+    let error = first_error(&attach_provider(&cloud), &Desired::nothing()).await;
     assert!(error.kind == ErrorKind::InUse && error.message.contains(&secondary), "{error}");
     assert_eq!(cloud.state().interfaces[&secondary].groups, [NODES, &sg], "the copy is not touched");
     assert_eq!(*cloud.state().groups_of("i-01"), [NODES], "the primary interface is free of it");
@@ -135,60 +135,55 @@ async fn a_group_on_an_interface_that_is_not_ours_to_change_is_in_use() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_that_lost_our_tag_is_not_deleted() {
+async fn group_that_lost_our_tag_is_not_deleted() {
     let cloud = FakeEc2::new(1);
-    let provider = attach(&cloud);
+    let provider = attach_provider(&cloud);
     converge(&provider, &web(HTTP)).await;
     let (plan, _) = observe_and_plan(&provider, &Desired::nothing()).await.unwrap();
-    let (sg, _) = ours(&cloud.state()).unwrap();
+    let (sg, _) = own_group(&cloud).unwrap();
     cloud.state().groups.get_mut(&sg).unwrap().tags.clear();
-    let mut results = Vec::new();
-    for step in &plan.steps {
-        results.push(provider.apply(&step.action).await);
-    }
+    let results = apply_plan(&provider, &plan).await;
     assert_eq!(results.last().unwrap().as_ref().unwrap_err().reason(), "Conflict");
     assert!(cloud.state().groups.contains_key(&sg));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_that_somebody_else_holds_is_a_conflict_that_names_the_holder() {
+async fn taken_name_is_a_conflict_that_names_the_other_group() {
     let cloud = FakeEc2::new(1);
-    let provider = attach(&cloud);
+    let provider = attach_provider(&cloud);
     let (plan, _) = observe_and_plan(&provider, &web(HTTP)).await.unwrap();
-    let Action::Create(AwsResource::SecurityGroup(wanted)) = &plan.steps[0].action else {
-        panic!("{plan:?}")
-    };
+    let Action::Create(AwsResource::SecurityGroup(group)) = &plan.steps[0].action else { panic!("{plan:?}") };
     cloud
         .state()
         .groups
-        .insert("sg-beef".into(), Group::new(VPC, &wanted.name.name, &[(CLUSTER_TAG, "other")]));
+        .insert("sg-beef".into(), Group::new(VPC, &group.name.name, &[(CLUSTER_TAG, "other")]));
     let error = provider.apply(&plan.steps[0].action).await.unwrap_err();
     assert!(error.kind == ErrorKind::Conflict && error.message.contains("sg-beef"), "{error}");
     assert_eq!(cloud.state().groups["sg-beef"].egress(), 2, "it is not touched");
 }
 
 #[tokio::test(start_paused = true)]
-async fn killed_between_any_two_calls_the_next_converges_and_nothing_wider_was_ever_attached() {
+async fn crash_between_calls_converges_and_attaches_nothing_wider() {
     let mut survived = 0;
     loop {
         let cloud = FakeEc2::new(1);
         {
             let mut state = cloud.state();
-            // After so many mutating calls EC2 answers no more.
+            // EC2 refuses all mutating calls after the first `survived`.
             let actions =
                 ["CreateSecurityGroup", "RevokeSecurityGroupEgress", "AuthorizeSecurityGroupIngress"];
             for action in actions.iter().skip(survived) {
                 state.fault(action, [Fault::Code("SomethingNew")]);
             }
         }
-        let results = attempt(&attach(&cloud), &web(HTTP)).await;
+        let results = apply_all(&attach_provider(&cloud), &web(HTTP)).await;
         let attached = cloud.state().groups_of("i-01").clone();
         if attached.len() > 1 {
-            assert_eq!(ours(&cloud.state()).unwrap().1.egress(), 0);
+            assert_eq!(own_group(&cloud).unwrap().1.egress(), 0);
         }
         cloud.state().faults.clear();
-        converge(&attach(&cloud), &web(HTTP)).await;
-        let (_, group) = ours(&cloud.state()).unwrap();
+        converge(&attach_provider(&cloud), &web(HTTP)).await;
+        let (_, group) = own_group(&cloud).unwrap();
         assert_eq!((group.egress(), group.ingress().len()), (0, 1));
         if results.iter().all(Result::is_ok) {
             break;
@@ -199,10 +194,10 @@ async fn killed_between_any_two_calls_the_next_converges_and_nothing_wider_was_e
 }
 
 #[tokio::test(start_paused = true)]
-async fn egress_that_came_back_is_revoked_and_strays_too() {
+async fn added_egress_and_foreign_permissions_are_revoked() {
     let cloud = FakeEc2::new(1);
-    converge(&attach(&cloud), &web(HTTP)).await;
-    let (sg, _) = ours(&cloud.state()).unwrap();
+    converge(&attach_provider(&cloud), &web(HTTP)).await;
+    let (sg, _) = own_group(&cloud).unwrap();
     {
         let mut state = cloud.state();
         let egress = state.groups[NODES].rules.clone();
@@ -211,30 +206,30 @@ async fn egress_that_came_back_is_revoked_and_strays_too() {
         rules.push(Rule::ingress("tcp 0 65535 groupId sg-0000"));
         rules.push(Rule::ingress("icmp 8 -1 cidrIp 0.0.0.0/0"));
     }
-    converge(&attach(&cloud), &web(HTTP)).await;
-    let (_, group) = ours(&cloud.state()).unwrap();
+    converge(&attach_provider(&cloud), &web(HTTP)).await;
+    let (_, group) = own_group(&cloud).unwrap();
     assert_eq!((group.egress(), group.ingress()), (0, vec!["tcp 80 80 0.0.0.0/0".to_owned()]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_clusters_groups_are_not_seen() {
+async fn groups_of_another_cluster_are_ignored() {
     let cloud = FakeEc2::new(1);
     let other = Aws::from_client(&cloud.client(), AwsConfig::new("other")).unwrap();
     converge(&other, &web(HTTP)).await;
     let before = cloud.state().groups.keys().cloned().collect::<Vec<_>>();
-    let observed = attach(&cloud).observe(&BTreeSet::new()).await.unwrap();
+    let observed = attach_provider(&cloud).observe(&BTreeSet::new()).await.unwrap();
     assert!(observed.resources.is_empty());
-    converge(&attach(&cloud), &web(&["udp/53 ::/0"])).await;
-    converge(&attach(&cloud), &Desired::nothing()).await;
+    converge(&attach_provider(&cloud), &web(&["udp/53 ::/0"])).await;
+    converge(&attach_provider(&cloud), &Desired::nothing()).await;
     assert_eq!(cloud.state().groups.keys().cloned().collect::<Vec<_>>(), before);
     assert_eq!(cloud.state().groups_of("i-01").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_is_ours_is_ever_a_resource() {
+async fn only_our_objects_are_resources() {
     let cloud = FakeEc2::new(1);
-    converge(&attach(&cloud), &web(HTTP)).await;
-    let observed = attach(&cloud).observe(&BTreeSet::new()).await.unwrap();
+    converge(&attach_provider(&cloud), &web(HTTP)).await;
+    let observed = attach_provider(&cloud).observe(&BTreeSet::new()).await.unwrap();
     assert_eq!(observed.resources.len(), 2);
     assert!(observed.resources.values().all(|resource| resource.owner() == Owner::Ours));
 }

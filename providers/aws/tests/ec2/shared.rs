@@ -1,30 +1,28 @@
-//! Rules in groups of the user's.
+//! Our rules in the user's groups.
 
-use std::collections::BTreeSet;
-
-use firewall_aws::{Aws, AwsConfig, Ec2Action, Mode, SharedTargets};
+use firewall_aws::{ApiCall, Aws, AwsConfig};
 use firewall_core::testing::conformance::{converge, desired, group, observe_and_plan};
 use firewall_core::{Desired, FirewallProvider};
 
 use crate::fake::{FakeEc2, Fault, NODES, Rule};
-use crate::{HTTP, id, reasons, shared, web};
+use crate::{HTTP, id, reasons, shared_config, shared_provider, web};
 
 #[tokio::test(start_paused = true)]
-async fn shared_rules_live_beside_those_of_others_and_need_few_permissions() {
+async fn shared_rules_coexist_with_others_and_need_few_permissions() {
     let cloud = FakeEc2::new(1);
-    cloud.state().granted = Ec2Action::SHARED.iter().map(ToString::to_string).collect();
-    let theirs = ["tcp 22 22 cidrIp 10.0.0.0/8", "tcp 80 80 cidrIp 0.0.0.0/0"].map(Rule::ingress);
-    cloud.state().groups.get_mut(NODES).unwrap().rules.extend(theirs.clone());
-    let wanted = web(&["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0", "udp/53 ::/0"]);
-    let provider = shared(&cloud);
-    assert_eq!(reasons(&provider, &wanted).await, ["AlreadyOpen"]);
-    converge(&provider, &wanted).await;
+    cloud.state().grant(&ApiCall::SHARED);
+    let foreign = ["tcp 22 22 cidrIp 10.0.0.0/8", "tcp 80 80 cidrIp 0.0.0.0/0"].map(Rule::ingress);
+    cloud.state().groups.get_mut(NODES).unwrap().rules.extend(foreign.clone());
+    let desired_groups = web(&["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0", "udp/53 ::/0"]);
+    let provider = shared_provider(&cloud);
+    assert_eq!(reasons(&provider, &desired_groups).await, ["AlreadyOpen"]);
+    converge(&provider, &desired_groups).await;
     let expected = ["tcp 22 22 10.0.0.0/8", "tcp 443 443 0.0.0.0/0", "tcp 80 80 0.0.0.0/0", "udp 53 53 ::/0"];
     assert_eq!(cloud.state().groups[NODES].ingress(), expected);
-    converge(&shared(&cloud), &web(&["udp/53 ::/0", "udp/54 10.0.0.0/8"])).await;
-    converge(&shared(&cloud), &Desired::nothing()).await;
+    converge(&shared_provider(&cloud), &web(&["udp/53 ::/0", "udp/54 10.0.0.0/8"])).await;
+    converge(&shared_provider(&cloud), &Desired::nothing()).await;
     assert_eq!(cloud.state().groups[NODES].ingress(), ["tcp 22 22 10.0.0.0/8", "tcp 80 80 0.0.0.0/0"]);
-    assert_eq!(cloud.state().groups[NODES].egress(), 2, "egress is none of our business there");
+    assert_eq!(cloud.state().groups[NODES].egress(), 2, "mode shared leaves egress alone");
     assert_eq!(*cloud.state().groups_of("i-01"), [NODES]);
 }
 
@@ -32,8 +30,8 @@ async fn shared_rules_live_beside_those_of_others_and_need_few_permissions() {
 async fn shared_rules_survive_races_and_lost_answers() {
     let cloud = FakeEc2::new(1);
     cloud.state().fault("AuthorizeSecurityGroupIngress", [Fault::AnswerLost]);
-    converge(&shared(&cloud), &web(&["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0"])).await;
-    let provider = shared(&cloud);
+    converge(&shared_provider(&cloud), &web(&["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0"])).await;
+    let provider = shared_provider(&cloud);
     let (plan, _) = observe_and_plan(&provider, &Desired::nothing()).await.unwrap();
     cloud.state().groups.get_mut(NODES).unwrap().rules.retain(|rule| rule.from != "80");
     provider.apply(&plan.steps[0].action).await.unwrap();
@@ -41,10 +39,9 @@ async fn shared_rules_survive_races_and_lost_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_group_takes_no_room_from_one_that_is_open_in_a_shared_group() {
+async fn newcomer_takes_no_capacity_from_an_open_shared_group() {
     let cloud = FakeEc2::new(1);
-    let targets = SharedTargets { ids: BTreeSet::from([NODES.to_owned()]), tag: None };
-    let config = AwsConfig { mode: Mode::Shared(targets), rules_per_group: 2, ..AwsConfig::new("test") };
+    let config = AwsConfig { rules_per_group: 2, ..shared_config() };
     let provider = Aws::from_client(&cloud.client(), config).unwrap();
     let node = id("i-01");
     let zeta = group("zeta", &["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"], &[&node]);
@@ -56,15 +53,15 @@ async fn a_new_group_takes_no_room_from_one_that_is_open_in_a_shared_group() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shared_rule_of_ours_that_somebody_widened_is_taken_back() {
+async fn altered_shared_rule_is_revoked() {
     let cloud = FakeEc2::new(1);
-    converge(&shared(&cloud), &web(HTTP)).await;
+    converge(&shared_provider(&cloud), &web(HTTP)).await;
     {
         let mut state = cloud.state();
         let rules = &mut state.groups.get_mut(NODES).unwrap().rules;
         let ours = rules.iter_mut().find(|rule| !rule.egress).unwrap();
         (ours.protocol, ours.from, ours.to) = ("-1".into(), String::new(), String::new());
     }
-    converge(&shared(&cloud), &web(HTTP)).await;
+    converge(&shared_provider(&cloud), &web(HTTP)).await;
     assert_eq!(cloud.state().groups[NODES].ingress(), ["tcp 80 80 0.0.0.0/0"]);
 }

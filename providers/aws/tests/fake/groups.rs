@@ -7,24 +7,27 @@ use super::{DEFAULT_VPC, Failure, Params, State};
 
 const RULES_PER_FAMILY: usize = 60;
 
+/// One security group.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
     pub(crate) vpc: String,
     pub(crate) name: String,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) rules: Vec<Rule>,
-    /// How many calls do not know the group yet
+    /// The number of calls that do not know the group yet
     lag: u32,
-    pub(crate) linger: u32,
+    /// The number of deletions that are refused after its last use has ended
+    pub(crate) detach_lag: u32,
 }
 
-/// One rule: the element that its source stands in, and the source.
+/// One rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rule {
     pub(crate) egress: bool,
     pub(crate) protocol: String,
     pub(crate) from: String,
     pub(crate) to: String,
+    /// The element of an answer that holds the source
     pub(crate) kind: &'static str,
     pub(crate) source: String,
     pub(crate) id: String,
@@ -32,7 +35,7 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// `tcp 80 80 cidrIp 0.0.0.0/0`
+    /// Parses `tcp 80 80 cidrIp 0.0.0.0/0`.
     pub(crate) fn ingress(text: &str) -> Self {
         let parts: Vec<&str> = text.split(' ').collect();
         let [protocol, from, to, kind, source] = parts[..] else { panic!("five words: {text}") };
@@ -42,7 +45,7 @@ impl Rule {
         Self { egress: false, protocol, from, to, kind, source, id: format!("sgr-{text}"), tags }
     }
 
-    fn same_traffic(&self, other: &Self) -> bool {
+    fn is_same_traffic(&self, other: &Self) -> bool {
         let key = |rule: &Self| {
             (
                 rule.egress,
@@ -56,20 +59,20 @@ impl Rule {
         key(self) == key(other)
     }
 
-    fn permission(&self) -> String {
+    fn permission_xml(&self) -> String {
         let (_, _, _, set) = SOURCES.iter().find(|source| source.2 == self.kind).unwrap();
         let source = list(set, [element(self.kind, &self.source)]);
-        element("ipProtocol", &self.protocol) + &self.ports() + &source
+        element("ipProtocol", &self.protocol) + &self.ports_xml() + &source
     }
 
-    fn ports(&self) -> String {
+    fn ports_xml(&self) -> String {
         if self.from.is_empty() {
             return String::new();
         }
         element("fromPort", &self.from) + &element("toPort", &self.to)
     }
 
-    fn described(&self, group: &str) -> String {
+    fn describe(&self, group: &str) -> String {
         let source = match self.kind {
             "cidrIp" => element("cidrIpv4", &self.source),
             "groupId" => {
@@ -82,13 +85,14 @@ impl Rule {
             + &element("groupId", group)
             + &element("isEgress", egress)
             + &element("ipProtocol", &self.protocol)
-            + &self.ports()
+            + &self.ports_xml()
             + &source
             + &tags(&self.tags)
     }
 }
 
-/// List parameter, its field, the element in answers, and the element around those.
+/// The forms of a source: the list parameter, its field, the element in answers, and the element around
+/// those.
 const SOURCES: [(&str, &str, &str, &str); 4] = [
     ("IpRanges", "CidrIp", "cidrIp", "ipRanges"),
     ("Ipv6Ranges", "CidrIpv6", "cidrIpv6", "ipv6Ranges"),
@@ -97,6 +101,7 @@ const SOURCES: [(&str, &str, &str, &str); 4] = [
 ];
 
 impl Group {
+    /// Returns a group as EC2 creates it: open for all egress of both families.
     pub(crate) fn new(vpc: &str, name: &str, tags: &[(&str, &str)]) -> Self {
         let tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let everything = |kind, source: &str| Rule {
@@ -110,14 +115,15 @@ impl Group {
             tags: BTreeMap::new(),
         };
         let rules = vec![everything("cidrIp", "0.0.0.0/0"), everything("cidrIpv6", "::/0")];
-        Self { vpc: vpc.into(), name: name.into(), tags, rules, lag: 0, linger: 0 }
+        Self { vpc: vpc.into(), name: name.into(), tags, rules, lag: 0, detach_lag: 0 }
     }
 
+    /// Returns the number of egress rules.
     pub(crate) fn egress(&self) -> usize {
         self.rules.iter().filter(|rule| rule.egress).count()
     }
 
-    /// Ingress as `tcp 80 80 0.0.0.0/0`, in order.
+    /// Returns the ingress rules as `tcp 80 80 0.0.0.0/0`, in order.
     pub(crate) fn ingress(&self) -> Vec<String> {
         let ingress = self.rules.iter().filter(|rule| !rule.egress);
         let mut texts: Vec<String> = ingress
@@ -127,9 +133,9 @@ impl Group {
         texts
     }
 
-    fn described(&self, id: &str) -> String {
+    fn describe(&self, id: &str) -> String {
         let permissions =
-            |egress| self.rules.iter().filter(move |rule| rule.egress == egress).map(Rule::permission);
+            |egress| self.rules.iter().filter(move |rule| rule.egress == egress).map(Rule::permission_xml);
         element("groupId", id)
             + &element("groupName", &self.name)
             + &element("vpcId", &self.vpc)
@@ -138,20 +144,20 @@ impl Group {
             + &list("ipPermissionsEgress", permissions(true))
     }
 
-    fn over_quota(&self) -> bool {
+    fn is_over_quota(&self) -> bool {
         let count = |kind| self.rules.iter().filter(|rule| !rule.egress && rule.kind == kind).count();
         count("cidrIp") > RULES_PER_FAMILY || count("cidrIpv6") > RULES_PER_FAMILY
     }
 }
 
-fn tag_parameters(params: &Params) -> BTreeMap<String, String> {
+fn parse_tags(params: &Params) -> BTreeMap<String, String> {
     let tag = |at: String| {
         (params.get(&format!("{at}.Key")).to_owned(), params.get(&format!("{at}.Value")).to_owned())
     };
     params.members("TagSpecification.1.Tag").into_iter().map(tag).collect()
 }
 
-fn rule_parameters(params: &Params, egress: bool) -> Result<Vec<Rule>, Failure> {
+fn parse_rules(params: &Params, egress: bool) -> Result<Vec<Rule>, Failure> {
     let mut rules: Vec<Rule> = Vec::new();
     for at in params.members("IpPermissions") {
         let field = |name: &str| params.get(&format!("{at}.{name}")).to_owned();
@@ -161,7 +167,7 @@ fn rule_parameters(params: &Params, egress: bool) -> Result<Vec<Rule>, Failure> 
                 let (protocol, from, to) = (field("IpProtocol"), field("FromPort"), field("ToPort"));
                 let (id, tags) = (String::new(), BTreeMap::new());
                 let rule = Rule { egress, protocol, from, to, kind, source, id, tags };
-                if rules.iter().any(|other| other.same_traffic(&rule)) {
+                if rules.iter().any(|other| other.is_same_traffic(&rule)) {
                     return Err(Failure::new(
                         "InvalidParameterValue",
                         "The same permission must not appear twice",
@@ -175,8 +181,8 @@ fn rule_parameters(params: &Params, egress: bool) -> Result<Vec<Rule>, Failure> 
 }
 
 impl State {
-    /// The group, if it has got around yet.
-    fn group_for(&mut self, id: &str) -> Result<&mut Group, Failure> {
+    /// Returns the group, if it has propagated yet.
+    fn propagated_group(&mut self, id: &str) -> Result<&mut Group, Failure> {
         let missing =
             Failure::new("InvalidGroup.NotFound", format!("The security group '{id}' does not exist"));
         let group = self.groups.get_mut(id).ok_or_else(|| missing.clone())?;
@@ -189,7 +195,7 @@ impl State {
 
     pub(super) fn describe_groups(&mut self, params: &Params) -> Result<String, Failure> {
         for id in params.list("GroupId") {
-            self.group_for(&id)?;
+            self.propagated_group(&id)?;
         }
         let ids = params.list("GroupId");
         let matches = |(id, group): &(&String, &Group)| {
@@ -206,7 +212,7 @@ impl State {
                 })
         };
         let visible = self.groups.iter().filter(|(_, group)| group.lag == 0);
-        let groups: Vec<String> = visible.filter(matches).map(|(id, group)| group.described(id)).collect();
+        let groups: Vec<String> = visible.filter(matches).map(|(id, group)| group.describe(id)).collect();
         let (page, token) = params.page(groups);
         for group in self.groups.values_mut() {
             group.lag = group.lag.saturating_sub(1);
@@ -219,15 +225,15 @@ impl State {
         assert_eq!(name, "group-id");
         let groups = self.groups.iter().filter(|(id, _)| values.contains(id));
         let rules: Vec<String> =
-            groups.flat_map(|(id, group)| group.rules.iter().map(move |rule| rule.described(id))).collect();
+            groups.flat_map(|(id, group)| group.rules.iter().map(move |rule| rule.describe(id))).collect();
         let (page, token) = params.page(rules);
         list("securityGroupRuleSet", page) + &token
     }
 
     pub(super) fn create_group(&mut self, params: &Params) -> Result<String, Failure> {
         let (vpc, name) = (params.get("VpcId"), params.get("GroupName"));
-        let taken = |group: &Group| group.vpc == vpc && group.name.eq_ignore_ascii_case(name);
-        if self.groups.values().any(taken) {
+        let has_name = |group: &Group| group.vpc == vpc && group.name.eq_ignore_ascii_case(name);
+        if self.groups.values().any(has_name) {
             return Err(Failure::new(
                 "InvalidGroup.Duplicate",
                 format!("The security group '{name}' already exists"),
@@ -235,36 +241,36 @@ impl State {
         }
         assert!(name.len() <= 255 && params.get("GroupDescription").len() <= 255 && !name.starts_with("sg-"));
         let id = self.new_id("sg");
-        let (lag, linger) = (self.lag, self.linger);
-        let group = Group { tags: tag_parameters(params), lag, linger, ..Group::new(vpc, name, &[]) };
+        let (lag, detach_lag) = (self.lag, self.detach_lag);
+        let group = Group { tags: parse_tags(params), lag, detach_lag, ..Group::new(vpc, name, &[]) };
         self.groups.insert(id.clone(), group);
         Ok(element("groupId", &id))
     }
 
     pub(super) fn delete_group(&mut self, params: &Params) -> Result<String, Failure> {
         let id = params.get("GroupId").to_owned();
-        let used = self.interfaces.values().any(|interface| interface.groups.contains(&id));
-        let group = self.group_for(&id)?;
-        if used || group.linger > 0 {
-            group.linger = group.linger.saturating_sub(1);
+        let is_used = self.interfaces.values().any(|interface| interface.groups.contains(&id));
+        let group = self.propagated_group(&id)?;
+        if is_used || group.detach_lag > 0 {
+            group.detach_lag = group.detach_lag.saturating_sub(1);
             return Err(Failure::new("DependencyViolation", format!("resource {id} has a dependent object")));
         }
         self.groups.remove(&id);
         Ok(element("return", "true"))
     }
 
-    /// Not atomic: EC2 does not document that it is.
+    /// Adds the rules one by one: EC2 does not document that the call is atomic.
     pub(super) fn authorize(&mut self, params: &Params) -> Result<String, Failure> {
-        let (id, tags) = (params.get("GroupId").to_owned(), tag_parameters(params));
-        let rules = rule_parameters(params, false)?;
+        let (id, tags) = (params.get("GroupId").to_owned(), parse_tags(params));
+        let rules = parse_rules(params, false)?;
         let ids: Vec<String> = rules.iter().map(|_| self.new_id("sgr")).collect();
-        let group = self.group_for(&id)?;
+        let group = self.propagated_group(&id)?;
         for (rule, rule_id) in rules.into_iter().zip(ids) {
-            if group.rules.iter().any(|other| other.same_traffic(&rule)) {
+            if group.rules.iter().any(|other| other.is_same_traffic(&rule)) {
                 return Err(Failure::new("InvalidPermission.Duplicate", "the specified rule already exists"));
             }
             group.rules.push(Rule { id: rule_id, tags: tags.clone(), ..rule });
-            if group.over_quota() {
+            if group.is_over_quota() {
                 group.rules.pop();
                 return Err(Failure::new(
                     "RulesPerSecurityGroupLimitExceeded",
@@ -277,17 +283,19 @@ impl State {
 
     pub(super) fn revoke(&mut self, params: &Params, egress: bool) -> Result<String, Failure> {
         let (id, ids) = (params.get("GroupId").to_owned(), params.list("SecurityGroupRuleId"));
-        let rules = rule_parameters(params, egress)?;
-        let group = self.group_for(&id)?;
+        let rules = parse_rules(params, egress)?;
+        let group = self.propagated_group(&id)?;
         let known: BTreeSet<&String> = group.rules.iter().map(|rule| &rule.id).collect();
         if let Some(missing) = ids.iter().find(|id| !known.contains(id)) {
             return Err(Failure::new("InvalidSecurityGroupRuleId.NotFound", missing));
         }
-        let missing = rules.iter().any(|rule| !group.rules.iter().any(|other| other.same_traffic(rule)));
+        let missing = rules.iter().any(|rule| !group.rules.iter().any(|other| other.is_same_traffic(rule)));
         if missing && group.vpc != DEFAULT_VPC {
             return Err(Failure::new("InvalidPermission.NotFound", "The specified rule does not exist"));
         }
-        group.rules.retain(|own| !ids.contains(&own.id) && !rules.iter().any(|rule| rule.same_traffic(own)));
+        group
+            .rules
+            .retain(|own| !ids.contains(&own.id) && !rules.iter().any(|rule| rule.is_same_traffic(own)));
         Ok(element("return", "true"))
     }
 }

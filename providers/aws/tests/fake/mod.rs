@@ -1,11 +1,11 @@
-//! A strict EC2 in memory behind the real SDK: it speaks the query protocol, and does what the emulators do
-//! not. It pages (two per page), refuses what EC2 refuses, keeps quotas, lags behind, throttles and checks
-//! permissions.
+//! A strict EC2 in memory behind the real SDK: it answers the query protocol, and does what the emulators do
+//! not. It pages (two objects per page), refuses the requests that EC2 refuses, keeps quotas, delays
+//! propagation, throttles and checks permissions.
 
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
 mod groups;
-mod machines;
+mod instances;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -17,28 +17,43 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
+use firewall_aws::ApiCall;
 
 pub(crate) use groups::{Group, Rule};
-pub(crate) use machines::{Instance, Interface};
+pub(crate) use instances::{Instance, Interface};
 pub(crate) use wire::{Failure, Params};
 
 /// The VPC of most tests; it is not a default VPC.
 pub(crate) const VPC: &str = "vpc-1";
-/// A default VPC, where revoking what is not there is no error.
+
+/// A default VPC, where revoking a missing rule is no error.
 pub(crate) const DEFAULT_VPC: &str = "vpc-default";
+
 /// The nodes' own group, tagged for the cluster.
 pub(crate) const NODES: &str = "sg-0000";
 
-/// What happens to one call.
+/// The fault of one call.
 pub(crate) enum Fault {
-    /// It goes through.
+    /// It succeeds.
     None,
     /// EC2 answers with this error code and does nothing.
     Code(&'static str),
     /// It takes effect, and the answer is lost.
     AnswerLost,
-    /// It takes effect, and right after it somebody else does this.
+    /// It takes effect, and right after it another writer makes this change.
     Then(Box<dyn FnOnce(&mut State) + Send>),
+}
+
+impl Fault {
+    /// Returns a change that another writer makes right after the call.
+    pub(crate) fn then(change: impl FnOnce(&mut State) + Send + 'static) -> Self {
+        Self::Then(Box::new(change))
+    }
+
+    /// Returns `count` calls that EC2 answers with this error code.
+    pub(crate) fn codes(code: &'static str, count: usize) -> impl Iterator<Item = Self> {
+        (0..count).map(move |_| Self::Code(code))
+    }
 }
 
 /// Everything in the account.
@@ -47,33 +62,39 @@ pub(crate) struct State {
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) instances: BTreeMap<String, Instance>,
     pub(crate) interfaces: BTreeMap<String, Interface>,
-    /// Permissions that are granted; all if none are named
+    /// The actions that are permitted; all if the set is empty
     pub(crate) granted: BTreeSet<String>,
-    /// For the next calls of an action, in order
+    /// The faults of the next calls of each action, in order
     pub(crate) faults: BTreeMap<String, VecDeque<Fault>>,
-    /// How many calls do not know a new group yet
+    /// The number of calls that do not know a new group yet
     pub(crate) lag: u32,
-    /// How many deletions of a group are refused after its last use has ended
-    pub(crate) linger: u32,
-    /// Every call that was answered: the action and its parameters
+    /// The number of deletions of a group that are refused after its last use has ended
+    pub(crate) detach_lag: u32,
+    /// Every call that was answered, with its action and parameters
     pub(crate) calls: Vec<(String, Params)>,
     ids: u32,
 }
 
 impl State {
-    /// The actions called, without those that only read.
+    /// Returns the actions called, without those that only read.
     pub(crate) fn mutations(&self) -> Vec<String> {
         let names = self.calls.iter().map(|(action, _)| action.clone());
         names.filter(|action| !action.starts_with("Describe")).collect()
     }
 
-    /// How often an action was called.
+    /// Returns the number of calls of an action.
     pub(crate) fn count(&self, action: &str) -> usize {
         self.calls.iter().filter(|(called, _)| called == action).count()
     }
 
+    /// Adds faults for the next calls of an action.
     pub(crate) fn fault(&mut self, action: &str, faults: impl IntoIterator<Item = Fault>) {
         self.faults.entry(action.to_owned()).or_default().extend(faults);
+    }
+
+    /// Permits these calls and no others.
+    pub(crate) fn grant(&mut self, calls: &[ApiCall]) {
+        self.granted = calls.iter().map(ToString::to_string).collect();
     }
 
     fn new_id(&mut self, prefix: &str) -> String {
@@ -81,7 +102,7 @@ impl State {
         format!("{prefix}-{:08x}", self.ids)
     }
 
-    fn permit(&self, action: &str) -> Result<(), Failure> {
+    fn check_permission(&self, action: &str) -> Result<(), Failure> {
         if self.granted.is_empty() || self.granted.contains(action) {
             return Ok(());
         }
@@ -92,9 +113,9 @@ impl State {
 
     fn answer(&mut self, params: &Params) -> Result<String, Failure> {
         let action = params.get("Action").to_owned();
-        self.permit(&action)?;
+        self.check_permission(&action)?;
         if params.has("TagSpecification.1.ResourceType") {
-            self.permit("CreateTags")?;
+            self.check_permission("CreateTags")?;
         }
         if params.get("DryRun") == "true" {
             return Err(Failure::new(
@@ -120,7 +141,7 @@ impl State {
     }
 }
 
-/// The cloud; clones share one state.
+/// The fake cloud; clones share one state.
 #[derive(Clone)]
 pub(crate) struct FakeEc2(Arc<Mutex<State>>);
 
@@ -131,7 +152,7 @@ impl std::fmt::Debug for FakeEc2 {
 }
 
 impl FakeEc2 {
-    /// A cloud with so many instances, `i-01`, `i-02`, …, in the tagged node group.
+    /// Returns a cloud with so many instances, `i-01`, `i-02`, …, in the tagged node group.
     pub(crate) fn new(instances: usize) -> Self {
         let mut state = State::default();
         let nodes = Group::new(VPC, "nodes", &[("kubernetes.io/cluster/test", "owned")]);
@@ -142,11 +163,12 @@ impl FakeEc2 {
         Self(Arc::new(Mutex::new(state)))
     }
 
+    /// Locks the state, to read or change it.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }
 
-    /// The SDK's client, over this cloud.
+    /// Returns the SDK's client over this cloud.
     pub(crate) fn client(&self) -> aws_sdk_ec2::Client {
         let connector = SharedHttpConnector::new(self.clone());
         let config = aws_sdk_ec2::Config::builder()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-/// The error that a call is answered with.
+/// An error of EC2: code and message.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     code: String,
@@ -22,40 +22,42 @@ impl Failure {
 pub(crate) struct Params(BTreeMap<String, String>);
 
 impl Params {
+    /// Parses the body of a request.
     pub(crate) fn of_body(body: &[u8]) -> Self {
         let text = std::str::from_utf8(body).unwrap();
         let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
-        Self(pairs.map(|(key, value)| (decoded(key), decoded(value))).collect())
+        Self(pairs.map(|(key, value)| (decode(key), decode(value))).collect())
     }
 
-    /// The value, empty if it is not given.
+    /// Returns the value, empty if it is not given.
     pub(crate) fn get(&self, key: &str) -> &str {
         self.0.get(key).map_or("", String::as_str)
     }
 
+    /// Returns true if the parameter is given.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
 
-    /// `key.1`, `key.2`, …
+    /// Returns the values of `key.1`, `key.2`, …
     pub(crate) fn list(&self, key: &str) -> Vec<String> {
         (1..=10_000).map_while(|n| self.0.get(&format!("{key}.{n}"))).cloned().collect()
     }
 
-    /// The prefixes `key.1`, `key.2`, … under which something is given.
+    /// Returns the prefixes `key.1`, `key.2`, … of given parameters.
     pub(crate) fn members(&self, key: &str) -> Vec<String> {
-        let given = |prefix: &String| self.0.keys().any(|key| key.starts_with(&format!("{prefix}.")));
-        (1..=10_000).map(|n| format!("{key}.{n}")).take_while(given).collect()
+        let is_given = |prefix: &String| self.0.keys().any(|key| key.starts_with(&format!("{prefix}.")));
+        (1..=10_000).map(|n| format!("{key}.{n}")).take_while(is_given).collect()
     }
 
-    /// Name and values of every filter.
+    /// Returns name and values of every filter.
     pub(crate) fn filters(&self) -> Vec<(String, Vec<String>)> {
         let filter =
             |at: String| (self.get(&format!("{at}.Name")).to_owned(), self.list(&format!("{at}.Value")));
         self.members("Filter").into_iter().map(filter).collect()
     }
 
-    /// What EC2 refuses of any call that reads.
+    /// Refuses parameters that EC2 refuses in every Describe call.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         if self.filters().iter().map(|(_, values)| values.len()).sum::<usize>() > 200 {
             return Err(Failure::new("FilterLimitExceeded", "The maximum number of filter values is 200"));
@@ -76,7 +78,8 @@ impl Params {
         }
     }
 
-    /// Two per page, whatever was asked for: the number is the most, and pages may be shorter.
+    /// Returns a page of two, whatever was asked for, and the token of the next: `MaxResults` is a maximum,
+    /// and pages may be shorter.
     pub(crate) fn page<T>(&self, all: Vec<T>) -> (Vec<T>, String) {
         let from = self.get("NextToken").parse().unwrap_or(0);
         let more = self.has("MaxResults") && all.len() > from + 2;
@@ -86,7 +89,7 @@ impl Params {
     }
 }
 
-fn decoded(text: &str) -> String {
+fn decode(text: &str) -> String {
     let mut bytes = text.bytes();
     let mut out = Vec::new();
     while let Some(byte) = bytes.next() {
@@ -102,34 +105,38 @@ fn decoded(text: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// `<name>text</name>`
+/// Returns `<name>text</name>`, escaped.
 pub(crate) fn element(name: &str, text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     element_of(name, &text)
 }
 
-/// `<name>inner</name>`
+/// Returns `<name>inner</name>`.
 fn element_of(name: &str, inner: &str) -> String {
     format!("<{name}>{inner}</{name}>")
 }
 
-/// `<name><item>…</item>…</name>`
+/// Returns `<name><item>…</item>…</name>`.
 pub(crate) fn list(name: &str, items: impl IntoIterator<Item = String>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| element_of("item", &item)).collect();
     element_of(name, &items.concat())
 }
 
+/// Returns the element for tags.
 pub(crate) fn tags(tags: &BTreeMap<String, String>) -> String {
     list("tagSet", tags.iter().map(|(key, value)| element("key", key) + &element("value", value)))
 }
 
+/// Returns the answer of a call that succeeded.
 pub(crate) fn success(action: &str, inner: &str) -> HttpResponse {
     let body = format!(
-        "<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>1</requestId>{inner}</{action}Response>"
+        "<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">\
+         <requestId>1</requestId>{inner}</{action}Response>"
     );
     HttpResponse::new(200.try_into().unwrap(), body.into())
 }
 
+/// Returns the answer of a call that failed.
 pub(crate) fn failure(failure: &Failure) -> HttpResponse {
     let Failure { code, message } = failure;
     let status: u16 = if code == "RequestLimitExceeded" || code == "Unavailable" { 503 } else { 400 };

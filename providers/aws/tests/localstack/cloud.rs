@@ -1,4 +1,4 @@
-//! A small cloud of its own in a real `LocalStack`: a VPC, node groups, instances.
+//! One VPC in a real `LocalStack`, with a node group and instances.
 
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
@@ -13,10 +13,11 @@ use firewall_aws::{Aws, AwsConfig, CLUSTER_TAG};
 use firewall_core::testing::conformance::Harness;
 use firewall_core::{IngressRule, InstanceId, RuleSet};
 
-/// One VPC with instances, each test its own.
+/// One VPC with instances; each test has its own.
 pub(crate) struct LocalStack {
     pub ec2: Client,
     pub(crate) vpc: String,
+    /// The id of the nodes' own security group
     pub(crate) nodes: String,
     instances: Vec<InstanceId>,
 }
@@ -39,6 +40,7 @@ fn filter(name: &str, value: &str) -> Filter {
 }
 
 impl LocalStack {
+    /// Creates a VPC with so many instances.
     pub(crate) async fn with_instances(count: i32) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let ec2 = client();
@@ -67,6 +69,7 @@ impl LocalStack {
         Self { ec2, vpc, nodes, instances }
     }
 
+    /// Creates a security group and returns its id.
     pub(crate) async fn create_group(ec2: &Client, vpc: &str, name: &str, tags: &[(&str, &str)]) -> String {
         let mut specification = TagSpecification::builder().resource_type(ResourceType::SecurityGroup);
         for (key, value) in tags {
@@ -78,22 +81,23 @@ impl LocalStack {
         request.send().await.unwrap().group_id.unwrap()
     }
 
+    /// Returns the provider with the setting that emulators need.
     pub(crate) fn provider_with(&self, config: AwsConfig) -> Aws {
         Aws::from_client(&self.ec2, AwsConfig { one_group_per_filter: true, ..config }).unwrap()
     }
 
-    /// All groups of the VPC.
+    /// Returns all groups of the VPC.
     pub(crate) async fn groups(&self) -> Vec<SecurityGroup> {
         let request = self.ec2.describe_security_groups().filters(filter("vpc-id", &self.vpc));
         request.send().await.unwrap().security_groups.unwrap()
     }
 
-    /// The groups of the VPC that are tagged as the cluster's.
+    /// Returns the groups of the VPC that are tagged as the cluster's.
     pub(crate) async fn groups_of(&self, cluster: &str) -> Vec<SecurityGroup> {
         self.groups().await.into_iter().filter(|group| is_tagged(group, cluster)).collect()
     }
 
-    /// The groups on an instance's interface.
+    /// Returns the groups on an instance's interface, in order.
     pub(crate) async fn attached(&self, instance: &InstanceId) -> Vec<String> {
         let answer = self.ec2.describe_instances().instance_ids(instance.as_str()).send().await.unwrap();
         let interface = &answer.reservations()[0].instances()[0].network_interfaces()[0];
@@ -103,21 +107,23 @@ impl LocalStack {
         ids
     }
 
+    /// Adds an ingress rule to a group.
     pub(crate) async fn authorize(&self, group: &str, rule: IngressRule) {
         let request = self.ec2.authorize_security_group_ingress().group_id(group);
-        request.ip_permissions(permission(rule)).send().await.unwrap();
+        request.ip_permissions(build_permission(rule)).send().await.unwrap();
     }
 
+    /// Removes an ingress rule from a group.
     pub(crate) async fn revoke(&self, group: &str, rule: IngressRule) {
         let request = self.ec2.revoke_security_group_ingress().group_id(group);
-        request.ip_permissions(permission(rule)).send().await.unwrap();
+        request.ip_permissions(build_permission(rule)).send().await.unwrap();
     }
 
-    /// The ingress rules of a group.
+    /// Returns the ingress rules of a group.
     pub(crate) async fn rules_in(&self, group: &str) -> RuleSet {
         let groups = self.groups().await;
         let group = groups.iter().find(|one| one.group_id() == Some(group)).unwrap();
-        rules(group).into_iter().collect()
+        parse_rules(group).into_iter().collect()
     }
 }
 
@@ -125,7 +131,7 @@ fn is_tagged(group: &SecurityGroup, cluster: &str) -> bool {
     group.tags().iter().any(|tag| tag.key() == Some(CLUSTER_TAG) && tag.value() == Some(cluster))
 }
 
-fn permission(rule: IngressRule) -> IpPermission {
+fn build_permission(rule: IngressRule) -> IpPermission {
     IpPermission::builder()
         .ip_protocol(rule.protocol.to_string())
         .from_port(rule.ports.first().into())
@@ -134,7 +140,7 @@ fn permission(rule: IngressRule) -> IpPermission {
         .build()
 }
 
-fn rules(group: &SecurityGroup) -> Vec<IngressRule> {
+fn parse_rules(group: &SecurityGroup) -> Vec<IngressRule> {
     let mut rules = Vec::new();
     for permission in group.ip_permissions() {
         let protocol = match permission.ip_protocol().unwrap() {
@@ -171,7 +177,7 @@ impl Harness for LocalStack {
         let attached = self.attached(instance).await;
         let ours = self.groups_of(cluster).await.into_iter();
         let ours = ours.filter(|group| attached.iter().any(|id| group.group_id() == Some(id)));
-        ours.flat_map(|group| rules(&group)).collect()
+        ours.flat_map(|group| parse_rules(&group)).collect()
     }
 
     async fn foreign_state(&self, cluster: &str) -> String {

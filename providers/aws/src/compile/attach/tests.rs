@@ -1,25 +1,24 @@
+//! Compiling in mode `attach`.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::testing::conformance::{assert_incumbents_keep_capacity, desired, group, rule};
-use firewall_core::{Compiled, FirewallGroup, GroupKey, InstanceId, Resource, ResourceSet};
+use firewall_core::{Compiled, Desired, FirewallGroup, GroupKey, InstanceId, Resource, ResourceSet};
 use proptest::prelude::*;
 
 use crate::config::AwsConfig;
+use crate::ec2_cache::AttachApi;
 use crate::inventory::Inventory;
 use crate::resource::{Attachment, AwsResource, Egress, SecurityGroup};
-use crate::session::Dialect;
+use crate::testing::{id, infeasible_groups, reasons};
 
-fn id(text: &str) -> InstanceId {
-    InstanceId::new(text)
-}
-
-/// Instances by id, each with the groups on its interface; `sg-nodes` is tagged.
+/// Returns instances by id, each with the groups on its interface; `sg-nodes` is tagged.
 fn inventory(instances: &[(&str, &[&str])]) -> Inventory {
     Inventory { cluster_tagged: BTreeSet::from(["sg-nodes".into()]), ..Inventory::of_instances(instances) }
 }
 
 fn compile(
-    groups: impl IntoIterator<Item = (firewall_core::GroupKey, firewall_core::FirewallGroup)>,
+    groups: impl IntoIterator<Item = (GroupKey, FirewallGroup)>,
     inventory: &Inventory,
 ) -> Compiled<AwsResource> {
     super::compile(&desired(groups), inventory, &AwsConfig::new("test"))
@@ -45,21 +44,14 @@ fn attachments(compiled: &Compiled<AwsResource>) -> BTreeMap<&InstanceId, &Attac
     attachments
 }
 
-fn reasons(compiled: &Compiled<AwsResource>) -> Vec<&'static str> {
-    compiled.infeasible.iter().map(|one| one.reason).collect()
-}
-
-/// Groups `g0`, `g1`, … on port 1000, 1001, …
-fn numbered(
-    count: u16,
-    members: &[&InstanceId],
-) -> Vec<(firewall_core::GroupKey, firewall_core::FirewallGroup)> {
+/// Returns groups `g0`, `g1`, … on port 1000, 1002, …
+fn numbered(count: u16, members: &[&InstanceId]) -> Vec<(GroupKey, FirewallGroup)> {
     let one = |n: u16| group(&format!("g{n}"), &[&format!("tcp/{} 10.0.0.0/8", 1000 + 2 * n)], members);
     (0..count).map(one).collect()
 }
 
 #[test]
-fn a_firewall_group_is_one_security_group_attached_to_its_members() {
+fn group_is_one_security_group_attached_to_its_members() {
     let (a, b) = (id("i-a"), id("i-b"));
     let inventory = inventory(&[("i-a", &["sg-nodes"]), ("i-b", &["sg-nodes"])]);
     let (key, web) = group("web", &["tcp/80 0.0.0.0/0", "tcp/80 ::/0"], &[&a, &b]);
@@ -78,7 +70,7 @@ fn a_firewall_group_is_one_security_group_attached_to_its_members() {
 }
 
 #[test]
-fn each_vpc_has_a_security_group_of_its_own() {
+fn each_vpc_has_its_own_security_group() {
     let (a, b) = (id("i-a"), id("i-b"));
     let mut inventory = inventory(&[("i-a", &["sg-nodes"]), ("i-b", &["sg-nodes"])]);
     inventory.instances.get_mut(&b).unwrap().vpc = "vpc-2".into();
@@ -88,15 +80,15 @@ fn each_vpc_has_a_security_group_of_its_own() {
 }
 
 #[test]
-fn an_instance_in_more_groups_than_it_has_slots_gets_one_for_exactly_that_set() {
+fn groups_beyond_the_slots_share_one_security_group() {
     let (a, b, c) = (id("i-a"), id("i-b"), id("i-c"));
     let instances: [(&str, &[&str]); 3] =
         [("i-a", &["sg-nodes"]), ("i-b", &["sg-nodes"]), ("i-c", &["sg-nodes", "sg-2"])];
     let mut groups = numbered(4, &[&a, &b, &c]);
     let compiled = compile(groups.clone(), &inventory(&instances));
     let of = |instance| attachments(&compiled)[instance].groups.clone();
-    assert_eq!(of(&a).len(), 4, "four fit beside the node's own");
-    assert_eq!(of(&c).len(), 1, "beside two others they do not");
+    assert_eq!(of(&a).len(), 4, "four fit beside the node's own group");
+    assert_eq!(of(&c).len(), 1, "they do not fit beside two others");
     for (instance, expected) in [(&a, 4), (&c, 4)] {
         assert_eq!(AwsResource::reach(&compiled.resources, instance).rules.len(), expected);
     }
@@ -107,11 +99,11 @@ fn an_instance_in_more_groups_than_it_has_slots_gets_one_for_exactly_that_set() 
     assert_eq!(of(&a).len(), 1);
     assert_eq!(of(&a), of(&b), "instances with the same set share the combined group");
     assert_ne!(of(&a), of(&c), "another set is another group");
-    assert_eq!(security_groups(&compiled).len(), 2, "no group is made that is attached nowhere");
+    assert_eq!(security_groups(&compiled).len(), 2, "no security group is created that is attached nowhere");
 }
 
 #[test]
-fn only_the_own_set_and_the_own_slots_decide() {
+fn other_instances_do_not_change_an_attachment() {
     let (a, b) = (id("i-a"), id("i-b"));
     let instances: [(&str, &[&str]); 2] = [("i-a", &["sg-nodes"]), ("i-b", &["sg-nodes"])];
     let alone = compile(numbered(5, &[&a]), &inventory(&instances));
@@ -122,7 +114,7 @@ fn only_the_own_set_and_the_own_slots_decide() {
 }
 
 #[test]
-fn a_group_that_fits_into_no_security_group_is_rejected_with_its_quota() {
+fn oversized_group_is_infeasible_and_names_the_quota() {
     let a = id("i-a");
     let rules: Vec<String> = (0..61).map(|n| format!("tcp/80 10.{}.0.0/16", 2 * n)).collect();
     let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
@@ -136,12 +128,12 @@ fn a_group_that_fits_into_no_security_group_is_rejected_with_its_quota() {
     assert_eq!(reasons(&compiled), [""; 0], "the families are counted apart");
 }
 
-/// What is there once this has been carried out.
-fn carried_out(inventory: &Inventory, resources: &ResourceSet<AwsResource>) -> Inventory {
+/// Returns the inventory as it is when the resources exist and no others of ours do.
+fn inventory_after(inventory: &Inventory, resources: &ResourceSet<AwsResource>) -> Inventory {
     let mut inventory = inventory.clone();
     inventory.security_groups.clear();
     for facts in inventory.instances.values_mut() {
-        facts.ours.clear();
+        facts.own_groups.clear();
     }
     for resource in resources.values() {
         match resource {
@@ -150,7 +142,7 @@ fn carried_out(inventory: &Inventory, resources: &ResourceSet<AwsResource>) -> I
             }
             AwsResource::Attachment(attachment) => {
                 let facts = inventory.instances.get_mut(&attachment.instance).unwrap();
-                facts.ours.clone_from(&attachment.groups);
+                facts.own_groups.clone_from(&attachment.groups);
             }
             AwsResource::SharedRules(_) => {}
         }
@@ -158,7 +150,7 @@ fn carried_out(inventory: &Inventory, resources: &ResourceSet<AwsResource>) -> I
     inventory
 }
 
-/// A group of twenty rules.
+/// Returns a group of twenty rules.
 fn twenty(number: u16, members: &[&InstanceId]) -> (GroupKey, FirewallGroup) {
     let rules: Vec<String> =
         (0..20).map(|net| format!("tcp/{} 10.{}.0.0/16", 80 + 2 * number, 2 * net)).collect();
@@ -166,7 +158,7 @@ fn twenty(number: u16, members: &[&InstanceId]) -> (GroupKey, FirewallGroup) {
 }
 
 #[test]
-fn of_groups_too_many_for_the_slots_and_for_one_security_group_the_last_is_refused_there_only() {
+fn excess_group_is_infeasible_only_on_the_full_instance() {
     let (a, b) = (id("i-a"), id("i-b"));
     let mut groups: Vec<_> = (0..4).map(|number| twenty(number, &[&a])).collect();
     groups.push(twenty(4, &[&a, &b]));
@@ -180,7 +172,7 @@ fn of_groups_too_many_for_the_slots_and_for_one_security_group_the_last_is_refus
 }
 
 #[test]
-fn one_group_too_many_closes_nothing_that_is_open_wherever_its_name_is_in_the_order() {
+fn newcomer_closes_no_established_group_whatever_its_name() {
     let a = id("i-a");
     let nodes = inventory(&[("i-a", &["sg-nodes"])]);
     for newcomer in 0..5 {
@@ -189,15 +181,14 @@ fn one_group_too_many_closes_nothing_that_is_open_wherever_its_name_is_in_the_or
         let all = groups.clone();
         groups.remove(newcomer);
         let before = compile(groups, &nodes);
-        let after = compile(all, &carried_out(&nodes, &before.resources));
+        let after = compile(all, &inventory_after(&nodes, &before.resources));
         assert_eq!(after.resources, before.resources);
-        let refused: Vec<&GroupKey> = after.infeasible.iter().map(|one| &one.group).collect();
-        assert_eq!(refused, [&new]);
+        assert_eq!(infeasible_groups(&after), [&new]);
     }
 }
 
 #[test]
-fn a_combined_group_keeps_whom_it_serves_when_another_does_not_fit_into_it() {
+fn combined_group_keeps_its_groups_if_a_newcomer_exceeds_it() {
     let a = id("i-a");
     let nodes = inventory(&[("i-a", &["sg-nodes"])]);
     let before = compile(numbered(6, &[&a]), &nodes);
@@ -206,39 +197,40 @@ fn a_combined_group_keeps_whom_it_serves_when_another_does_not_fit_into_it() {
     let large = group("a-large-one", &rules.iter().map(String::as_str).collect::<Vec<_>>(), &[&a]);
     let mut groups = numbered(6, &[&a]);
     groups.push(large);
-    let after = compile(groups, &carried_out(&nodes, &before.resources));
+    let after = compile(groups, &inventory_after(&nodes, &before.resources));
     assert_eq!((reasons(&after), after.resources), (vec!["TooManyRules"], before.resources));
 }
 
-/// For each moment, the sources that each of some groups has then: either of two sets, or none where it is not there.
+/// Returns for each moment the sources of each group: either of two sets, or none where the group is absent.
 fn histories() -> impl Strategy<Value = Vec<Vec<Option<BTreeSet<u8>>>>> {
     let sources = || prop::collection::btree_set(0..12_u8, 1..6);
     let groups = prop::collection::vec((sources(), sources()), 6);
-    let there = prop::collection::vec(prop::collection::vec(0..8_u8, 6), 2..8);
-    (groups, there).prop_map(|(groups, there)| {
-        let one = |(group, there): (&(BTreeSet<u8>, BTreeSet<u8>), &u8)| match there {
+    let choices = prop::collection::vec(prop::collection::vec(0..8_u8, 6), 2..8);
+    (groups, choices).prop_map(|(groups, choices)| {
+        let chosen = |(group, choice): (&(BTreeSet<u8>, BTreeSet<u8>), &u8)| match choice {
             0..3 => None,
             3 => Some(group.1.clone()),
             _ => Some(group.0.clone()),
         };
-        there.iter().map(|there| groups.iter().zip(there).map(one).collect()).collect()
+        choices.iter().map(|choices| groups.iter().zip(choices).map(chosen).collect()).collect()
     })
 }
 
-/// The groups of a moment, on adjacent ports and with sources of which some merge: together they can take fewer rules.
-fn moment(groups: &[Option<BTreeSet<u8>>], members: &[&InstanceId]) -> firewall_core::Desired {
+/// Returns the groups of a moment, on adjacent ports and with sources of which some merge: together they can
+/// take fewer rules.
+fn moment(groups: &[Option<BTreeSet<u8>>], members: &[&InstanceId]) -> Desired {
     let one = |(number, sources): (usize, &BTreeSet<u8>)| {
         let rules: Vec<String> =
             sources.iter().map(|source| format!("tcp/{} 10.{source}.0.0/16", 1000 + number)).collect();
         group(&format!("g{number}"), &rules.iter().map(String::as_str).collect::<Vec<_>>(), members)
     };
-    let there = groups.iter().enumerate().filter_map(|(number, sources)| Some((number, sources.as_ref()?)));
-    desired(there.map(one))
+    let present = groups.iter().enumerate().filter_map(|(number, sources)| Some((number, sources.as_ref()?)));
+    desired(present.map(one))
 }
 
 proptest! {
     #[test]
-    fn what_is_open_keeps_its_room_and_what_was_compiled_is_compiled_again(
+    fn established_groups_keep_capacity_and_compiling_is_stable(
         history in histories(),
         slots in 2..5_usize,
         rules in 5..14_usize,
@@ -249,14 +241,14 @@ proptest! {
             AwsConfig { slots_per_interface: slots, rules_per_group: rules, ..AwsConfig::new("test") };
         let history: Vec<_> =
             history.iter().map(|groups| moment(groups, &[&id("i-a"), &id("i-b")])).collect();
-        assert_incumbents_keep_capacity(&history, |desired, now| {
-            super::compile(desired, &carried_out(&nodes, now), &config)
+        assert_incumbents_keep_capacity(&history, |desired, current| {
+            super::compile(desired, &inventory_after(&nodes, current), &config)
         });
     }
 }
 
 #[test]
-fn a_node_whose_only_group_is_untagged_is_refused_with_the_remedy() {
+fn untagged_node_group_is_infeasible_with_the_remedy() {
     let a = id("i-a");
     let web = || [group("web", &["tcp/80 0.0.0.0/0"], &[&a])];
     let compiled = compile(web(), &inventory(&[("i-a", &["sg-bare"])]));
@@ -265,14 +257,14 @@ fn a_node_whose_only_group_is_untagged_is_refused_with_the_remedy() {
     assert!(compiled.infeasible[0].message.contains(remedy), "{}", compiled.infeasible[0].message);
 
     let two = compile(web(), &inventory(&[("i-a", &["sg-bare", "sg-bare-2"])]));
-    assert_eq!(reasons(&two), [""; 0], "a node with several groups stays as well or as badly off as it is");
+    assert_eq!(reasons(&two), [""; 0], "a node with several groups is not made worse");
     let config = AwsConfig { allow_untagged_node_groups: true, ..AwsConfig::new("test") };
     let allowed = super::compile(&desired(web()), &inventory(&[("i-a", &["sg-bare"])]), &config);
     assert_eq!(reasons(&allowed), [""; 0]);
 }
 
 #[test]
-fn instances_that_cannot_have_groups_are_rejected_and_the_others_are_not() {
+fn unattachable_instance_is_infeasible_and_others_are_not() {
     let ids = ["i-ok", "i-gone", "i-auto", "i-full", "i-two"].map(id);
     let mut inventory = inventory(&[
         ("i-ok", &["sg-nodes"]),
@@ -280,12 +272,13 @@ fn instances_that_cannot_have_groups_are_rejected_and_the_others_are_not() {
         ("i-full", &["sg-1", "sg-2", "sg-3", "sg-4", "sg-5"]),
         ("i-two", &["sg-nodes"]),
     ]);
-    inventory.dialect = Dialect::Instances;
+    inventory.attach_api = AttachApi::Instance;
     inventory.instances.get_mut(&id("i-auto")).unwrap().managed_by = Some("eks.amazonaws.com".into());
-    inventory.instances.get_mut(&id("i-two")).unwrap().interfaces = 2;
+    inventory.instances.get_mut(&id("i-two")).unwrap().interface_count = 2;
     let compiled = compile([group("web", &["tcp/80 0.0.0.0/0"], &ids.each_ref())], &inventory);
+    let infeasible = compiled.infeasible.iter();
     let reasons: BTreeMap<_, _> =
-        compiled.infeasible.iter().map(|one| (one.instance.as_ref().unwrap().as_str(), one.reason)).collect();
+        infeasible.map(|one| (one.instance.as_ref().unwrap().as_str(), one.reason)).collect();
     let expected = BTreeMap::from([
         ("i-auto", "ManagedInstance"),
         ("i-full", "NoFreeSlot"),
@@ -297,7 +290,7 @@ fn instances_that_cannot_have_groups_are_rejected_and_the_others_are_not() {
 }
 
 #[test]
-fn a_cluster_name_in_capitals_makes_the_name_that_ec2_would_compare() {
+fn security_group_name_is_in_lower_case() {
     let a = id("i-a");
     let config = AwsConfig::new("PROD");
     let groups = desired([group("web", &["tcp/80 0.0.0.0/0"], &[&a])]);
@@ -306,7 +299,7 @@ fn a_cluster_name_in_capitals_makes_the_name_that_ec2_would_compare() {
 }
 
 #[test]
-fn open_egress_and_strays_count_as_reach_so_that_no_plan_attaches_them() {
+fn open_egress_counts_as_reach_so_that_no_plan_attaches_it() {
     let a = id("i-a");
     let mut compiled =
         compile([group("web", &["tcp/80 0.0.0.0/0"], &[&a])], &inventory(&[("i-a", &["sg-nodes"])]));

@@ -1,7 +1,7 @@
 //! Instances and network interfaces as EC2 describes them.
 
 use aws_sdk_ec2::types::{
-    GroupIdentifier, Instance, InstanceNetworkInterface, InstanceStateName, NetworkInterface,
+    GroupIdentifier, Instance as Ec2Instance, InstanceNetworkInterface, InstanceStateName, NetworkInterface,
 };
 use firewall_core::InstanceId;
 
@@ -10,40 +10,42 @@ use firewall_core::InstanceId;
 pub(crate) struct Interface {
     pub(crate) id: String,
     pub(crate) vpc: String,
-    /// The instance whose primary interface it is
+    /// The instance whose primary interface it is, if it is one
     pub(crate) primary_of: Option<InstanceId>,
     pub(crate) groups: Vec<String>,
-    pub(crate) ipv6: bool,
+    pub(crate) has_ipv6: bool,
 }
 
 /// An instance that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Machine {
+pub(crate) struct Instance {
     pub(crate) id: InstanceId,
     pub(crate) primary: Interface,
-    pub(crate) interfaces: usize,
+    pub(crate) interface_count: usize,
+    /// The AWS service that manages it, if one does
     pub(crate) managed_by: Option<String>,
 }
 
-/// The primary interface is device 0 of network card 0.
+/// Returns true for the primary interface: device 0 of network card 0.
 const fn is_primary(device: Option<i32>, card: Option<i32>) -> bool {
     matches!((device, card), (Some(0), None | Some(0)))
 }
 
-/// The interface as `DescribeNetworkInterfaces` has it.
-pub(crate) fn interface(from: &NetworkInterface) -> Interface {
+/// Parses an interface as `DescribeNetworkInterfaces` returns it.
+pub(crate) fn parse_interface(from: &NetworkInterface) -> Interface {
     let attachment = from.attachment().filter(|at| is_primary(at.device_index(), at.network_card_index()));
     Interface {
         id: from.network_interface_id().unwrap_or_default().to_owned(),
         vpc: from.vpc_id().unwrap_or_default().to_owned(),
         primary_of: attachment.and_then(|at| at.instance_id()).map(InstanceId::new),
         groups: group_ids(from.groups()),
-        ipv6: !from.ipv6_addresses().is_empty(),
+        has_ipv6: !from.ipv6_addresses().is_empty(),
     }
 }
 
-/// The instance as `DescribeInstances` has it; `None` if it is gone or going, or has no primary interface.
-pub(crate) fn machine(from: &Instance) -> Option<Machine> {
+/// Parses an instance as `DescribeInstances` returns it; `None` if it is terminated or being terminated, or
+/// has no primary interface.
+pub(crate) fn parse_instance(from: &Ec2Instance) -> Option<Instance> {
     let state = from.state().and_then(|state| state.name());
     if matches!(state, Some(InstanceStateName::Terminated | InstanceStateName::ShuttingDown)) {
         return None;
@@ -53,21 +55,21 @@ pub(crate) fn machine(from: &Instance) -> Option<Machine> {
         interface.attachment().is_some_and(|at| is_primary(at.device_index(), at.network_card_index()))
     })?;
     let operator = from.operator().filter(|operator| operator.managed() == Some(true));
-    Some(Machine {
-        primary: primary_interface(&id, primary),
-        interfaces: from.network_interfaces().len(),
+    Some(Instance {
+        primary: parse_primary_interface(&id, primary),
+        interface_count: from.network_interfaces().len(),
         managed_by: operator.map(|operator| operator.principal().unwrap_or("an AWS service").to_owned()),
         id,
     })
 }
 
-fn primary_interface(instance: &InstanceId, from: &InstanceNetworkInterface) -> Interface {
+fn parse_primary_interface(instance: &InstanceId, from: &InstanceNetworkInterface) -> Interface {
     Interface {
         id: from.network_interface_id().unwrap_or_default().to_owned(),
         vpc: from.vpc_id().unwrap_or_default().to_owned(),
         primary_of: Some(instance.clone()),
         groups: group_ids(from.groups()),
-        ipv6: !from.ipv6_addresses().is_empty(),
+        has_ipv6: !from.ipv6_addresses().is_empty(),
     }
 }
 
@@ -83,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    fn instance(state: InstanceStateName, devices: &[i32]) -> Instance {
+    fn instance(state: InstanceStateName, devices: &[i32]) -> Ec2Instance {
         let interface = |device: &i32| {
             let attachment = InstanceNetworkInterfaceAttachment::builder().device_index(*device).build();
             InstanceNetworkInterface::builder()
@@ -91,7 +93,7 @@ mod tests {
                 .attachment(attachment)
                 .build()
         };
-        Instance::builder()
+        Ec2Instance::builder()
             .instance_id("i-1")
             .state(InstanceState::builder().name(state).build())
             .set_network_interfaces(Some(devices.iter().map(interface).collect()))
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_is_going_is_gone() {
+    fn instance_that_is_being_terminated_does_not_exist() {
         for (state, exists) in [
             (InstanceStateName::Pending, true),
             (InstanceStateName::Running, true),
@@ -108,16 +110,19 @@ mod tests {
             (InstanceStateName::ShuttingDown, false),
             (InstanceStateName::Terminated, false),
         ] {
-            assert_eq!(machine(&instance(state.clone(), &[0])).is_some(), exists, "{state}");
+            assert_eq!(parse_instance(&instance(state.clone(), &[0])).is_some(), exists, "{state}");
         }
     }
 
     #[test]
-    fn the_primary_interface_is_device_zero() {
-        let machine = machine(&instance(InstanceStateName::Running, &[1, 0])).unwrap();
-        assert_eq!((machine.primary.id.as_str(), machine.interfaces), ("eni-0", 2));
-        assert_eq!(machine.managed_by.as_deref(), Some("eks.amazonaws.com"));
+    fn primary_interface_is_device_zero() {
+        let parsed = parse_instance(&instance(InstanceStateName::Running, &[1, 0])).unwrap();
+        assert_eq!((parsed.primary.id.as_str(), parsed.interface_count), ("eni-0", 2));
+        assert_eq!(parsed.managed_by.as_deref(), Some("eks.amazonaws.com"));
         let secondary = NetworkInterfaceAttachment::builder().instance_id("i-1").device_index(1).build();
-        assert_eq!(interface(&NetworkInterface::builder().attachment(secondary).build()).primary_of, None);
+        assert_eq!(
+            parse_interface(&NetworkInterface::builder().attachment(secondary).build()).primary_of,
+            None
+        );
     }
 }

@@ -1,13 +1,13 @@
-//! Every EC2 action that this crate can call, and which of them each way of working needs.
+//! The calls of the EC2 API that this crate can make, and the ones that each mode needs.
 //!
-//! All calls go through [`Client::call`](crate::client), which takes one of these: an action that is not in
-//! this list cannot be called, so the lists here are what the policies in `iam/` must grant.
+//! All calls go through [`Client::call`](crate::client), which takes one of these: a call that is not in this
+//! list cannot be made, so the lists here are what the policies in `iam/` must grant.
 
 use std::fmt;
 
-/// An action of the EC2 API.
+/// A call of the EC2 API, which EC2 names an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Ec2Action {
+pub enum ApiCall {
     /// Adds ingress rules to a group.
     AuthorizeSecurityGroupIngress,
     /// Creates a group.
@@ -34,14 +34,14 @@ pub enum Ec2Action {
     RevokeSecurityGroupIngress,
 }
 
-use Ec2Action::{
+use ApiCall::{
     AuthorizeSecurityGroupIngress, CreateSecurityGroup, CreateTags, DeleteSecurityGroup, DescribeInstances,
     DescribeNetworkInterfaces, DescribeSecurityGroupRules, DescribeSecurityGroups, ModifyInstanceAttribute,
     ModifyNetworkInterfaceAttribute, RevokeSecurityGroupEgress, RevokeSecurityGroupIngress,
 };
 
-impl Ec2Action {
-    /// All of them.
+impl ApiCall {
+    /// Every call.
     pub const ALL: [Self; 12] = [
         AuthorizeSecurityGroupIngress,
         CreateSecurityGroup,
@@ -57,7 +57,7 @@ impl Ec2Action {
         RevokeSecurityGroupIngress,
     ];
 
-    /// What mode `attach` needs.
+    /// The calls of mode `attach`.
     pub const ATTACH: [Self; 10] = [
         AuthorizeSecurityGroupIngress,
         CreateSecurityGroup,
@@ -71,7 +71,7 @@ impl Ec2Action {
         RevokeSecurityGroupIngress,
     ];
 
-    /// What mode `shared` needs.
+    /// The calls of mode `shared`.
     pub const SHARED: [Self; 6] = [
         AuthorizeSecurityGroupIngress,
         CreateTags,
@@ -81,7 +81,7 @@ impl Ec2Action {
         RevokeSecurityGroupIngress,
     ];
 
-    /// What mode `attach` uses of the policy that Voyager documents.
+    /// The calls of mode `attach` where only the policy that Voyager documents is granted.
     pub const VOYAGER: [Self; 8] = [
         AuthorizeSecurityGroupIngress,
         CreateSecurityGroup,
@@ -93,7 +93,7 @@ impl Ec2Action {
         RevokeSecurityGroupIngress,
     ];
 
-    /// The action's name in the API, without the service.
+    /// Returns the name in the API, without the service.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -112,14 +112,14 @@ impl Ec2Action {
         }
     }
 
-    /// The permission that allows it, as IAM policies write it.
+    /// Returns the permission that allows the call, as IAM policies write it.
     #[must_use]
     pub fn permission(self) -> String {
         format!("ec2:{self}")
     }
 }
 
-impl fmt::Display for Ec2Action {
+impl fmt::Display for ApiCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -132,9 +132,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_action_is_needed_by_some_way_of_working() {
+    fn every_call_is_needed_by_a_mode() {
         let needed: BTreeSet<_> =
-            Ec2Action::ATTACH.into_iter().chain(Ec2Action::SHARED).chain(Ec2Action::VOYAGER).collect();
-        assert_eq!(needed, BTreeSet::from(Ec2Action::ALL));
+            ApiCall::ATTACH.into_iter().chain(ApiCall::SHARED).chain(ApiCall::VOYAGER).collect();
+        assert_eq!(needed, BTreeSet::from(ApiCall::ALL));
     }
 }

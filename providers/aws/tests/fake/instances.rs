@@ -5,6 +5,7 @@ use super::{Failure, Params, State};
 
 const GROUPS_PER_INTERFACE: usize = 5;
 
+/// One instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Instance {
     pub(crate) vpc: String,
@@ -14,6 +15,7 @@ pub(crate) struct Instance {
     pub(crate) interfaces: Vec<String>,
 }
 
+/// One network interface.
 #[derive(Clone, Debug)]
 pub(crate) struct Interface {
     pub(crate) vpc: String,
@@ -21,6 +23,7 @@ pub(crate) struct Interface {
 }
 
 impl State {
+    /// Adds an instance with one interface.
     pub(crate) fn add_instance(&mut self, id: &str, vpc: &str, groups: &[&str]) {
         let (vpc, interfaces) = (vpc.to_owned(), Vec::new());
         let instance = Instance { vpc, state: "running", managed_by: None, interfaces };
@@ -38,13 +41,13 @@ impl State {
         id
     }
 
-    /// The groups of an instance's primary interface.
+    /// Returns the groups of an instance's primary interface.
     pub(crate) fn groups_of(&mut self, instance: &str) -> &mut Vec<String> {
         let primary = &self.instances[instance].interfaces[0];
         &mut self.interfaces.get_mut(primary).unwrap().groups
     }
 
-    fn interface(&self, id: &str, attachment: &str) -> String {
+    fn interface_xml(&self, id: &str, attachment: &str) -> String {
         let interface = &self.interfaces[id];
         let name = |group: &String| {
             let name = self.groups.get(group).map_or("?", |group| &group.name);
@@ -56,7 +59,7 @@ impl State {
             + &format!("<attachment>{attachment}</attachment>")
     }
 
-    /// Where the interface is attached: instance and device index.
+    /// Returns the instance that the interface is attached to, and the device index.
     fn attachment(&self, interface: &str) -> Option<(&String, usize)> {
         self.instances.iter().find_map(|(id, instance)| {
             instance.interfaces.iter().position(|own| own == interface).map(|device| (id, device))
@@ -74,10 +77,10 @@ impl State {
             }
             _ => panic!("unknown filter {name}"),
         };
-        let described = |(id, instance): (&String, &Instance)| {
+        let describe = |(id, instance): (&String, &Instance)| {
             let interfaces = instance.interfaces.iter().enumerate();
             let interfaces = interfaces.map(|(device, interface)| {
-                self.interface(interface, &element("deviceIndex", &device.to_string()))
+                self.interface_xml(interface, &element("deviceIndex", &device.to_string()))
             });
             let operator = instance.managed_by.as_ref().map_or(String::new(), |principal| {
                 format!("<operator><managed>true</managed>{}</operator>", element("principal", principal))
@@ -89,7 +92,7 @@ impl State {
                 + &operator;
             list("instancesSet", [instance])
         };
-        let (page, token) = params.page(self.instances.iter().filter(matches).map(described).collect());
+        let (page, token) = params.page(self.instances.iter().filter(matches).map(describe).collect());
         list("reservationSet", page) + &token
     }
 
@@ -105,13 +108,13 @@ impl State {
                     interface.groups.iter().any(|group| values.contains(group))
                 })
         };
-        let described = |(id, _): (&String, &Interface)| {
+        let describe = |(id, _): (&String, &Interface)| {
             let attachment = self.attachment(id).map_or(String::new(), |(instance, device)| {
                 element("instanceId", instance) + &element("deviceIndex", &device.to_string())
             });
-            self.interface(id, &attachment)
+            self.interface_xml(id, &attachment)
         };
-        let (page, token) = params.page(self.interfaces.iter().filter(matches).map(described).collect());
+        let (page, token) = params.page(self.interfaces.iter().filter(matches).map(describe).collect());
         Ok(list("networkInterfaceSet", page) + &token)
     }
 
@@ -140,8 +143,8 @@ impl State {
         if groups.len() > GROUPS_PER_INTERFACE {
             return Err(Failure::new("SecurityGroupsPerInterfaceLimitExceeded", "5"));
         }
-        let foreign = |group: &&String| self.groups.get(*group).is_none_or(|group| group.vpc != *vpc);
-        if let Some(group) = groups.iter().find(foreign) {
+        let is_unknown = |group: &&String| self.groups.get(*group).is_none_or(|group| group.vpc != *vpc);
+        if let Some(group) = groups.iter().find(is_unknown) {
             return Err(Failure::new("InvalidGroup.NotFound", group));
         }
         self.interfaces.get_mut(id).unwrap().groups = groups;

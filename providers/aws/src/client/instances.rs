@@ -1,0 +1,114 @@
+//! Calls about instances and their network interfaces.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::types::{NetworkInterface, Reservation};
+
+use super::groups::filter;
+use super::{Client, MAX_FILTER_VALUES, PAGE_SIZE, fetch_all_pages};
+use crate::api_calls::ApiCall;
+use crate::wire::error::CallError;
+use crate::wire::instance::{Instance, Interface, parse_instance, parse_interface};
+
+impl Client {
+    /// Returns true if `DescribeNetworkInterfaces` is permitted, by a dry run.
+    pub(crate) async fn may_describe_interfaces(&self) -> Result<bool, CallError> {
+        let request = self.ec2.describe_network_interfaces().dry_run(true);
+        let call = ApiCall::DescribeNetworkInterfaces;
+        match self.call(call, "all interfaces", || request.clone().send()).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is("DryRunOperation") => Ok(true),
+            Err(error) if error.is_unauthorized() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns all interfaces that have one of the groups, primary or not.
+    pub(crate) async fn describe_interfaces_with_groups(
+        &self,
+        groups: &[String],
+    ) -> Result<Vec<Interface>, CallError> {
+        let call = ApiCall::DescribeNetworkInterfaces;
+        let mut all: Vec<NetworkInterface> = Vec::new();
+        for batch in groups.chunks(self.groups_per_filter) {
+            let request = self
+                .ec2
+                .describe_network_interfaces()
+                .filters(filter("group-id", batch))
+                .max_results(PAGE_SIZE);
+            let interfaces = fetch_all_pages(call, |token| {
+                let request = request.clone().set_next_token(token);
+                async move {
+                    let page = self.call(call, "interfaces by group", || request.clone().send()).await?;
+                    Ok((page.network_interfaces.unwrap_or_default(), page.next_token))
+                }
+            });
+            all.extend(interfaces.await?);
+        }
+        // An interface with groups of two batches is in both answers.
+        let interfaces = all.iter().map(parse_interface).map(|interface| (interface.id.clone(), interface));
+        Ok(interfaces.collect::<BTreeMap<_, _>>().into_values().collect())
+    }
+
+    /// Returns the interface with that id, if it exists.
+    pub(crate) async fn find_interface(&self, id: &str) -> Result<Option<Interface>, CallError> {
+        let request = self.ec2.describe_network_interfaces().network_interface_ids(id);
+        match self.call(ApiCall::DescribeNetworkInterfaces, id, || request.clone().send()).await {
+            Ok(answer) => Ok(answer.network_interfaces().first().map(parse_interface)),
+            Err(error) if error.is("InvalidNetworkInterfaceID.NotFound") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces the groups of an interface.
+    pub(crate) async fn modify_interface_groups(
+        &self,
+        interface: &str,
+        groups: Vec<String>,
+    ) -> Result<(), CallError> {
+        let request = self
+            .ec2
+            .modify_network_interface_attribute()
+            .network_interface_id(interface)
+            .set_groups(Some(groups));
+        let call = ApiCall::ModifyNetworkInterfaceAttribute;
+        self.call(call, interface, || request.clone().send()).await.map(drop)
+    }
+
+    /// Returns all instances that have one of `values` for the filter `name`. Asks by filter and not by id,
+    /// so that a missing instance is absent and does not fail the others.
+    pub(crate) async fn describe_instances(
+        &self,
+        name: &str,
+        values: &[String],
+    ) -> Result<Vec<Instance>, CallError> {
+        let call = ApiCall::DescribeInstances;
+        let object = format!("instances by {name}");
+        let object = object.as_str();
+        let mut all = Vec::new();
+        for batch in values.chunks(MAX_FILTER_VALUES) {
+            let request = self.ec2.describe_instances().filters(filter(name, batch)).max_results(PAGE_SIZE);
+            let reservations = fetch_all_pages(call, |token| {
+                let request = request.clone().set_next_token(token);
+                async move {
+                    let page = self.call(call, object, || request.clone().send()).await?;
+                    Ok((page.reservations.unwrap_or_default(), page.next_token))
+                }
+            });
+            let reservations = reservations.await?;
+            let instances = reservations.iter().flat_map(Reservation::instances);
+            all.extend(instances.filter_map(parse_instance));
+        }
+        Ok(all)
+    }
+
+    /// Replaces the groups of an instance that has a single interface.
+    pub(crate) async fn modify_instance_groups(
+        &self,
+        instance: &str,
+        groups: Vec<String>,
+    ) -> Result<(), CallError> {
+        let request = self.ec2.modify_instance_attribute().instance_id(instance).set_groups(Some(groups));
+        self.call(ApiCall::ModifyInstanceAttribute, instance, || request.clone().send()).await.map(drop)
+    }
+}

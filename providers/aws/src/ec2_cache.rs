@@ -1,0 +1,117 @@
+//! Facts that this process has read from EC2 and need not read again: group ids by name, and permissions.
+//!
+//! It is empty at every start: all of it can be read again.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::resource::GroupName;
+
+/// The time within which EC2 lists a new group: one created this recently exists although it is not listed.
+const MAX_LISTING_DELAY: Duration = Duration::from_mins(1);
+
+/// The calls by which groups are attached to instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttachApi {
+    /// By the interface: `ModifyNetworkInterfaceAttribute`.
+    #[default]
+    NetworkInterface,
+    /// By the instance: `ModifyInstanceAttribute`, where only the policy that Voyager documents is granted.
+    Instance,
+}
+
+/// The cache of one process.
+#[derive(Debug, Default)]
+pub(crate) struct Ec2Cache {
+    groups: Mutex<BTreeMap<GroupName, CachedGroup>>,
+    attach_api: OnceLock<AttachApi>,
+    is_egress_denied: AtomicBool,
+}
+
+#[derive(Clone, Debug)]
+struct CachedGroup {
+    id: String,
+    /// The time at which we created it, if it has not been listed since
+    created_at: Option<Instant>,
+}
+
+impl Ec2Cache {
+    /// Records a complete list of our groups.
+    pub(crate) fn record_listed(&self, listed: impl IntoIterator<Item = (GroupName, String)>) {
+        let mut groups = self.groups();
+        groups.retain(|_, group| group.created_at.is_some_and(|at| at.elapsed() < MAX_LISTING_DELAY));
+        groups.extend(listed.into_iter().map(|(name, id)| (name, CachedGroup { id, created_at: None })));
+    }
+
+    /// Records a group that we created.
+    pub(crate) fn record_created(&self, name: &GroupName, id: &str) {
+        let group = CachedGroup { id: id.to_owned(), created_at: Some(Instant::now()) };
+        self.groups().insert(name.clone(), group);
+    }
+
+    /// Removes a group that we deleted.
+    pub(crate) fn record_deleted(&self, name: &GroupName) {
+        self.groups().remove(name);
+    }
+
+    /// Returns the id of one of our groups.
+    pub(crate) fn group_id(&self, name: &GroupName) -> Option<String> {
+        self.groups().get(name).map(|group| group.id.clone())
+    }
+
+    /// Returns the names of our groups by id.
+    pub(crate) fn group_names(&self) -> BTreeMap<String, GroupName> {
+        self.groups().iter().map(|(name, group)| (group.id.clone(), name.clone())).collect()
+    }
+
+    /// Returns the calls by which groups are attached, once they are recorded.
+    pub(crate) fn attach_api(&self) -> Option<AttachApi> {
+        self.attach_api.get().copied()
+    }
+
+    /// Records the calls by which groups are attached.
+    pub(crate) fn record_attach_api(&self, attach_api: AttachApi) {
+        // A second value can only come from a race with the first, and is the same.
+        let _ = self.attach_api.set(attach_api);
+    }
+
+    /// Returns true if the permission to revoke egress is known to be missing.
+    pub(crate) fn is_egress_denied(&self) -> bool {
+        self.is_egress_denied.load(Ordering::Relaxed)
+    }
+
+    /// Records that the permission to revoke egress is missing.
+    pub(crate) fn record_egress_denied(&self) {
+        self.is_egress_denied.store(true, Ordering::Relaxed);
+    }
+
+    fn groups(&self) -> MutexGuard<'_, BTreeMap<GroupName, CachedGroup>> {
+        // No code that holds the lock can leave the map half changed.
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(name: &str) -> GroupName {
+        GroupName { vpc: "vpc-1".into(), name: name.into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn created_group_is_kept_until_it_must_have_been_listed() {
+        let cache = Ec2Cache::default();
+        cache.record_created(&name("web"), "sg-1");
+        cache.record_listed([(name("dns"), "sg-2".into())]);
+        assert_eq!(cache.group_id(&name("web")).as_deref(), Some("sg-1"), "listing lags behind creation");
+        tokio::time::advance(MAX_LISTING_DELAY).await;
+        cache.record_listed([]);
+        assert_eq!(cache.group_id(&name("web")), None);
+        assert_eq!(cache.group_id(&name("dns")), None, "a group that is listed no more has been deleted");
+    }
+}

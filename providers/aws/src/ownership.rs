@@ -1,0 +1,91 @@
+//! Tags and descriptions, by which everything that this cluster owns is known.
+
+use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+
+/// The tag whose value is the cluster that owns a group or a rule.
+pub const CLUSTER_TAG: &str = "hostport-firewall.dev/cluster";
+
+/// The tag that names the firewall groups that a group or a rule serves.
+pub(crate) const GROUP_TAG: &str = "hostport-firewall.dev/group";
+
+/// The beginning of the tag keys by which Kubernetes' cloud controllers find the nodes' own group. We set
+/// none of them: the controllers fail on an instance that has two groups with one.
+const NODE_GROUP_TAG: &str = "kubernetes.io/cluster/";
+
+/// EC2's limit for a tag's value, in characters.
+const MAX_TAG_VALUE: usize = 256;
+
+/// EC2's limit for the description of a group or of a rule, in characters.
+const MAX_DESCRIPTION: usize = 255;
+
+/// Returns the value of a tag.
+pub(crate) fn tag_value<'a>(tags: &'a [Tag], key: &str) -> Option<&'a str> {
+    tags.iter().find(|tag| tag.key() == Some(key)).and_then(Tag::value)
+}
+
+/// Returns true if the tags name the cluster as the owner.
+pub(crate) fn is_ours(tags: &[Tag], cluster: &str) -> bool {
+    tag_value(tags, CLUSTER_TAG) == Some(cluster)
+}
+
+/// Returns true if the tags are those by which cloud controllers find a cluster's nodes.
+pub(crate) fn is_node_group(tags: &[Tag]) -> bool {
+    tags.iter().filter_map(Tag::key).any(|key| key.starts_with(NODE_GROUP_TAG))
+}
+
+/// Returns the tags of a new security group.
+pub(crate) fn group_tags(cluster: &str, label: &str, name: &str) -> TagSpecification {
+    specification(ResourceType::SecurityGroup, &[(CLUSTER_TAG, cluster), (GROUP_TAG, label), ("Name", name)])
+}
+
+/// Returns the tags of new rules.
+pub(crate) fn rule_tags(cluster: &str, label: &str) -> TagSpecification {
+    specification(ResourceType::SecurityGroupRule, &[(CLUSTER_TAG, cluster), (GROUP_TAG, label)])
+}
+
+fn specification(kind: ResourceType, tags: &[(&str, &str)]) -> TagSpecification {
+    let tag = |(key, value): &(&str, &str)| Tag::builder().key(*key).value(*value).build();
+    TagSpecification::builder().resource_type(kind).set_tags(Some(tags.iter().map(tag).collect())).build()
+}
+
+/// Joins texts to a tag value that people can read.
+pub(crate) fn join_label<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
+    let joined = texts.into_iter().map(String::as_str).collect::<Vec<_>>().join("; ");
+    shorten(&joined, MAX_TAG_VALUE)
+}
+
+/// Returns the text as a description: with EC2's characters only, and within its limit.
+pub(crate) fn clean_description(text: &str) -> String {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || " ._-:/()#,@[]+=;{}!$*".contains(c);
+    let clean: String = text.chars().map(|c| if is_allowed(c) { c } else { '_' }).collect();
+    shorten(&clean, MAX_DESCRIPTION)
+}
+
+fn shorten(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    text.chars().take(limit - 3).chain("...".chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_group_carries_no_tag_that_cloud_controllers_look_for() {
+        let tags = group_tags("prod", "Deployment default/web tcp/80", "hostport-firewall-prod-0");
+        let keys: Vec<_> = tags.tags().iter().filter_map(Tag::key).collect();
+        assert_eq!(keys, [CLUSTER_TAG, GROUP_TAG, "Name"]);
+        assert!(!is_node_group(tags.tags()));
+        assert!(is_ours(tags.tags(), "prod") && !is_ours(tags.tags(), "production"));
+    }
+
+    #[test]
+    fn descriptions_and_labels_keep_to_ec2s_limits() {
+        assert_eq!(clean_description("a & \"b\" é"), "a _ _b_ _");
+        assert_eq!(clean_description(&"x".repeat(300)).len(), 255);
+        let long = ["é".repeat(200), "é".repeat(200)];
+        assert_eq!(join_label(&long).chars().count(), 256);
+    }
+}
