@@ -154,7 +154,7 @@ fn unknown_operator() -> Value {
     json!({ "matchExpressions": [{ "key": "app", "operator": "Like", "values": ["web"] }] })
 }
 
-fn with_port(port: Value) -> Value {
+fn with_port(port: &Value) -> Value {
     json!({ "podSelector": selector(), "ports": [{ "port": port }] })
 }
 
@@ -173,11 +173,11 @@ fn with_hostname(name: &str) -> Value {
 /// Returns specs that are accepted.
 fn valid_specs() -> Vec<Value> {
     vec![
-        with_port(json!(80)),
-        with_port(json!(65535)),
-        with_port(json!("http")),
-        with_port(json!("80")),
-        with_port(json!("30000-30100")),
+        with_port(&json!(80)),
+        with_port(&json!(65535)),
+        with_port(&json!("http")),
+        with_port(&json!("80")),
+        with_port(&json!("30000-30100")),
         with_sources("10.0.0.0/8"),
         with_sources("2001:db8::/32"),
         with_port_sources("0.0.0.0/0"),
@@ -190,14 +190,14 @@ fn valid_specs() -> Vec<Value> {
 /// Returns specs that are rejected, each with a part of the message.
 fn invalid_specs() -> Vec<(Value, &'static str)> {
     vec![
-        (with_port(json!(0)), "1 to 65535"),
-        (with_port(json!(65536)), "1 to 65535"),
-        (with_port(json!("0")), "1 to 65535"),
-        (with_port(json!("70000")), "1 to 65535"),
-        (with_port(json!("30100-30000")), "lower to its higher"),
-        (with_port(json!("1-70000")), "lower to its higher"),
-        (with_port(json!("UPPER")), "range such as"),
-        (with_port(json!("80-90-100")), "range such as"),
+        (with_port(&json!(0)), "1 to 65535"),
+        (with_port(&json!(65536)), "1 to 65535"),
+        (with_port(&json!("0")), "1 to 65535"),
+        (with_port(&json!("70000")), "1 to 65535"),
+        (with_port(&json!("30100-30000")), "lower to its higher"),
+        (with_port(&json!("1-70000")), "lower to its higher"),
+        (with_port(&json!("UPPER")), "range such as"),
+        (with_port(&json!("80-90-100")), "range such as"),
         (with_sources("10.0.0.0/33"), "not a CIDR"),
         (with_sources("10.0.0.1"), "not a CIDR"),
         (with_sources("10.0.0.1/8"), "behind its prefix"),
@@ -243,7 +243,7 @@ async fn api_server_rejects_what_the_controller_would_reject() {
     let is_name =
         |text: &str| text.len() <= 15 && letters(text) && text.bytes().any(|byte| byte.is_ascii_lowercase());
     for text in NOT_PORTS {
-        assert_eq!(create(&with_port(json!(text))).await.is_ok(), is_name(text), "port {text:?}");
+        assert_eq!(create(&with_port(&json!(text))).await.is_ok(), is_name(text), "port {text:?}");
     }
     for text in NOT_SOURCES {
         assert!(
