@@ -34,7 +34,7 @@ pub struct Grouped {
 /// Groups the exposures whose instance the provider knows.
 ///
 /// `instance` is the provider's reading of a providerID; see
-/// [`FirewallProvider::instance`](firewall_core::FirewallProvider::instance). `unclaimed` returns the message for one that is
+/// [`FirewallProvider::parse_provider_id`](firewall_core::FirewallProvider::parse_provider_id). `unclaimed` returns the message for one that is
 /// neither this provider's nor any other's.
 pub fn grouped(
     exposures: &[Exposure],

@@ -81,7 +81,7 @@ impl Gce {
         Ok(Self { client, config })
     }
 
-    /// Returns the instance behind a node, from `spec.providerID`; see [`FirewallProvider::instance`].
+    /// Returns the instance behind a node, from `spec.providerID`; see [`FirewallProvider::parse_provider_id`].
     #[must_use]
     pub fn instance_of(provider_id: &str) -> Option<Result<InstanceId, String>> {
         provider_id::instance(provider_id)
