@@ -19,8 +19,9 @@ pub use intent::{IntentArgs, Policy};
 
 /// Keeps cloud firewalls true to the host ports that Kubernetes pods bind.
 ///
-/// A pod with a host port is reachable only on its node, and only if the cloud's firewall lets the traffic in.
-/// This program opens exactly the ports asked for, on exactly the nodes that run the pods, and closes them again.
+/// A pod with a host port is reachable only on its node, and only if the cloud's firewall lets the traffic
+/// in. This program opens exactly the ports asked for, on exactly the nodes that run the pods, and closes
+/// them again.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Cli {
@@ -111,7 +112,7 @@ pub struct RunArgs {
     /// Time that a port stays open on a node after its pod has gone, so that a restart in place does not flap
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub linger: Duration,
-    /// Time between two comparisons of the cloud with the cluster while nothing changes
+    /// Compare the cloud with the cluster this often, even if nothing changes
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = pause)]
     pub resync: Duration,
     /// Time that a mass close is held before it goes ahead by itself

@@ -1,4 +1,5 @@
-//! The controller: the process that runs for ever. It follows the cluster, leads if it must, reconciles, and stops cleanly.
+//! The controller: the process that runs for ever. It follows the cluster, leads if it must, reconciles, and
+//! stops cleanly.
 
 pub mod clouds;
 pub mod config;
@@ -10,11 +11,12 @@ mod reconcile_loop;
 
 use kube::Client;
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::clouds::connect as connect_clouds;
 use crate::controller::guardrails_file::GuardrailsError;
+use crate::intents::settings::Settings;
 use crate::k8s::connect::{ConnectError, connect};
 use crate::k8s::index::Index;
 use crate::k8s::index::shared_index::SharedIndex;
@@ -26,6 +28,7 @@ use crate::publish::publisher::Publisher;
 use crate::publish::publishers::Publishers;
 use crate::publish::status_writer::StatusWriter;
 use crate::reconcile::cloud::CloudReconciler;
+use clouds::connect as connect_clouds;
 use config::Config;
 use guardrails_reload::GuardrailsReloader;
 use leader::lead;
@@ -77,7 +80,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), Star
 
 /// Everything that lives as long as the process.
 struct Process {
-    settings: tokio::sync::watch::Receiver<crate::intents::settings::Settings>,
+    settings: watch::Receiver<Settings>,
     metrics: Metrics,
     stop: CancellationToken,
 }

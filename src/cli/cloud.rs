@@ -25,7 +25,7 @@ pub struct CloudArgs {
         hide_possible_values = true
     )]
     pub providers: Vec<ProviderName>,
-    /// Way in which rules reach the instances on AWS
+    /// Mode on AWS: groups of the controller's own, or rules in yours
     #[arg(long, value_enum, default_value_t = AwsMode::Attach, help_heading = "AWS")]
     pub aws_mode: AwsMode,
     /// Security group to put rules into, in mode `shared`; can be repeated
@@ -49,10 +49,11 @@ pub struct CloudArgs {
     /// AWS cloud controllers, safe only where none runs
     #[arg(long, help_heading = "AWS")]
     pub aws_allow_untagged_node_groups: bool,
-    /// Way in which rules find the instances on Google Cloud
+    /// Mode on Google Cloud: rules by address, or by network tag
     #[arg(long, value_enum, default_value_t = GceMode::Destination, help_heading = "Google Cloud")]
     pub gce_mode: GceMode,
-    /// Project of the instances; by default `GOOGLE_CLOUD_PROJECT`, or the one of the machine that this runs on
+    /// Project of the instances; by default `GOOGLE_CLOUD_PROJECT`, or the one of the machine that this runs
+    /// on
     #[arg(long, value_name = "PROJECT", help_heading = "Google Cloud")]
     pub gce_project: Option<String>,
     /// Project of the rules, if the network belongs to another: the host project of a Shared VPC
@@ -92,7 +93,7 @@ pub enum ProviderName {
     Gce,
 }
 
-/// Ways in which rules find the instances on Google Cloud.
+/// Modes on Google Cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum GceMode {
     /// By the nodes' internal addresses, in the rules' destination ranges; no instance is touched
@@ -101,7 +102,7 @@ pub enum GceMode {
     Tags,
 }
 
-/// Ways in which rules reach the instances on AWS.
+/// Modes on AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AwsMode {
     /// Own security groups, attached to the nodes' primary interfaces

@@ -1,7 +1,6 @@
 //! Flags: the administrator's choices about intents.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use firewall_core::{Limits, PortRange};
@@ -21,7 +20,8 @@ pub struct IntentArgs {
     /// Ports that may be exposed although they are denied by default (22, 2379-2380, 6443, 10248-10259)
     #[arg(long, value_name = "PORTS,…", value_delimiter = ',')]
     pub allow_ports: Vec<PortRange>,
-    /// YAML file of what no intent can exceed: ports, namespaces, source ranges, hostnames, rules; read again when it changes
+    /// YAML file of what no intent can exceed: ports, namespaces, source ranges, hostnames, rules; read again
+    /// when it changes
     #[arg(long, value_name = "FILE")]
     pub guardrails: Option<PathBuf>,
     /// Namespace where k3s runs the pods of its `ServiceLB`
@@ -83,7 +83,6 @@ impl IntentArgs {
                 mass_close_released: self.release_mass_close,
                 ..Limits::default()
             },
-            mass_close_hold: Duration::MAX,
             ..Options::default()
         }
     }

@@ -1,5 +1,7 @@
 //! `cleanup`: removes every resource that carries this cluster's mark, and only those.
 
+use std::collections::BTreeSet;
+
 use futures::future::join_all;
 
 use super::report::Report;
@@ -13,7 +15,7 @@ use crate::reconcile::cloud::CloudReconciler;
 pub async fn plan_cleanup(clouds: &[Box<dyn CloudReconciler>]) -> Result<Report, CleanupError> {
     let mut report = Report::default();
     for cloud in clouds {
-        report.add(cloud.plan_cleanup().await?, std::collections::BTreeSet::new());
+        report.add(cloud.plan_cleanup().await?, BTreeSet::new());
     }
     Ok(report)
 }

@@ -1,5 +1,5 @@
-//! The clouds of one run. A new cloud is a variant of [`CloudConfig`], a row of [`crate::desired::claims::CLOUDS`], and a
-//! group of flags.
+//! The clouds of one run. A new cloud is a variant of [`CloudConfig`], a row of
+//! [`crate::desired::claims::CLOUDS`], and a group of flags.
 
 use std::collections::BTreeSet;
 

@@ -39,8 +39,8 @@ impl GuardrailsReloader {
         self.settings.subscribe()
     }
 
-    /// Takes over what changes, for ever. While the file cannot be understood, the guardrails stay as they were: nothing is
-    /// opened that they forbade, and nothing closed because of a slip of the pen.
+    /// Applies each change of the file, for ever. While the file cannot be understood, the guardrails stay as
+    /// they were: nothing is opened that they forbade, and nothing closed because of a typing error.
     pub(super) async fn follow(mut self, index: &SharedIndex) {
         let Some(changes) = &mut self.changes else { return std::future::pending().await };
         loop {

@@ -5,8 +5,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::lease::{Election, GRACE};
 
-/// Reconciles while this replica leads. A lost lease ends the process: what starts again begins as a follower,
-/// without any belief from before.
+/// Reconciles while this replica leads. A lost lease ends the process: what starts again begins as a
+/// follower, without any remembered state.
 ///
 /// `writing` ends what is written to the clouds, `lost` at once all that is written to the cluster.
 pub(super) async fn lead(
@@ -19,7 +19,8 @@ pub(super) async fn lead(
         () = writing.cancelled() => return,
         () = election.acquire() => {}
     }
-    // A task of its own: a pass over a large cluster computes for seconds, and the lease must be renewed meanwhile.
+    // A task of its own: a pass over a large cluster computes for seconds, and the lease must be renewed
+    // meanwhile.
     let (done, losing, stopping) = (CancellationToken::new(), lost.clone(), writing.clone());
     let ended = done.clone();
     let leading = tokio::spawn(async move {

@@ -1,8 +1,8 @@
 //! Leader election: one writer at a time, by a Lease. Acquires, renews and releases it.
 //!
-//! The holder stops writing well before its lease can pass to another: it gives up when it could not renew for
-//! `RENEW_DEADLINE`, and others wait `DURATION` from the last renewal that *they* saw, by their own clocks,
-//! so that clocks of different machines are never compared.
+//! The holder stops writing well before its lease can pass to another: it gives up when it could not renew
+//! for `RENEW_DEADLINE`, and others wait `DURATION` from the last renewal that *they* saw, by their own
+//! clocks, so that clocks of different machines are never compared.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ const DURATION: Duration = Duration::from_secs(15);
 /// Time that the holder goes on without a successful renewal, from when it was sent.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Time that work under way may go on after the lease was lost: 10 s + 3 s is less than the 15 s after which another
-/// replica takes it.
+/// Time that work under way may go on after the lease was lost: 10 s + 3 s is less than the 15 s after which
+/// another replica takes it.
 pub const GRACE: Duration = Duration::from_secs(3);
 
 /// Time between two renewals of the holder, and between two looks of the others.
@@ -113,7 +113,8 @@ impl Election {
         }
     }
 
-    /// Acquires or renews the lease if it is free, run out, or ours. A write that met a conflict is a `false`.
+    /// Acquires or renews the lease if it is free, run out, or ours. A write that met a conflict is a
+    /// `false`.
     async fn try_take(&mut self) -> Result<bool, kube::Error> {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };

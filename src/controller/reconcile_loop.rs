@@ -24,15 +24,16 @@ const QUIET: Duration = Duration::from_millis(200);
 /// …or when it has lasted this long: a rollout over many nodes must not hold back its own first node.
 const LONGEST_BURST: Duration = Duration::from_secs(2);
 
-/// Minimum time a plan is executed before a cluster change may interrupt it: a pass must do more than read the cloud and
-/// plan.
+/// Minimum time a plan is executed before a cluster change may interrupt it: a pass must do more than read
+/// the cloud and plan.
 const MIN_EXECUTION: Duration = Duration::from_secs(10);
 
-/// Maximum time it is executed after that even if nothing changes: what has opened is published, to readiness gates among
-/// others, at the end.
+/// Maximum time it is executed after that even if nothing changes: what has opened is published, to readiness
+/// gates among others, at the end.
 const LONGEST_PASS: Duration = Duration::from_mins(1);
 
-/// Time that calls under way may take to end after a signal: the Deployment's grace period, 45 s, less a margin.
+/// Time that calls under way may take to end after a signal: the Deployment's grace period, 45 s, less a
+/// margin.
 const LAST_CALLS: Duration = Duration::from_secs(30);
 
 /// First and longest delay after a status, a gate or a hostname could not be written.
@@ -41,8 +42,8 @@ const PUBLISH_RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::
 /// First and longest delay after the cloud could not be observed.
 const OBSERVE_RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
 
-/// Reconciles every cloud until `stop`, and then for as long as the calls under way take, within bounds: a cloud that does
-/// not answer must not hold up the end of the process.
+/// Reconciles every cloud until `stop`, and then for as long as the calls under way take, within bounds: a
+/// cloud that does not answer must not hold up the end of the process.
 pub(super) async fn reconcile(clouds: Vec<Box<dyn CloudReconciler>>, context: LoopContext) {
     let stop = context.stop.clone();
     // Each cloud at its own pace: one that is slow, or refuses everything, does not hold up the others.
@@ -124,9 +125,9 @@ impl CloudLoop {
         }
     }
 
-    /// Plans, retracts addresses and executes. Where calls are scarce a plan can take many minutes: then a change of the
-    /// cluster, or some time, ends it early, so that what is new is planned together with what is left. Also returns
-    /// whether that happened.
+    /// Plans, retracts addresses and executes. Where calls are scarce a plan can take many minutes: then a
+    /// change of the cluster, or some time, ends it early, so that what is new is planned together with what
+    /// is left. Also returns whether that happened.
     async fn plan_and_execute(&mut self, snapshot: &Arc<Snapshot>) -> Result<(Pass, bool), ProviderError> {
         let (context, name) = (&self.context, self.cloud.name());
         let mut changes = self.changes.clone();
@@ -135,9 +136,10 @@ impl CloudLoop {
         context.publishers.retract_addresses(name, &*planned, snapshot, &context.index).await;
         let interrupt = context.stop.child_token();
         let mut executing = planned.execute(&interrupt);
-        // However long it took until here, else what takes long would never come to its first call.
+        // Counted from here: a slow observation must not use up the time for execution.
         let long = async {
             sleep(MIN_EXECUTION).await;
+            // The next pass takes a snapshot of its own: calls under way can take long to end.
             _ = timeout(LONGEST_PASS, context.wait_for_plan_change(&mut changes, name, Some(snapshot))).await;
         };
         tokio::select! {
@@ -154,7 +156,7 @@ impl CloudLoop {
         let due = pass.next.filter(|next| next.after < context.resync);
         let due = due.unwrap_or(NextPass { after: context.resync, reason: WakeReason::Resync });
         if pass.applied + pass.not_applied > 0 {
-            tracing::info!(cloud = name, applied = pass.applied, undone = pass.not_applied, "reconciled");
+            tracing::info!(cloud = name, applied = pass.applied, not_applied = pass.not_applied, "reconciled");
         }
         if context.publishers.publish(name, pass, &mut self.opened, &context.index).await {
             self.publish_retry = PUBLISH_RETRY.0;
@@ -181,13 +183,14 @@ impl CloudLoop {
 }
 
 impl LoopContext {
-    /// Returns the snapshot for a pass, and logs why it begins.
+    /// Returns the snapshot for a pass, and logs and counts why it begins.
     fn snapshot_of(&self, wake: Wake, cloud: &'static str) -> Arc<Snapshot> {
         let (snapshot, reason) = match wake {
             Wake::PlanChanged(snapshot) => (snapshot, WakeReason::PlanChanged),
             Wake::Due(reason) => (self.snapshot(), reason),
         };
         tracing::debug!(cloud, reason = reason.as_str(), "a pass begins");
+        self.publishers.metrics.count_pass(cloud, reason);
         snapshot
     }
 
@@ -196,9 +199,9 @@ impl LoopContext {
         Arc::new(Snapshot::take(&index, &settings, self.started.elapsed()))
     }
 
-    /// Waits until the snapshot differs in a way that can change the plan; other changes only refresh statuses. Without
-    /// `before`, any change counts. To read the cloud whenever some pod gets ready would take most of the calls that it
-    /// allows.
+    /// Waits until the snapshot differs in a way that can change the plan; other changes only refresh
+    /// statuses. Without `before`, any change counts. Reading the cloud at every readiness change would use
+    /// up most of its rate limit.
     async fn wait_for_plan_change(
         &self,
         changes: &mut SharedIndex,

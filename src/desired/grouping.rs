@@ -1,9 +1,9 @@
 //! Grouping: exposures become firewall groups, of which each instance is a member because of its pods.
 //!
-//! Pods of one workload that bind the same host ports form one group. Sources that come from an Ingress are not
-//! part of its identity: they change for all pods at once, which takes one call and no re-attachment. Sources
-//! that come from the pods themselves are: they change pod by pod, and one group for both would open on some node
-//! what its pod does not ask for.
+//! Pods of one workload that bind the same host ports form one group. Sources that come from an Ingress are
+//! not part of its identity: they change for all pods at once, which takes one call and no re-attachment.
+//! Sources that come from the pods themselves are: they change pod by pod, and one group for both would open
+//! on some node what its pod does not ask for.
 
 use std::collections::{BTreeMap, BTreeSet};
 

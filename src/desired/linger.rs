@@ -1,7 +1,7 @@
 //! Linger: a membership outlives its pod for a while, so that a restart in place does not flap.
 //!
-//! It outlives the pod, not the intent: where a pod is still there and asks for less, or the object that asked is gone or
-//! fingerprint something else, that is heeded at once.
+//! It outlives the pod, not the intent: where a pod is still there and asks for less, or the intent is gone
+//! or has changed, the membership ends at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,17 +29,17 @@ pub struct Linger {
 #[derive(Debug)]
 struct Behind {
     port_owners: BTreeSet<ObjectRef>,
-    /// With what each of them said
+    /// Each intent with its fingerprint
     intents: BTreeMap<ObjectRef, Option<String>>,
     node: String,
 }
 
 impl Behind {
-    /// Returns true if the port owners have gone, and an intent goes on asking for the same. A pod that asks itself has
-    /// gone as it was.
+    /// Returns true if the port owners have gone, and an intent goes on asking for the same. A pod that is
+    /// its own intent counts as unchanged.
     fn lingers(&self, owners: &PortOwners, fingerprints: &Fingerprints) -> bool {
-        let goes_on = |(intent, said): (&ObjectRef, &Option<String>)| {
-            intent.kind == "Pod" || said.is_some() && fingerprints.fingerprint(intent) == said.as_deref()
+        let goes_on = |(intent, before): (&ObjectRef, &Option<String>)| {
+            intent.kind == "Pod" || before.is_some() && fingerprints.fingerprint(intent) == before.as_deref()
         };
         !self.port_owners.iter().any(|port_owner| owners.owns(port_owner, &self.node))
             && self.intents.iter().any(goes_on)
@@ -58,12 +58,12 @@ impl Linger {
         *self = Self::new(self.duration);
     }
 
-    /// Adds to what is desired the memberships that have gone less than the duration ago. Also returns how long it is
+    /// Adds to what is desired the memberships that ended less than `duration` ago. Also returns the time
     /// until the next of them has to go. `now` is a time on any clock that only moves forward.
     ///
-    /// A group that still has members keeps its new rules; one that has none keeps its last. While knowledge is
-    /// partial nothing goes, however long ago it was last seen: nothing could be closed on it anyway, and what
-    /// stays open must stay in what is planned with.
+    /// A group that still has members keeps its new rules; one that has none keeps its last. While knowledge
+    /// is partial nothing goes, however long ago it was last seen: nothing could be closed on it anyway, and
+    /// what stays open must stay in what is planned with.
     pub fn extend(
         &mut self,
         grouped: &Grouped,
@@ -158,7 +158,7 @@ mod tests {
         }
     }
 
-    /// Extends where the pod behind what is gone is gone too.
+    /// Calls `extend` for a cluster without the pod.
     fn extend(linger: &mut Linger, desired: Desired, now: Duration) -> (Desired, Option<Duration>) {
         let grouped = because_of(desired, &object("Pod", "web"));
         linger.extend(&grouped, &PortOwners::default(), &Fingerprints::default(), now)

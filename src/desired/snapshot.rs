@@ -42,8 +42,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Takes a snapshot of the index. `now` is a time on any clock that only moves forward: it tells a newer snapshot
-    /// from an older one.
+    /// Takes a snapshot of the index. `now` is a time on any clock that only moves forward: it tells a newer
+    /// snapshot from an older one.
     #[must_use]
     pub fn take(index: &Index, settings: &Settings, now: Duration) -> Self {
         let Collected { exposures, problems } = collect_exposures(index, settings);
@@ -67,8 +67,8 @@ impl Snapshot {
         }
     }
 
-    /// Returns true if the plan, or what is reported of it, can differ from the one made from `before`. Readiness of pods
-    /// matters to statuses, readiness gates and hostnames only.
+    /// Returns true if the plan, or what is reported of it, can differ from the one made from `before`.
+    /// Readiness of pods matters to statuses, readiness gates and hostnames only.
     #[must_use]
     pub fn changes_plan_since(&self, before: &Self) -> bool {
         self.demand.exposures != before.demand.exposures

@@ -47,7 +47,7 @@ pub(super) fn reject_unknown_annotations(
     let shown = unknown.iter().take(3).copied().collect::<Vec<_>>().join(", ");
     let more = if unknown.len() > 3 { ", …" } else { "" };
     let known = known.join(" or ");
-    let message = format!("{shown}{more}: unknown annotation; use {known}. Nothing of this object is opened");
+    let message = format!("{shown}{more}: has no meaning on this kind of object; use {known}. Nothing of this object is opened");
     Err(reject(reference, reasons::UNKNOWN_ANNOTATION, message))
 }
 

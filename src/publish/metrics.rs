@@ -1,4 +1,4 @@
-//! Metrics for Prometheus: problems, clouds that cannot be observed, and withheld changes.
+//! Metrics for Prometheus: problems, passes, clouds that cannot be observed, and withheld changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,6 +10,7 @@ use axum::routing::get;
 use firewall_core::WithheldReason;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -17,6 +18,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 
 use super::problem_counts::{ProblemCounts, ProblemLabels};
+use crate::reconcile::pass::WakeReason;
 
 /// The reason for which metrics cannot be served.
 #[derive(Debug, Error)]
@@ -32,7 +34,8 @@ pub(crate) struct Metrics {
     registry: Arc<Registry>,
     problem_objects: Family<ProblemLabels, Gauge>,
     observe_failing: Family<CloudLabels, Gauge>,
-    withheld_resources: Family<WithheldLabels, Gauge>,
+    withheld_resources: Family<ReasonLabels, Gauge>,
+    passes: Family<ReasonLabels, Counter>,
     reported: Arc<Mutex<ReportedProblems>>,
 }
 
@@ -51,7 +54,7 @@ struct CloudLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct WithheldLabels {
+struct ReasonLabels {
     cloud: &'static str,
     reason: &'static str,
 }
@@ -71,11 +74,15 @@ impl Default for Metrics {
         let help = "Resources of a cloud that differ from the desired state and are deliberately left so for now, \
                     by reason; the log names them";
         registry.register("withheld_resources", help, withheld_resources.clone());
+        let passes = Family::default();
+        let help = "Passes of a cloud that have begun, by reason";
+        registry.register("passes", help, passes.clone());
         Self {
             registry: Arc::new(registry),
             problem_objects,
             observe_failing,
             withheld_resources,
+            passes,
             reported: Arc::default(),
         }
     }
@@ -109,9 +116,14 @@ impl Metrics {
         for reason in WithheldReason::ALL {
             let count = counts.get(reason).copied().unwrap_or_default();
             self.withheld_resources
-                .get_or_create(&WithheldLabels { cloud, reason })
+                .get_or_create(&ReasonLabels { cloud, reason })
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+
+    /// Counts a pass of a cloud that begins.
+    pub(crate) fn count_pass(&self, cloud: &'static str, reason: WakeReason) {
+        self.passes.get_or_create(&ReasonLabels { cloud, reason: reason.as_str() }).inc();
     }
 
     /// Returns all metrics in Prometheus' text format.
@@ -158,6 +170,19 @@ mod tests {
         let object = object_ref("Pod", "shop", name);
         let reason = "PortDenied".to_owned();
         Problem { object, verdict: Verdict::Rejected, reason, message: message.to_owned() }
+    }
+
+    #[test]
+    fn passes_are_counted_by_cloud_and_reason() {
+        let metrics = Metrics::default();
+        for reason in [WakeReason::Started, WakeReason::Resync, WakeReason::Resync] {
+            metrics.count_pass("aws", reason);
+        }
+        let text = metrics.text();
+        for (reason, count) in [("started", 1), ("resync", 2)] {
+            let line = format!("hostport_firewall_passes_total{{cloud=\"aws\",reason=\"{reason}\"}} {count}");
+            assert!(text.lines().any(|shown| shown == line), "{line} is not in {text}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub enum CleanupError {
     #[error("cannot find what is to be removed: {0}")]
     Observe(#[from] ProviderError),
     /// Something could not be removed.
-    #[error("not everything could be removed: {0}; run it again once that is mended")]
+    #[error("not everything could be removed: {0}; fix that and run `cleanup --yes` again")]
     Left(String),
 }
 

@@ -1,4 +1,5 @@
-//! One type for every cloud: a reconciler without the types of its provider, so that the loop and the commands have a list.
+//! One type for every cloud: a reconciler without the types of its provider, so that the loop and the
+//! commands have a list.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ pub trait CloudReconciler: Send + Sync {
     /// Returns the cloud's name.
     fn name(&self) -> CloudName;
 
-    /// Observes the cloud and plans, see [`Reconciler::observe_and_plan`]. The plan holds the reconciler: it is executed
-    /// before the next is made.
+    /// Observes the cloud and plans, see [`Reconciler::observe_and_plan`]. The plan holds the reconciler: it
+    /// is executed before the next is made.
     fn observe_and_plan<'a>(
         &'a mut self,
         snapshot: &'a Arc<Snapshot>,

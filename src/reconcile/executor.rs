@@ -24,8 +24,8 @@ pub enum StepOutcome {
     Stopped,
 }
 
-/// Applies every step but those with a violation, each after those it waits for, calls `ended` for each as it ends, and
-/// returns the outcome of all. On `stop`, steps under way are finished and no others begin.
+/// Applies every step but those with a violation, each after those it waits for, calls `ended` for each as it
+/// ends, and returns the outcome of all. On `stop`, steps under way are finished and no others begin.
 pub async fn execute<P: FirewallProvider>(
     provider: &P,
     plan: &Plan<P::Resource>,

@@ -17,8 +17,8 @@ use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::{Problem, Verdict};
 use crate::k8s::reasons;
 
-/// Time that a resource may stay in use after its last use has ended before that is a problem: amazon-vpc-cni-k8s requirements a
-/// group off a node's other interfaces every 30 s.
+/// Time for which "still in use" is no problem: amazon-vpc-cni-k8s removes a group from a node's other
+/// interfaces every 30 s.
 const RELEASE_DELAY: Duration = Duration::from_mins(2);
 
 /// Holds the resources that failed to open or to close, and their backoff.
@@ -33,8 +33,8 @@ impl<K: Ord + Clone> Failures<K> {
         Self { backoff: Backoff::default(), errors: BTreeMap::new() }
     }
 
-    /// Records a step's failure, and removes it once the step has succeeded. That a resource could be narrowed mends nothing where it
-    /// could not be widened, nor the other way round.
+    /// Records a step's failure, and removes it once the step has succeeded. A success in closing does not
+    /// clear a failure in opening, or the reverse.
     pub(super) fn record<R: Resource<Key = K>>(&mut self, step: &Step<R>, outcome: &StepOutcome) {
         let failing = (step.action.key(), step.effect);
         match outcome {
@@ -52,13 +52,14 @@ impl<K: Ord + Clone> Failures<K> {
         }
     }
 
-    /// Returns the last error of a resource. One that kept it from opening comes before one that kept it from closing.
-    pub(super) fn of(&self, key: &K) -> Option<&ProviderError> {
+    /// Returns the last error of a resource. One that kept it from opening comes before one that kept it from
+    /// closing.
+    pub(super) fn last_error(&self, key: &K) -> Option<&ProviderError> {
         let of = |effect| self.errors.get(&(key.clone(), effect)).map(|(error, _)| error);
         of(Effect::Open).or_else(|| of(Effect::Close))
     }
 
-    /// Removes what failed to open where nothing is to be opened any more, and the same of closing, whoever has mended it.
+    /// Removes failures whose opening or closing is no longer needed.
     pub(super) fn retain<R: Resource<Key = K>>(&mut self, state: &ResourceSet<R>, desired: &ResourceSet<R>) {
         let differs = |(key, effect): &(K, Effect)| match (state.get(key), desired.get(key)) {
             (None, None) => false,
@@ -113,8 +114,8 @@ impl<K: Ord + Clone> Failures<K> {
     }
 }
 
-/// Returns the objects that wait for a resource: the owners of the ports that it keeps closed, and their intents. If it
-/// keeps none closed, a port that should be closed is open: that concerns the intents.
+/// Returns the objects that wait for a resource: the owners of the ports that it keeps closed, and their
+/// intents. If it keeps none closed, a port that should be closed is open: that concerns the intents.
 fn waiting_objects<'a>(requiring: &[&'a Membership]) -> BTreeSet<&'a ObjectRef> {
     let closed: Vec<&Membership> =
         requiring.iter().copied().filter(|membership| membership.open.is_err()).collect();
@@ -123,16 +124,15 @@ fn waiting_objects<'a>(requiring: &[&'a Membership]) -> BTreeSet<&'a ObjectRef> 
         waiting.iter().flat_map(|membership| &membership.intents).collect();
     concerned.extend(closed.iter().flat_map(|membership| &membership.port_owners));
     let nodes: BTreeSet<&ObjectRef> = waiting.iter().map(|membership| &membership.node).collect();
-    // What serves many nodes is no fault of each.
+    // A failure that affects many nodes is not reported on each node.
     if nodes.len() == 1 {
         concerned.extend(nodes);
     }
     concerned
 }
 
-/// Returns the objects to notify of a resource that no membership requires any more: its node if it has one, else the
-/// objects that ask for another part
-/// of the same group.
+/// Returns the objects to notify of a resource that no membership requires any more: its node if it serves
+/// only one, and the objects that ask for another part of the same group.
 fn objects_of_orphan<'a, R: Resource>(
     left: &R,
     observed: &ResourceSet<R>,
@@ -149,8 +149,8 @@ fn objects_of_orphan<'a, R: Resource>(
     concerned
 }
 
-/// Returns the problems of a failed call: the error, and apart from it, so that it can be copied, the command that
-/// somebody else can run instead.
+/// Returns the problems of a failed call: the error, and apart from it, so that it can be copied, the command
+/// that somebody else can run instead.
 fn failed(object: &ObjectRef, error: &ProviderError) -> Vec<Problem> {
     let problem = |reason: &str, message| Problem {
         object: object.clone(),

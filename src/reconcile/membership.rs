@@ -1,4 +1,5 @@
-//! Computes the memberships after a pass: which resources open the ports of a workload on one node, and whether they do.
+//! Computes the memberships after a pass: which resources open the ports of a workload on one node, and
+//! whether they do.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,8 @@ use super::pass::{Key, PlannedPass};
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::reasons;
 
-/// Returns the memberships as the cloud has confirmed them. One that lingers has no port owner and is left out.
+/// Returns the memberships as the cloud has confirmed them. One that lingers has no port owner and is left
+/// out.
 pub(super) fn memberships<P: FirewallProvider>(
     provider: &P,
     failures: &Failures<Key<P>>,
@@ -64,7 +66,7 @@ fn missing<R: Resource>(
     desired: &ResourceSet<R>,
 ) -> (String, String) {
     let differing = || requirements.resources.iter().filter(|key| !is_as_desired::<R>(key, state, desired));
-    if let Some(error) = differing().find_map(|key| failures.of(key)) {
+    if let Some(error) = differing().find_map(|key| failures.last_error(key)) {
         return (error.reason().to_owned(), error.to_string());
     }
     let differing: Vec<String> = differing().map(ToString::to_string).collect();
@@ -80,8 +82,8 @@ enum Reached {
     Not,
 }
 
-/// Returns the part of `rules` that is open where the membership is reached. Elsewhere its resources do not matter: they can
-/// serve thousands of instances, of which one is not as it should be.
+/// Returns the part of `rules` that is open where the membership is reached. Elsewhere its resources do not
+/// matter: they can serve thousands of instances, of which one is not as it should be.
 fn reach<R: Resource>(
     requirements: &Requirements<R::Key>,
     rules: &RuleSet,
@@ -129,7 +131,8 @@ pub(super) fn state_after<R: Resource>(
             step.action.apply_to(&mut state);
             continue;
         }
-        // A step before it has failed: it has taken away what it was to take, from less than it was planned with.
+        // A step before it has failed: this closing still applied, but to a resource that had less than
+        // planned.
         match now.zip(step.action.after()).and_then(|(now, after)| now.intersection(after)) {
             Some(left) => state.insert(key, left),
             None => state.remove(&key),
@@ -147,7 +150,7 @@ fn anywhere(rule: &IngressRule) -> IngressRule {
     IngressRule { source: IpNet::V4(Ipv4Net::default()), ..*rule }
 }
 
-/// Returns the reason and message of an infeasible membership: its own, or its all group's.
+/// Returns the reason and message of an infeasible membership: its own, or that of its whole group.
 fn infeasible_reason(
     infeasible: &[Infeasible],
     (group, instance): &(GroupKey, InstanceId),
@@ -155,7 +158,7 @@ fn infeasible_reason(
     let concerns = |infeasible: &&Infeasible| {
         infeasible.group == *group && infeasible.instance.as_ref().is_none_or(|other| other == instance)
     };
-    // What is said of the instance is more than what is said of the all group.
+    // A message about the instance is more specific than one about the whole group.
     infeasible.iter().filter(concerns).max_by_key(|one| one.instance.is_some()).map_or_else(
         || (reasons::PENDING.to_owned(), "the cloud has nothing for it yet".to_owned()),
         |one| (one.reason.to_owned(), one.message.clone()),

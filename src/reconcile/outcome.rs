@@ -19,11 +19,13 @@ pub struct Membership {
     pub node: ObjectRef,
     /// The objects that bind the ports: pods, or a Service
     pub port_owners: BTreeSet<ObjectRef>,
-    /// The cloud's objects that open the ports, each with the id that the cloud gave it if that is not its name
+    /// The cloud's objects that open the ports, each with the id that the cloud gave it if that is not its
+    /// name
     pub resources: BTreeMap<String, Option<String>>,
     /// `Ok` once the cloud has confirmed the ports open; else the reason and message
     pub open: Result<(), (String, String)>,
-    /// True if each of the ports is open to some of its sources, if not to all
+    /// True if each of the ports is open to some of its sources, if not to all, or may still be: it was not
+    /// tried
     pub partly_open: bool,
     /// True if this pass has opened it
     pub opened: bool,

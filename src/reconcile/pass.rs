@@ -17,7 +17,7 @@ use crate::k8s::problem::Problem;
 pub(super) type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
 
 /// The administrator's choices for reconciling.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The changes that may be made at all
     pub policy: Policy,
@@ -29,6 +29,19 @@ pub struct Options {
     pub linger: Duration,
     /// The clouds of this run: a node that belongs to none of them gets a problem
     pub active: BTreeSet<CloudName>,
+}
+
+impl Default for Options {
+    /// Nothing lingers, and a mass close is held for ever.
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            limits: Limits::default(),
+            mass_close_hold: Duration::MAX,
+            linger: Duration::ZERO,
+            active: BTreeSet::new(),
+        }
+    }
 }
 
 /// A plan, with the desired and observed state it was computed from.

@@ -26,15 +26,15 @@ use crate::desired::linger::Linger;
 use crate::desired::snapshot::Snapshot;
 use crate::intents::settings::Settings;
 
-/// Time until the cloud is read again where it had no capacity for something: it may list a new machine by then, or
-/// somebody may have freed a slot.
+/// Time until the cloud is read again where it had no capacity for something: it may list a new machine by
+/// then, or somebody may have freed a slot.
 const CAPACITY_RECHECK: Duration = Duration::from_mins(1);
 
 /// A pass that is expected to take longer than this is announced in the log.
 const LONG_PASS: Duration = Duration::from_secs(10);
 
-/// Reconciles one cloud, pass by pass. Its memory of earlier passes can be lost: that costs a repetition, never
-/// correctness.
+/// Reconciles one cloud, pass by pass. Its memory of earlier passes can be lost: that costs a repetition,
+/// never correctness.
 pub struct Reconciler<P: FirewallProvider> {
     provider: P,
     options: Options,
@@ -72,7 +72,8 @@ impl<P: FirewallProvider> Reconciler<P> {
         &self.provider
     }
 
-    /// Observes the cloud, and plans what would bring it to what the snapshot asks for. Changes nothing in the cloud.
+    /// Observes the cloud, and plans what would bring it to what the snapshot asks for. Changes nothing in
+    /// the cloud.
     ///
     /// # Errors
     /// If the cloud cannot be observed; then nothing is known well enough to change anything.
@@ -175,7 +176,8 @@ impl<P: FirewallProvider> Reconciler<P> {
         memberships
     }
 
-    /// Executes the plan until `stop`. A step that fails becomes a problem, and is tried again in a later pass.
+    /// Executes the plan until `stop`. A step that fails becomes a problem, and is tried again in a later
+    /// pass.
     pub async fn execute_plan(&mut self, planned: PlannedPass<P>, stop: &CancellationToken) -> Pass {
         self.announce(&planned.plan);
         let (provider, failures) = (&self.provider, &mut self.failures);

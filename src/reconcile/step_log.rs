@@ -28,8 +28,8 @@ pub(super) fn log<R: Resource>(step: &Step<R>, outcome: &StepOutcome) {
     }
 }
 
-/// Marks memberships whose resources were not tried as partly open: they are not known to be closed, and no client is to
-/// be sent elsewhere for them.
+/// Marks memberships whose resources were not tried as partly open: they are not known to be closed, and no
+/// client is to be sent elsewhere for them.
 pub(super) fn mark_untried<R: Resource>(
     memberships: &mut [Membership],
     compiled: &Compiled<R>,

@@ -15,7 +15,8 @@ pub(crate) struct Command {
     pub(crate) flags: Vec<String>,
 }
 
-/// Returns the commands of a Markdown text that have flags: of its code spans, and of the lines of its code blocks.
+/// Returns the commands of a Markdown text that have flags: of its code spans, and of the lines of its code
+/// blocks.
 pub(crate) fn commands(text: &str) -> Vec<Command> {
     let mut found = Vec::new();
     let mut prose = String::with_capacity(text.len());

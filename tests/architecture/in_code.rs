@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use hostport_firewall::cli::Cli;
 
 use crate::lexer::{literals, mask, name};
-use crate::source::{Texts, set, texts, without_tests};
+use crate::source::{Texts, set, texts};
 
 /// The group of the API, and the domain of every annotation, condition and tag.
 pub(crate) const DOMAIN: &str = "hostport-firewall.dev/";
@@ -38,10 +38,11 @@ pub(crate) fn is_camel_case(word: &str) -> bool {
         && word.contains(|character: char| character.is_ascii_lowercase())
 }
 
-/// Returns the reasons that the code has: the constants of each `reasons.rs`, and those of the clouds' errors.
+/// Returns the reasons that the code has: the constants of each `reasons.rs`, and those of the clouds'
+/// errors.
 pub(crate) fn reasons(code: &Texts) -> BTreeSet<String> {
     let kept = |path: &str| path.ends_with("/reasons.rs") || path == "providers/core/src/provider.rs";
-    let texts = code.iter().filter(|(path, _)| kept(path)).map(|(_, text)| without_tests(text));
+    let texts = code.iter().filter(|(path, _)| kept(path)).map(|(_, text)| text.as_str());
     texts.flat_map(literals).filter(|word| is_camel_case(word)).map(str::to_owned).collect()
 }
 
@@ -49,7 +50,7 @@ pub(crate) fn reasons(code: &Texts) -> BTreeSet<String> {
 pub(crate) fn literal_reasons(code: &Texts) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in code.iter().filter(|(path, _)| gives_reasons(path)) {
-        for (number, line) in without_tests(text).lines().enumerate() {
+        for (number, line) in text.lines().enumerate() {
             let words = literals(line).into_iter().filter(|word| {
                 let is_compound = word.chars().filter(char::is_ascii_uppercase).count() > 1;
                 is_camel_case(word) && is_compound && !NOT_REASONS.contains(word)
@@ -62,7 +63,8 @@ pub(crate) fn literal_reasons(code: &Texts) -> Vec<String> {
     found
 }
 
-/// Returns true if the file's literals in `CamelCase` can be reasons: those of the wire are the cloud's own words.
+/// Returns true if the file's literals in `CamelCase` can be reasons: those of the wire are the cloud's own
+/// words.
 pub(crate) fn gives_reasons(path: &str) -> bool {
     let is_planning = ["compile", "planning"].iter().any(|name| path.contains(&format!("/src/{name}")));
     !path.ends_with("/reasons.rs") && (path.starts_with("src/") || is_planning)
@@ -72,7 +74,7 @@ pub(crate) fn gives_reasons(path: &str) -> bool {
 pub(crate) fn event_reasons(code: &Texts) -> BTreeSet<String> {
     let files = ["src/k8s/problem.rs", "src/publish/events.rs", "src/publish/transitions.rs"];
     let texts = files.iter().filter_map(|path| code.get(*path));
-    let lines = texts.flat_map(|text| without_tests(text).lines());
+    let lines = texts.flat_map(|text| text.lines());
     let variants = lines.filter_map(|line| line.trim().strip_prefix("Self::"));
     let texts = variants.filter_map(|variant| variant.split_once(" => \""));
     let same = texts.filter(|(variant, text)| text.split('"').next() == Some(*variant));
@@ -81,7 +83,6 @@ pub(crate) fn event_reasons(code: &Texts) -> BTreeSet<String> {
 
 /// Returns the metrics that the code registers, without their common prefix.
 pub(crate) fn metrics(text: &str) -> BTreeSet<String> {
-    let text = without_tests(text);
     let masked = mask(text);
     let registered = masked.match_indices(".register").filter_map(|(at, _)| {
         let behind = at + masked[at..].find('(')? + 1;
@@ -92,7 +93,7 @@ pub(crate) fn metrics(text: &str) -> BTreeSet<String> {
 
 /// Returns the words behind our domain in the code's literals: annotations, the readiness gate, tags.
 pub(crate) fn domain_words(code: &Texts) -> BTreeSet<String> {
-    let literals = code.values().flat_map(|text| literals(without_tests(text)));
+    let literals = code.values().flat_map(|text| literals(text));
     let words = literals.filter_map(|literal| literal.strip_prefix(DOMAIN)).filter(|word| !word.is_empty());
     words.map(str::to_owned).collect()
 }

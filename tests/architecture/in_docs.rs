@@ -86,7 +86,8 @@ pub(crate) fn unknown_flags(docs: &Texts, flags: &BTreeMap<String, BTreeSet<Stri
     found
 }
 
-/// Returns the metrics in the docs, without their common prefix, and without what Prometheus appends to a counter's name.
+/// Returns the metrics in the docs, without their common prefix, and without what Prometheus appends to a
+/// counter's name.
 pub(crate) fn metric_mentions(docs: &Texts) -> Vec<Mention> {
     let named = mentions(docs, METRIC, |character| character.is_ascii_lowercase() || character == '_');
     named.into_iter().map(|(name, place)| (name.trim_end_matches("_total").to_owned(), place)).collect()

@@ -108,7 +108,8 @@ pub(crate) fn line(text: &str, position: usize) -> usize {
     text[..position].matches('\n').count() + 1
 }
 
-/// Returns the string literals of a text, without their quotation marks; raw strings and comments are left out.
+/// Returns the string literals of a text, without their quotation marks; raw strings and comments are left
+/// out.
 pub(crate) fn literals(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut position = 0;

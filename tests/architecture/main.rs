@@ -1,4 +1,5 @@
-//! The shape of the code: which folder may import what, what keeps every file readable, and what the docs must have.
+//! The shape of the code: which folder may import what, what keeps every file readable, and what the docs
+//! must have.
 
 mod commands;
 mod documented;

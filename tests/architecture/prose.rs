@@ -24,7 +24,8 @@ pub(crate) fn comments(path: &str, text: &str) -> Vec<Measure> {
     lines.map(|(number, (line, _))| measure(path, number, line)).collect()
 }
 
-/// Returns the lines of prose of a Markdown file, by their columns: no tables, code, headings or what cannot be broken.
+/// Returns the lines of prose of a Markdown file, by their columns: no tables, code, headings or what cannot
+/// be broken.
 pub(crate) fn markdown(path: &str, text: &str) -> Vec<Measure> {
     let mut found = Vec::new();
     let mut fence: Option<&str> = None;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::lexer::{mask, name, words};
 use crate::source::{Texts, is_rust, texts};
 
-/// Returns the Rust files that no crate compiles. `files` holds the manifests too: a folder with one is a crate.
+/// Returns the Rust files that no crate compiles. `files` holds the manifests too: a folder with one is a
+/// crate.
 pub(crate) fn unreachable(files: &Texts) -> Vec<String> {
     let crates: Vec<&str> = files.keys().filter_map(|path| path.strip_suffix("Cargo.toml")).collect();
     let mut waiting: Vec<&String> = files.keys().filter(|path| is_target(&crates, path)).collect();

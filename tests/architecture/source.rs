@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::lexer::mask;
+
 /// Texts of files, by path from the checkout.
 pub(crate) type Texts = BTreeMap<String, String>;
 
@@ -16,12 +18,14 @@ pub(crate) fn is_rust(path: &str) -> bool {
     path.rsplit_once('.').is_some_and(|(_, ending)| ending == "rs")
 }
 
-/// Returns every file below `folder` whose name ends with `ending`, by path from the checkout; build output is left out.
+/// Returns every file below `folder` whose name ends with `ending`, by path from the checkout; build output
+/// is left out.
 pub(crate) fn files(folder: &str, ending: &str) -> Texts {
     files_named(folder, &|name| name.ends_with(ending))
 }
 
-/// Returns every file below `folder` whose name is one of those, by path from the checkout; build output is left out.
+/// Returns every file below `folder` whose name is one of those, by path from the checkout; build output is
+/// left out.
 pub(crate) fn files_named(folder: &str, is_named: &dyn Fn(&str) -> bool) -> Texts {
     let mut found = BTreeMap::new();
     let mut folders = vec![root().join(folder)];
@@ -46,15 +50,16 @@ pub(crate) fn files_named(folder: &str, is_named: &dyn Fn(&str) -> bool) -> Text
     found
 }
 
-/// Returns true if a folder holds what is no source: what Cargo has built, what has been installed, or a tool's own files.
+/// Returns true if a folder holds what is no source: what Cargo has built, what has been installed, or a
+/// tool's own files.
 fn is_output(path: &Path, name: &str) -> bool {
     let is_hidden = name.starts_with('.') && ![".github", ".ci"].contains(&name);
     is_hidden || ["node_modules", "vendor"].contains(&name) || path.join("CACHEDIR.TAG").exists()
 }
 
-/// Returns texts by path, as the tests of the checks write them.
+/// Returns texts by path, as the tests of the checks write them, without what only their tests have.
 pub(crate) fn texts(texts: &[(&str, &str)]) -> Texts {
-    texts.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect()
+    texts.iter().map(|(path, text)| ((*path).to_owned(), without_tests(text))).collect()
 }
 
 /// Returns words as a set.
@@ -62,47 +67,48 @@ pub(crate) fn set(words: &[&str]) -> BTreeSet<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// Returns the Rust files of the program and the providers, without the files that hold only tests.
+/// Returns the Rust files of the program and the providers, without their tests.
 pub(crate) fn production() -> Texts {
     let mut all = BTreeMap::new();
     for folder in ["src", "providers/core/src", "providers/aws/src", "providers/gce/src"] {
         all.extend(files(folder, ".rs"));
     }
     all.retain(|path, _| !path.ends_with("/tests.rs") && !path.contains("/tests/"));
+    all.values_mut().for_each(|text| *text = without_tests(text));
     all
 }
 
-/// Returns the text up to the file's own tests, which may import what they like.
-pub(crate) fn without_tests(text: &str) -> &str {
-    text.find("\n#[cfg(test)]").map_or(text, |end| &text[..end])
+/// Returns the text without the items that only tests have: each that `#[cfg(test)]` stands before, wherever
+/// it is. Newlines stay, so that numbers of lines do.
+pub(crate) fn without_tests(text: &str) -> String {
+    let masked = mask(text);
+    let mut kept = text.as_bytes().to_vec();
+    for (start, _) in masked.match_indices("#[cfg(test)]") {
+        let end = start + item_length(&masked[start..]);
+        kept[start..end].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
+    }
+    String::from_utf8(kept).expect("only whole items are replaced")
 }
 
-/// Returns the text without comments and without what stands in string literals: code alone.
-pub(crate) fn code(text: &str) -> String {
-    let mut code = String::with_capacity(text.len());
-    for line in text.lines() {
-        let mut in_string = false;
-        let mut before = ' ';
-        let mut characters = line.chars().peekable();
-        while let Some(character) = characters.next() {
-            if !in_string && character == '/' && characters.peek() == Some(&'/') {
-                break;
-            }
-            if character == '"' && before != '\\' && before != '\'' {
-                in_string = !in_string;
-            } else if !in_string {
-                code.push(character);
-            }
-            before = if before == '\\' { ' ' } else { character };
+/// Returns the length of the item at the beginning of a masked text: up to its `;`, or to the end of its
+/// braces.
+fn item_length(masked: &str) -> usize {
+    let mut depth = 0;
+    for (position, character) in masked.char_indices() {
+        match character {
+            ';' if depth == 0 => return position + 1,
+            '{' => depth += 1,
+            '}' if depth == 1 => return position + 1,
+            '}' => depth -= 1,
+            _ => {}
         }
-        code.push('\n');
     }
-    code
+    masked.len()
 }
 
 /// Returns every path that the code names from its crate's root, or from its own module, as segments.
 pub(crate) fn imports(path: &str, text: &str) -> Vec<Vec<String>> {
-    let code = code(without_tests(text));
+    let code = mask(text);
     let mut found = Vec::new();
     for (position, _) in code.match_indices("crate::") {
         found.extend(tree(&code[position + "crate::".len()..], &[]));
@@ -127,9 +133,10 @@ pub(crate) fn imports(path: &str, text: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Returns what a file offers under its own name and takes from another: the name, and where it is, as segments.
+/// Returns what a file offers under its own name and takes from another: the name, and where it is, as
+/// segments.
 pub(crate) fn reexports(path: &str, text: &str) -> BTreeMap<String, Vec<String>> {
-    let code = code(without_tests(text));
+    let code = mask(text);
     let mut found = BTreeMap::new();
     for start in ["pub use ", "pub(crate) use ", "pub(super) use "] {
         for (position, _) in code.match_indices(start) {
@@ -189,4 +196,26 @@ fn branches(text: &str, before: &[String]) -> Vec<Vec<String>> {
         }
     }
     found
+}
+
+/// Returns every path of other crates that the code's `use` lines name, written out.
+pub(crate) fn used_paths(text: &str) -> Vec<String> {
+    let code = mask(text);
+    let uses = code.match_indices("use ").filter(|(at, _)| code[..*at].ends_with(['\n', ' ']) || *at == 0);
+    uses.flat_map(|(at, _)| tree(&code[at + "use ".len()..], &[])).map(|path| path.join("::")).collect()
+}
+
+#[test]
+fn items_of_tests_are_left_out_wherever_they_are() {
+    let text = "mod a;\n#[cfg(test)]\nmod builders;\nfn f() { \"}\" }\n#[cfg(test)]\nmod tests { fn g() { 1; } }\nfn h() {}\n";
+    let kept = without_tests(text);
+    for (word, stays) in [("mod a;", true), ("builders", false), ("fn f", true), ("fn g", false), ("fn h", true)] {
+        assert_eq!(kept.contains(word), stays, "{word}: {kept}");
+    }
+    assert_eq!(kept.lines().count(), text.lines().count());
+}
+
+#[test]
+fn used_paths_are_written_out() {
+    assert_eq!(used_paths("use std::{fs, env::var};\nuse kube::Api;\n"), ["std::fs", "std::env::var", "kube::Api"]);
 }

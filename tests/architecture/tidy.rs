@@ -1,4 +1,5 @@
-//! Every file can be read: short functions, short files, a doc line for each module, names and prose that fit on a line.
+//! Every file can be read: short functions, short files, a doc line for each module, names and prose that fit
+//! on a line.
 
 use std::fmt;
 
@@ -22,7 +23,8 @@ const COMMENT_COLUMNS: usize = 140;
 /// The most columns of prose in Markdown.
 const MARKDOWN_COLUMNS: usize = 100;
 
-/// The words that say what a reader asks, not what an item is or does; and how many in a hundred may begin with one.
+/// The words that say what a reader asks, not what an item is or does; and how many in a hundred may begin
+/// with one.
 const QUESTIONS: [&str; 4] = ["What", "Whether", "How", "Who"];
 const QUESTIONS_PERCENT: usize = 5;
 
@@ -231,7 +233,7 @@ fn every_file_is_part_of_a_crate() {
 fn doc_comments_say_what_an_item_is() {
     let mut comments = DocComments::default();
     for (path, text) in production().iter().chain(&files("tests/gce-simulator/src", ".rs")) {
-        comments.add(path, without_tests(text));
+        comments.add(path, &without_tests(text));
     }
     println!("doc comments: {comments}");
     assert!(comments.count > 1000, "{comments}");

@@ -94,7 +94,7 @@ async fn bad_input_is_reported_and_affects_only_its_object_on_gce() {
     gce.cloud().put_firewall(PROJECT, &taken).expect("a valid rule");
     let others = gce.list_foreign_rules(CLUSTER);
     env.wait_for_log(&format!("firewall rule {name}")).await;
-    env.wait_for_log("the name is taken").await;
+    env.wait_for_log("the name belongs to a resource that this cluster does not own").await;
     env.wait_until_idle().await;
     assert_eq!(gce.list_foreign_rules(CLUSTER), others);
     gce.cloud().remove_firewall(PROJECT, &name);

@@ -1,4 +1,4 @@
-//! What fails: who is told, what it holds up, and when it is tried again.
+//! What fails: who is reported, what it holds up, and when it is tried again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,15 +24,15 @@ async fn failure_is_reported_on_the_pod_and_retried_later() {
     let pass = cluster.pass().await;
     assert_eq!((pass.applied, pass.not_applied), (0, 2), "what needs the failed step is left out");
     for (reason, text) in [("PermissionDenied", "memory:Create"), ("ManualChangeRequired", "create --now")] {
-        let told = pass.problems.iter().filter(|notice| notice.reason == reason);
-        let told: Vec<(&str, bool)> =
-            told.map(|notice| (notice.object.name.as_str(), notice.message.contains(text))).collect();
-        assert_eq!(told, [("n-0", true), ("web-0", true)]);
+        let reported = pass.problems.iter().filter(|problem| problem.reason == reason);
+        let reported: Vec<(&str, bool)> =
+            reported.map(|problem| (problem.object.name.as_str(), problem.message.contains(text))).collect();
+        assert_eq!(reported, [("n-0", true), ("web-0", true)]);
     }
 
     let pass = cluster.pass().await;
     assert_eq!(pass.applied, 0, "it is left alone for a while");
-    assert!(!pass.problems.is_empty(), "and still told");
+    assert!(!pass.problems.is_empty(), "and still reported");
     tokio::time::advance(pass.next.expect("a time to try again").after).await;
     let pass = cluster.pass().await;
     assert_eq!((pass.applied, pass.problems.len()), (2, 0));
@@ -47,10 +47,10 @@ async fn briefly_used_resource_is_no_problem() {
     cluster.pass().await;
     tokio::time::advance(LINGER).await;
     let in_use = ProviderError::new(ErrorKind::InUse, "memory:Update", "x", "an interface has it");
-    for told in [false, true] {
+    for reported in [false, true] {
         cluster.cloud.inject([Fault::CallFails(in_use.clone())]);
         let pass = cluster.pass().await;
-        assert_eq!(!pass.problems.is_empty(), told, "{:?}", pass.problems);
+        assert_eq!(!pass.problems.is_empty(), reported, "{:?}", pass.problems);
         tokio::time::advance(Duration::from_mins(3)).await;
     }
     assert_eq!(cluster.pass().await.problems, BTreeSet::new());
@@ -65,8 +65,8 @@ async fn failure_on_one_node_leaves_the_others_open() {
     let pass = cluster.pass().await;
     let closed: Vec<&Membership> = pass.memberships.iter().filter(|one| one.open.is_err()).collect();
     let [closed] = &closed[..] else { panic!("one is closed: {:?}", pass.memberships) };
-    let told: BTreeSet<&ObjectRef> = pass.problems.iter().map(|notice| &notice.object).collect();
-    assert_eq!(told, closed.port_owners.iter().chain([&closed.node]).collect());
+    let reported: BTreeSet<&ObjectRef> = pass.problems.iter().map(|problem| &problem.object).collect();
+    assert_eq!(reported, closed.port_owners.iter().chain([&closed.node]).collect());
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +83,7 @@ async fn failed_workload_closes_nothing_of_its_neighbour() {
         .flat_map(|one| one.port_owners.iter().map(|owner| (owner.name.as_str(), one.open.is_ok())))
         .collect();
     assert_eq!(open, BTreeMap::from([("web-0", true), ("other", false)]));
-    assert!(pass.problems.iter().all(|notice| notice.object.name != "web-0"), "{:?}", pass.problems);
+    assert!(pass.problems.iter().all(|problem| problem.object.name != "web-0"), "{:?}", pass.problems);
     assert!(pass.memberships.iter().all(|one| !one.opened), "nothing has opened in this pass");
 }
 
@@ -122,7 +122,7 @@ async fn edited(before: &[&str], after: &[&str]) -> (TestCluster, Pass) {
     let [membership] = &pass.memberships[..] else { panic!("one: {:?}", pass.memberships) };
     assert_eq!(membership.open.as_ref().expect_err("not all are let in").0, "QuotaReached");
     assert!(
-        pass.problems.iter().any(|notice| notice.object.kind == "HostPortExposure"),
+        pass.problems.iter().any(|problem| problem.object.kind == "HostPortExposure"),
         "{:?}",
         pass.problems
     );

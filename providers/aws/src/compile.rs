@@ -38,7 +38,7 @@ fn too_many_rules(
     let message = format!(
         "{subject} would need more than the {limit} IPv4 or IPv6 rules that fit into one security group; use \
          fewer source ranges or port ranges, or raise the VPC quota \"Inbound or outbound rules per security \
-         group\" (L-0EA8095F) and the provider's rules per group"
+         group\" (L-0EA8095F) and --aws-rules-per-group"
     );
     Infeasible {
         instance: instance.cloned(),

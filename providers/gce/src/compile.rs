@@ -193,9 +193,9 @@ impl<'a> Compiler<'a> {
         tags
     }
 
-    /// Returns the groups whose tags the instance can have. A group gets all its tags or none, because half of an
-    /// intent is not opened. Where the capacity is too small for all groups, those whose tags the instance has
-    /// take precedence.
+    /// Returns the groups whose tags the instance can have. A group gets all its tags or none, because half
+    /// of an intent is not opened. Where the capacity is too small for all groups, those whose tags the
+    /// instance has take precedence.
     fn admit_groups<'d>(
         &mut self,
         instance: &InstanceId,

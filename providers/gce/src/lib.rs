@@ -42,8 +42,8 @@ use apply::Context;
 use client::Client;
 
 /// Average time of one change at the rate quota: its call and a few polls of its operation, four calls in
-/// all. Google counts calls by the minute, 1,500 of them per project. Source: "Rate quotas" in the Compute Engine
-/// documentation.
+/// all. Google counts calls by the minute, 1,500 of them per project. Source: "Rate quotas" in the Compute
+/// Engine documentation.
 const TIME_PER_CHANGE: Duration = Duration::from_millis(4 * 60_000 / 1500);
 
 /// The GCE provider of one cluster, in one project, with its rules there or in the host project of a Shared
@@ -81,7 +81,8 @@ impl Gce {
         Ok(Self { client, config })
     }
 
-    /// Returns the instance behind a node, from `spec.providerID`; see [`FirewallProvider::parse_provider_id`].
+    /// Returns the instance behind a node, from `spec.providerID`; see
+    /// [`FirewallProvider::parse_provider_id`].
     #[must_use]
     pub fn instance_of(provider_id: &str) -> Option<Result<InstanceId, String>> {
         provider_id::instance(provider_id)

@@ -142,7 +142,7 @@ impl Compiler<'_> {
             "the node's only security group {group} carries no kubernetes.io/cluster/… tag, and a second \
              group would break cloud-provider-aws and aws-load-balancer-controller; tag it: aws ec2 \
              create-tags --resources {group} --tags Key=kubernetes.io/cluster/{},Value=owned (or, if the \
-             cluster runs neither, allow untagged node groups)",
+             cluster runs neither, set --aws-allow-untagged-node-groups)",
             self.config.cluster
         )
     }

@@ -174,8 +174,7 @@ fn explain(error: &CallError) -> String {
             "raise the VPC quota \"Inbound or outbound rules per security group\" (L-0EA8095F)"
         }
         "SecurityGroupsPerInterfaceLimitExceeded" => {
-            "raise the VPC quota \"Security groups per network interface\" (L-2AFB9258), or set the \
-             provider's slots per interface to what is allowed"
+            "raise the VPC quota \"Security groups per network interface\" (L-2AFB9258), or set --aws-groups-per-interface to what is allowed"
         }
         "SecurityGroupLimitExceeded" | "ResourceLimitExceeded" => {
             "raise the VPC quota \"VPC security groups per Region\" (L-E79EC296)"

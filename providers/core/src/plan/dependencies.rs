@@ -141,8 +141,8 @@ impl<K: Clone + Ord> DependencyTracker<K> {
     }
 
     /// Lets replacements go before closings. A redundant closing must find everything that replaces it done;
-    /// a standalone closing that is not redundant only lets the standalone openings on its instances go first,
-    /// because they may replace a part of it.
+    /// a standalone closing that is not redundant only lets the standalone openings on its instances go
+    /// first, because they may replace a part of it.
     fn depend_on_replacements<R: Resource<Key = K>>(
         &mut self,
         step: &NewStep<'_, R>,
