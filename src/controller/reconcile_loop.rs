@@ -156,7 +156,12 @@ impl CloudLoop {
         let due = pass.next.filter(|next| next.after < context.resync);
         let due = due.unwrap_or(NextPass { after: context.resync, reason: WakeReason::Resync });
         if pass.applied + pass.not_applied > 0 {
-            tracing::info!(cloud = name, applied = pass.applied, not_applied = pass.not_applied, "reconciled");
+            tracing::info!(
+                cloud = name,
+                applied = pass.applied,
+                not_applied = pass.not_applied,
+                "reconciled"
+            );
         }
         if context.publishers.publish(name, pass, &mut self.opened, &context.index).await {
             self.publish_retry = PUBLISH_RETRY.0;

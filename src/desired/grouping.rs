@@ -33,9 +33,9 @@ pub struct Grouped {
 
 /// Groups the exposures whose instance the provider knows.
 ///
-/// `instance` is the provider's reading of a providerID; see
-/// [`FirewallProvider::parse_provider_id`](firewall_core::FirewallProvider::parse_provider_id). `unclaimed` returns the message for one that is
-/// neither this provider's nor any other's.
+/// `instance` reads a providerID as
+/// [`FirewallProvider::parse_provider_id`](firewall_core::FirewallProvider::parse_provider_id) does. `unclaimed`
+/// returns the message for one that is neither this provider's nor any other's.
 pub fn grouped(
     exposures: &[Exposure],
     instance: impl Fn(&str) -> Option<Result<InstanceId, String>>,

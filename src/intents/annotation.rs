@@ -47,7 +47,10 @@ pub(super) fn reject_unknown_annotations(
     let shown = unknown.iter().take(3).copied().collect::<Vec<_>>().join(", ");
     let more = if unknown.len() > 3 { ", …" } else { "" };
     let known = known.join(" or ");
-    let message = format!("{shown}{more}: has no meaning on this kind of object; use {known}. Nothing of this object is opened");
+    let kind = &reference.kind;
+    let message = format!(
+        "{shown}{more}: unknown annotation on a {kind}; use {known}. Nothing of this {kind} is opened"
+    );
     Err(reject(reference, reasons::UNKNOWN_ANNOTATION, message))
 }
 

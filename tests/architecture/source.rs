@@ -57,9 +57,9 @@ fn is_output(path: &Path, name: &str) -> bool {
     is_hidden || ["node_modules", "vendor"].contains(&name) || path.join("CACHEDIR.TAG").exists()
 }
 
-/// Returns texts by path, as the tests of the checks write them, without what only their tests have.
+/// Returns texts by path, as the tests of the checks write them.
 pub(crate) fn texts(texts: &[(&str, &str)]) -> Texts {
-    texts.iter().map(|(path, text)| ((*path).to_owned(), without_tests(text))).collect()
+    texts.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect()
 }
 
 /// Returns words as a set.
@@ -74,8 +74,12 @@ pub(crate) fn production() -> Texts {
         all.extend(files(folder, ".rs"));
     }
     all.retain(|path, _| !path.ends_with("/tests.rs") && !path.contains("/tests/"));
-    all.values_mut().for_each(|text| *text = without_tests(text));
-    all
+    untested(all)
+}
+
+/// Returns the texts without what only their tests have.
+pub(crate) fn untested(texts: Texts) -> Texts {
+    texts.into_iter().map(|(path, text)| (path, without_tests(&text))).collect()
 }
 
 /// Returns the text without the items that only tests have: each that `#[cfg(test)]` stands before, wherever
@@ -209,7 +213,9 @@ pub(crate) fn used_paths(text: &str) -> Vec<String> {
 fn items_of_tests_are_left_out_wherever_they_are() {
     let text = "mod a;\n#[cfg(test)]\nmod builders;\nfn f() { \"}\" }\n#[cfg(test)]\nmod tests { fn g() { 1; } }\nfn h() {}\n";
     let kept = without_tests(text);
-    for (word, stays) in [("mod a;", true), ("builders", false), ("fn f", true), ("fn g", false), ("fn h", true)] {
+    for (word, stays) in
+        [("mod a;", true), ("builders", false), ("fn f", true), ("fn g", false), ("fn h", true)]
+    {
         assert_eq!(kept.contains(word), stays, "{word}: {kept}");
     }
     assert_eq!(kept.lines().count(), text.lines().count());
@@ -217,5 +223,8 @@ fn items_of_tests_are_left_out_wherever_they_are() {
 
 #[test]
 fn used_paths_are_written_out() {
-    assert_eq!(used_paths("use std::{fs, env::var};\nuse kube::Api;\n"), ["std::fs", "std::env::var", "kube::Api"]);
+    assert_eq!(
+        used_paths("use std::{fs, env::var};\nuse kube::Api;\n"),
+        ["std::fs", "std::env::var", "kube::Api"]
+    );
 }

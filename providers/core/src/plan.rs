@@ -170,7 +170,11 @@ impl fmt::Display for WithheldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IncompleteState(gaps) => {
-                write!(f, "nothing is closed while the state of the cluster is incomplete: {}", gaps.join("; "))
+                write!(
+                    f,
+                    "nothing is closed while the state of the cluster is incomplete: {}",
+                    gaps.join("; ")
+                )
             }
             Self::Policy => f.write_str("the policy does not allow it"),
             Self::MassClose { closing, open } => write!(
