@@ -24,15 +24,3 @@ pub const TOO_MANY_RULES: &str = "TooManyRules";
 /// The interface's only security group carries no `kubernetes.io/cluster/…` tag, so that a second group would
 /// break the cluster's cloud controllers.
 pub const UNTAGGED_NODE_GROUP: &str = "UntaggedNodeGroup";
-
-/// Every reason.
-pub const ALL: [&str; 8] = [
-    ALREADY_OPEN,
-    INSTANCE_NOT_FOUND,
-    MANAGED_INSTANCE,
-    MULTIPLE_INTERFACES,
-    NO_FREE_SLOT,
-    NO_SHARED_GROUP,
-    TOO_MANY_RULES,
-    UNTAGGED_NODE_GROUP,
-];

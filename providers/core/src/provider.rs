@@ -133,18 +133,6 @@ impl Retry {
 }
 
 impl ErrorKind {
-    /// Every kind.
-    pub const ALL: [Self; 8] = [
-        Self::Throttled,
-        Self::Conflict,
-        Self::QuotaReached,
-        Self::PermissionDenied,
-        Self::NotFound,
-        Self::InUse,
-        Self::Unavailable,
-        Self::InvalidRequest,
-    ];
-
     /// Returns the time after which trying again can help.
     #[must_use]
     pub const fn retry(self) -> Retry {

@@ -21,14 +21,3 @@ pub const OTHER_PROJECT: &str = "OtherProject";
 
 /// The instance cannot have all the network tags that the group needs.
 pub const TOO_MANY_TAGS: &str = "TooManyTags";
-
-/// Every reason.
-pub const ALL: [&str; 7] = [
-    INSTANCE_NOT_FOUND,
-    NAME_BEGINS_WITH_TAG,
-    NETWORK_IN_OTHER_PROJECT,
-    NETWORK_NOT_FOUND,
-    NOT_IN_NETWORK,
-    OTHER_PROJECT,
-    TOO_MANY_TAGS,
-];
