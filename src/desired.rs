@@ -1,6 +1,8 @@
 //! Desired: what is asked for, as firewall groups. Pure.
 
 pub mod claims;
+pub mod endings;
 pub mod grouping;
 pub mod linger;
 pub mod snapshot;
+pub(crate) mod unknown;

@@ -80,11 +80,13 @@ pub struct Denial {
     pub reason: &'static str,
     /// Names the guardrail, and the part of the request that it denies
     pub message: String,
+    /// True if the namespace's labels would decide, and are not known
+    pub is_unknown: bool,
 }
 
 impl Denial {
     const fn new(reason: &'static str, message: String) -> Self {
-        Self { reason, message }
+        Self { reason, message, is_unknown: false }
     }
 }
 
@@ -141,7 +143,8 @@ impl Guardrails {
                 "namespace {} may open no port by the guardrail namespaces: {why}",
                 request.namespace
             );
-            return Err(Denial::new(reasons::NAMESPACE_NOT_ALLOWED, message));
+            let denial = Denial::new(reasons::NAMESPACE_NOT_ALLOWED, message);
+            return Err(Denial { is_unknown: may_match_later, ..denial });
         }
         let is_outside = |protocol: Protocol, port: u16| {
             !applicable.iter().any(|entry| {

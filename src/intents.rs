@@ -19,6 +19,7 @@ mod rules;
 mod service_lb;
 mod service_ports;
 pub mod settings;
+pub mod unknown;
 mod voyager;
 mod workload;
 

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_core::{Completeness, Desired, FirewallGroup, GroupKey, InstanceId, RuleSet};
+use firewall_core::{Desired, FirewallGroup, GroupKey, InstanceId, RuleSet, Unknown};
 
 use crate::intents::exposure::Exposure;
 use crate::k8s::objects::ObjectRef;
@@ -40,9 +40,9 @@ pub fn grouped(
     exposures: &[Exposure],
     instance: impl Fn(&str) -> Option<Result<InstanceId, String>>,
     unclaimed: impl Fn(&str) -> Option<String>,
-    completeness: Completeness,
+    unknown: Unknown,
 ) -> Grouped {
-    let desired = Desired { groups: BTreeMap::new(), completeness };
+    let desired = Desired { groups: BTreeMap::new(), unknown };
     let mut grouped = Grouped {
         desired,
         objects: BTreeMap::new(),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn groups(exposures: &[Exposure]) -> Vec<(usize, usize)> {
-        let grouped = grouped(exposures, known, |_| None, Completeness::Complete);
+        let grouped = grouped(exposures, known, |_| None, Unknown::default());
         grouped.desired.groups.values().map(|group| (group.rules.len(), group.members.len())).collect()
     }
 
@@ -147,14 +147,14 @@ mod tests {
     fn unclaimed_node_gets_a_problem_and_a_claimed_one_does_not() {
         let mut exposure = exposure("web", "a", 80, "0.0.0.0/0", "");
         exposure.provider_id = "openstack:///x".to_owned();
-        let unclaimed = grouped(&[exposure.clone()], known, |id| Some(id.to_owned()), Completeness::Complete);
+        let unclaimed = grouped(&[exposure.clone()], known, |id| Some(id.to_owned()), Unknown::default());
         assert!(unclaimed.desired.groups.is_empty());
         let has_problem = |kind: &str| {
             let mut problems = unclaimed.problems.iter();
             problems.any(|problem| problem.object.kind == kind && problem.message.contains("openstack"))
         };
         assert!(has_problem("Node") && has_problem("Pod"), "{:?}", unclaimed.problems);
-        let claimed = grouped(&[exposure], known, |_| None, Completeness::Complete);
+        let claimed = grouped(&[exposure], known, |_| None, Unknown::default());
         assert!(claimed.desired.groups.is_empty() && claimed.problems.is_empty());
     }
 
@@ -171,7 +171,7 @@ mod tests {
                     exposure(names[*workload], names[*node], 80 + port, sources[*source], sources[*source])
                 })
                 .collect();
-            let grouped = grouped(&exposures, known, |_| None, Completeness::Complete);
+            let grouped = grouped(&exposures, known, |_| None, Unknown::default());
             for node in names {
                 let asked_for: RuleSet = exposures
                     .iter()

@@ -8,91 +8,95 @@ use std::time::Duration;
 
 use firewall_core::{Desired, FirewallGroup, GroupKey, InstanceId};
 
+use super::endings::{Behind, Endings, find_ending};
 use super::grouping::Grouped;
-use crate::intents::fingerprint::Fingerprints;
-use crate::intents::port_owner::PortOwners;
-use crate::k8s::objects::ObjectRef;
+use super::snapshot::Snapshot;
 
 /// Holds the memberships of the last call. Losing them (a restart) closes a little earlier, never later.
 #[derive(Debug)]
 pub struct Linger {
     duration: Duration,
-    /// Groups of the last call, with what lingered in them
+    /// Groups of the last call, with what lingered in them, and what is in doubt
     last: BTreeMap<GroupKey, FirewallGroup>,
     /// The objects behind each membership, as they were last
     behind: BTreeMap<(GroupKey, InstanceId), Behind>,
     /// The time at which each membership that is gone has to go
     leaving: BTreeMap<(GroupKey, InstanceId), Duration>,
-}
-
-/// The objects behind a membership.
-#[derive(Debug)]
-struct Behind {
-    port_owners: BTreeSet<ObjectRef>,
-    /// Each intent with its fingerprint
-    intents: BTreeMap<ObjectRef, Option<String>>,
-    node: String,
-}
-
-impl Behind {
-    /// Returns true if the port owners have gone, and an intent goes on asking for the same. A pod that is
-    /// its own intent counts as unchanged.
-    fn lingers(&self, owners: &PortOwners, fingerprints: &Fingerprints) -> bool {
-        let goes_on = |(intent, before): (&ObjectRef, &Option<String>)| {
-            intent.kind == "Pod" || before.is_some() && fingerprints.fingerprint(intent) == before.as_deref()
-        };
-        !self.port_owners.iter().any(|port_owner| owners.owns(port_owner, &self.node))
-            && self.intents.iter().any(goes_on)
-    }
+    /// The fact that ended each membership that is not asked for again
+    endings: Endings,
+    /// True if the next call lets nothing linger
+    ends_at_once: bool,
 }
 
 impl Linger {
     /// Lets memberships linger for `duration`; zero lets none.
     #[must_use]
     pub const fn new(duration: Duration) -> Self {
-        Self { duration, last: BTreeMap::new(), behind: BTreeMap::new(), leaving: BTreeMap::new() }
+        Self {
+            duration,
+            last: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            endings: Endings::new(),
+            ends_at_once: false,
+        }
     }
 
-    /// Drops every membership that lingers.
-    pub fn forget(&mut self) {
-        *self = Self::new(self.duration);
+    /// Ends every membership that lingers: none outlives the next call.
+    pub const fn end_all(&mut self) {
+        self.ends_at_once = true;
+    }
+
+    /// Returns the fact that ended each membership of which a resource is left.
+    #[must_use]
+    pub const fn endings(&self) -> &Endings {
+        &self.endings
+    }
+
+    /// Forgets the endings of groups of which no resource is left.
+    pub fn retain_endings(&mut self, is_left: impl Fn(&GroupKey) -> bool) {
+        self.endings.retain(|(group, _), _| is_left(group));
     }
 
     /// Adds to what is desired the memberships that ended less than `duration` ago. Also returns the time
     /// until the next of them has to go. `now` is a time on any clock that only moves forward.
     ///
-    /// A group that still has members keeps its new rules; one that has none keeps its last. While knowledge
-    /// is partial nothing goes, however long ago it was last seen: nothing could be closed on it anyway, and
-    /// what stays open must stay in what is planned with.
+    /// A group that still has members keeps its new rules; one that has none keeps its last. While everything
+    /// is unknown nothing goes, however long ago it was last seen: nothing could be closed on it anyway, and
+    /// what stays open must stay in what is planned with. A membership that may still be asked for neither
+    /// lingers nor ends.
     pub fn extend(
         &mut self,
         grouped: &Grouped,
-        owners: &PortOwners,
-        fingerprints: &Fingerprints,
+        snapshot: &Snapshot,
         now: Duration,
     ) -> (Desired, Option<Duration>) {
         let mut desired = grouped.desired.clone();
-        if self.duration.is_zero() {
-            return (desired, None);
-        }
-        let complete = desired.completeness.is_complete();
+        let everything_is_unknown = desired.unknown.why_everything().is_some();
         let mut leaving = BTreeMap::new();
+        let mut in_doubt: BTreeMap<GroupKey, FirewallGroup> = BTreeMap::new();
         for (key, group) in &self.last {
             let staying = desired.groups.get(key).map(|group| &group.members);
-            for member in &group.members {
-                if staying.is_some_and(|members| members.contains(member)) {
-                    continue;
-                }
+            for member in
+                group.members.iter().filter(|member| !staying.is_some_and(|all| all.contains(*member)))
+            {
                 let id = (key.clone(), member.clone());
-                if !self.behind.get(&id).is_some_and(|behind| behind.lingers(owners, fingerprints)) {
-                    continue;
-                }
+                let Some(behind) = self.behind.get(&id) else { continue };
                 let until = self.leaving.get(&id).copied().unwrap_or(now + self.duration);
-                if until > now || !complete {
+                let lingers = !self.ends_at_once && !self.duration.is_zero() && behind.lingers(snapshot);
+                if lingers && (everything_is_unknown || until > now) {
                     leaving.insert(id, until);
+                } else if everything_is_unknown
+                    || !desired.unknown.at(member).rules.intersection(&group.rules).is_empty()
+                {
+                    let none = || FirewallGroup { members: BTreeSet::new(), ..group.clone() };
+                    in_doubt.entry(key.clone()).or_insert_with(none).members.insert(member.clone());
+                } else {
+                    self.endings.entry(id).or_insert_with(|| find_ending(snapshot, behind));
                 }
             }
         }
+        self.ends_at_once = false;
         for (key, member) in leaving.keys() {
             let rules = || self.last.get(key).map(|group| group.rules.clone()).unwrap_or_default();
             let group = desired.groups.entry(key.clone());
@@ -101,31 +105,54 @@ impl Linger {
         }
         let next =
             leaving.values().filter(|until| **until > now).min().map(|until| until.saturating_sub(now));
-        self.last.clone_from(&desired.groups);
-        self.behind.retain(|id, _| leaving.contains_key(id));
-        self.behind.extend(grouped.port_owners.iter().filter_map(|(id, port_owners)| {
-            let asking = grouped.intents.get(id)?.iter();
-            let asking =
-                asking.map(|intent| (intent.clone(), fingerprints.fingerprint(intent).map(str::to_owned)));
-            let node = grouped.nodes.get(&id.1)?.name.clone();
-            Some((id.clone(), Behind { port_owners: port_owners.clone(), intents: asking.collect(), node }))
-        }));
+        self.record(grouped, snapshot, &desired, in_doubt);
         self.leaving = leaving;
         (desired, next)
+    }
+
+    /// Records what is desired, and what is in doubt, with the objects behind it.
+    fn record(
+        &mut self,
+        grouped: &Grouped,
+        snapshot: &Snapshot,
+        desired: &Desired,
+        in_doubt: BTreeMap<GroupKey, FirewallGroup>,
+    ) {
+        self.last.clone_from(&desired.groups);
+        for (key, group) in in_doubt {
+            self.last
+                .entry(key)
+                .or_insert_with(|| FirewallGroup { members: BTreeSet::new(), ..group.clone() })
+                .members
+                .extend(group.members);
+        }
+        let is_last = |(key, member): &(GroupKey, InstanceId)| {
+            self.last.get(key).is_some_and(|group| group.members.contains(member))
+        };
+        self.behind.retain(|id, _| is_last(id));
+        self.endings.retain(|id, _| !is_last(id));
+        self.behind.extend(grouped.port_owners.iter().filter_map(|(id, port_owners)| {
+            let fingerprint = |intent| snapshot.fingerprints.fingerprint(intent).map(str::to_owned);
+            let asking = grouped.intents.get(id)?.iter();
+            let intents = asking.map(|intent| (intent.clone(), fingerprint(intent))).collect();
+            let node = grouped.nodes.get(&id.1)?.name.clone();
+            let provider_id = snapshot.machines.get(&node).map(|machine| machine.provider_id.clone());
+            Some((id.clone(), Behind { port_owners: port_owners.clone(), intents, node, provider_id }))
+        }));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use firewall_core::Completeness;
     use firewall_core::testing::conformance::{desired, group};
 
+    use firewall_core::Unknown;
     use serde_json::json;
 
     use super::*;
-    use crate::intents::fingerprint::compute_fingerprints;
-    use crate::intents::port_owner::collect_port_owners;
+    use crate::intents::settings::Settings;
     use crate::k8s::index::{Index, Object, Watch};
+    use crate::k8s::objects::ObjectRef;
 
     const LINGER: Duration = Duration::from_secs(30);
 
@@ -158,10 +185,14 @@ mod tests {
         }
     }
 
+    fn snapshot(index: &Index) -> Snapshot {
+        Snapshot::take(index, &Settings::default(), Duration::ZERO)
+    }
+
     /// Calls `extend` for a cluster without the pod.
     fn extend(linger: &mut Linger, desired: Desired, now: Duration) -> (Desired, Option<Duration>) {
         let grouped = because_of(desired, &object("Pod", "web"));
-        linger.extend(&grouped, &PortOwners::default(), &Fingerprints::default(), now)
+        linger.extend(&grouped, &snapshot(&Index::default()), now)
     }
 
     #[test]
@@ -181,25 +212,25 @@ mod tests {
             let named = Object::Ingress(serde_json::from_value(named).expect("an Ingress"));
             index.reset(Watch::Pods, pod.then_some(pod_on_a).into_iter().collect());
             index.reset(Watch::Ingresses("x".into()), ingress.map(|_| named).into_iter().collect());
-            (collect_port_owners(&index), compute_fingerprints(&index))
+            snapshot(&index)
         };
         let table = [
-            ("Pod", (true, None), false),
-            ("Pod", (false, None), true),
-            ("Ingress", (true, Some("10.0.0.0/8")), false),
-            ("Ingress", (false, Some("10.0.0.0/8")), true),
-            ("Ingress", (false, Some("192.0.2.0/24")), false),
-            ("Ingress", (false, None), false),
+            ("Pod", (true, None), Some("Pod default/web asks for it no longer")),
+            ("Pod", (false, None), None),
+            ("Ingress", (true, Some("10.0.0.0/8")), Some("Pod default/web asks for it no longer")),
+            ("Ingress", (false, Some("10.0.0.0/8")), None),
+            ("Ingress", (false, Some("192.0.2.0/24")), Some("Ingress default/web was edited")),
+            ("Ingress", (false, None), Some("Ingress default/web was deleted")),
         ];
-        for (intent, (pod, ingress), lingers) in table {
+        for (intent, (pod, ingress), ending) in table {
             let mut linger = Linger::new(LINGER);
             let intent = object(intent, "web");
-            let (binding, intents) = cluster(true, Some("10.0.0.0/8"));
-            linger.extend(&because_of(web(), &intent), &binding, &intents, at(0));
+            linger.extend(&because_of(web(), &intent), &cluster(true, Some("10.0.0.0/8")), at(0));
             let gone = because_of(Desired::nothing(), &intent);
-            let (binding, intents) = cluster(pod, ingress);
-            let (extended, _) = linger.extend(&gone, &binding, &intents, at(1));
-            assert_eq!(!extended.groups.is_empty(), lingers, "{intent} {pod} {ingress:?}");
+            let (extended, _) = linger.extend(&gone, &cluster(pod, ingress), at(1));
+            assert_eq!(!extended.groups.is_empty(), ending.is_none(), "{intent} {pod} {ingress:?}");
+            let ending_now = linger.endings().values().next().map(String::as_str);
+            assert_eq!(ending_now, ending, "{intent} {pod} {ingress:?}");
         }
     }
 
@@ -246,18 +277,37 @@ mod tests {
     }
 
     #[test]
-    fn membership_stays_while_knowledge_is_partial() {
+    fn membership_stays_while_everything_is_unknown() {
         let id = InstanceId::new("i-0");
         let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
-        let partial = |desired: Desired| Desired {
-            completeness: Completeness::Partial(vec!["pods: 403".into()]),
-            ..desired
-        };
+        let partial =
+            |desired: Desired| Desired { unknown: Unknown::everything(["pods: 403".into()]), ..desired };
         let mut linger = Linger::new(LINGER);
         extend(&mut linger, web(), at(0));
         assert_eq!(extend(&mut linger, partial(Desired::nothing()), at(10)), (partial(web()), Some(LINGER)));
         assert_eq!(extend(&mut linger, partial(Desired::nothing()), at(99)), (partial(web()), None));
         assert_eq!(extend(&mut linger, Desired::nothing(), at(100)), (Desired::nothing(), None));
+    }
+
+    #[test]
+    fn membership_in_doubt_neither_lingers_nor_ends() {
+        let id = InstanceId::new("i-0");
+        let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+        let mut linger = Linger::new(Duration::ZERO);
+        extend(&mut linger, web(), at(0));
+        let mut in_doubt = Desired::nothing();
+        in_doubt.unknown.add_at(
+            &id,
+            &web().groups.values().next().expect("a group").rules,
+            "node a is not known",
+        );
+        for seconds in [1, 99] {
+            assert_eq!(extend(&mut linger, in_doubt.clone(), at(seconds)), (in_doubt.clone(), None));
+            assert!(linger.endings().is_empty());
+        }
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(100)), (Desired::nothing(), None));
+        let ending = linger.endings().values().next().map(String::as_str);
+        assert_eq!(ending, Some("Pod default/web was deleted or has finished"));
     }
 
     #[test]

@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use firewall_core::Completeness;
-
 use crate::intents::collect::{Collected, collect_exposures};
 use crate::intents::exposure::Exposure;
 use crate::intents::fingerprint::{Fingerprints, compute_fingerprints};
 use crate::intents::port_owner::{PortOwners, collect_port_owners};
 use crate::intents::settings::Settings;
+use crate::intents::unknown::{UnknownDemand, why_everything_is_unknown};
 use crate::k8s::index::Index;
 use crate::k8s::objects::reference::pod_reference;
-use crate::k8s::objects::{ObjectRef, has_readiness_gate};
+use crate::k8s::objects::{Node, ObjectRef, has_readiness_gate};
 use crate::k8s::problem::Problem;
 
 /// Everything that the cluster asks for, on whichever cloud.
@@ -38,7 +37,21 @@ pub struct Snapshot {
     pub(crate) problems: BTreeSet<Problem>,
     pub(crate) port_owners: PortOwners,
     pub(crate) fingerprints: Fingerprints,
-    pub(crate) completeness: Completeness,
+    /// Ports that may be asked for
+    pub(crate) unknown: BTreeSet<UnknownDemand>,
+    /// The reasons for which nothing may be closed at all
+    pub(crate) why_everything_is_unknown: Vec<String>,
+    /// The machine of each node that names one
+    pub(crate) machines: BTreeMap<String, Machine>,
+}
+
+/// The machine behind a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Machine {
+    /// The cloud's id of it
+    pub(crate) provider_id: String,
+    /// Its addresses, as the node reports them: a machine that is made anew can come back under its id
+    pub(crate) addresses: Vec<String>,
 }
 
 impl Snapshot {
@@ -46,7 +59,7 @@ impl Snapshot {
     /// snapshot from an older one.
     #[must_use]
     pub fn take(index: &Index, settings: &Settings, now: Duration) -> Self {
-        let Collected { exposures, problems } = collect_exposures(index, settings);
+        let Collected { exposures, problems, unknown } = collect_exposures(index, settings);
         let generations = index
             .host_port_exposures()
             .map(|exposure| (exposure.reference(), exposure.metadata.generation.unwrap_or_default()));
@@ -63,7 +76,9 @@ impl Snapshot {
             problems,
             port_owners: collect_port_owners(index),
             fingerprints: compute_fingerprints(index),
-            completeness: index.completeness(),
+            unknown,
+            why_everything_is_unknown: why_everything_is_unknown(index),
+            machines: find_machines(index),
         }
     }
 
@@ -75,9 +90,20 @@ impl Snapshot {
             || self.settings != before.settings
             || self.problems != before.problems
             || self.fingerprints != before.fingerprints
-            || self.completeness != before.completeness
+            || self.unknown != before.unknown
+            || self.why_everything_is_unknown != before.why_everything_is_unknown
+            || self.machines != before.machines
             || !self.port_owners.same_owners(&before.port_owners)
     }
+}
+
+fn find_machines(index: &Index) -> BTreeMap<String, Machine> {
+    let machine = |node: &Node| {
+        let provider_id = node.spec.provider_id.clone().filter(|id| !id.is_empty())?;
+        let addresses = node.status.addresses.iter().map(|address| address.address.clone()).collect();
+        Some((node.metadata.name.clone()?, Machine { provider_id, addresses }))
+    };
+    index.nodes().filter_map(machine).collect()
 }
 
 /// Returns the pods that declare the readiness gate.

@@ -14,7 +14,10 @@ use super::port_owner::node_of_running_pod;
 use super::request::{GroupVariant, PortRequest, Rejected, fail, reject};
 use super::service_ports::parse_node_ports;
 use super::settings::Settings;
-use super::voyager::labels::{is_haproxy, is_voyager_service};
+use super::unknown::{
+    Place, UnknownDemand, find_missing_ingress, find_missing_intent, find_unknown_node_ports, port_ranges,
+};
+use super::voyager::labels::{find_label, is_haproxy, is_voyager_service};
 use super::{annotation, rules, service_lb, voyager};
 use crate::guardrails::OpeningRequest;
 use crate::k8s::host_port_exposure::HostPortExposure;
@@ -34,6 +37,8 @@ pub struct Collected {
     pub exposures: Vec<Exposure>,
     /// The intents, pods, Services and nodes because of which something is not opened
     pub problems: BTreeSet<Problem>,
+    /// Ports that may be asked for
+    pub unknown: BTreeSet<UnknownDemand>,
 }
 
 /// Collects the exposures of all pods and Services.
@@ -43,6 +48,7 @@ pub fn collect_exposures(index: &Index, settings: &Settings) -> Collected {
     let mut collector =
         Collector { index, settings, slices, selections: BTreeMap::new(), collected: Collected::default() };
     collector.collected.problems.extend(index.unreadable().cloned());
+    collector.collected.unknown.extend(find_unknown_node_ports(index));
     for exposure in index.host_port_exposures() {
         collector.add_selection(exposure);
     }
@@ -87,14 +93,19 @@ impl<'a> Collector<'a> {
         let selections = self.selections.get(namespace).cloned().unwrap_or_default();
         let node = index.node(node_name);
         let selecting: Vec<_> = selections.iter().filter(|selection| selection.selects(pod, node)).collect();
-        if !may_request && selecting.is_empty() {
+        let reference = pod_reference(pod);
+        let missing = find_missing_intent(index, pod, &reference);
+        if !may_request && selecting.is_empty() && missing.is_none() {
             return;
         }
-        let reference = pod_reference(pod);
         let host_ports = match parse_host_ports(pod) {
             Ok(host_ports) => host_ports,
             Err(error) => return self.report(&reject(&reference, reasons::INVALID_PORT, error), []),
         };
+        if let Some(missing) = missing {
+            let ports = host_ports.iter().filter(|port| !is_haproxy(pod) || voyager::is_frontend(port));
+            self.keep(&reference.namespace, Place::of_node(node), &ports.collect::<Vec<_>>(), &missing);
+        }
         let mut requests = Vec::new();
         if may_request {
             requests.extend(self.build_pod_request(pod, &reference, &host_ports).transpose());
@@ -147,6 +158,13 @@ impl<'a> Collector<'a> {
         }
         let node_ports =
             parse_node_ports(service).map_err(|error| reject(reference, reasons::INVALID_PORT, error))?;
+        if !has_annotation
+            && let Some(name) = find_label(&service.metadata, "origin-name")
+            && let Some(missing) = find_missing_ingress(index, &reference.namespace, name)
+        {
+            let ports: Vec<&HostPort> = node_ports.values().collect();
+            self.keep(&reference.namespace, Place::Anywhere, &ports, &missing);
+        }
         let request = if has_annotation {
             let request = node_port::build_request(service, reference, &node_ports)?;
             voyager::reject_stats_port(service, &request)?;
@@ -160,6 +178,25 @@ impl<'a> Collector<'a> {
             self.add_exposure(reference, node_name, &request);
         }
         Ok(())
+    }
+
+    /// Keeps those of these ports open, where they are open, that no guardrail stands against.
+    fn keep(&mut self, namespace: &str, place: Place, ports: &[&HostPort], missing: &str) {
+        let Self { index, settings, .. } = *self;
+        let may_stay = |port: &&HostPort| {
+            let opening = OpeningRequest {
+                namespace,
+                namespace_object: index.namespace(namespace),
+                ports: &BTreeSet::from([(port.protocol, port.port)]),
+                rules: &RuleSet::default(),
+                hostname: None,
+            };
+            settings.guardrails.check(&opening).map_or_else(|denial| denial.is_unknown, |()| true)
+        };
+        let ports = port_ranges(ports.iter().copied().filter(may_stay));
+        if !ports.is_empty() {
+            self.collected.unknown.insert(UnknownDemand { place, ports, missing: missing.to_owned() });
+        }
     }
 
     /// Adds the exposure of a request on a node, or reports the problem.
@@ -181,26 +218,34 @@ impl<'a> Collector<'a> {
         request: &PortRequest<'_>,
     ) -> Result<Option<Exposure>, Rejected> {
         let Self { index, settings, .. } = *self;
-        let node = index.node(node_name).ok_or_else(|| {
-            let message = format!("node {node_name} is not known (yet); nothing is opened on it");
-            fail(port_owner, reasons::UNKNOWN_NODE, message)
-        })?;
-        let families = source_ranges::find_families(node);
+        let node = index.node(node_name);
+        let families = node.map_or_else(|| BTreeSet::from(Family::ALL), source_ranges::find_families);
         let defaults = source_ranges::filter_by_family(&settings.default_source_ranges, &families);
         let rules = rules::build_rules(&request.ports, &defaults)
             .map_err(|error| reject(&request.intent, reasons::TOO_MANY_RULES, error))?;
         let ports = request.ports.iter().map(|(port, _)| (port.protocol, port.port)).collect();
+        let namespace = request.intent.namespace.as_str();
         let opening = OpeningRequest {
-            namespace: &request.intent.namespace,
-            namespace_object: index.namespace(&request.intent.namespace),
+            namespace,
+            namespace_object: index.namespace(namespace),
             ports: &ports,
             rules: &rules,
             hostname: request.hostname.as_deref(),
         };
-        settings.guardrails.check(&opening).map_err(|denial| {
+        let host_ports: Vec<&HostPort> = request.ports.iter().map(|(port, _)| *port).collect();
+        if let Err(denial) = settings.guardrails.check(&opening) {
+            if denial.is_unknown {
+                self.keep(namespace, Place::of_node(node), &host_ports, &denial.message);
+            }
             let message = format!("{}; the whole intent is rejected", denial.message);
-            reject(&request.intent, denial.reason, message)
-        })?;
+            return Err(reject(&request.intent, denial.reason, message));
+        }
+        let place = Place::of_node(node);
+        let (Place::Machine(provider_id), Some(node)) = (&place, node) else {
+            let problem = unknown_machine(port_owner, node_name, node);
+            self.keep(namespace, place, &host_ports, &format!("{}: {}", problem.object, problem.message));
+            return Err(problem);
+        };
         let reachable = rules::filter_by_family(&rules, &families);
         if let Some(problem) = find_unreachable_ports(port_owner, &ports, &reachable) {
             self.report(&problem, [&request.intent]);
@@ -209,7 +254,6 @@ impl<'a> Collector<'a> {
             return Ok(None);
         }
         let variant = format_variant(request, &rules, &families);
-        let (node, provider_id) = identify_machine(node)?;
         if let Some(hostname) = &request.hostname
             && !settings.external_dns
         {
@@ -218,8 +262,8 @@ impl<'a> Collector<'a> {
         }
         Ok(Some(Exposure {
             port_owner: port_owner.clone(),
-            node,
-            provider_id,
+            node: node_reference(node),
+            provider_id: provider_id.clone(),
             intent: request.intent.clone(),
             workload: request.workload.clone(),
             ports,
@@ -267,15 +311,13 @@ fn format_variant(request: &PortRequest<'_>, rules: &RuleSet, families: &BTreeSe
     }
 }
 
-/// Returns the node, and the cloud's id of the machine behind it.
-fn identify_machine(node: &Node) -> Result<(ObjectRef, String), Rejected> {
-    let reference = node_reference(node);
-    match node.spec.provider_id.as_deref() {
-        Some(id) if !id.is_empty() => Ok((reference, id.to_owned())),
-        _ => {
-            let message = "has no spec.providerID, so its machine is not known; run the cloud controller \
-                           manager, or set --provider-id on the kubelet";
-            Err(fail(&reference, reasons::NO_PROVIDER_ID, message.to_owned()))
-        }
-    }
+/// Returns the problem of a node that is not known, or whose machine is not.
+fn unknown_machine(port_owner: &ObjectRef, node_name: &str, node: Option<&Node>) -> Rejected {
+    let Some(node) = node else {
+        let message = format!("node {node_name} is not known; nothing is opened or closed for this on it");
+        return fail(port_owner, reasons::UNKNOWN_NODE, message);
+    };
+    let message = "has no spec.providerID, so its machine is not known, and nothing is opened or closed on it; \
+                   run the cloud controller manager, or set --provider-id on the kubelet";
+    fail(&node_reference(node), reasons::NO_PROVIDER_ID, message.to_owned())
 }

@@ -32,6 +32,12 @@ fn find_label<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     pod.metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
 
+/// Returns the namespace and name of the Service that the pod's labels name.
+pub(super) fn find_served_service<'a>(pod: &'a Pod, pod_namespace: &'a str) -> Option<(&'a str, &'a str)> {
+    let name = find_label(pod, SERVICE_NAME)?;
+    Some((find_label(pod, SERVICE_NAMESPACE).unwrap_or(pod_namespace), name))
+}
+
 /// Builds the request of the Service behind the pod; none if there is no such Service, or it names neither
 /// ports nor sources.
 pub(super) fn build_request<'a>(
@@ -42,9 +48,9 @@ pub(super) fn build_request<'a>(
     host_ports: &'a BTreeSet<HostPort>,
 ) -> Result<Option<PortRequest<'a>>, Rejected> {
     let pod_namespace = pod_reference.namespace.as_str();
-    let namespace = find_label(pod, SERVICE_NAMESPACE).unwrap_or(pod_namespace);
-    let service = find_label(pod, SERVICE_NAME).and_then(|name| index.service(namespace, name));
-    let Some(service) = service.filter(|service| service.is_load_balancer()) else { return Ok(None) };
+    let Some((namespace, name)) = find_served_service(pod, pod_namespace) else { return Ok(None) };
+    let service = index.service(namespace, name).filter(|service| service.is_load_balancer());
+    let Some(service) = service else { return Ok(None) };
     let lists_ports = annotations(&service.metadata).contains_key(EXPOSE);
     if !lists_ports && !has_balancer_sources(service) {
         return Ok(None);

@@ -209,7 +209,7 @@ pub(super) fn ingress_reference(ingress: &Ingress, group: &str) -> ObjectRef {
 
 /// Returns true if the port can be one of `HAProxy`'s listeners for the Ingress. The name excludes the stats
 /// page also while a rollout is under way and the Ingress already has another number for it.
-fn is_frontend(port: &HostPort) -> bool {
+pub(super) fn is_frontend(port: &HostPort) -> bool {
     port.container == "haproxy"
         && port.protocol == Protocol::Tcp
         && port.name.as_deref() != Some(STATS_PORT_NAME)

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use firewall_core::Completeness;
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -45,18 +44,24 @@ pub async fn read_once(source: Option<&Manifests>) -> Result<SharedIndex, ReadEr
     }
 }
 
-/// Waits for the first complete list of everything, and logs every 10 s which kinds are missing.
+/// The time for which the first pass waits for all kinds once pods and nodes are listed. A kind that cannot be
+/// listed, such as one whose conversion webhook is gone, must not keep the others from opening.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits for the first list of everything, or for some time for what is left once pods and nodes are listed.
+/// Logs every 10 s which kinds are missing.
 pub(crate) async fn wait_for_first_list(index: &SharedIndex) {
-    while timeout(Duration::from_secs(10), wait_until_synced(index)).await.is_err() {
+    while timeout(PATIENCE, wait_until_synced(index)).await.is_err() {
         let missing = list_missing(index);
-        tracing::warn!("nothing is changed before everything has been listed once; missing: {missing}");
+        if index.read().is_usable() {
+            tracing::warn!("what depends on these kinds stays as it is until they are listed: {missing}");
+            return;
+        }
+        tracing::warn!("nothing is changed before pods and nodes have been listed once; missing: {missing}");
     }
 }
 
 /// Returns the kinds that have not been listed yet, with the causes.
 fn list_missing(index: &SharedIndex) -> String {
-    match index.read().completeness() {
-        Completeness::Complete => String::new(),
-        Completeness::Partial(gaps) => gaps.join("; "),
-    }
+    index.read().gaps().join("; ")
 }

@@ -39,8 +39,6 @@ pub mod shared_index;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use firewall_core::Completeness;
-
 use super::host_port_exposure::HostPortExposure;
 use super::objects::{DNSEndpoint, EndpointSlice, Ingress, Namespace, Node, Pod, Service};
 use super::problem::Problem;
@@ -177,8 +175,8 @@ impl Index {
         removed.is_some_and(|object| self.affects_plan(&object)) || was_unreadable
     }
 
-    /// Records an object that exists but cannot be read: it counts as absent, and gets this problem. Returns
-    /// whether anything changed.
+    /// Records an object that exists but cannot be read: it opens nothing, what it may have opened stays open,
+    /// and it gets this problem. Returns whether anything changed.
     pub(super) fn mark_unreadable(&mut self, watch: &Watch, name: NamespacedName, problem: Problem) -> bool {
         let was_readable = self.objects.get_mut(watch).is_some_and(|objects| objects.remove(&name).is_some());
         let unreadable = self.unreadable.entry(watch.clone()).or_default();
@@ -226,21 +224,42 @@ impl Index {
         changed
     }
 
-    /// Reports whether every expected kind has been listed since its watch last broke; if not, the kinds that
-    /// have not.
+    /// Returns what is missing: the expected kinds that have not been listed since their watches last broke.
     #[must_use]
-    pub fn completeness(&self) -> Completeness {
+    pub fn gaps(&self) -> Vec<String> {
         // No port depends on DNS.
-        let relevant = self.gaps.iter().filter(|(watch, _)| **watch != Watch::DNSEndpoints);
-        let gaps = relevant.filter_map(|(watch, gap)| Some(format!("{watch}: {}", gap.as_ref()?)));
-        let gaps: Vec<String> = gaps.collect();
-        if gaps.is_empty() { Completeness::Complete } else { Completeness::Partial(gaps) }
+        let relevant = self.gaps.keys().filter(|watch| **watch != Watch::DNSEndpoints);
+        relevant.filter_map(|watch| self.missing(watch)).collect()
     }
 
     /// Returns true if every expected kind is listed now, and at least one is expected.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        !self.gaps.is_empty() && self.completeness().is_complete()
+        !self.gaps.is_empty() && self.gaps().is_empty()
+    }
+
+    /// Returns true if pods and nodes are listed now: without them nothing can be opened, without any other
+    /// kind something can.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        [Watch::Pods, Watch::Nodes].iter().all(|watch| self.gaps.get(watch) == Some(&None))
+    }
+
+    /// Returns what is missing of a kind; none if it is not expected, or has been listed since its watch last
+    /// broke.
+    #[must_use]
+    pub fn missing(&self, watch: &Watch) -> Option<String> {
+        self.gaps.get(watch)?.as_ref().map(|gap| format!("{watch}: {gap}"))
+    }
+
+    /// Returns the watches of Ingresses that are expected.
+    pub(crate) fn ingress_watches(&self) -> impl Iterator<Item = &Watch> {
+        self.gaps.keys().filter(|watch| matches!(watch, Watch::Ingresses(_)))
+    }
+
+    /// Returns the problems of the objects of one kind that cannot be read.
+    pub(crate) fn unreadable_of(&self, watch: &Watch) -> impl Iterator<Item = &Problem> {
+        self.unreadable.get(watch).into_iter().flat_map(BTreeMap::values)
     }
 
     /// Returns the relevant pods, by namespace and name.

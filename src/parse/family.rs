@@ -13,6 +13,9 @@ pub(crate) enum Family {
 }
 
 impl Family {
+    /// Both families.
+    pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
+
     /// Returns the family of an address.
     pub(crate) const fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }

@@ -195,7 +195,10 @@ mod tests {
         };
         metrics.set_withheld(
             "aws",
-            &BTreeMap::from([(WithheldReason::MassClose { closing: 9, open: 9 }.as_str(), 3)]),
+            &BTreeMap::from([(
+                WithheldReason::MassClose { namespace: None, closing: 9, open: 9 }.as_str(),
+                3,
+            )]),
         );
         assert_eq!(held(), "hostport_firewall_withheld_resources{cloud=\"aws\",reason=\"mass-close\"} 3");
         metrics.set_withheld("aws", &BTreeMap::new());

@@ -50,7 +50,7 @@ impl OpenMemberships {
     /// one.
     pub(crate) fn diff_and_record(&mut self, pass: &Pass) -> Vec<Transition> {
         let opened = pass.memberships.iter().filter(|membership| membership.opened);
-        let opened = opened.flat_map(|membership| transitions_of(PortChange::Opened, membership));
+        let opened = opened.flat_map(|membership| transitions_of(PortChange::Opened, membership, None));
         // A closing that failed or was withheld has not closed anything, although nothing exposes the ports
         // any more.
         let is_settled =
@@ -60,10 +60,12 @@ impl OpenMemberships {
             .iter()
             .filter(|(key, membership)| !pass.still_open.contains(key) && is_settled(membership));
         let closed: Vec<(GroupKey, InstanceId)> = closed.map(|(key, _)| key.clone()).collect();
-        let closed = closed.iter().filter_map(|key| self.0.remove(key));
-        let closed: Vec<Membership> =
-            closed.filter(|closed| !is_superseded(closed, &pass.memberships)).collect();
-        let closed = closed.iter().flat_map(|membership| transitions_of(PortChange::Closed, membership));
+        let closed = closed.iter().filter_map(|key| Some((self.0.remove(key)?, pass.endings.get(key))));
+        let closed: Vec<(Membership, Option<&String>)> =
+            closed.filter(|(closed, _)| !is_superseded(closed, &pass.memberships)).collect();
+        let closed = closed.iter().flat_map(|(membership, ending)| {
+            transitions_of(PortChange::Closed, membership, ending.map(String::as_str))
+        });
         let transitions = opened.chain(closed).collect();
         for membership in pass.memberships.iter().filter(|membership| membership.open.is_ok()) {
             self.0.insert((membership.group.clone(), membership.instance.clone()), membership.clone());
@@ -87,8 +89,9 @@ fn is_superseded(closed: &Membership, memberships: &[Membership]) -> bool {
     closed.group.ports.iter().all(is_open)
 }
 
-/// Returns the transition of a membership for each of its port owners and intents.
-fn transitions_of(change: PortChange, membership: &Membership) -> Vec<Transition> {
+/// Returns the transition of a membership for each of its port owners and intents; `because` is the fact that
+/// ended it.
+fn transitions_of(change: PortChange, membership: &Membership, because: Option<&str>) -> Vec<Transition> {
     let Membership { group, node, port_owners, intents, resources, .. } = membership;
     let state = match change {
         PortChange::Opened => "open",
@@ -96,8 +99,9 @@ fn transitions_of(change: PortChange, membership: &Membership) -> Vec<Transition
     };
     let resources = with_ids(resources).collect::<Vec<_>>().join(", ");
     let intent_names: Vec<String> = intents.iter().map(ToString::to_string).collect();
+    let because = because.map(|fact| format!(" because {fact}")).unwrap_or_default();
     let message = format!(
-        "{} {state} on node {} ({resources}), for {}",
+        "{} {state} on node {} ({resources}), for {}{because}",
         format_ports(&group.ports),
         node.name,
         intent_names.join(" and ")
@@ -162,6 +166,7 @@ mod tests {
             differing: fails.then(|| "rule".to_owned()).into_iter().collect(),
             withheld: BTreeMap::new(),
             still_open: stays.then_some(key).into_iter().collect(),
+            endings: BTreeMap::new(),
             snapshot: Arc::new(Snapshot::take(&Index::default(), &Settings::default(), Duration::ZERO)),
         };
         let text = |transition: Transition| format!("{} {}", transition.change, transition.object.kind);

@@ -1,10 +1,10 @@
 //! Removes every resource that carries this cluster's mark, and only those.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use firewall_core::{
-    Completeness, Desired, FirewallProvider, Limits, Plan, PlanInput, Policy, ProviderError, Resource, Step,
+    Desired, FirewallProvider, Limits, Plan, PlanInput, Policy, ProviderError, Resource, Step, Unknown,
     check, plan,
 };
 use thiserror::Error;
@@ -86,7 +86,9 @@ async fn removal<P: FirewallProvider>(
     let input = PlanInput {
         desired: &compiled.resources,
         observed: &observed.resources,
-        completeness: &Completeness::Complete,
+        unknown: &Unknown::default(),
+        released: &BTreeSet::new(),
+        endings: &BTreeMap::new(),
         policy: Policy::Sync,
         limits: Limits { mass_close_released: true, ..Limits::default() },
         backoff: &BTreeSet::new(),

@@ -10,6 +10,7 @@ use firewall_core::{
 
 use super::outcome::Membership;
 use crate::desired::claims::CloudName;
+use crate::desired::endings::Endings;
 use crate::desired::grouping::Grouped;
 use crate::desired::snapshot::Snapshot;
 use crate::k8s::problem::Problem;
@@ -82,6 +83,8 @@ pub struct Pass {
     pub withheld: BTreeMap<&'static str, usize>,
     /// Every membership that is open or lingers on this cloud
     pub still_open: BTreeSet<(GroupKey, InstanceId)>,
+    /// The fact that ended each membership of which a resource was left
+    pub endings: Endings,
     /// The snapshot that all of it follows from
     pub snapshot: Arc<Snapshot>,
 }
@@ -112,6 +115,8 @@ pub enum WakeReason {
     PlanChanged,
     /// The cloud is compared with the cluster now and then although nothing changed.
     Resync,
+    /// A change failed, and what does not need it is planned around it.
+    ChangeFailed,
     /// A resource that failed may be tried again.
     RetryDue,
     /// A membership has outlived its pod for long enough.
@@ -136,6 +141,7 @@ impl WakeReason {
             Self::Started => "started",
             Self::PlanChanged => "plan-changed",
             Self::Resync => "resync",
+            Self::ChangeFailed => "change-failed",
             Self::RetryDue => "retry-due",
             Self::LingerEnded => "linger-ended",
             Self::HoldEnded => "hold-ended",

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::{
-    Desired, FirewallProvider, OpenPort, Plan, PlanInput, ProviderError, Resource, ResourceSet, Step,
-    Withheld, WithheldReason, check, find_closings, plan,
+    Closings, Compiled, FirewallProvider, OpenPort, Plan, PlanInput, ProviderError, Resource, ResourceSet,
+    Step, Withheld, WithheldReason, check, find_closings, plan,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use crate::desired::claims;
 use crate::desired::grouping::grouped;
 use crate::desired::linger::Linger;
 use crate::desired::snapshot::Snapshot;
+use crate::desired::unknown::place_unknown;
 use crate::intents::settings::Settings;
 
 /// Time until the cloud is read again where it had no capacity for something: it may list a new machine by
@@ -42,8 +43,8 @@ pub struct Reconciler<P: FirewallProvider> {
     settings: Option<Settings>,
     linger: Linger,
     failures: Failures<Key<P>>,
-    /// The open ports that a held mass close would close, each since when
-    held: BTreeMap<OpenPort, Instant>,
+    /// The open ports that a held mass close would close, by namespace, each since when
+    held: BTreeMap<(String, OpenPort), Instant>,
     started: Instant,
     /// The start of the last pass
     planned_at: Instant,
@@ -85,19 +86,19 @@ impl<P: FirewallProvider> Reconciler<P> {
         // What an administrator has just forbidden must not linger.
         if self.settings.replace(snapshot.settings.clone()).is_some_and(|before| before != snapshot.settings)
         {
-            self.linger.forget();
+            self.linger.end_all();
         }
         let unclaimed = |id: &str| claims::unclaimed(id, &self.options.active);
         let instance = |id: &str| self.provider.parse_provider_id(id);
-        let mut grouped =
-            grouped(&snapshot.demand.exposures, instance, unclaimed, snapshot.completeness.clone());
-        let now = self.started.elapsed();
-        let (desired, linger_ends) =
-            self.linger.extend(&grouped, &snapshot.port_owners, &snapshot.fingerprints, now);
+        let unknown = place_unknown(snapshot, instance);
+        let mut grouped = grouped(&snapshot.demand.exposures, instance, unclaimed, unknown);
+        let (desired, linger_ends) = self.linger.extend(&grouped, snapshot, self.started.elapsed());
         grouped.desired = desired;
         let observed = self.provider.observe(&grouped.desired.members()).await?;
+        let left: BTreeSet<String> = observed.resources.values().flat_map(Resource::serves).collect();
+        self.linger.retain_endings(|group| left.contains(&group.to_string()));
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
-        let (plan, violations) = self.plan(&grouped.desired, &compiled.resources, &observed.resources);
+        let (plan, violations) = self.plan(&compiled, &observed.resources);
         let mut problems = snapshot.problems.clone();
         problems.extend(grouped.problems.iter().cloned());
         for infeasible in &compiled.infeasible {
@@ -110,33 +111,22 @@ impl<P: FirewallProvider> Reconciler<P> {
     /// Plans and checks; a mass close that has been held for long enough is released.
     fn plan(
         &mut self,
-        desired: &Desired,
-        resources: &ResourceSet<P::Resource>,
+        compiled: &Compiled<P::Resource>,
         observed: &ResourceSet<P::Resource>,
     ) -> (Plan<P::Resource>, BTreeSet<usize>) {
         let now = Instant::now();
-        let mut limits = self.options.limits;
         // Slow, and needed only where something is held.
-        let closing = LazyCell::new(|| find_closings(observed, resources));
-        let mut released = false;
-        if !self.held.is_empty() {
-            let (open, closing) = &*closing;
-            self.hold(closing, now);
-            let hold = self.options.mass_close_hold;
-            let young = self.held.values().filter(|since| now - **since < hold).count();
-            let old = self.held.len() - young;
-            // Pods come and go meanwhile: a closing that was added since does not begin the hold anew.
-            released = old > 0 && !limits.is_mass_close(open.saturating_sub(old), young);
-        }
-        limits.mass_close_released |= released;
-        let backoff = self.failures.backoff.waiting(now);
+        let closings = LazyCell::new(|| find_closings(observed, &compiled.resources));
+        let released = if self.held.is_empty() { BTreeSet::new() } else { self.released(&closings, now) };
         let input = PlanInput {
-            desired: resources,
+            desired: &compiled.resources,
             observed,
-            completeness: &desired.completeness,
+            unknown: &compiled.unknown,
             policy: self.options.policy,
-            limits,
-            backoff: &backoff,
+            limits: self.options.limits,
+            released: &released,
+            endings: self.linger.endings(),
+            backoff: &self.failures.backoff.waiting(now),
         };
         let plan = plan(&input);
         let violations = check(&input, &plan);
@@ -144,20 +134,56 @@ impl<P: FirewallProvider> Reconciler<P> {
             tracing::error!("{violation}; the step is left out. This is a defect, please report it");
         }
         // A released closing stays released until it has closed: that can take several passes.
-        if released || is_held(&plan) {
-            self.hold(&closing.1, now);
-        } else {
+        if released.is_empty() && !is_held(&plan) {
             self.held.clear();
+        } else {
+            self.hold(&closings, &plan, &released, now);
         }
         (plan, violations.into_iter().map(|violation| violation.step).collect())
     }
 
-    /// Holds these open ports and no others, from now on if not already.
-    fn hold(&mut self, closing: &BTreeSet<OpenPort>, now: Instant) {
-        self.held.retain(|open, _| closing.contains(open));
-        for open in closing {
-            self.held.entry(open.clone()).or_insert(now);
+    /// Returns the namespaces whose held closings have been held for long enough. Pods come and go meanwhile: a
+    /// closing that was added since does not begin the hold anew.
+    fn released(&self, closings: &BTreeMap<String, Closings>, now: Instant) -> BTreeSet<String> {
+        let hold = self.options.mass_close_hold;
+        let is_released = |(namespace, closings): &(&String, &Closings)| {
+            let held = |port: &&OpenPort| self.held.get(&((*namespace).clone(), (*port).clone()));
+            let is_old = |port: &&OpenPort| held(port).is_some_and(|since| now - *since >= hold);
+            let count =
+                |ports: Vec<&OpenPort>| ports.iter().map(|(_, _, range)| range.count()).sum::<usize>();
+            let (old, young): (Vec<_>, Vec<_>) = closings.closing.iter().partition(is_old);
+            let (old, young) = (count(old), count(young));
+            old > 0 && !self.options.limits.is_mass_close(closings.open.saturating_sub(old), young)
+        };
+        let released = closings.iter().filter(is_released);
+        released.map(|(namespace, _)| namespace.clone()).collect()
+    }
+
+    /// Holds the closings of these namespaces and no others, from now on if not already.
+    fn hold(
+        &mut self,
+        closings: &BTreeMap<String, Closings>,
+        plan: &Plan<P::Resource>,
+        released: &BTreeSet<String>,
+        now: Instant,
+    ) {
+        let mut held: BTreeSet<&String> = released.iter().collect();
+        for withheld in &plan.withheld {
+            match &withheld.reason {
+                WithheldReason::MassClose { namespace: Some(namespace), .. } => _ = held.insert(namespace),
+                WithheldReason::MassClose { namespace: None, .. } => held.extend(closings.keys()),
+                _ => {}
+            }
         }
+        let ports = closings.iter().filter(|(namespace, _)| held.contains(namespace));
+        let ports = ports.flat_map(|(namespace, closings)| {
+            closings.closing.iter().map(|port| (namespace.clone(), port.clone()))
+        });
+        let before = std::mem::take(&mut self.held);
+        self.held = ports
+            .map(|port| (before.get(&port).copied().unwrap_or(now), port))
+            .map(|(since, port)| (port, since))
+            .collect();
     }
 
     /// Returns the time until more of the held closings have been held for long enough.
@@ -196,7 +222,10 @@ impl<P: FirewallProvider> Reconciler<P> {
             *withheld.entry(reason.as_str()).or_default() += 1;
         }
         let failed = self.failures.problems(&planned, &memberships);
-        let next = self.next_pass(&planned);
+        let has_failed = outcomes.iter().any(|outcome| matches!(outcome, StepOutcome::Failed(_)));
+        // What did not need the failed change must not wait until that is tried again.
+        let around = has_failed.then_some(NextPass::at_once(WakeReason::ChangeFailed));
+        let next = around.or_else(|| self.next_pass(&planned));
         let mut problems = planned.problems;
         problems.extend(failed);
         Pass {
@@ -208,6 +237,7 @@ impl<P: FirewallProvider> Reconciler<P> {
             differing: differing(&planned.plan, &outcomes),
             withheld,
             still_open: planned.compiled.requirements.into_keys().collect(),
+            endings: self.linger.endings().clone(),
             snapshot: planned.snapshot,
         }
     }

@@ -134,6 +134,9 @@ async fn replaced_sources_are_revoked_when_the_new_ones_fail() {
     let (mut cluster, pass) = edited(&["10.0.0.0/8"], &["192.168.0.0/16"]).await;
     assert_eq!((pass.applied, pass.not_applied), (1, 1), "the former are taken away all the same");
     assert!(!pass.memberships[0].partly_open, "nobody is let in: its gate turns");
+    let around = pass.next.expect("the rest is planned around it");
+    assert_eq!(around, NextPass::at_once(WakeReason::ChangeFailed));
+    let pass = cluster.pass().await;
     tokio::time::advance(pass.next.expect("it is tried again").after).await;
     let pass = cluster.pass().await;
     assert!(pass.memberships[0].open.is_ok() && pass.problems.is_empty(), "{pass:?}");
@@ -156,8 +159,9 @@ async fn retry_due_during_a_pass_follows_at_once() {
         "x",
         "for now",
     ))]);
-    let planned = cluster.plan().await;
-    let due = cluster.reconciler.execute_plan(planned, &CancellationToken::new()).await.next.expect("a time");
+    cluster.pass().await;
+    let due = cluster.pass().await.next.expect("a time");
+    assert_eq!(due.reason, WakeReason::RetryDue);
     let planned = cluster.plan().await;
     tokio::time::advance(due.after).await;
     let pass = cluster.reconciler.execute_plan(planned, &CancellationToken::new()).await;

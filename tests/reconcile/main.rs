@@ -1,6 +1,7 @@
 //! The reconciler on virtual time, over the cloud in memory: what it remembers from pass to pass.
 
 mod failures;
+mod knowledge;
 mod mass_close;
 
 use std::sync::Arc;
@@ -39,6 +40,12 @@ impl TestCluster {
         index.reset(Watch::Nodes, (0..nodes).map(node).collect());
         index.reset(Watch::Pods, (0..nodes).map(pod).collect());
         Self { cloud, index: SharedIndex::new(index), reconciler, settings: Settings::default() }
+    }
+
+    /// Replaces the reconciler by one without memory.
+    fn restart(&mut self) {
+        let options = Options { mass_close_hold: HOLD, linger: LINGER, ..Options::default() };
+        self.reconciler = Reconciler::new(self.cloud.provider("c"), options);
     }
 
     async fn pass(&mut self) -> Pass {

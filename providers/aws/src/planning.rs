@@ -220,6 +220,24 @@ impl Resource for AwsResource {
         }
     }
 
+    fn retain(&self, _: &BTreeSet<InstanceId>, rules: &RuleSet) -> Option<Self> {
+        match self {
+            Self::SecurityGroup(group) => {
+                let egress = group.egress.intersection(Egress::Closed);
+                let rules = rules.select_within(&group.rules);
+                let foreign = BTreeSet::new();
+                Some(Self::SecurityGroup(SecurityGroup { rules, foreign, egress, ..group.clone() }))
+            }
+            Self::SharedRules(shared) => {
+                let rules = rules.select_within(&shared.rules);
+                SharedRules { rules, altered: BTreeMap::new(), ..shared.clone() }
+                    .into_non_empty()
+                    .map(Self::SharedRules)
+            }
+            Self::Attachment(_) => Some(self.clone()),
+        }
+    }
+
     /// Returns true for an attachment: one call replaces all groups of an interface. Rules are authorized and
     /// revoked in calls of their own.
     fn is_replaced_at_once(&self) -> bool {

@@ -5,31 +5,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::{PortRange, Protocol, RuleSet};
-
-/// The cloud's own id of the instance behind a node, as its provider writes it
-/// (`i-0abc…` on AWS, `project/zone/name` on GCE).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceId(String);
-
-impl InstanceId {
-    /// Wraps an id that the provider has already validated.
-    pub fn new(id: impl Into<String>) -> Self {
-        Self(id.into())
-    }
-
-    /// Returns the id as the provider's API takes it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for InstanceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use crate::{InstanceId, PortRange, Protocol, RuleSet, Unknown};
 
 /// The object that ports are open for: the owner of the pods with the `ReplicaSet` hash stripped, or the
 /// object with the intent: a Voyager Ingress, a Service, a `HostPortExposure`.
@@ -87,6 +63,35 @@ impl fmt::Display for GroupKey {
     }
 }
 
+/// A firewall group as the text of its [`GroupKey`] names it: what is left of the key in the cloud.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupLabel {
+    /// The namespace of the workload
+    pub namespace: String,
+    /// The ports
+    pub ports: BTreeSet<(Protocol, PortRange)>,
+}
+
+impl GroupLabel {
+    /// Reads a text that holds one key or several, separated by `; `. A part that was cut off, or that nobody
+    /// but this program can have written, is left out.
+    #[must_use]
+    pub fn read(text: &str) -> Vec<Self> {
+        text.split("; ").filter_map(Self::read_one).collect()
+    }
+
+    fn read_one(text: &str) -> Option<Self> {
+        let [_, name, ports] = text.split(' ').collect::<Vec<_>>()[..] else { return None };
+        let (namespace, _) = name.split_once('/')?;
+        let port = |text: &str| {
+            let (protocol, range) = text.split_once('/')?;
+            Some((protocol.parse().ok()?, range.parse().ok()?))
+        };
+        let ports = ports.split(',').map(port).collect::<Option<_>>()?;
+        Some(Self { namespace: namespace.to_owned(), ports })
+    }
+}
+
 /// Returns sixteen hexadecimal digits of SHA-256 over `parts`, each hashed with its length.
 pub fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
@@ -106,37 +111,20 @@ pub struct FirewallGroup {
     pub members: BTreeSet<InstanceId>,
 }
 
-/// The completeness of the knowledge of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Completeness {
-    /// Every watched kind has been listed since its watch last broke.
-    Complete,
-    /// Parts are missing, for these reasons; nothing may be closed on such knowledge.
-    Partial(Vec<String>),
-}
-
-impl Completeness {
-    /// Returns true if closing is safe.
-    #[must_use]
-    pub const fn is_complete(&self) -> bool {
-        matches!(self, Self::Complete)
-    }
-}
-
 /// All groups as they should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
     /// The groups by identity
     pub groups: BTreeMap<GroupKey, FirewallGroup>,
-    /// Reports whether a group that is absent here is known to be no longer desired
-    pub completeness: Completeness,
+    /// The traffic that may be asked for beside these
+    pub unknown: Unknown,
 }
 
 impl Desired {
-    /// Returns the state without groups, from complete knowledge: the goal of `cleanup`.
+    /// Returns the state without groups, where nothing is unknown: the goal of `cleanup`.
     #[must_use]
-    pub const fn nothing() -> Self {
-        Self { groups: BTreeMap::new(), completeness: Completeness::Complete }
+    pub fn nothing() -> Self {
+        Self { groups: BTreeMap::new(), unknown: Unknown::default() }
     }
 
     /// Returns every instance that is a member of a group.
@@ -161,6 +149,18 @@ mod tests {
     #[test]
     fn digests_differ_for_names_that_read_alike_when_joined() {
         assert_ne!(key("a-b", "c").digest(), key("a", "b-c").digest());
+    }
+
+    #[test]
+    fn label_is_read_from_the_text_of_a_key() {
+        let (one, other) = (key("shop", "web"), key("games", "turn"));
+        let labels = GroupLabel::read(&format!("{one}; {other}; Deployment shop/w..."));
+        let label = |key: &GroupKey| GroupLabel {
+            namespace: key.workload.namespace.clone(),
+            ports: key.ports.clone(),
+        };
+        assert_eq!(labels, [label(&one), label(&other)]);
+        assert_eq!(GroupLabel::read("somebody's group"), []);
     }
 
     #[test]

@@ -12,18 +12,21 @@
 
 mod capacity;
 mod group;
+mod instance;
 mod plan;
 mod provider;
 mod resource;
 mod rule;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod unknown;
 
 pub use capacity::{Incumbency, select_within_capacity};
-pub use group::{Completeness, Desired, FirewallGroup, GroupKey, InstanceId, Workload, digest};
+pub use group::{Desired, FirewallGroup, GroupKey, GroupLabel, Workload, digest};
+pub use instance::InstanceId;
 pub use plan::check::{Promise, Violation, check};
 pub use plan::diff::{Change, Diff, diff};
-pub use plan::guards::find_closings;
+pub use plan::guards::{Closings, find_closings};
 pub use plan::planner::plan;
 pub use plan::{
     Action, Dependency, Effect, Limits, OpenPort, Plan, PlanInput, Policy, Step, Withheld, WithheldReason,
@@ -35,3 +38,4 @@ pub use resource::{
 pub use rule::ingress_rule::IngressRule;
 pub use rule::port::{PortError, PortRange, Protocol};
 pub use rule::rule_set::RuleSet;
+pub use unknown::{Doubt, Unknown};

@@ -5,18 +5,20 @@ mod attainable;
 pub(crate) mod check;
 mod dependencies;
 pub(crate) mod diff;
+mod endings;
 pub(crate) mod guards;
 mod interleave;
 mod order;
 pub(crate) mod planner;
+mod retain;
 mod split;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::{Completeness, InstanceId, PortRange, Protocol, Resource, ResourceSet};
+use crate::{GroupKey, InstanceId, PortRange, Protocol, Resource, ResourceSet, Unknown};
 
 /// One change of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,12 +120,14 @@ pub struct Step<R> {
 /// The reason why a difference is not being changed now.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WithheldReason {
-    /// Knowledge of the cluster is partial, for these reasons, and the change would close something.
+    /// The change would close what may still be asked for: this is not known.
     IncompleteState(Vec<String>),
     /// The policy does not allow the change.
     Policy,
     /// The plan would close too large a share of the open ports.
     MassClose {
+        /// The namespace whose ports would close; none if it is the cluster as a whole
+        namespace: Option<String>,
         /// Open ports that would close
         closing: usize,
         /// Ports that are open, counted per instance
@@ -170,18 +174,20 @@ impl fmt::Display for WithheldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IncompleteState(gaps) => {
-                write!(
-                    f,
-                    "nothing is closed while the state of the cluster is incomplete: {}",
-                    gaps.join("; ")
-                )
+                write!(f, "what may still be asked for is not closed: {}", gaps.join("; "))
             }
             Self::Policy => f.write_str("the policy does not allow it"),
-            Self::MassClose { closing, open } => write!(
-                f,
-                "it would close {closing} of {open} open ports, more than the limit; release it with \
-                 --release-mass-close, or wait until its hold has passed"
-            ),
+            Self::MassClose { namespace, closing, open } => {
+                let of = namespace.as_ref().map_or_else(
+                    || "of the cluster".to_owned(),
+                    |namespace| format!("of namespace {namespace}"),
+                );
+                write!(
+                    f,
+                    "it would close {closing} of {open} open ports {of}, more than the limit; release it with \
+                     --release-mass-close, or wait until its hold has passed"
+                )
+            }
             Self::Backoff => f.write_str("it failed before and will be tried again"),
             Self::Foreign => f.write_str("the name belongs to a resource that this cluster does not own"),
             Self::BlockedByOrder => f.write_str("another change has to be made first"),
@@ -226,11 +232,11 @@ pub enum Policy {
 /// The limits on closing much at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A plan that closes more than this share of the open ports, in percent, is held…
+    /// Closing more than this share of the open ports of a namespace at once, in percent, is held…
     pub mass_close_percent: usize,
-    /// …if it closes at least this many.
+    /// …if at least this many would close.
     pub mass_close_least: usize,
-    /// True if a held plan may go ahead.
+    /// True if whatever is held may go ahead.
     pub mass_close_released: bool,
 }
 
@@ -241,7 +247,22 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Returns true if closing so many of so many open ports is too much at once.
+    /// Share of the open ports of the cluster, in percent, above which all closings are held: the namespaces
+    /// of a cluster do not all end at once.
+    const CLUSTER_PERCENT: usize = 90;
+
+    /// Returns true if closing so many of so many open ports of the whole cluster is too much at once.
+    #[must_use]
+    pub const fn is_mass_close_of_cluster(&self, open: usize, closing: usize) -> bool {
+        let percent = if self.mass_close_percent > Self::CLUSTER_PERCENT {
+            self.mass_close_percent
+        } else {
+            Self::CLUSTER_PERCENT
+        };
+        closing >= self.mass_close_least && closing * 100 > open * percent
+    }
+
+    /// Returns true if closing so many of so many open ports of one namespace is too much at once.
     #[must_use]
     pub const fn is_mass_close(&self, open: usize, closing: usize) -> bool {
         closing >= self.mass_close_least && closing * 100 > open * self.mass_close_percent
@@ -255,12 +276,16 @@ pub struct PlanInput<'a, R: Resource> {
     pub desired: &'a ResourceSet<R>,
     /// The resources as they are
     pub observed: &'a ResourceSet<R>,
-    /// Reports whether a resource that is absent from `desired` is known to be no longer desired
-    pub completeness: &'a Completeness,
+    /// The traffic that may be asked for beside `desired`
+    pub unknown: &'a Unknown,
     /// The changes that the administrator allows
     pub policy: Policy,
     /// The limits on closing much at once
     pub limits: Limits,
+    /// The namespaces whose mass close has been held for long enough
+    pub released: &'a BTreeSet<String>,
+    /// The fact that ended what is no longer desired, by firewall group and instance
+    pub endings: &'a BTreeMap<(GroupKey, InstanceId), String>,
     /// The resources that failed to open, or to close, and must not be tried again yet
     pub backoff: &'a BTreeSet<(R::Key, Effect)>,
 }

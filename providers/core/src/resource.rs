@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
 use std::ops::{Deref, DerefMut};
 
-use crate::{GroupKey, InstanceId, RuleSet};
+use crate::{Desired, GroupKey, InstanceId, RuleSet, Unknown};
 
 /// All resources of one cloud by key: as they should be, or as they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,11 +26,6 @@ impl<R: Resource> ResourceSet<R> {
     /// Returns the resources alone, in the order of their keys.
     pub fn into_values(self) -> impl Iterator<Item = R> {
         self.0.into_values()
-    }
-
-    /// Returns true if this set lets in to each of these instances all that `part` does.
-    pub(crate) fn covers_at(&self, instances: &BTreeSet<InstanceId>, part: &Self) -> bool {
-        instances.iter().all(|instance| self.reach(instance).covers(&part.reach(instance)))
     }
 }
 
@@ -135,6 +130,11 @@ pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
         self.intersection(other)
     }
 
+    /// Returns the part of the resource that lets in nothing but `rules`, and that at no other of its ids than
+    /// `ids`. Where no single resource can express that it lets in more of what it does now; `None` if
+    /// nothing is left.
+    fn retain(&self, ids: &BTreeSet<InstanceId>, rules: &RuleSet) -> Option<Self>;
+
     /// Returns true if the cloud replaces the resource in a single call. If not, an update opens in one step
     /// and closes in another.
     fn is_replaced_at_once(&self) -> bool;
@@ -194,6 +194,27 @@ pub struct Compiled<R: Resource> {
     pub requirements: MemberRequirements<R>,
     /// The groups and memberships that cannot be compiled, with the reasons
     pub infeasible: Vec<Infeasible>,
+    /// The traffic that may be asked for beside these, by the ids under which [`Resource::reach`] knows each
+    /// instance
+    pub unknown: Unknown,
+}
+
+impl<R: Resource> Compiled<R> {
+    /// Adds to what may be asked for what is asked for and infeasible: it stays open where it is open. Room is
+    /// no reason to close what is open, nor is a machine of which the cloud tells nothing.
+    #[must_use]
+    pub fn keeping_infeasible(mut self, desired: &Desired) -> Self {
+        for Infeasible { group: key, instance, reason, ends, .. } in &self.infeasible {
+            let Some(group) = desired.groups.get(key).filter(|_| !ends) else { continue };
+            let is_meant =
+                |member: &&InstanceId| instance.as_ref().is_none_or(|instance| instance == *member);
+            let missing = format!("{key} is asked for and cannot be changed ({reason})");
+            for member in group.members.iter().filter(is_meant) {
+                self.unknown.add_at(member, &group.rules, &missing);
+            }
+        }
+        self
+    }
 }
 
 /// A part of the desired state that the provider cannot or must not bring about.
@@ -207,18 +228,26 @@ pub struct Infeasible {
     pub reason: &'static str,
     /// The cause and the remedy
     pub message: String,
+    /// True if it is a fact that ends the demand: the machine is gone. If false, what is open stays open.
+    pub ends: bool,
 }
 
 impl Infeasible {
     /// Returns the report on a whole group.
     #[must_use]
     pub fn of_group(group: &GroupKey, reason: &'static str, message: String) -> Self {
-        Self { group: group.clone(), instance: None, reason, message }
+        Self { group: group.clone(), instance: None, reason, message, ends: false }
     }
 
     /// Returns the report on one member of a group.
     #[must_use]
     pub fn of_member(group: &GroupKey, instance: &InstanceId, reason: &'static str, message: String) -> Self {
         Self { instance: Some(instance.clone()), ..Self::of_group(group, reason, message) }
+    }
+
+    /// Returns the report as a fact that ends the demand.
+    #[must_use]
+    pub fn ending(self) -> Self {
+        Self { ends: true, ..self }
     }
 }

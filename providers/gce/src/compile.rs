@@ -40,7 +40,21 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
         Mode::Tags => compiler.compile_tags(&groups),
     }
     let Compiler { resources, requirements, infeasible, .. } = compiler;
-    Compiled { resources, requirements, infeasible }
+    let unknown = desired.unknown.clone();
+    let compiled = Compiled { resources, requirements, infeasible, unknown }.keeping_infeasible(desired);
+    let unknown = compiled.unknown.by_ids(|instance| ids_of(instance, inventory));
+    Compiled { unknown, ..compiled }
+}
+
+/// Returns the ids under which resources of either mode know the instance; none if its addresses are not
+/// known.
+fn ids_of(instance: &InstanceId, inventory: &Inventory) -> BTreeSet<InstanceId> {
+    let Some(facts) = inventory.instances.get(instance) else { return BTreeSet::new() };
+    let addresses = facts.interfaces.iter().flat_map(|interface| {
+        let addresses = [false, true].map(|ipv6| interface.addresses(ipv6)).into_iter().flatten();
+        addresses.map(|address| RuleTarget::Address(address, interface.network.clone()).id())
+    });
+    addresses.chain([instance.clone()]).collect()
 }
 
 struct Compiler<'a> {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use firewall_core::{InstanceId, Owner, Reach, Resource, ResourceSet};
+use firewall_core::{InstanceId, Owner, Reach, Resource, ResourceSet, RuleSet};
+use ipnet::IpNet;
 
 use crate::resource::{FirewallRule, GceKey, GceResource, InstanceTags, PortsBySources, RuleCapacity};
 use crate::target::RuleTarget;
@@ -217,6 +218,21 @@ impl Resource for GceResource {
             }
             _ => None,
         }
+    }
+
+    /// Returns a rule without the addresses that are not among the ids. Its ports and sources stay as they are
+    /// where what is left of them is no product.
+    fn retain(&self, ids: &BTreeSet<InstanceId>, rules: &RuleSet) -> Option<Self> {
+        let Self::Rule(rule) = self else { return Some(self.clone()) };
+        let is_retained =
+            |address: &&IpNet| ids.contains(&RuleTarget::Address(**address, rule.network.clone()).id());
+        let destinations: BTreeSet<IpNet> = rule.destinations.iter().filter(is_retained).copied().collect();
+        if destinations.is_empty() != rule.destinations.is_empty() {
+            return None;
+        }
+        let part = rule.rules.intersection(rules);
+        let rules = if PortsBySources::from_rules(&part).is_some() { part } else { rule.rules.clone() };
+        Some(Self::Rule(FirewallRule { rules, destinations, foreign_parts: BTreeSet::new(), ..rule.clone() }))
     }
 
     /// One PATCH replaces every list of a rule, one setTags all tags of an instance.

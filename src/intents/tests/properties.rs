@@ -1,6 +1,6 @@
 //! Properties of any text in an annotation, and of any mix of pods.
 
-use firewall_core::{Completeness, InstanceId, RuleSet};
+use firewall_core::{InstanceId, RuleSet, Unknown};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -212,7 +212,7 @@ proptest! {
         }
         let found = collect_exposures(&index, &Settings::default());
         let known = |id: &str| Some(Ok(InstanceId::new(id)));
-        let desired = grouped(&found.exposures, known, |_| None, Completeness::Complete).desired;
+        let desired = grouped(&found.exposures, known, |_| None, Unknown::default()).desired;
         for instance in desired.members() {
             let requested: RuleSet = found
                 .exposures

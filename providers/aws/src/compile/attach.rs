@@ -31,7 +31,8 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         compiler.compile_instance(&instance, &groups);
     }
     let Compiler { resources, requirements, infeasible, .. } = compiler;
-    Compiled { resources, requirements, infeasible }
+    let unknown = desired.unknown.clone();
+    Compiled { resources, requirements, infeasible, unknown }.keeping_infeasible(desired)
 }
 
 /// Holds the input and the result so far.

@@ -50,7 +50,11 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         let resource = AwsResource::SharedRules(shared);
         resources.insert(resource.key(), resource);
     }
-    Compiled { resources, requirements, infeasible }
+    let unknown = desired.unknown.clone();
+    let compiled = Compiled { resources, requirements, infeasible, unknown }.keeping_infeasible(desired);
+    let target = |instance: &InstanceId| target_of_instance(instance, inventory).map(InstanceId::new);
+    let unknown = compiled.unknown.by_ids(|instance| target(instance).into_iter().collect()).unlocated();
+    Compiled { unknown, ..compiled }
 }
 
 /// Returns the user's groups that get rules, each with the firewall groups whose members have it.

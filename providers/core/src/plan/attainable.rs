@@ -1,5 +1,4 @@
-//! The attainable part of the desired state: without foreign keys, without changes in backoff, and without
-//! closings that only these would cause.
+//! The attainable part of the desired state: without foreign keys and without changes in backoff.
 
 use std::collections::BTreeSet;
 
@@ -39,8 +38,6 @@ pub(super) fn drop_unattainable<R: Resource>(
     }
     retain_attached(input, still_attached, &mut goal, withheld);
     drop_dangling_references(&mut goal);
-    retain_replaced(input, &mut goal, withheld);
-    retain_desired_reach(input, &mut goal, withheld);
     goal
 }
 
@@ -83,7 +80,7 @@ fn without_changes_in_backoff<R: Resource>(
 }
 
 /// Returns true if this change of the resource failed and must not be tried again yet.
-fn is_in_backoff<R: Resource>(input: &PlanInput<'_, R>, key: &R::Key, effect: Effect) -> bool {
+pub(super) fn is_in_backoff<R: Resource>(input: &PlanInput<'_, R>, key: &R::Key, effect: Effect) -> bool {
     input.backoff.contains(&(key.clone(), effect))
 }
 
@@ -118,76 +115,4 @@ fn drop_dangling_references<R: Resource>(goal: &mut ResourceSet<R>) {
         let resources = std::mem::take(goal).into_values();
         *goal = resources.filter_map(|resource| resource.without_references(&dangling)).collect();
     }
-}
-
-/// Keeps the resources that a change in backoff is to replace, where they let in no more than is desired.
-/// Otherwise a port that is open, and desired, would close because another rule for it cannot be had.
-fn retain_replaced<R: Resource>(
-    input: &PlanInput<'_, R>,
-    goal: &mut ResourceSet<R>,
-    withheld: &mut Vec<Withheld<R>>,
-) {
-    let is_delayed = |resource: &R| {
-        let keys = resource.refers_to().into_iter().chain([resource.key()]);
-        keys.into_iter().any(|key| is_in_backoff(input, &key, Effect::Open))
-    };
-    for (key, _) in input.desired.iter().filter(|(_, resource)| is_delayed(resource)) {
-        let observed = input.observed.get(key).filter(|observed| observed.owner() == Owner::Ours);
-        let Some(observed) = observed else { continue };
-        let (replaced, others): (BTreeSet<R::Key>, BTreeSet<R::Key>) = observed
-            .refers_to()
-            .into_iter()
-            .partition(|other| !goal.contains_key(other) && is_reach_desired(input, observed, other));
-        let retained = observed.without_references(&others).filter(|_| !replaced.is_empty());
-        let Some(retained) = retained else { continue };
-        let merged = match goal.get(key) {
-            None => Some(retained),
-            Some(target) => retained.union(target),
-        };
-        let Some(merged) = merged else { continue };
-        goal.insert(key.clone(), merged);
-        for other in replaced {
-            withheld.push(Withheld { key: other.clone(), reason: WithheldReason::Backoff });
-            goal.insert(other.clone(), input.observed[&other].clone());
-        }
-    }
-}
-
-/// Keeps resources that apply by themselves, where the goal would let in less than is desired and they let in
-/// no more than that.
-fn retain_desired_reach<R: Resource>(
-    input: &PlanInput<'_, R>,
-    goal: &mut ResourceSet<R>,
-    withheld: &mut Vec<Withheld<R>>,
-) {
-    if input.backoff.iter().all(|(_, effect)| *effect == Effect::Close) {
-        return;
-    }
-    let mut retained = Vec::new();
-    for (key, observed) in input.observed.iter().filter(|(_, observed)| observed.owner() == Owner::Ours) {
-        let both = match goal.get(key) {
-            None => Some(observed.clone()),
-            Some(target) => observed.union(target).filter(|both| !both.has_same_spec(target)),
-        };
-        let Some(both) = both else { continue };
-        let (alone, together) = (ResourceSet::from([observed.clone()]), ResourceSet::from([both.clone()]));
-        let loses_reach = |instance| !goal.reach(instance).covers(&alone.reach(instance));
-        let is_desired = || input.desired.covers_at(&both.instances(input.observed), &together);
-        if observed.instances(input.observed).iter().any(loses_reach) && is_desired() {
-            retained.push(both);
-        }
-    }
-    for resource in retained {
-        withheld.push(Withheld { key: resource.key(), reason: WithheldReason::Backoff });
-        goal.insert(resource.key(), resource);
-    }
-}
-
-/// Returns true if a resource lets in through another, `through`, no more than is desired there.
-fn is_reach_desired<R: Resource>(input: &PlanInput<'_, R>, resource: &R, through: &R::Key) -> bool {
-    let Some(other) = input.observed.get(through).filter(|other| other.owner() == Owner::Ours) else {
-        return false;
-    };
-    let alone = ResourceSet::from([resource.clone(), other.clone()]);
-    input.desired.covers_at(&resource.instances(input.observed), &alone)
 }

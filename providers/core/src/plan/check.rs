@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::{
-    Action, Completeness, InstanceId, Owner, Plan, PlanInput, Policy, PortRange, Protocol, Reach, Resource,
-    ResourceSet, Step,
+    Action, GroupLabel, InstanceId, Owner, Plan, PlanInput, Policy, Protocol, Reach, Resource, ResourceSet,
+    Step,
 };
 
 /// A promise of the design that a step would break.
@@ -52,8 +52,8 @@ pub fn check<R: Resource>(input: &PlanInput<'_, R>, plan: &Plan<R>) -> Vec<Viola
     for step in &plan.steps {
         step.action.apply_to(&mut end);
     }
-    let may_close = may_close(input, &end);
-    let mut replay = Replay { input, state: input.observed.clone(), allowed: BTreeMap::new(), may_close };
+    let held = find_held_ports(input, &end);
+    let mut replay = Replay { input, state: input.observed.clone(), allowed: BTreeMap::new(), held };
     let mut violations = Vec::new();
     for (position, step) in plan.steps.iter().enumerate() {
         let broken = replay.take_step(position, step);
@@ -62,41 +62,78 @@ pub fn check<R: Resource>(input: &PlanInput<'_, R>, plan: &Plan<R>) -> Vec<Viola
     violations
 }
 
-/// Returns true if a plan that ends in `end` may close anything.
-fn may_close<R: Resource>(input: &PlanInput<'_, R>, end: &ResourceSet<R>) -> bool {
-    match (input.completeness, input.policy) {
-        (Completeness::Partial(_), _) | (_, Policy::OpenOnly | Policy::Observe) => false,
-        (Completeness::Complete, Policy::Sync) => {
-            input.limits.mass_close_released || !closes_in_a_mass(input, end)
-        }
-    }
+/// Returns true if nothing at all may close.
+fn is_closing_forbidden<R: Resource>(input: &PlanInput<'_, R>) -> bool {
+    input.unknown.why_everything().is_some() || input.policy != Policy::Sync
 }
 
-/// Returns true if so many of the open ports would close that the limits forbid it.
+/// Returns the ports, by instance, of the namespaces of which more would close at once than the limits allow.
 ///
-/// An open port is a port range of one protocol on one instance; it stays open if a single rule lets in the
-/// whole range there at the end, from whichever sources.
-fn closes_in_a_mass<R: Resource>(input: &PlanInput<'_, R>, end: &ResourceSet<R>) -> bool {
-    let instances: BTreeSet<InstanceId> =
-        input.observed.values().flat_map(|resource| resource.instances(input.observed)).collect();
-    let (mut open, mut closing) = (0, 0);
-    for instance in &instances {
-        let admitted = input.observed.reach(instance).rules;
-        let ports: BTreeSet<(Protocol, PortRange)> =
-            admitted.iter().map(|rule| (rule.protocol, rule.ports)).collect();
-        let left = end.reach(instance).rules;
-        let closes = |&&(protocol, range): &&(Protocol, PortRange)| {
-            !left.iter().any(|rule| {
-                rule.protocol == protocol
-                    && rule.ports.first() <= range.first()
-                    && range.last() <= rule.ports.last()
-            })
-        };
-        open += ports.len();
-        closing += ports.iter().filter(closes).count();
+/// A port of an instance belongs to the namespaces whose groups have a resource there that names it. It stays
+/// open if anything is let in to it at the end, from whichever sources.
+fn find_held_ports<R: Resource>(
+    input: &PlanInput<'_, R>,
+    end: &ResourceSet<R>,
+) -> BTreeMap<InstanceId, BTreeSet<(Protocol, u16)>> {
+    if input.limits.mass_close_released || is_closing_forbidden(input) {
+        return BTreeMap::new();
     }
-    let least = input.limits.mass_close_least;
-    closing >= least && closing > open * input.limits.mass_close_percent / 100
+    let mut open: BTreeMap<String, usize> = BTreeMap::new();
+    let mut closing: BTreeMap<String, BTreeSet<(InstanceId, Protocol, u16)>> = BTreeMap::new();
+    for (instance, labels) in labels_by_instance(input.observed) {
+        let (now, then) = (ports_at(input.observed, &instance), ports_at(end, &instance));
+        for (protocol, port) in now {
+            let is_its = |label: &&GroupLabel| {
+                label.ports.iter().any(|(other, range)| *other == protocol && range.contains(port))
+            };
+            let mut owners: BTreeSet<&str> =
+                labels.iter().filter(is_its).map(|label| label.namespace.as_str()).collect();
+            if owners.is_empty() {
+                owners.insert("");
+            }
+            for owner in owners {
+                *open.entry(owner.to_owned()).or_default() += 1;
+                if !then.contains(&(protocol, port)) {
+                    closing.entry(owner.to_owned()).or_default().insert((instance.clone(), protocol, port));
+                }
+            }
+        }
+    }
+    let exceeds = |open: usize, closing: usize, percent: usize| {
+        closing >= input.limits.mass_close_least && closing * 100 > open * percent
+    };
+    let (all_open, all_closing) = (open.values().sum(), closing.values().map(BTreeSet::len).sum());
+    let percent = input.limits.mass_close_percent;
+    let is_cluster_held = exceeds(all_open, all_closing, percent.max(90));
+    let mut held: BTreeMap<InstanceId, BTreeSet<(Protocol, u16)>> = BTreeMap::new();
+    for (owner, ports) in closing {
+        let is_held = is_cluster_held || exceeds(open[&owner], ports.len(), percent);
+        if is_held && !input.released.contains(&owner) {
+            for (instance, protocol, port) in ports {
+                held.entry(instance).or_default().insert((protocol, port));
+            }
+        }
+    }
+    held
+}
+
+fn labels_by_instance<R: Resource>(observed: &ResourceSet<R>) -> BTreeMap<InstanceId, Vec<GroupLabel>> {
+    let mut labels: BTreeMap<InstanceId, Vec<GroupLabel>> = BTreeMap::new();
+    for resource in observed.values() {
+        for instance in resource.instances(observed) {
+            let own = resource.serves().into_iter().flat_map(|label| GroupLabel::read(&label));
+            labels.entry(instance).or_default().extend(own);
+        }
+    }
+    labels
+}
+
+fn ports_at<R: Resource>(set: &ResourceSet<R>, instance: &InstanceId) -> BTreeSet<(Protocol, u16)> {
+    let rules = set.reach(instance).rules;
+    let ports = rules
+        .iter()
+        .flat_map(|rule| (rule.ports.first()..=rule.ports.last()).map(|port| (rule.protocol, port)));
+    ports.collect()
 }
 
 /// The state of the cloud as the steps are replayed.
@@ -105,7 +142,8 @@ struct Replay<'a, R: Resource> {
     state: ResourceSet<R>,
     /// The reach that each instance may have at any time: its own before the plan, with the desired one
     allowed: BTreeMap<InstanceId, Reach>,
-    may_close: bool,
+    /// The ports that a mass close is held for
+    held: BTreeMap<InstanceId, BTreeSet<(Protocol, u16)>>,
 }
 
 impl<R: Resource> Replay<'_, R> {
@@ -122,7 +160,7 @@ impl<R: Resource> Replay<'_, R> {
         if resources().any(|resource| resource.owner() == Owner::Foreign) {
             return Some((Promise::OnlyItsOwn, format!("{key} does not carry this cluster's mark")));
         }
-        if !self.may_close && matches!(action, Action::Delete(_)) {
+        if is_closing_forbidden(self.input) && matches!(action, Action::Delete(_)) {
             return Some((Promise::KnowledgeFirst, format!("{key} would be deleted")));
         }
         let touched = resources().flat_map(|resource| resource.instances(&self.state));
@@ -145,10 +183,26 @@ impl<R: Resource> Replay<'_, R> {
                 format!("{instance} would admit {} where {} is asked for", after.rules, allowed.rules);
             return Some((Promise::NeverMoreThanAsked, message));
         }
-        if !self.may_close && !after.covers(before) {
-            let message = format!("{instance} would admit {} instead of {}", after.rules, before.rules);
-            return Some((Promise::KnowledgeFirst, message));
+        let lost = (!after.covers(before)).then(|| self.find_forbidden_loss(instance, before, &after))??;
+        let message = format!("{instance} would admit {} instead of {}: {lost}", after.rules, before.rules);
+        Some((Promise::KnowledgeFirst, message))
+    }
+
+    /// Returns the reason for which an instance may not come to admit less; `None` if it may.
+    fn find_forbidden_loss(&self, instance: &InstanceId, before: &Reach, after: &Reach) -> Option<String> {
+        if is_closing_forbidden(self.input) {
+            return Some("nothing may close".to_owned());
         }
-        None
+        let doubt = self.input.unknown.at(instance);
+        if !after.rules.covers(&before.rules.intersection(&doubt.rules)) {
+            let missing = doubt.missing.into_iter().collect::<Vec<_>>().join("; ");
+            return Some(format!("it may still be asked for: {missing}"));
+        }
+        let held = self.held.get(instance)?;
+        let is_lost = |(protocol, port): &&(Protocol, u16)| {
+            !after.rules.iter().any(|rule| rule.protocol == *protocol && rule.ports.contains(*port))
+        };
+        let (protocol, port) = held.iter().find(is_lost)?;
+        Some(format!("closing {protocol}/{port} is part of a mass close"))
     }
 }

@@ -18,8 +18,8 @@ pub(super) struct NewStep<'a, R: Resource> {
     pub(super) references_after: &'a BTreeSet<R::Key>,
     /// The instances whose reach depends on the resource, and whether it lets in more there
     pub(super) opens_at: &'a BTreeMap<InstanceId, bool>,
-    /// True if everything that the step closes stays open by other resources, and is desired
-    pub(super) is_redundant: bool,
+    /// The instances where the step closes something that is desired, and that earlier steps let in
+    pub(super) replaced_at: &'a BTreeSet<InstanceId>,
 }
 
 impl<R: Resource> NewStep<'_, R> {
@@ -36,10 +36,11 @@ impl<R: Resource> NewStep<'_, R> {
 }
 
 /// The positions of earlier steps, by each relation that can make a later step wait for them.
+#[derive(Clone)]
 pub(super) struct DependencyTracker<K> {
-    /// The last step on a resource
-    changed: BTreeMap<K, (usize, Effect)>,
-    /// Steps since then on resources that refer to it
+    /// All steps on a resource: one can fail and a later one go ahead
+    changed: BTreeMap<K, Vec<(usize, Effect)>>,
+    /// Steps on resources that refer to it
     used: BTreeMap<K, Vec<usize>>,
     /// Steps by which something comes to refer to a resource
     attached: BTreeMap<K, Vec<usize>>,
@@ -85,17 +86,19 @@ impl<K: Clone + Ord> DependencyTracker<K> {
         let key = step.action.key();
         let users = self.used.get(&key).into_iter().flatten().copied();
         let references = step.references_before.union(step.references_after).chain([&key]);
-        let changes = references.filter_map(|other| self.changed.get(other)).map(|(position, _)| *position);
+        let changes = references.filter_map(|other| self.changed.get(other)).flatten();
+        let changes = changes.map(|(position, _)| *position);
         let is_deletion = matches!(step.action, Action::Delete(_));
-        let must_succeed = step.effect == Effect::Open || is_deletion && step.references_before.is_empty();
+        let must_succeed = step.effect == Effect::Open
+            || is_deletion && step.references_before.is_empty()
+            || !step.replaced_at.is_empty();
         let earlier = users.chain(changes);
         let mut depends_on: BTreeMap<usize, bool> =
             earlier.map(|position| (position, must_succeed)).collect();
-        // A later step relies on all changes of a resource through the last one: that must not hide a closing
-        // that failed.
-        if let Some((position, Effect::Close)) = self.changed.get(&key) {
-            depends_on.insert(*position, true);
-        }
+        // What could not be closed must not be opened to others, nor be taken for closed.
+        let own = self.changed.get(&key).into_iter().flatten();
+        let closings = own.filter(|(_, effect)| *effect == Effect::Close);
+        depends_on.extend(closings.map(|(position, _)| (*position, true)));
         depends_on
     }
 
@@ -140,21 +143,22 @@ impl<K: Clone + Ord> DependencyTracker<K> {
         }
     }
 
-    /// Lets replacements go before closings. A redundant closing must find everything that replaces it done;
-    /// a standalone closing that is not redundant only lets the standalone openings on its instances go
-    /// first, because they may replace a part of it.
+    /// Lets replacements go before closings. A closing that takes what is desired must find the openings on its
+    /// instances done, because they let it in now; another standalone one only lets the standalone openings go
+    /// first.
     fn depend_on_replacements<R: Resource<Key = K>>(
         &mut self,
         step: &NewStep<'_, R>,
         depends_on: &mut BTreeMap<usize, bool>,
     ) {
         let is_standalone = step.is_standalone();
+        for opened in step.replaced_at.iter().filter_map(|instance| self.opened_at.get(instance)) {
+            depends_on.extend(opened.iter().map(|(position, _)| (*position, true)));
+        }
         for (instance, opens) in step.opens_at {
             let opened = self.opened_at.entry(instance.clone()).or_default();
             if step.effect == Effect::Open {
                 opened.extend(opens.then_some((step.position, is_standalone)));
-            } else if step.is_redundant {
-                depends_on.extend(opened.iter().map(|(position, _)| (*position, true)));
             } else if is_standalone {
                 for (position, _) in opened.iter().filter(|(_, is_standalone)| *is_standalone) {
                     depends_on.entry(*position).or_insert(false);
@@ -170,8 +174,6 @@ impl<K: Clone + Ord> DependencyTracker<K> {
         for other in step.references_after.difference(step.references_before) {
             self.attached.entry(other.clone()).or_default().push(step.position);
         }
-        let key = step.action.key();
-        self.used.remove(&key);
-        self.changed.insert(key, (step.position, step.effect));
+        self.changed.entry(step.action.key()).or_default().push((step.position, step.effect));
     }
 }

@@ -1,53 +1,146 @@
-//! The closing guards: nothing closes on partial knowledge, against the policy, or in a mass that is held.
+//! The closing guards: nothing closes where everything is unknown, against the policy, or in a mass that is
+//! held.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Completeness, OpenPort, PlanInput, Policy, PortRange, Protocol, Resource, ResourceSet, WithheldReason,
+    GroupLabel, InstanceId, OpenPort, PlanInput, Policy, PortRange, Protocol, Resource, ResourceSet, RuleSet,
+    WithheldReason,
 };
 
-/// Returns the reason why no plan that ends in `goal` may close anything; `None` if closing is allowed.
-pub(super) fn why_closing_is_blocked<R: Resource>(
-    input: &PlanInput<'_, R>,
-    goal: &ResourceSet<R>,
-) -> Option<WithheldReason> {
-    if let Completeness::Partial(gaps) = input.completeness {
-        return Some(WithheldReason::IncompleteState(gaps.clone()));
+/// Returns the reason why no plan may close anything; `None` if some of it may close.
+pub(super) fn why_nothing_closes<R: Resource>(input: &PlanInput<'_, R>) -> Option<WithheldReason> {
+    if let Some(missing) = input.unknown.why_everything() {
+        return Some(WithheldReason::IncompleteState(missing.iter().cloned().collect()));
     }
-    if input.policy != Policy::Sync {
-        return Some(WithheldReason::Policy);
-    }
-    let (open, closing) = find_closings(input.observed, goal);
-    let closing = closing.len();
-    let is_held = input.limits.is_mass_close(open, closing) && !input.limits.mass_close_released;
-    is_held.then_some(WithheldReason::MassClose { closing, open })
+    (input.policy != Policy::Sync).then_some(WithheldReason::Policy)
 }
 
-/// Returns the number of open ports in `observed`, and those of them that are not open in `goal`.
+/// The ports of one namespace that would close, and those that are open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Closings {
+    /// Number of open ports, counted per instance
+    pub open: usize,
+    /// The port ranges that would close
+    pub closing: BTreeSet<OpenPort>,
+}
+
+impl Closings {
+    /// Returns the number of ports that would close, counted per instance.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.closing.iter().map(|(_, _, range)| range.count()).sum()
+    }
+}
+
+/// Returns, by namespace, the number of open ports in `observed`, and those of them that are not open in
+/// `goal`. Only instances that the difference between the two concerns are compared; the open ports of all
+/// are counted.
 ///
-/// A port range counts once per instance, from whichever sources it is open: narrowing its sources closes
-/// nothing here.
+/// A port counts once per instance and namespace, from whichever sources it is open: narrowing its sources
+/// closes nothing here. A resource of which no namespace is known counts for the namespace with no name.
 #[must_use]
 pub fn find_closings<R: Resource>(
     observed: &ResourceSet<R>,
     goal: &ResourceSet<R>,
-) -> (usize, BTreeSet<OpenPort>) {
-    let mut instances = BTreeSet::new();
+) -> BTreeMap<String, Closings> {
+    let mut by_namespace: BTreeMap<String, Closings> = BTreeMap::new();
+    let mut open_after: BTreeMap<&InstanceId, BTreeSet<(Protocol, PortRange)>> = BTreeMap::new();
+    let contributions = contributions(observed);
+    for (instance, ports) in &contributions {
+        for (namespace, protocol, range) in ports {
+            let closings = by_namespace.entry(namespace.clone()).or_default();
+            closings.open += range.count();
+            let after = open_after.entry(instance).or_insert_with(|| ports_of(&goal.reach(instance).rules));
+            let left =
+                without(*range, after.iter().filter(|(other, _)| other == protocol).map(|(_, ports)| *ports));
+            closings.closing.extend(left.into_iter().map(|range| (instance.clone(), *protocol, range)));
+        }
+    }
+    by_namespace
+}
+
+/// Returns the open ports of each instance, each with the namespace that it is open for.
+fn contributions<R: Resource>(
+    observed: &ResourceSet<R>,
+) -> BTreeMap<InstanceId, BTreeSet<(String, Protocol, PortRange)>> {
+    let mut by_instance: BTreeMap<InstanceId, Vec<&R>> = BTreeMap::new();
     for resource in observed.values() {
-        instances.extend(resource.instances(observed));
+        for instance in resource.instances(observed) {
+            by_instance.entry(instance).or_default().push(resource);
+        }
     }
-    let (mut open, mut closing) = (0, BTreeSet::new());
-    for instance in instances {
-        let ports = |set: &ResourceSet<R>| -> BTreeSet<_> {
-            set.reach(&instance).rules.iter().map(|rule| (rule.protocol, rule.ports)).collect()
-        };
-        let (before, after) = (ports(observed), ports(goal));
-        open += before.len();
-        let stays_open = |(protocol, range): &(Protocol, PortRange)| {
-            after.iter().any(|(other, ports)| other == protocol && ports.covers(*range))
-        };
-        let closed = before.into_iter().filter(|ports| !stays_open(ports));
-        closing.extend(closed.map(|(protocol, ports)| (instance.clone(), protocol, ports)));
+    let open = |(instance, resources): (InstanceId, Vec<&R>)| {
+        let open = ports_of(&observed.reach(&instance).rules);
+        let labels = resources.iter().flat_map(|resource| resource.serves());
+        let labels: Vec<GroupLabel> = labels.flat_map(|label| GroupLabel::read(&label)).collect();
+        let ports = open.into_iter().flat_map(|(protocol, range)| attribute(protocol, range, &labels));
+        let ports = ports.collect();
+        (instance, ports)
+    };
+    by_instance.into_iter().map(open).collect()
+}
+
+/// Splits an open port range among the namespaces of the groups that have ports in it.
+fn attribute(
+    protocol: Protocol,
+    range: PortRange,
+    labels: &[GroupLabel],
+) -> BTreeSet<(String, Protocol, PortRange)> {
+    let own = |label: &GroupLabel| {
+        let ports = label.ports.iter().filter(|(other, _)| *other == protocol);
+        let common = ports.filter_map(|(_, ports)| range.intersection(*ports));
+        common.map(|ports| (label.namespace.clone(), protocol, ports)).collect::<Vec<_>>()
+    };
+    let mut parts: BTreeSet<_> = labels.iter().flat_map(own).collect();
+    let rest = without(range, parts.iter().map(|(_, _, ports)| *ports).collect::<Vec<_>>());
+    parts.extend(rest.into_iter().map(|ports| (String::new(), protocol, ports)));
+    parts
+}
+
+/// Returns the ports that rules open, from whichever sources.
+fn ports_of(rules: &RuleSet) -> BTreeSet<(Protocol, PortRange)> {
+    let anywhere = RuleSet::from_anywhere(rules.iter().map(|rule| (rule.protocol, rule.ports)));
+    anywhere.iter().map(|rule| (rule.protocol, rule.ports)).collect()
+}
+
+/// Returns the parts of the range that lie in none of `others`.
+fn without(range: PortRange, others: impl IntoIterator<Item = PortRange>) -> Vec<PortRange> {
+    others
+        .into_iter()
+        .fold(vec![range], |parts, other| parts.into_iter().flat_map(|part| part.difference(other)).collect())
+}
+
+/// Returns the namespaces of which so much would close at once that it is held, each with the reason.
+///
+/// A namespace is held for its own closings. All are held where nearly everything of the cluster would close:
+/// that is a fault of the cluster or of its administrator more often than everybody's wish.
+pub(super) fn find_held<R: Resource>(
+    input: &PlanInput<'_, R>,
+    closings: &BTreeMap<String, Closings>,
+) -> BTreeMap<String, WithheldReason> {
+    let limits = input.limits;
+    if limits.mass_close_released {
+        return BTreeMap::new();
     }
-    (open, closing)
+    let open = closings.values().map(|one| one.open).sum();
+    let closing = closings.values().map(Closings::count).sum();
+    let of_cluster = limits.is_mass_close_of_cluster(open, closing).then(|| WithheldReason::MassClose {
+        namespace: None,
+        closing,
+        open,
+    });
+    let held = closings
+        .iter()
+        .filter(|(namespace, one)| !one.closing.is_empty() && !input.released.contains(*namespace));
+    let held = held.filter_map(|(namespace, one)| {
+        let closing = one.count();
+        let of_namespace = limits.is_mass_close(one.open, closing).then(|| WithheldReason::MassClose {
+            namespace: Some(namespace.clone()),
+            closing,
+            open: one.open,
+        });
+        Some((namespace.clone(), of_namespace.or_else(|| of_cluster.clone())?))
+    });
+    held.collect()
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::dependencies::{DependencyTracker, NewStep};
-use super::split::{Rank, rank, split_move_closing_first};
+use super::endings::EndingsByLabel;
+use super::split::{Rank, rank, split_move_closing_first, split_move_opening_first};
 use crate::{Action, Effect, InstanceId, PlanInput, Reach, Resource, ResourceSet, Step};
 
 /// The result of scheduling.
@@ -16,71 +17,83 @@ pub(super) struct Schedule<R> {
 
 /// Puts actions into an order in which no instance ever admits more than it admits now or is asked to admit.
 ///
-/// After each rank, blocked actions are tried again, so that a closing makes way for the openings that need
-/// it and for no others.
+/// An action that closes what is asked for waits until another has opened it elsewhere: it is taken only when
+/// nothing else can be, which is where the cloud's limits leave no room for both. After each rank, blocked
+/// actions are tried again, so that a closing makes way for the openings that need it and for no others.
 ///
 /// Post-condition: each step starts from the state that the steps before it leave, and waits only for those.
 pub(super) fn schedule<R: Resource>(
     input: &PlanInput<'_, R>,
     actions: BTreeMap<Rank, Vec<Action<R>>>,
 ) -> Schedule<R> {
-    let mut scheduler = Scheduler::new(input.observed, input.desired);
+    let mut scheduler = Scheduler::new(input);
     let mut blocked: Vec<Action<R>> = Vec::new();
     for actions in actions.into_values() {
         blocked.extend(actions);
         scheduler.schedule_all(&mut blocked);
     }
-    // Moves can wait for each other in a circle, as when two groups swap members and change their sources.
-    while let Some((position, halves)) = find_splittable_move(&blocked) {
-        blocked.remove(position);
-        blocked.extend(halves);
+    while scheduler.schedule_half_of_a_move(&mut blocked) || scheduler.schedule_one_with_loss(&mut blocked) {
         scheduler.schedule_all(&mut blocked);
     }
     Schedule { steps: scheduler.steps, blocked }
 }
 
-fn find_splittable_move<R: Resource>(actions: &[Action<R>]) -> Option<(usize, [Action<R>; 2])> {
-    let halves = |(position, action)| Some((position, split_move_closing_first(action)?));
-    actions.iter().enumerate().find_map(halves)
-}
-
 /// The state of the cloud as steps are added, and what decides if another one may be added.
+#[derive(Clone)]
 struct Scheduler<'a, R: Resource> {
     observed: &'a ResourceSet<R>,
     desired: &'a ResourceSet<R>,
     /// The resources after the steps so far
     state: ResourceSet<R>,
+    /// The observed resources that refer to a resource
+    observed_users: BTreeMap<R::Key, Vec<R::Key>>,
     /// Number of resources of `state` that refer to a resource
     reference_counts: BTreeMap<R::Key, usize>,
     /// The reach that each instance may have at any time: its own now, with the desired one
     allowed: BTreeMap<InstanceId, Reach>,
     steps: Vec<Step<R>>,
     dependencies: DependencyTracker<R::Key>,
+    endings: EndingsByLabel<'a>,
 }
 
 /// The effect of an action on instances.
 struct Impact {
     /// The instances whose reach depends on the resource, and whether it lets in more there
     opens_at: BTreeMap<InstanceId, bool>,
-    /// True if there are any, each admits afterwards all that it did before, and what the resource let in is
-    /// desired
-    is_redundant: bool,
+    /// The instances where the resource will no longer let in something that is desired: the steps before let
+    /// it in
+    replaced_at: BTreeSet<InstanceId>,
+}
+
+/// What an action may close.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// Nothing that is desired
+    Forbidden,
+    /// Also what is desired
+    Allowed,
 }
 
 impl<'a, R: Resource> Scheduler<'a, R> {
-    fn new(observed: &'a ResourceSet<R>, desired: &'a ResourceSet<R>) -> Self {
-        let mut reference_counts = BTreeMap::new();
-        for key in observed.values().flat_map(Resource::refers_to) {
-            *reference_counts.entry(key).or_default() += 1;
+    fn new(input: &PlanInput<'a, R>) -> Self {
+        let PlanInput { observed, desired, .. } = *input;
+        let mut observed_users: BTreeMap<R::Key, Vec<R::Key>> = BTreeMap::new();
+        for (user, resource) in observed {
+            for key in resource.refers_to() {
+                observed_users.entry(key).or_default().push(user.clone());
+            }
         }
+        let reference_counts = observed_users.iter().map(|(key, users)| (key.clone(), users.len())).collect();
         Self {
             observed,
             desired,
             state: observed.clone(),
+            observed_users,
             reference_counts,
             allowed: BTreeMap::new(),
             steps: Vec::new(),
             dependencies: DependencyTracker::new(),
+            endings: EndingsByLabel::new(input.endings),
         }
     }
 
@@ -88,19 +101,70 @@ impl<'a, R: Resource> Scheduler<'a, R> {
     fn schedule_all(&mut self, blocked: &mut Vec<Action<R>>) {
         loop {
             let before = blocked.len();
-            blocked.retain(|action| !self.schedule_if_safe(action));
+            blocked.retain(|action| !self.schedule_if_safe(action, Loss::Forbidden));
             if blocked.len() == before {
                 break;
             }
         }
     }
 
+    /// Schedules one half of a move, if there is one that is safe; the other half stays in `blocked`. Moves
+    /// can wait for each other in a circle, as when two groups swap members and change their sources.
+    fn schedule_half_of_a_move(&mut self, blocked: &mut Vec<Action<R>>) -> bool {
+        for position in 0..blocked.len() {
+            for split in [split_move_closing_first, split_move_opening_first] {
+                let Some([first, rest]) = split(&blocked[position]) else { continue };
+                if self.schedule_if_safe(&first, Loss::Forbidden) {
+                    blocked[position] = rest;
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Schedules an action, or the closing half of a move, that is safe but for what it closes, and all that
+    /// it makes way for, if these let in again what it closes.
+    fn schedule_one_with_loss(&mut self, blocked: &mut Vec<Action<R>>) -> bool {
+        let whole = |action: &Action<R>| Some((action.clone(), None));
+        let half = |action: &Action<R>| {
+            let [first, rest] = split_move_closing_first(action)?;
+            Some((first, Some(rest)))
+        };
+        for (position, action) in blocked.iter().enumerate() {
+            for (first, rest) in [whole(action), half(action)].into_iter().flatten() {
+                let mut attempt = self.clone();
+                if !attempt.schedule_if_safe(&first, Loss::Allowed) {
+                    continue;
+                }
+                let instances =
+                    first.before().map(|before| before.instances(&self.state)).unwrap_or_default();
+                let mut left = blocked.clone();
+                left.splice(position..=position, rest);
+                attempt.schedule_all(&mut left);
+                if !attempt.has_lost_since(self, &instances) {
+                    (*self, *blocked) = (attempt, left);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Returns true if one of the instances no longer admits something that is desired and that it did.
+    fn has_lost_since(&self, before: &Self, instances: &BTreeSet<InstanceId>) -> bool {
+        let reach = |scheduler: &Self| -> Vec<Reach> {
+            instances.iter().map(|instance| scheduler.state.reach(instance)).collect()
+        };
+        self.loses_desired(instances, &reach(before), &reach(self))
+    }
+
     /// Adds the action to the steps if it is possible and safe now. Returns true if it was added.
-    fn schedule_if_safe(&mut self, action: &Action<R>) -> bool {
+    fn schedule_if_safe(&mut self, action: &Action<R>, loss: Loss) -> bool {
         if !self.is_possible(action) {
             return false;
         }
-        let Some(impact) = self.apply_if_safe(action) else { return false };
+        let Some(impact) = self.apply_if_safe(action, loss) else { return false };
         self.push_step(action.clone(), &impact);
         true
     }
@@ -117,26 +181,57 @@ impl<'a, R: Resource> Scheduler<'a, R> {
     }
 
     /// Applies the action to the state, or leaves that as it is and returns `None` if an instance would then
-    /// admit what it may not.
-    fn apply_if_safe(&mut self, action: &Action<R>) -> Option<Impact> {
+    /// admit what it may not, or no longer admit what is desired there.
+    fn apply_if_safe(&mut self, action: &Action<R>, loss: Loss) -> Option<Impact> {
         let resources = || action.before().into_iter().chain(action.after());
         let instances: BTreeSet<InstanceId> =
             resources().flat_map(|resource| resource.instances(&self.state)).collect();
-        let opens = effect(action) == Effect::Open;
-        let before = if opens { None } else { self.reach_if_desired(action.before(), &instances) };
+        let closes = closes(action);
+        let before: Option<Vec<Reach>> =
+            closes.then(|| instances.iter().map(|instance| self.state.reach(instance)).collect());
         action.apply_to(&mut self.state);
         let after: Vec<Reach> = instances.iter().map(|instance| self.state.reach(instance)).collect();
-        if !self.is_allowed(&instances, &after) {
+        let is_allowed = self.is_allowed(&instances, &after);
+        let loses = |before: &Vec<Reach>| self.loses_desired(&instances, before, &after);
+        let is_lossy = loss == Loss::Forbidden && before.as_ref().is_some_and(loses);
+        if !is_allowed || is_lossy {
             match action.before() {
                 Some(resource) => self.state.insert(resource.key(), resource.clone()),
                 None => self.state.remove(&action.key()),
             };
             return None;
         }
-        let is_redundant = before
-            .is_some_and(|before| after.iter().zip(&before).all(|(after, before)| after.covers(before)));
-        let opens_at = self.opens_at(action, instances);
-        Some(Impact { opens_at, is_redundant })
+        let replaced_at = if closes { self.replaced_at(action) } else { BTreeSet::new() };
+        Some(Impact { opens_at: self.opens_at(action, instances), replaced_at })
+    }
+
+    /// Returns the instances where the resource, as it is observed, lets in something that is desired and that
+    /// it will not let in after the action: what is let in there then has been opened by the steps before, in
+    /// this resource or in others.
+    fn replaced_at(&self, action: &Action<R>) -> BTreeSet<InstanceId> {
+        let Some(observed) = self.observed.get(&action.key()) else { return BTreeSet::new() };
+        let left = action.after().and_then(|after| observed.intersection(after));
+        let users = self.observed_users.get(&action.key()).into_iter().flatten().cloned();
+        let related = users.chain(observed.refers_to()).filter_map(|key| self.observed.get(&key).cloned());
+        let before: ResourceSet<R> = related.chain([observed.clone()]).collect();
+        let mut after = before.clone();
+        match left {
+            Some(left) => after.insert(left.key(), left),
+            None => after.remove(&observed.key()),
+        };
+        let is_replaced = |instance: &InstanceId| {
+            let (before, after) = (before.reach(instance).rules, after.reach(instance).rules);
+            !after.covers(&before) && !after.covers(&before.intersection(&self.desired.reach(instance).rules))
+        };
+        observed.instances(self.observed).into_iter().filter(is_replaced).collect()
+    }
+
+    /// Returns true if an instance would no longer admit something that is desired there.
+    fn loses_desired(&self, instances: &BTreeSet<InstanceId>, before: &[Reach], after: &[Reach]) -> bool {
+        instances.iter().zip(before.iter().zip(after)).any(|(instance, (before, after))| {
+            !after.rules.covers(&before.rules)
+                && !after.rules.covers(&before.rules.intersection(&self.desired.reach(instance).rules))
+        })
     }
 
     /// Returns for each instance whether the resource lets in more there. A resource that others refer to
@@ -168,15 +263,6 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         })
     }
 
-    /// Returns what each instance admits now, if there are any instances and everything that the resource
-    /// lets in there is desired. Most closings end something that is not, and the first instance shows it:
-    /// computing the reach of all would be slow.
-    fn reach_if_desired(&self, resource: Option<&R>, instances: &BTreeSet<InstanceId>) -> Option<Vec<Reach>> {
-        let own = self.with_references(resource);
-        let is_desired = !instances.is_empty() && self.desired.covers_at(instances, &own);
-        is_desired.then(|| instances.iter().map(|instance| self.state.reach(instance)).collect())
-    }
-
     /// Returns a resource with those that it needs to let anything in: those that it refers to, and those
     /// that refer to it.
     fn with_references(&self, resource: Option<&R>) -> ResourceSet<R> {
@@ -203,7 +289,7 @@ impl<'a, R: Resource> Scheduler<'a, R> {
             references_before: &before,
             references_after: &after,
             opens_at: &impact.opens_at,
-            is_redundant: impact.is_redundant,
+            replaced_at: &impact.replaced_at,
         });
         for other in &after {
             *self.reference_counts.entry(other.clone()).or_default() += 1;
@@ -220,7 +306,7 @@ impl<'a, R: Resource> Scheduler<'a, R> {
     }
 
     /// Returns the reason of a step: the firewall groups that its resource serves, or those that it starts or
-    /// ceases to refer to.
+    /// ceases to refer to; of a closing, the facts that ended them.
     fn reason(&self, action: &Action<R>, effect: Effect, changed: &BTreeSet<R::Key>) -> String {
         let mut groups: BTreeSet<String> =
             action.before().into_iter().chain(action.after()).flat_map(Resource::serves).collect();
@@ -228,13 +314,24 @@ impl<'a, R: Resource> Scheduler<'a, R> {
             let resource = self.state.get(key).or_else(|| self.observed.get(key));
             groups.extend(resource.map(Resource::serves).unwrap_or_default());
         }
-        let groups = groups.into_iter().collect::<Vec<_>>().join("; ");
-        match effect {
-            // Left over from a resource that is gone itself.
-            Effect::Close if groups.is_empty() => "no longer asked for".to_owned(),
-            Effect::Open => format!("asked for by {groups}"),
-            Effect::Close => format!("no longer asked for by {groups}"),
+        let names = groups.iter().map(String::as_str).collect::<Vec<_>>().join("; ");
+        if effect == Effect::Open {
+            return format!("asked for by {names}");
         }
+        let closed_at = action.before().map(|before| before.instances(self.observed)).unwrap_or_default();
+        let facts = self.endings.describe(&groups, &closed_at);
+        // Left over from a resource that is gone itself.
+        let of = if names.is_empty() { String::new() } else { format!(" ({names})") };
+        format!("{facts}{of}")
+    }
+}
+
+/// Returns true if the action can close anything.
+fn closes<R: Resource>(action: &Action<R>) -> bool {
+    match action {
+        Action::Create(_) => false,
+        Action::Update { from, to } => rank(from, to) > Rank::Widen,
+        Action::Delete(_) => true,
     }
 }
 

@@ -7,11 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::attainable::{assert_attainable_post_condition, drop_unattainable};
-use super::guards::why_closing_is_blocked;
+use super::guards::{find_closings, find_held, why_nothing_closes};
 use super::interleave::interleave;
 use super::order::{Schedule, schedule};
+use super::retain::{Kept, asked_or_unknown, retain_open};
 use super::split::{assert_split_post_condition, split_into_actions};
-use crate::{Owner, Plan, PlanInput, Policy, Resource, ResourceSet, Step, Withheld, WithheldReason, diff};
+use crate::{
+    InstanceId, Owner, Plan, PlanInput, Policy, Resource, ResourceSet, RuleSet, Step, Withheld,
+    WithheldReason, diff,
+};
 
 /// Plans all changes that may be made now, and gives for every other difference the reason why it stays.
 ///
@@ -21,8 +25,10 @@ use crate::{Owner, Plan, PlanInput, Policy, Resource, ResourceSet, Step, Withhel
 ///
 /// 1. `drop_unattainable`: desired, without foreign keys and changes in backoff, is the goal.
 ///    *Post-condition:* no key of the goal is foreign, and every reference leads to a resource of the goal.
-/// 2. `apply_policy`: the goal, without closings that must not be made, is the new goal.
-///    *Post-condition:* where knowledge is partial or the policy forbids it, nothing of ours closes; with
+/// 2. `apply_guards`: the goal, with what is open and must stay open, is the new goal: where nothing may
+///    close, everything; else what is asked for and cannot be had otherwise now, what may be asked for, and
+///    what a mass close is held for.
+///    *Post-condition:* where everything is unknown or the policy forbids it, nothing of ours closes; with
 ///    the policy `Observe`, the goal is what is observed.
 /// 3. `split_into_actions`: the difference becomes actions that only open or only close, by rank.
 ///    *Post-condition:* the actions on each key lead from observed to the goal; nothing else has any.
@@ -40,7 +46,7 @@ use crate::{Owner, Plan, PlanInput, Policy, Resource, ResourceSet, Step, Withhel
 /// Sources are all IPv4 addresses unless given; `foreign web` is a group of that name with another owner.
 ///
 /// The input is complete knowledge and the policy `Sync`, except: `open-only` and `observe` are policies;
-/// `partial` is partial knowledge; `least 2` holds a plan that closes two ports (of all); `released` lets a
+/// `unknown` is that everything is unknown; `least 2` holds a plan that closes two ports (of all); `released` lets a
 /// held plan go ahead; `opening web failed` has that change in backoff.
 ///
 /// | example | desired | observed | input | steps | withheld |
@@ -55,7 +61,7 @@ use crate::{Owner, Plan, PlanInput, Policy, Resource, ResourceSet, Step, Withhel
 /// | foreign key | web on a; dns on a | foreign web | - | create dns, create a | foreign: web |
 /// | open only | web on b | web on a | open-only | create b | policy: a |
 /// | observe | web on b | web on a | observe | - | policy: b, a |
-/// | partial knowledge | dns on b | web on a | partial | create dns, create b | incomplete-state: web, a |
+/// | everything unknown | dns on b | web on a | unknown | create dns, create b | incomplete-state: web, a |
 /// | mass close | nothing | web on a b | least 2 | - | mass-close: web, a, b |
 /// | mass close released | nothing | web on a b | least 2, released | delete a, delete b, delete web | - |
 /// | opening failed | web on a | nothing | opening web failed | - | backoff: web |
@@ -67,8 +73,8 @@ pub fn plan<R: Resource>(input: &PlanInput<'_, R>) -> Plan<R> {
     let goal = drop_unattainable(input, &mut withheld);
     debug_assert_post_condition(|| assert_attainable_post_condition(input, &goal));
 
-    let goal = apply_policy(input, goal, &mut withheld);
-    debug_assert_post_condition(|| assert_policy_post_condition(input, &goal));
+    let goal = apply_guards(input, goal, &mut withheld);
+    debug_assert_post_condition(|| assert_guards_post_condition(input, &goal));
 
     let actions = split_into_actions(&goal, input.observed);
     debug_assert_post_condition(|| assert_split_post_condition(&actions, &goal, input.observed));
@@ -91,11 +97,11 @@ fn debug_assert_post_condition(assertion: impl FnOnce()) {
     }
 }
 
-/// Turns the goal into one that the policy and the closing guards allow: without closings where none may be
-/// made, and what is observed where nothing may change.
+/// Turns the goal into one that the policy and the closing guards allow: with what is open and must stay
+/// open, and what is observed where nothing may change.
 ///
-/// Post-condition: see [`assert_policy_post_condition`].
-fn apply_policy<R: Resource>(
+/// Post-condition: see [`assert_guards_post_condition`].
+fn apply_guards<R: Resource>(
     input: &PlanInput<'_, R>,
     goal: ResourceSet<R>,
     withheld: &mut Vec<Withheld<R>>,
@@ -104,10 +110,32 @@ fn apply_policy<R: Resource>(
         withhold_every_change(input.observed, &goal, withheld);
         return input.observed.clone();
     }
-    match why_closing_is_blocked(input, &goal) {
-        None => goal,
-        Some(reason) => without_closings(input.observed, goal, &reason, withheld),
+    if let Some(reason) = why_nothing_closes(input) {
+        return without_closings(input.observed, goal, &reason, withheld);
     }
+    let goal = retain_open(input, goal, |instance| asked_or_unknown(input, instance), withheld);
+    hold_mass_closes(input, goal, withheld)
+}
+
+/// Adds to the goal what would close in a mass that is held.
+fn hold_mass_closes<R: Resource>(
+    input: &PlanInput<'_, R>,
+    goal: ResourceSet<R>,
+    withheld: &mut Vec<Withheld<R>>,
+) -> ResourceSet<R> {
+    let closings = find_closings(input.observed, &goal);
+    let held = find_held(input, &closings);
+    if held.is_empty() {
+        return goal;
+    }
+    let mut kept: BTreeMap<&InstanceId, Vec<Kept>> = BTreeMap::new();
+    for (namespace, reason) in held {
+        for (instance, protocol, range) in &closings[&namespace].closing {
+            let rules = RuleSet::from_anywhere([(*protocol, *range)]);
+            kept.entry(instance).or_default().push((rules, reason.clone()));
+        }
+    }
+    retain_open(input, goal, |instance| kept.get(instance).cloned().unwrap_or_default(), withheld)
 }
 
 fn withhold_every_change<R: Resource>(
@@ -157,15 +185,15 @@ fn without_duplicates<R: Resource>(mut withheld: Vec<Withheld<R>>) -> Vec<Withhe
     withheld
 }
 
-/// Panics if the goal closes something although knowledge is partial or the policy forbids it, or changes
+/// Panics if the goal closes something although everything is unknown or the policy forbids it, or changes
 /// something although the policy is to observe.
 ///
-/// A mass close is not looked for here: counting is slow, and the plan check does it.
-fn assert_policy_post_condition<R: Resource>(input: &PlanInput<'_, R>, goal: &ResourceSet<R>) {
+/// What else must stay open is not looked for here: comparing reaches is slow, and the plan check does it.
+fn assert_guards_post_condition<R: Resource>(input: &PlanInput<'_, R>, goal: &ResourceSet<R>) {
     if input.policy == Policy::Observe {
         assert!(diff(goal, input.observed).is_empty(), "the policy is to observe, and the goal has changes");
     }
-    if input.completeness.is_complete() && input.policy == Policy::Sync {
+    if why_nothing_closes(input).is_none() {
         return;
     }
     for (key, current) in input.observed.iter().filter(|(_, current)| current.owner() == Owner::Ours) {

@@ -76,6 +76,15 @@ pub(super) fn split_move_closing_first<R: Resource>(action: &Action<R>) -> Optio
     }
 }
 
+/// Splits a move into its opening half and its closing half: what is open before and after stays open, and
+/// for a moment both are. Returns `None` for other actions, and where no single resource can hold both.
+pub(super) fn split_move_opening_first<R: Resource>(action: &Action<R>) -> Option<[Action<R>; 2]> {
+    let Action::Update { from, to } = action else { return None };
+    let both = from.union(to).filter(|both| !both.has_same_spec(from) && !both.has_same_spec(to))?;
+    let (from, to) = (from.clone(), to.clone());
+    Some([Action::Update { from, to: both.clone() }, Action::Update { from: both, to }])
+}
+
 /// Returns the rank of an update.
 pub(super) fn rank<R: Resource>(from: &R, to: &R) -> Rank {
     match from.union(to) {

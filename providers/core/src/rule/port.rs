@@ -100,6 +100,27 @@ impl PortRange {
         self.first <= port && port <= self.last
     }
 
+    /// Returns the number of ports in the range.
+    #[must_use]
+    pub fn count(self) -> usize {
+        usize::from(self.last - self.first) + 1
+    }
+
+    /// Returns the ports that both ranges have, if there are any.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Option<Self> {
+        Self::new(self.first.max(other.first), self.last.min(other.last)).ok()
+    }
+
+    /// Returns the ports of the range that are not in `other`, in at most two ranges.
+    pub fn difference(self, other: Self) -> impl Iterator<Item = Self> {
+        let below =
+            other.first.checked_sub(1).and_then(|last| Self::new(self.first, last.min(self.last)).ok());
+        let above =
+            other.last.checked_add(1).and_then(|first| Self::new(first.max(self.first), self.last).ok());
+        [below, above].into_iter().flatten()
+    }
+
     /// Returns true if every port of `other` is in the range.
     #[must_use]
     pub const fn covers(self, other: Self) -> bool {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{IngressRule, PortRange, Protocol};
 
@@ -15,6 +15,16 @@ use crate::{IngressRule, PortRange, Protocol};
 pub struct RuleSet(BTreeSet<IngressRule>);
 
 impl RuleSet {
+    /// Returns the rules that let in everybody to these ports.
+    #[must_use]
+    pub fn from_anywhere(ports: impl IntoIterator<Item = (Protocol, PortRange)>) -> Self {
+        let anywhere = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+        let rules = ports
+            .into_iter()
+            .flat_map(|(protocol, ports)| anywhere.map(|source| IngressRule::new(protocol, ports, source)));
+        rules.collect()
+    }
+
     /// Returns the rules, in order.
     pub fn iter(&self) -> impl Iterator<Item = &IngressRule> {
         self.0.iter()
@@ -60,6 +70,17 @@ impl RuleSet {
     pub fn intersection(&self, other: &Self) -> Self {
         let pairs = self.0.iter().flat_map(|one| other.0.iter().map(move |other| (one, other)));
         pairs.filter_map(|(one, other)| one.intersection(other)).collect()
+    }
+
+    /// Returns the parts of `rules` that lie within this set: a rule as it is where all of it does.
+    #[must_use]
+    pub fn select_within(&self, rules: &BTreeSet<IngressRule>) -> BTreeSet<IngressRule> {
+        let parts = rules.iter().flat_map(|rule| {
+            let whole = Self::from_iter([*rule]);
+            let part = whole.intersection(self);
+            if part == whole { vec![*rule] } else { part.iter().copied().collect() }
+        });
+        parts.collect()
     }
 
     /// Returns true if `other` lets nothing in that this set does not.

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use crate::{
-    Compiled, Completeness, Desired, FirewallGroup, FirewallProvider, GroupKey, IngressRule, InstanceId,
-    Limits, Plan, PlanInput, Policy, PortRange, Protocol, ProviderError, Resource, ResourceSet, RuleSet,
-    Workload, check, plan,
+    Compiled, Desired, FirewallGroup, FirewallProvider, GroupKey, IngressRule, InstanceId, Limits, Plan,
+    PlanInput, Policy, PortRange, Protocol, ProviderError, Resource, ResourceSet, RuleSet, Unknown, Workload,
+    check, plan,
 };
 
 /// A cloud under test. One harness is one fresh, empty cloud with at least three instances.
@@ -94,7 +94,7 @@ pub fn rule(text: &str) -> IngressRule {
 /// Returns the groups as a complete desired state.
 #[must_use]
 pub fn desired(groups: impl IntoIterator<Item = (GroupKey, FirewallGroup)>) -> Desired {
-    Desired { groups: groups.into_iter().collect(), completeness: Completeness::Complete }
+    Desired { groups: groups.into_iter().collect(), unknown: Unknown::default() }
 }
 
 /// Observes, compiles, plans and checks, without applying. Returns the plan and the number of infeasible
@@ -114,9 +114,11 @@ pub async fn observe_and_plan<P: FirewallProvider>(
     let input = PlanInput {
         desired: &compiled.resources,
         observed: &observed.resources,
-        completeness: &desired.completeness,
+        unknown: &compiled.unknown,
         policy: Policy::Sync,
         limits: Limits { mass_close_released: true, ..Limits::default() },
+        released: &BTreeSet::new(),
+        endings: &BTreeMap::new(),
         backoff: &BTreeSet::new(),
     };
     let plan = plan(&input);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::{
     Action, Applied, Compiled, Desired, ErrorKind, FirewallProvider, Infeasible, IngressRule, InstanceId,
-    Observed, Owner, ProviderError, Reach, Requirements, Resource, ResourceSet,
+    Observed, Owner, ProviderError, Reach, Requirements, Resource, ResourceSet, RuleSet,
 };
 
 /// A cloud in memory: instances, and the resources of all clusters. Clones share one state.
@@ -171,6 +171,10 @@ impl Resource for MemoryResource {
         Some(Self { rules, ..self.intersection(other)? })
     }
 
+    fn retain(&self, _: &BTreeSet<InstanceId>, rules: &RuleSet) -> Option<Self> {
+        Some(Self { rules: rules.select_within(&self.rules), ..self.clone() })
+    }
+
     fn is_replaced_at_once(&self) -> bool {
         matches!(self.key, MemoryKey::Attachment(..))
     }
@@ -238,6 +242,7 @@ impl FirewallProvider for MemoryProvider {
             resources: ResourceSet::<MemoryResource>::new(),
             requirements: BTreeMap::new(),
             infeasible: Vec::new(),
+            unknown: desired.unknown.clone(),
         };
         for (key, group) in &desired.groups {
             if group.rules.len() > self.rules_per_group {
@@ -249,7 +254,8 @@ impl FirewallProvider for MemoryProvider {
                 group.members.iter().partition(|id| instances.contains(id));
             for instance in absent {
                 let message = format!("instance {instance} does not exist");
-                compiled.infeasible.push(Infeasible::of_member(key, instance, "InstanceNotFound", message));
+                let infeasible = Infeasible::of_member(key, instance, "InstanceNotFound", message);
+                compiled.infeasible.push(infeasible.ending());
             }
             if present.is_empty() {
                 continue;
@@ -281,7 +287,7 @@ impl FirewallProvider for MemoryProvider {
             };
             compiled.resources.insert(name, resource);
         }
-        compiled
+        compiled.keeping_infeasible(desired)
     }
 
     async fn observe(

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use firewall_core::testing::conformance::{desired, group};
-use firewall_core::{Desired, Effect, WithheldReason};
+use firewall_core::testing::conformance::{desired, group, rule};
+use firewall_core::{Desired, Effect, RuleSet, WithheldReason};
 
 use crate::{Case, HTTP, attachment_key, group_key, instances, state_after, verbs, web};
 
@@ -58,20 +58,42 @@ fn group_that_could_not_be_detached_is_not_deleted() {
 fn desired_port_stays_open_while_its_replacement_waits() {
     let ids = instances(1);
     let attachment = attachment_key(&ids[0]);
-    let replaced = group_key("web", HTTP);
-    for (rules, stays) in
-        [(&["tcp/80 0.0.0.0/0", "tcp/81 0.0.0.0/0"][..], true), (&["tcp/80 10.0.0.0/8"], false)]
-    {
+    for rules in [&["tcp/80 0.0.0.0/0", "tcp/81 0.0.0.0/0"][..], &["tcp/80 10.0.0.0/8"]] {
         let to = desired([group("later", rules, &[&ids[0]])]);
+        let desired = RuleSet::from_iter(rules.iter().map(|text| rule(text)));
+        let both = RuleSet::from_iter([rule(HTTP[0])]).intersection(&desired);
         for waiting in [&attachment, &group_key("later", rules)] {
             let mut case = Case::between(1, &web(HTTP, &[&ids[0]]), &to);
             case.backoff.insert((waiting.clone(), Effect::Open));
-            let plan = case.plan();
-            let state = state_after(&case, &plan);
-            assert_eq!(state.contains_key(&replaced), stays, "{waiting}: {:?}", verbs(&plan));
-            assert_eq!(state.reach(&ids[0]).rules.is_empty(), !stays);
+            let state = state_after(&case, &case.plan());
+            assert_eq!(state.reach(&ids[0]).rules, both, "{waiting}: what was open and is desired, no more");
             case.observed = state;
             assert_eq!(verbs(&case.plan()), [""; 0], "nothing changes until the other can be tried again");
         }
     }
+}
+
+#[test]
+fn ended_part_closes_while_the_rest_waits_for_another() {
+    let ids = instances(1);
+    let from = web(&["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0"], &[&ids[0]]);
+    let to = desired([group("later", HTTP, &[&ids[0]])]);
+    let mut case = Case::between(1, &from, &to);
+    case.backoff.insert((group_key("later", HTTP), Effect::Open));
+    let state = state_after(&case, &case.plan());
+    assert_eq!(state.reach(&ids[0]).rules, RuleSet::from_iter([rule(HTTP[0])]));
+}
+
+#[test]
+fn group_that_is_kept_for_one_member_is_kept_for_no_other() {
+    let ids = instances(2);
+    let from = web(&["tcp/80 10.0.0.0/8"], &[&ids[0], &ids[1]]);
+    let later = group("later", &["tcp/80 10.0.0.0/8"], &[&ids[0]]);
+    let to = desired([later, group("web", &["tcp/80 192.0.2.0/24"], &[&ids[1]])]);
+    let mut case = Case::between(2, &from, &to);
+    let keys = case.desired.keys().chain(case.observed.keys());
+    case.backoff = keys.map(|key| (key.clone(), Effect::Open)).collect();
+    let state = state_after(&case, &case.plan());
+    let open: Vec<String> = ids.iter().map(|id| state.reach(id).rules.to_string()).collect();
+    assert_eq!(open, ["tcp/80 from 10.0.0.0/8", ""], "asked for by another workload; no longer asked for");
 }

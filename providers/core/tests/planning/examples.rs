@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_core::testing::conformance::{desired, group};
 use firewall_core::testing::memory::{MemoryCloud, MemoryKey, MemoryResource};
 use firewall_core::{
-    Completeness, Desired, Effect, FirewallGroup, FirewallProvider, GroupKey, InstanceId, Limits, Owner,
-    Plan, Policy, Resource, ResourceSet, Step, Withheld,
+    Desired, Effect, FirewallGroup, FirewallProvider, GroupKey, InstanceId, Limits, Owner, Plan, Policy,
+    Resource, ResourceSet, Step, Unknown, Withheld,
 };
 
 use crate::{CLUSTER, Case};
@@ -80,7 +80,9 @@ fn case(example: &Example<'_>) -> Case {
     let mut case = Case {
         desired: compile(example.desired),
         observed: compile(example.observed),
-        completeness: Completeness::Complete,
+        unknown: Unknown::default(),
+        released: BTreeSet::new(),
+        endings: BTreeMap::new(),
         policy: Policy::Sync,
         limits: Limits::default(),
         backoff: BTreeSet::new(),
@@ -88,7 +90,7 @@ fn case(example: &Example<'_>) -> Case {
     for input in example.input.split(", ") {
         match input.split(' ').collect::<Vec<_>>()[..] {
             ["-"] => {}
-            ["partial"] => case.completeness = Completeness::Partial(vec!["pods are not listed yet".into()]),
+            ["unknown"] => case.unknown.add_everything("pods are not listed yet".into()),
             ["open-only"] => case.policy = Policy::OpenOnly,
             ["observe"] => case.policy = Policy::Observe,
             ["least", count] => case.limits.mass_close_least = count.parse().expect("a number"),

@@ -1,7 +1,7 @@
 //! The closing guards: partial knowledge, the policy, and the mass-close limit.
 
 use firewall_core::testing::conformance::{desired, group};
-use firewall_core::{Completeness, Desired, Effect, InstanceId, Policy, WithheldReason};
+use firewall_core::{Desired, Effect, InstanceId, Policy, WithheldReason};
 
 use crate::{Case, HTTP, effects, instances, verbs, web};
 
@@ -9,7 +9,7 @@ use crate::{Case, HTTP, effects, instances, verbs, web};
 fn partial_knowledge_opens_and_never_closes() {
     let ids = instances(2);
     let mut to = desired([group("dns", &["udp/53 ::/0"], &[&ids[1]])]);
-    to.completeness = Completeness::Partial(vec!["pods: not listed yet".into()]);
+    to.unknown.add_everything("pods: not listed yet".into());
     let plan = Case::between(2, &web(HTTP, &[&ids[0]]), &to).plan();
     assert_eq!(effects(&plan), [Effect::Open, Effect::Open], "{:?}", verbs(&plan));
     assert!(

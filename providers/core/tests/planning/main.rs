@@ -1,21 +1,23 @@
 //! Planning, tested in the memory provider: single cases by name, the documented examples, and seeded
 //! histories with faults.
 
+mod availability;
 mod backoff;
 mod conforms;
 mod examples;
 mod guards;
 mod histories;
 mod order;
+mod unknown;
 mod violations;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::testing::conformance::{self, desired, group};
 use firewall_core::testing::memory::{MemoryCloud, MemoryKey, MemoryProvider, MemoryResource};
 use firewall_core::{
-    Completeness, Dependency, Desired, Effect, FirewallProvider, InstanceId, Limits, Observed, Plan,
-    PlanInput, Policy, ResourceSet, check, plan,
+    Dependency, Desired, Effect, FirewallProvider, GroupKey, InstanceId, Limits, Observed, Plan, PlanInput,
+    Policy, ResourceSet, Unknown, check, plan,
 };
 use futures::executor::block_on;
 
@@ -53,7 +55,9 @@ fn converged(count: usize, desired: &Desired) -> (MemoryCloud, MemoryProvider) {
 struct Case {
     desired: ResourceSet<MemoryResource>,
     observed: ResourceSet<MemoryResource>,
-    completeness: Completeness,
+    unknown: Unknown,
+    released: BTreeSet<String>,
+    endings: BTreeMap<(GroupKey, InstanceId), String>,
     policy: Policy,
     limits: Limits,
     backoff: BTreeSet<(MemoryKey, Effect)>,
@@ -63,10 +67,13 @@ impl Case {
     /// Returns the case of a provider's cloud as it is, and this desired state.
     fn new(provider: &MemoryProvider, desired: &Desired) -> Self {
         let observed: Observed<_, _> = block_on(provider.observe(&desired.members())).unwrap();
+        let compiled = provider.compile(desired, &observed.inventory);
         Self {
-            desired: provider.compile(desired, &observed.inventory).resources,
+            desired: compiled.resources,
             observed: observed.resources,
-            completeness: desired.completeness.clone(),
+            unknown: compiled.unknown,
+            released: BTreeSet::new(),
+            endings: BTreeMap::new(),
             policy: Policy::Sync,
             limits: Limits::default(),
             backoff: BTreeSet::new(),
@@ -82,7 +89,9 @@ impl Case {
         PlanInput {
             desired: &self.desired,
             observed: &self.observed,
-            completeness: &self.completeness,
+            unknown: &self.unknown,
+            released: &self.released,
+            endings: &self.endings,
             policy: self.policy,
             limits: self.limits,
             backoff: &self.backoff,

@@ -3,7 +3,7 @@
 use firewall_core::testing::conformance::{desired, group, rule};
 use firewall_core::testing::memory::MemoryResource;
 use firewall_core::{
-    Action, Completeness, Dependency, Desired, Effect, InstanceId, Owner, Plan, Policy, Promise, Step, check,
+    Action, Dependency, Desired, Effect, InstanceId, Owner, Plan, Policy, Promise, Step, Unknown, check,
 };
 
 use crate::{Case, HTTP, attachment_key, group_key, instances, web};
@@ -41,7 +41,7 @@ fn closing_within_the_limits_is_no_violation() {
 #[test]
 fn closing_on_partial_knowledge_is_a_violation() {
     let (mut case, plan) = detach(2, 1);
-    case.completeness = Completeness::Partial(vec![]);
+    case.unknown.add_everything("pods: 403".into());
     assert_eq!(broken(&case, &plan), [(0, Promise::KnowledgeFirst)]);
 }
 
@@ -144,6 +144,6 @@ fn closing_on_partial_knowledge_is_a_violation_at_each_step() {
     let ids = instances(2);
     let case = Case::between(2, &web(HTTP, &[&ids[0]]), &web(HTTP, &[&ids[0]]));
     let closing = Case::between(2, &web(HTTP, &[&ids[0]]), &Desired::nothing()).plan();
-    let partial = Case { completeness: Completeness::Partial(vec![]), ..case };
+    let partial = Case { unknown: Unknown::everything(["pods: 403".into()]), ..case };
     assert_eq!(check(&partial.input(), &closing).len(), closing.steps.len());
 }

@@ -1,0 +1,167 @@
+//! Open stays open: what is let in before and asked for after is let in throughout, whatever fails.
+
+use std::collections::BTreeSet;
+
+use firewall_core::testing::conformance::{desired, group, reach_by_instance};
+use firewall_core::testing::memory::{Fault, MemoryKey, MemoryResource};
+use firewall_core::{Action, Desired, Effect, FirewallProvider, InstanceId, Resource, ResourceSet, RuleSet};
+use futures::executor::block_on;
+use proptest::prelude::*;
+
+use crate::histories::{at_moment, fault, moment};
+use crate::{Case, HTTP, attachment_key, converged, group_key, instances, state_after, web};
+
+/// Returns, for each instance, what is open in `before` and desired.
+fn kept(case: &Case) -> Vec<(InstanceId, RuleSet)> {
+    let desired = reach_by_instance(&case.desired);
+    let kept = reach_by_instance(&case.observed).into_iter().map(|(instance, open)| {
+        let desired = desired.get(&instance).cloned().unwrap_or_default();
+        (instance, open.intersection(&desired))
+    });
+    kept.collect()
+}
+
+/// Returns true if these actions, in an order that keeps the order of each resource's own, can be taken so
+/// that every instance always admits what is kept, and never more than it did or is desired.
+fn has_safe_order(
+    case: &Case,
+    kept: &[(InstanceId, RuleSet)],
+    state: &ResourceSet<MemoryResource>,
+    left: &[Action<MemoryResource>],
+) -> bool {
+    let before = reach_by_instance(&case.observed);
+    let desired = reach_by_instance(&case.desired);
+    let is_safe = |state: &ResourceSet<MemoryResource>| {
+        let references_lead_somewhere =
+            state.values().flat_map(Resource::refers_to).all(|key| state.contains_key(&key));
+        let none = RuleSet::default();
+        references_lead_somewhere
+            && kept.iter().all(|(instance, rules)| state.reach(instance).rules.covers(rules))
+            && reach_by_instance(state).into_iter().all(|(instance, open)| {
+                let allowed = before.get(&instance).unwrap_or(&none);
+                allowed.union(desired.get(&instance).unwrap_or(&none)).covers(&open)
+            })
+    };
+    left.is_empty()
+        || left.iter().enumerate().any(|(position, action)| {
+            let mut next = state.clone();
+            action.apply_to(&mut next);
+            let is_next_of_its_key = state.get(&action.key()) == action.before();
+            let others = [&left[..position], &left[position + 1..]].concat();
+            is_next_of_its_key && is_safe(&next) && has_safe_order(case, kept, &next, &others)
+        })
+}
+
+/// Returns true if the plan closes nothing that is open and desired while it is executed.
+fn is_lossless(case: &Case) -> bool {
+    let mut case = case.clone();
+    case.limits.mass_close_released = true;
+    let mut state = case.observed.clone();
+    case.plan().steps.iter().all(|step| {
+        step.action.apply_to(&mut state);
+        kept(&case).iter().all(|(instance, rules)| state.reach(instance).rules.covers(rules))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_step_closes_what_is_asked_for(from in moment(), to in moment()) {
+        let ids = instances(4);
+        let (_, provider) = converged(4, &at_moment(&from, &ids));
+        let mut case = Case::new(&provider, &at_moment(&to, &ids));
+        case.limits.mass_close_released = true;
+        let (plan, kept) = (case.plan(), kept(&case));
+        let mut state = case.observed.clone();
+        for step in &plan.steps {
+            step.action.apply_to(&mut state);
+            for (instance, rules) in &kept {
+                let open = state.reach(instance).rules;
+                let actions: Vec<_> = plan.steps.iter().map(|step| step.action.clone()).collect();
+                prop_assert!(
+                    open.covers(rules) || !has_safe_order(&case, &kept, &case.observed, &actions),
+                    "{instance} admits {open}, not {rules}, after {step:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_failure_closes_what_is_asked_for(
+        from in moment(),
+        to in moment(),
+        faults in prop::collection::vec(prop::collection::vec(fault(), 0..12), 1..4),
+    ) {
+        let ids = instances(4);
+        let (cloud, provider) = converged(4, &at_moment(&from, &ids));
+        let asked = at_moment(&to, &ids);
+        let before = kept(&Case::new(&provider, &asked));
+        // Two groups that exchange members and sources leave no order that is safe.
+        prop_assume!(is_lossless(&Case::new(&provider, &asked)));
+        let mut backoff: BTreeSet<(MemoryKey, Effect)> = BTreeSet::new();
+        for faults in faults {
+            let mut case = Case::new(&provider, &asked);
+            case.limits.mass_close_released = true;
+            case.backoff = std::mem::take(&mut backoff);
+            cloud.inject(faults);
+            let mut failed = BTreeSet::new();
+            for (position, step) in case.plan().steps.iter().enumerate() {
+                let relies_on_failed =
+                    step.depends_on.iter().any(|other| other.must_succeed && failed.contains(&other.step));
+                if relies_on_failed {
+                    failed.insert(position);
+                } else if block_on(provider.apply(&step.action)).is_err() {
+                    failed.insert(position);
+                    backoff.insert((step.action.key(), step.effect));
+                }
+                for (instance, rules) in &before {
+                    let open = cloud.resources().reach(instance).rules;
+                    prop_assert!(open.covers(rules), "{instance} admits {open}, not {rules}, after {step:?}");
+                }
+            }
+            cloud.clear_faults();
+        }
+    }
+}
+
+#[test]
+fn combined_group_stays_when_its_successor_fails() {
+    // What a combined group is to EC2: one group with the ports of several workloads.
+    let ids = instances(1);
+    let combined = |ports: &[&str]| {
+        let rules: Vec<String> = ports.iter().map(|port| format!("tcp/{port} 0.0.0.0/0")).collect();
+        let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+        desired([group("combined", &rules, &[&ids[0]])])
+    };
+    let mut case = Case::between(1, &combined(&["80", "443", "8080"]), &combined(&["80", "443", "9090"]));
+    let created = case.desired.keys().find(|key| !case.observed.contains_key(key)).expect("a successor");
+    case.backoff.insert((created.clone(), Effect::Open));
+    let state = state_after(&case, &case.plan());
+    let open = state.reach(&ids[0]).rules.to_string();
+    assert_eq!(open, "tcp/80 from 0.0.0.0/0, tcp/443 from 0.0.0.0/0", "8080 is no longer asked for");
+}
+
+#[test]
+fn group_that_cannot_be_made_keeps_no_other_closed() {
+    let ids = instances(1);
+    let both = desired([group("fine", HTTP, &[&ids[0]]), group("luckless", &["tcp/9090 ::/0"], &[&ids[0]])]);
+    let mut case = Case::between(1, &Desired::nothing(), &both);
+    case.backoff.insert((group_key("luckless", &["tcp/9090 ::/0"]), Effect::Open));
+    let plan = case.plan();
+    let attached = plan.steps.iter().find(|step| step.action.key() == attachment_key(&ids[0]));
+    assert!(attached.is_some(), "{plan:?}");
+}
+
+#[test]
+fn lost_reply_of_an_opening_closes_nothing() {
+    let ids = instances(1);
+    let (cloud, provider) = converged(1, &web(HTTP, &[&ids[0]]));
+    let later = desired([group("later", HTTP, &[&ids[0]])]);
+    let error = firewall_core::ProviderError::new(firewall_core::ErrorKind::Unavailable, "x", "x", "lost");
+    cloud.inject([Fault::ReplyLost(error)]);
+    let plan = Case::new(&provider, &later).plan();
+    let [first, ..] = &plan.steps[..] else { panic!("steps") };
+    assert!(block_on(provider.apply(&first.action)).is_err());
+    assert_eq!(cloud.resources().reach(&ids[0]).rules.to_string(), "tcp/80 from 0.0.0.0/0");
+}

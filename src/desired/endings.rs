@@ -1,0 +1,84 @@
+//! Endings: the facts that ended memberships. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firewall_core::{GroupKey, InstanceId};
+
+use super::snapshot::Snapshot;
+use crate::k8s::objects::ObjectRef;
+use crate::k8s::problem::Verdict;
+
+/// The fact that ended each membership, for people: `pod shop/web was deleted`.
+pub type Endings = BTreeMap<(GroupKey, InstanceId), String>;
+
+/// The objects behind a membership.
+#[derive(Debug)]
+pub(super) struct Behind {
+    pub(super) port_owners: BTreeSet<ObjectRef>,
+    /// Each intent with its fingerprint
+    pub(super) intents: BTreeMap<ObjectRef, Option<String>>,
+    pub(super) node: String,
+    /// The cloud's id of the node's machine
+    pub(super) provider_id: Option<String>,
+}
+
+impl Behind {
+    /// Returns true if the port owners have gone, and an intent goes on asking for the same. A pod that is
+    /// its own intent counts as unchanged.
+    pub(super) fn lingers(&self, snapshot: &Snapshot) -> bool {
+        let goes_on = |(intent, before): (&ObjectRef, &Option<String>)| {
+            let now = snapshot.fingerprints.fingerprint(intent);
+            intent.kind == "Pod" || before.is_some() && now == before.as_deref()
+        };
+        !self.port_owners.iter().any(|port_owner| snapshot.port_owners.owns(port_owner, &self.node))
+            && self.intents.iter().any(goes_on)
+    }
+}
+
+/// Returns the fact that ended a membership: what has become of the objects behind it.
+pub(super) fn find_ending(snapshot: &Snapshot, behind: &Behind) -> String {
+    if let Some(rejected) = find_rejection(snapshot, behind) {
+        return rejected;
+    }
+    for (intent, before) in &behind.intents {
+        match snapshot.fingerprints.fingerprint(intent) {
+            None if before.is_some() => return format!("{intent} was deleted"),
+            Some(now) if before.as_deref().is_some_and(|before| before != now) => {
+                return format!("{intent} was edited");
+            }
+            _ => {}
+        }
+    }
+    let owns = |owner: &&ObjectRef| snapshot.port_owners.owns(owner, &behind.node);
+    let Some(owner) = behind.port_owners.iter().find(owns) else {
+        return describe_departure(behind);
+    };
+    let machine = snapshot.machines.get(&behind.node).map(|machine| machine.provider_id.as_str());
+    if let (Some(now), Some(before)) = (machine, behind.provider_id.as_deref())
+        && now != before
+    {
+        return format!("node {} is another machine now, {now}", behind.node);
+    }
+    format!("{owner} asks for it no longer")
+}
+
+/// Returns the guardrail, or the mistake, for which an object behind the membership is rejected now.
+fn find_rejection(snapshot: &Snapshot, behind: &Behind) -> Option<String> {
+    let is_behind = |object: &ObjectRef| {
+        behind.intents.keys().chain(&behind.port_owners).any(|other| {
+            (&other.kind, &other.namespace, &other.name) == (&object.kind, &object.namespace, &object.name)
+        })
+    };
+    let mut problems = snapshot.problems.iter();
+    let problem =
+        problems.find(|problem| problem.verdict == Verdict::Rejected && is_behind(&problem.object))?;
+    Some(format!("{} is rejected: {}", problem.object, problem.message))
+}
+
+fn describe_departure(behind: &Behind) -> String {
+    match behind.port_owners.first() {
+        Some(pod) if pod.kind == "Pod" => format!("{pod} was deleted or has finished"),
+        Some(service) => format!("{service} is no longer served by node {}", behind.node),
+        None => "nothing asks for it".to_owned(),
+    }
+}
