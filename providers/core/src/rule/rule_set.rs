@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::canonical::{canonicalize, covers};
+use super::coverage::count_step;
 use crate::{IngressRule, PortRange, Protocol};
 
 /// A set of (protocol, port, address), held as the fewest rules that cover exactly it.
 ///
-/// Two sets that let the same traffic in are equal, however they were written.
+/// Two sets that let the same traffic in are equal, however they were written. Clones share the rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RuleSet(BTreeSet<IngressRule>);
+pub struct RuleSet(Arc<BTreeSet<IngressRule>>);
 
 impl RuleSet {
     /// Returns the rules that let in everybody to these ports.
@@ -32,7 +35,7 @@ impl RuleSet {
 
     /// Returns the rules as a plain set.
     #[must_use]
-    pub const fn rules(&self) -> &BTreeSet<IngressRule> {
+    pub fn rules(&self) -> &BTreeSet<IngressRule> {
         &self.0
     }
 
@@ -59,17 +62,28 @@ impl RuleSet {
     /// Returns all that either set lets in.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        if self == other || other.is_empty() {
+        if other.0.is_subset(&self.0) {
             return self.clone();
         }
-        self.0.iter().chain(&other.0).copied().collect()
+        self.0.iter().chain(other.iter()).copied().collect()
+    }
+
+    /// Returns all that any of these sets lets in.
+    #[must_use]
+    pub fn union_of<'a>(sets: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut sets = sets.into_iter();
+        let first = sets.next().cloned().unwrap_or_default();
+        let others: Vec<&Self> = sets.filter(|other| !other.0.is_subset(&first.0)).collect();
+        if others.is_empty() {
+            return first;
+        }
+        first.iter().chain(others.into_iter().flat_map(Self::iter)).copied().collect()
     }
 
     /// Returns all that both sets let in.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        let pairs = self.0.iter().flat_map(|one| other.0.iter().map(move |other| (one, other)));
-        pairs.filter_map(|(one, other)| one.intersection(other)).collect()
+        if self == other { self.clone() } else { intersect(self, other) }
     }
 
     /// Returns the parts of `rules` that lie within this set: a rule as it is where all of it does.
@@ -86,19 +100,61 @@ impl RuleSet {
     /// Returns true if `other` lets nothing in that this set does not.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        let is_covered_singly = other.0.iter().all(|other| self.0.iter().any(|rule| rule.covers(other)));
-        // A rule can also be covered by several rules together: then the union has the same canonical form.
-        is_covered_singly || self.union(other) == *self
+        let rest = by_protocol(other.0.difference(&self.0).copied());
+        rest.iter().all(|(protocol, asked)| {
+            let ports = || asked.iter().map(|rule| rule.ports);
+            let (first, last) = (ports().map(PortRange::first).min(), ports().map(PortRange::last).max());
+            let is_near = |rule: &&IngressRule| {
+                rule.protocol == *protocol
+                    && last.is_some_and(|last| rule.ports.first() <= last)
+                    && first.is_some_and(|first| first <= rule.ports.last())
+            };
+            covers(&self.iter().filter(is_near).copied().collect::<Vec<_>>(), asked)
+        })
     }
+}
+
+fn by_protocol(rules: impl IntoIterator<Item = IngressRule>) -> BTreeMap<Protocol, Vec<IngressRule>> {
+    let mut by_protocol: BTreeMap<Protocol, Vec<IngressRule>> = BTreeMap::new();
+    for rule in rules {
+        by_protocol.entry(rule.protocol).or_default().push(rule);
+    }
+    by_protocol
+}
+
+/// Returns all that both sets let in.
+fn intersect(one: &RuleSet, two: &RuleSet) -> RuleSet {
+    let mut rules: Vec<(bool, &IngressRule)> =
+        one.iter().map(|rule| (false, rule)).chain(two.iter().map(|rule| (true, rule))).collect();
+    rules.sort_unstable_by_key(|&(side, rule)| (rule.protocol, rule.source, side, rule.ports));
+    let mut common = Vec::new();
+    // The rules of the sources around one; of the same set and source, they have no port in common.
+    let mut around: Vec<&[(bool, &IngressRule)]> = Vec::new();
+    let is_same_source = |one: &(bool, &IngressRule), two: &(bool, &IngressRule)| {
+        (one.0, one.1.protocol, one.1.source) == (two.0, two.1.protocol, two.1.source)
+    };
+    for group in rules.chunk_by(is_same_source) {
+        let (side, first) = group[0];
+        let is_around =
+            |outer: &IngressRule| outer.protocol == first.protocol && outer.source.contains(&first.source);
+        while around.pop_if(|outer| !is_around(outer[0].1)).is_some() {}
+        for outer in around.iter().filter(|outer| outer[0].0 != side) {
+            for (_, rule) in group {
+                count_step();
+                let start = outer.partition_point(|(_, outer)| outer.ports.last() < rule.ports.first());
+                common.extend(outer[start..].iter().map_while(|(_, outer)| outer.intersection(rule)));
+            }
+        }
+        around.push(group);
+    }
+    common.into_iter().collect()
 }
 
 impl FromIterator<IngressRule> for RuleSet {
     fn from_iter<I: IntoIterator<Item = IngressRule>>(rules: I) -> Self {
-        let mut by_protocol: BTreeMap<Protocol, Vec<IngressRule>> = BTreeMap::new();
-        for rule in rules {
-            by_protocol.entry(rule.protocol).or_default().push(rule);
-        }
-        Self(by_protocol.into_iter().flat_map(|(protocol, rules)| canonicalize(protocol, &rules)).collect())
+        let rules = by_protocol(rules).into_iter();
+        let canonical = rules.flat_map(|(protocol, rules)| canonicalize(protocol, &rules));
+        Self(Arc::new(canonical.collect()))
     }
 }
 
@@ -111,135 +167,58 @@ impl fmt::Display for RuleSet {
     }
 }
 
-/// Consecutive ports that all admit the same sources, which are aggregated to the fewest CIDRs.
-struct Band {
-    ports: PortRange,
-    sources: Vec<IpNet>,
-}
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
 
-/// One CIDR over consecutive bands (`first..=last`, indices), all of which admit it.
-#[derive(Clone, Copy)]
-struct Strip {
-    source: IpNet,
-    first: usize,
-    last: usize,
-}
+    use ipnet::{IpNet, Ipv4Net};
 
-impl Strip {
-    const fn spans(&self, band: usize) -> bool {
-        self.first <= band && band <= self.last
+    use super::*;
+    use crate::rule::coverage::STEPS;
+
+    /// Returns the steps that the arithmetic takes for two halves of these rules.
+    fn count_steps(rules: &[IngressRule]) -> usize {
+        STEPS.set(0);
+        let (one, two) = rules.split_at(rules.len() / 2);
+        let (one, two): (RuleSet, RuleSet) = (one.iter().copied().collect(), two.iter().copied().collect());
+        let both = one.union(&two);
+        assert!(both.covers(&one) && !one.covers(&both));
+        STEPS.get()
     }
 
-    /// Returns true if `other` is a larger CIDR around this one.
-    fn is_within(&self, other: &Self) -> bool {
-        self.source != other.source && other.source.contains(&self.source)
+    fn rule(first: u16, last: u16, address: u32, length: u8) -> IngressRule {
+        let source = Ipv4Net::new(Ipv4Addr::from((10 << 24) + address), length).expect("a length");
+        IngressRule::new(Protocol::Tcp, PortRange::new(first, last).expect("a range"), IpNet::V4(source))
     }
-}
 
-/// Returns the fewest rules of one protocol that cover exactly what `rules` cover.
-///
-/// Cuts the ports into bands of equal sources, stretches every CIDR over as many bands as admit it, drops
-/// from the narrowest CIDR up those that narrower ones make redundant, and trims those that extend into a
-/// port that a wider CIDR has open anyway. Every step depends on the covered set alone, never on how it was
-/// written; that the result is minimal is tested against exhaustive search.
-fn canonicalize(protocol: Protocol, rules: &[IngressRule]) -> Vec<IngressRule> {
-    let bands = cut_into_bands(rules);
-    let strips = drop_redundant(&bands, stretch_sources(&bands));
-    strips
-        .iter()
-        .map(|strip| {
-            let Strip { source, first, last } = trim(*strip, &strips);
-            let ports = PortRange::new(bands[first].ports.first(), bands[last].ports.last());
-            IngressRule::new(protocol, ports.expect("bands are in ascending order"), source)
-        })
-        .collect()
-}
-
-fn cut_into_bands(rules: &[IngressRule]) -> Vec<Band> {
-    // Ports as u32, because there is a cut after port 65535.
-    let cuts: BTreeSet<u32> = rules
-        .iter()
-        .flat_map(|rule| [u32::from(rule.ports.first()), u32::from(rule.ports.last()) + 1])
-        .collect();
-    let mut bands: Vec<Band> = Vec::new();
-    for (&from, &to) in cuts.iter().zip(cuts.iter().skip(1)) {
-        let range = u16::try_from(from).and_then(|first| Ok((first, u16::try_from(to - 1)?)));
-        let Some(ports) = range.ok().and_then(|(first, last)| PortRange::new(first, last).ok()) else {
-            continue;
-        };
-        let open: Vec<IpNet> =
-            rules.iter().filter(|rule| rule.ports.covers(ports)).map(|rule| rule.source).collect();
-        let mut sources = IpNet::aggregate(&open);
-        sources.sort_unstable();
-        match bands.last_mut() {
-            _ if sources.is_empty() => {}
-            Some(band) if are_adjacent(band.ports, ports) && band.sources == sources => {
-                band.ports = PortRange::new(band.ports.first(), ports.last()).expect("cuts ascend");
-            }
-            _ => bands.push(Band { ports, sources }),
+    #[test]
+    fn steps_of_arithmetic_grow_little_more_than_the_rules() {
+        type Rules = fn(u16) -> Vec<IngressRule>;
+        let shapes: [(&str, Rules); 4] = [
+            ("ports × sources", |scale| {
+                let product = |source| (0..10 * scale).map(move |port| (source, port));
+                (0..40)
+                    .flat_map(product)
+                    .map(|(source, port)| rule(2 * port + 1, 2 * port + 1, 2 * source, 32))
+                    .collect()
+            }),
+            ("sources × ports", |scale| {
+                let product = |source| (0..10).map(move |port| (source, port));
+                let sources = (0..20 * u32::from(scale)).flat_map(product);
+                sources.map(|(source, port)| rule(2 * port + 1, 2 * port + 1, source << 9, 24)).collect()
+            }),
+            ("nested ports", |scale| {
+                (0..100 * scale).map(|at| rule(1 + at, u16::MAX - at, 2 * u32::from(at), 32)).collect()
+            }),
+            ("everywhere on some ports, few elsewhere", |scale| {
+                let wide = (0..50 * scale).map(|at| rule(4 * at + 1, 4 * at + 2, 0, 8));
+                wide.chain((0..50 * scale).map(|at| rule(2, u16::MAX, 2 * u32::from(at), 32))).collect()
+            }),
+        ];
+        for (name, rules) in shapes {
+            let [once, twice, fourfold] = [1, 2, 4].map(|scale| count_steps(&rules(scale)));
+            assert!(twice * 2 <= once * 5, "{name}: {once} steps, then {twice}");
+            assert!(fourfold * 2 <= twice * 5, "{name}: {twice} steps, then {fourfold}");
         }
     }
-    bands
-}
-
-fn are_adjacent(low: PortRange, high: PortRange) -> bool {
-    low.last().checked_add(1) == Some(high.first())
-}
-
-fn stretch_sources(bands: &[Band]) -> Vec<Strip> {
-    let sources: BTreeSet<IpNet> = bands.iter().flat_map(|band| band.sources.iter().copied()).collect();
-    let mut strips = Vec::new();
-    for source in sources {
-        let mut open: Option<(Strip, bool)> = None;
-        for (index, band) in bands.iter().enumerate() {
-            let admits = band.sources.iter().any(|wider| wider.contains(&source));
-            let is_own_source = band.sources.contains(&source);
-            let joins = open.is_some() && are_adjacent(bands[index - 1].ports, band.ports);
-            if let Some((strip, needed)) = open.take_if(|_| !(admits && joins)) {
-                strips.extend(needed.then_some(strip));
-            }
-            if admits {
-                let (strip, needed) =
-                    open.get_or_insert((Strip { source, first: index, last: index }, false));
-                strip.last = index;
-                *needed |= is_own_source;
-            }
-        }
-        strips.extend(open.and_then(|(strip, needed)| needed.then_some(strip)));
-    }
-    strips
-}
-
-fn drop_redundant(bands: &[Band], mut strips: Vec<Strip>) -> Vec<Strip> {
-    strips.sort_by_key(|strip| (std::cmp::Reverse(strip.source.prefix_len()), strip.source, strip.first));
-    let mut kept: Vec<Strip> = Vec::new();
-    for strip in strips {
-        let is_redundant = (strip.first..=strip.last)
-            .filter(|&band| bands[band].sources.contains(&strip.source))
-            .all(|band| {
-                let narrower: Vec<IpNet> = kept
-                    .iter()
-                    .filter(|other| other.spans(band) && other.is_within(&strip))
-                    .map(|other| other.source)
-                    .collect();
-                IpNet::aggregate(&narrower) == [strip.source]
-            });
-        if !is_redundant {
-            kept.push(strip);
-        }
-    }
-    kept
-}
-
-fn trim(mut strip: Strip, all: &[Strip]) -> Strip {
-    let is_open_anyway = |band| all.iter().any(|wider| strip.is_within(wider) && wider.spans(band));
-    let (mut first, mut last) = (strip.first, strip.last);
-    while first < last && is_open_anyway(first) {
-        first += 1;
-    }
-    while first < last && is_open_anyway(last) {
-        last -= 1;
-    }
-    (strip.first, strip.last) = (first, last);
-    strip
 }

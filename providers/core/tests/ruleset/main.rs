@@ -1,5 +1,7 @@
 //! Rule arithmetic: the canonical form covers exactly the same traffic, is unique, and is minimal.
 
+mod plain;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -25,6 +27,21 @@ fn small_rule() -> impl Strategy<Value = IngressRule> {
     let source = (any::<bool>(), 0..8_u8, 0..4_u8).prop_map(|(v6, host, width)| source(v6, host, width));
     (protocol, ports, source)
         .prop_map(|(protocol, (first, last), source)| rule(protocol, first, last, source))
+}
+
+/// Returns rules whose ports and sources nest, touch and overlap at every scale.
+fn any_rule() -> impl Strategy<Value = IngressRule> {
+    let port = prop_oneof![1_u16..40, any::<u16>().prop_map(|port| port.max(1)), Just(65535_u16)];
+    let ports = (port.clone(), port).prop_map(|(a, b)| (a.min(b), a.max(b)));
+    let length = prop_oneof![0..=4_u8, 28..=32_u8];
+    let v4 = (length.clone(), 0..8_u32, 0..8_u32).prop_map(|(length, high, low)| {
+        IpNet::V4(Ipv4Net::new(Ipv4Addr::from(high << 29 | low), length).unwrap())
+    });
+    let v6 = (length, 0..8_u128, 0..8_u128).prop_map(|(length, high, low)| {
+        IpNet::V6(Ipv6Net::new(Ipv6Addr::from(high << 125 | low << 96), length).unwrap())
+    });
+    (ports, prop_oneof![3 => v4, 1 => v6])
+        .prop_map(|((first, last), source)| rule(Protocol::Tcp, first, last, source.trunc()))
 }
 
 fn source(v6: bool, host: u8, width: u8) -> IpNet {
@@ -93,6 +110,32 @@ proptest! {
         prop_assert_eq!(points(&both), &points(&left) & &points(&right));
         let both: Vec<_> = a.union(&b).iter().copied().collect();
         prop_assert_eq!(points(&both), &points(&left) | &points(&right));
+    }
+
+    #[test]
+    fn canonical_form_is_that_of_the_plain_arithmetic(
+        small in prop::collection::vec(small_rule(), 0..40),
+        large in prop::collection::vec(any_rule(), 0..40),
+    ) {
+        for rules in [&small, &large, &[small.clone(), large.clone()].concat()] {
+            let set: RuleSet = rules.iter().copied().collect();
+            prop_assert_eq!(set.iter().copied().collect::<Vec<_>>(), plain::canonical(rules.iter().copied()));
+        }
+    }
+
+    #[test]
+    fn set_operations_are_those_of_the_plain_arithmetic(
+        left in prop::collection::vec(any_rule(), 0..20),
+        right in prop::collection::vec(any_rule(), 0..20),
+    ) {
+        let (a, b): (RuleSet, RuleSet) = (left.iter().copied().collect(), right.iter().copied().collect());
+        let both = plain::canonical(left.iter().chain(&right).copied());
+        prop_assert_eq!(a.union(&b).iter().copied().collect::<Vec<_>>(), both.clone());
+        prop_assert_eq!(a.covers(&b), both == a.iter().copied().collect::<Vec<_>>());
+        prop_assert!(a.union(&b).covers(&a) && a.covers(&a.intersection(&b)));
+        let pairs = left.iter().flat_map(|one| right.iter().filter_map(|other| one.intersection(other)));
+        let common: Vec<_> = a.intersection(&b).iter().copied().collect();
+        prop_assert_eq!(common, plain::canonical(pairs));
     }
 
     #[test]
