@@ -62,12 +62,10 @@ impl SecurityGroup {
         Self { id, rules, foreign, egress: egress(self.egress, other.egress), ..other.clone() }
     }
 
-    fn admits(&self) -> Reach {
-        let mut other_traffic: BTreeSet<String> = self.foreign.iter().map(ToString::to_string).collect();
-        if self.egress != Egress::Closed {
-            other_traffic.insert(OPEN_EGRESS.to_owned());
-        }
-        Reach { rules: self.rules.iter().copied().collect(), other_traffic }
+    /// Returns the texts of all that the group lets through besides its rules.
+    fn other_traffic(&self) -> impl Iterator<Item = String> {
+        let egress = (self.egress != Egress::Closed).then(|| OPEN_EGRESS.to_owned());
+        self.foreign.iter().map(ToString::to_string).chain(egress)
     }
 }
 
@@ -150,8 +148,8 @@ impl Resource for AwsResource {
     fn details(&self) -> BTreeSet<String> {
         match self {
             Self::SecurityGroup(group) => {
-                let reach = group.admits();
-                reach.rules.iter().map(ToString::to_string).chain(reach.other_traffic).collect()
+                let rules: RuleSet = group.rules.iter().copied().collect();
+                rules.iter().map(ToString::to_string).chain(group.other_traffic()).collect()
             }
             Self::Attachment(attachment) => {
                 attachment.groups.iter().map(|group| group.name.clone()).collect()
@@ -247,15 +245,10 @@ impl Resource for AwsResource {
     /// Returns a group of the user's in place of the instances that have it: which ones do is not observed.
     fn instances(&self, resources: &ResourceSet<Self>) -> BTreeSet<InstanceId> {
         match self {
-            Self::SecurityGroup(group) => resources
-                .values()
-                .filter_map(|resource| match resource {
-                    Self::Attachment(attachment) if attachment.groups.contains(&group.name) => {
-                        Some(attachment.instance.clone())
-                    }
-                    _ => None,
-                })
-                .collect(),
+            Self::SecurityGroup(_) => {
+                let attachments = resources.referrers(&self.key()).filter_map(Self::as_attachment);
+                attachments.map(|attachment| attachment.instance.clone()).collect()
+            }
             Self::Attachment(attachment) => BTreeSet::from([attachment.instance.clone()]),
             Self::SharedRules(shared) => BTreeSet::from([InstanceId::new(shared.group.clone())]),
         }
@@ -271,12 +264,17 @@ impl Resource for AwsResource {
         let Some(Self::Attachment(attachment)) = resources.get(&AwsKey::Attachment(instance.clone())) else {
             return Reach::default();
         };
-        let attached = attachment.groups.iter().filter_map(|name| {
-            match resources.get(&AwsKey::SecurityGroup(name.clone())) {
-                Some(Self::SecurityGroup(group)) => Some(group.admits()),
+        let attached: Vec<&SecurityGroup> = attachment
+            .groups
+            .iter()
+            .filter_map(|name| match resources.get(&AwsKey::SecurityGroup(name.clone())) {
+                Some(Self::SecurityGroup(group)) => Some(group),
                 _ => None,
-            }
-        });
-        attached.fold(Reach::default(), |all, one| all.union(&one))
+            })
+            .collect();
+        Reach {
+            rules: attached.iter().flat_map(|group| group.rules.iter().copied()).collect(),
+            other_traffic: attached.iter().flat_map(|group| group.other_traffic()).collect(),
+        }
     }
 }

@@ -1,20 +1,72 @@
 //! The resources that firewall groups compile to in one cloud, and the questions that planning asks of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt::{Debug, Display};
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 
 use crate::{Desired, GroupKey, InstanceId, RuleSet, Unknown};
 
-/// All resources of one cloud by key: as they should be, or as they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResourceSet<R: Resource>(BTreeMap<R::Key, R>);
+/// All resources of one cloud by key: as they should be, or as they are. It finds those that refer to one, and
+/// those at a place, without looking at the others.
+#[derive(Clone, Debug)]
+pub struct ResourceSet<R: Resource> {
+    resources: BTreeMap<R::Key, R>,
+    /// The keys of the resources that refer to each
+    referrers: BTreeMap<R::Key, BTreeSet<R::Key>>,
+    /// The keys of the resources at each place
+    by_place: BTreeMap<InstanceId, BTreeSet<R::Key>>,
+}
 
 impl<R: Resource> ResourceSet<R> {
     /// Returns a set without resources.
     #[must_use]
     pub const fn new() -> Self {
-        Self(BTreeMap::new())
+        Self { resources: BTreeMap::new(), referrers: BTreeMap::new(), by_place: BTreeMap::new() }
+    }
+
+    /// Adds a resource under its own key. Returns the one that it replaces.
+    pub fn insert(&mut self, key: R::Key, resource: R) -> Option<R> {
+        debug_assert!(key == resource.key(), "{key} is not the key of {resource:?}");
+        let replaced = self.remove(&key);
+        for other in resource.refers_to() {
+            self.referrers.entry(other).or_default().insert(key.clone());
+        }
+        for place in resource.places() {
+            self.by_place.entry(place).or_default().insert(key.clone());
+        }
+        self.resources.insert(key, resource);
+        replaced
+    }
+
+    /// Removes and returns a resource.
+    pub fn remove(&mut self, key: &R::Key) -> Option<R> {
+        let removed = self.resources.remove(key)?;
+        for other in removed.refers_to() {
+            remove_from_index(&mut self.referrers, other, key);
+        }
+        for place in removed.places() {
+            remove_from_index(&mut self.by_place, place, key);
+        }
+        Some(removed)
+    }
+
+    /// Changes a resource, if it is there.
+    pub fn change(&mut self, key: &R::Key, change: impl FnOnce(&mut R)) {
+        if let Some(mut resource) = self.remove(key) {
+            change(&mut resource);
+            self.insert(key.clone(), resource);
+        }
+    }
+
+    /// Returns the resources that refer to one.
+    pub fn referrers<'a>(&'a self, key: &R::Key) -> impl Iterator<Item = &'a R> + use<'a, R> {
+        self.referrers.get(key).into_iter().flatten().map(|referrer| &self.resources[referrer])
+    }
+
+    /// Returns the resources at a [place](Resource::places).
+    pub fn at<'a>(&'a self, place: &InstanceId) -> impl Iterator<Item = &'a R> + use<'a, R> {
+        self.by_place.get(place).into_iter().flatten().map(|key| &self.resources[key])
     }
 
     /// Returns everything that the set lets in to `instance`.
@@ -25,9 +77,26 @@ impl<R: Resource> ResourceSet<R> {
 
     /// Returns the resources alone, in the order of their keys.
     pub fn into_values(self) -> impl Iterator<Item = R> {
-        self.0.into_values()
+        self.resources.into_values()
     }
 }
+
+fn remove_from_index<P: Ord, K: Ord>(index: &mut BTreeMap<P, BTreeSet<K>>, place: P, key: &K) {
+    if let Entry::Occupied(mut keys) = index.entry(place) {
+        keys.get_mut().remove(key);
+        if keys.get().is_empty() {
+            keys.remove();
+        }
+    }
+}
+
+impl<R: Resource> PartialEq for ResourceSet<R> {
+    fn eq(&self, other: &Self) -> bool {
+        self.resources == other.resources
+    }
+}
+
+impl<R: Resource> Eq for ResourceSet<R> {}
 
 impl<R: Resource> Default for ResourceSet<R> {
     fn default() -> Self {
@@ -39,19 +108,15 @@ impl<R: Resource> Deref for ResourceSet<R> {
     type Target = BTreeMap<R::Key, R>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-impl<R: Resource> DerefMut for ResourceSet<R> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
+        &self.resources
     }
 }
 
 impl<R: Resource> FromIterator<R> for ResourceSet<R> {
     fn from_iter<I: IntoIterator<Item = R>>(resources: I) -> Self {
-        Self(resources.into_iter().map(|resource| (resource.key(), resource)).collect())
+        let mut set = Self::new();
+        set.extend(resources);
+        set
     }
 }
 
@@ -63,7 +128,9 @@ impl<R: Resource, const N: usize> From<[R; N]> for ResourceSet<R> {
 
 impl<R: Resource> Extend<R> for ResourceSet<R> {
     fn extend<I: IntoIterator<Item = R>>(&mut self, resources: I) {
-        self.0.extend(resources.into_iter().map(|resource| (resource.key(), resource)));
+        for resource in resources {
+            self.insert(resource.key(), resource);
+        }
     }
 }
 
@@ -72,7 +139,7 @@ impl<'a, R: Resource> IntoIterator for &'a ResourceSet<R> {
     type IntoIter = std::collections::btree_map::Iter<'a, R::Key, R>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.resources.iter()
     }
 }
 
@@ -139,10 +206,17 @@ pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
     /// and closes in another.
     fn is_replaced_at_once(&self) -> bool;
 
+    /// Returns the places at which [`ResourceSet::at`] finds the resource: whatever
+    /// [`reach`](Self::reach) looks it up by, if that is not its key.
+    fn places(&self) -> BTreeSet<InstanceId> {
+        BTreeSet::new()
+    }
+
     /// Returns the instances whose reach depends on this resource in `set`.
     fn instances(&self, set: &ResourceSet<Self>) -> BTreeSet<InstanceId>;
 
-    /// Returns everything that `set` lets in to `instance`.
+    /// Returns everything that `set` lets in to `instance`. It is asked for every instance: it must not look
+    /// at all resources.
     fn reach(set: &ResourceSet<Self>, instance: &InstanceId) -> Reach;
 }
 
@@ -163,6 +237,15 @@ impl Reach {
         Self {
             rules: self.rules.union(&other.rules),
             other_traffic: &self.other_traffic | &other.other_traffic,
+        }
+    }
+
+    /// Returns all that any of them lets in.
+    #[must_use]
+    pub fn union_of(reaches: &[Self]) -> Self {
+        Self {
+            rules: RuleSet::union_of(reaches.iter().map(|reach| &reach.rules)),
+            other_traffic: reaches.iter().flat_map(|reach| reach.other_traffic.iter().cloned()).collect(),
         }
     }
 
@@ -249,5 +332,58 @@ impl Infeasible {
     #[must_use]
     pub fn ending(self) -> Self {
         Self { ends: true, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::memory::{MemoryKey, MemoryResource};
+
+    fn group(number: u8) -> MemoryKey {
+        MemoryKey::Group("c".into(), number.to_string())
+    }
+
+    fn instance(number: u8) -> InstanceId {
+        InstanceId::new(format!("i-{number}"))
+    }
+
+    /// Returns a group, or an attachment with up to three of them.
+    fn resource(number: u8, groups: &[u8]) -> MemoryResource {
+        let key = if groups.is_empty() {
+            group(number)
+        } else {
+            MemoryKey::Attachment((number % 2).to_string(), instance(number / 2))
+        };
+        let groups = groups.iter().map(|number| group(*number)).collect();
+        MemoryResource { key, label: String::new(), owner: Owner::Ours, rules: BTreeSet::new(), groups }
+    }
+
+    proptest! {
+        #[test]
+        fn index_agrees_with_the_resources_after_any_changes(
+            changes in prop::collection::vec((0..4_u8, 0..6_u8, prop::collection::vec(0..6_u8, 0..3)), 0..40),
+        ) {
+            let mut set = ResourceSet::<MemoryResource>::new();
+            for (change, number, groups) in changes {
+                let changed = resource(number, &groups);
+                match change {
+                    0 => drop(set.remove(&changed.key)),
+                    1 => set.change(&changed.key.clone(), |resource| resource.groups = changed.groups),
+                    _ => drop(set.insert(changed.key.clone(), changed)),
+                }
+            }
+            for number in 0..6 {
+                let referring = set.values().filter(|resource| resource.groups.contains(&group(number)));
+                prop_assert!(set.referrers(&group(number)).eq(referring));
+                let there = set.values().filter(|resource| resource.places().contains(&instance(number)));
+                prop_assert!(set.at(&instance(number)).eq(there));
+            }
+            let rebuilt: ResourceSet<MemoryResource> = set.values().cloned().collect();
+            prop_assert_eq!(set.referrers, rebuilt.referrers);
+            prop_assert_eq!(set.by_place, rebuilt.by_place);
+        }
     }
 }

@@ -128,7 +128,13 @@ fn intersect<T: Ord + Clone>(one: &BTreeSet<T>, two: &BTreeSet<T>) -> Option<BTr
 
 /// Returns the reach of several rules together.
 fn combined_reach<'a>(rules: impl Iterator<Item = &'a FirewallRule>) -> Reach {
-    rules.fold(Reach::default(), |all, rule| all.union(&rule.admits()))
+    Reach::union_of(&rules.map(FirewallRule::admits).collect::<Vec<_>>())
+}
+
+/// Returns the place of the rules with a tag, whatever their network. It is distinct from the id of every
+/// instance and target.
+fn place_of_tag(tag: &str) -> InstanceId {
+    InstanceId::new(format!("tag {tag}"))
 }
 
 impl InstanceTags {
@@ -259,10 +265,8 @@ impl Resource for GceResource {
                 .collect();
         }
         let tagged = |tag: &String| -> BTreeSet<InstanceId> {
-            let instance_with_tag = |resource: &GceResource| {
-                resource.as_tags().filter(|tags| tags.tags.contains(tag)).map(|tags| tags.instance.clone())
-            };
-            resources.values().filter_map(instance_with_tag).collect()
+            let tags = resources.referrers(&GceKey::Rule(tag.clone())).filter_map(Self::as_tags);
+            tags.map(|tags| tags.instance.clone()).collect()
         };
         let instances_or_target = |tag: &String| {
             let instances = tagged(tag);
@@ -275,15 +279,32 @@ impl Resource for GceResource {
         rule.tags.iter().flat_map(instances_or_target).collect()
     }
 
-    fn reach(resources: &ResourceSet<Self>, instance: &InstanceId) -> Reach {
-        let rules = resources.values().filter_map(Self::as_rule);
-        if let Some(target) = RuleTarget::from_id(instance) {
-            return combined_reach(rules.filter(|rule| rule.applies_to(&target)));
+    fn places(&self) -> BTreeSet<InstanceId> {
+        let Self::Rule(rule) = self else { return BTreeSet::new() };
+        if rule.destinations.is_empty() && rule.tags.is_empty() {
+            return BTreeSet::from([RuleTarget::WholeNetwork(rule.network.clone()).id()]);
         }
-        let Some(Self::Tags(own)) = resources.get(&GceKey::Tags(instance.clone())) else {
-            return Reach::default();
+        let address = |address: &IpNet| RuleTarget::Address(*address, rule.network.clone()).id();
+        let addresses = rule.destinations.iter().map(address);
+        addresses.chain(rule.tags.iter().map(|tag| place_of_tag(tag))).collect()
+    }
+
+    fn reach(resources: &ResourceSet<Self>, instance: &InstanceId) -> Reach {
+        let rules_at = |place: InstanceId| resources.at(&place).filter_map(Self::as_rule).collect::<Vec<_>>();
+        let Some(target) = RuleTarget::from_id(instance) else {
+            let own = resources.get(&GceKey::Tags(instance.clone())).and_then(Self::as_tags);
+            let tags = own.into_iter().flat_map(|own| &own.tags);
+            let rules = tags.flat_map(|tag| rules_at(place_of_tag(tag)));
+            return combined_reach(rules.filter(|rule| rule.destinations.is_empty()));
         };
-        combined_reach(rules.filter(|rule| rule.destinations.is_empty() && !rule.tags.is_disjoint(&own.tags)))
+        let rules = match &target {
+            RuleTarget::WholeNetwork(_) => rules_at(target.id()),
+            RuleTarget::Address(_, network) => {
+                [rules_at(target.id()), rules_at(RuleTarget::WholeNetwork(network.clone()).id())].concat()
+            }
+            RuleTarget::Tag(tag, _) => rules_at(place_of_tag(tag)),
+        };
+        combined_reach(rules.into_iter().filter(|rule| rule.applies_to(&target)))
     }
 }
 

@@ -170,7 +170,7 @@ impl Compiler<'_> {
     ) -> InstanceGroups<'d> {
         let candidates: BTreeSet<&GroupKey> = groups.keys().copied().collect();
         let rules_of = |keys: &BTreeSet<&GroupKey>| -> RuleSet {
-            keys.iter().flat_map(|key| groups[*key].rules.iter().copied()).collect()
+            RuleSet::union_of(keys.iter().map(|key| &groups[*key].rules))
         };
         let current = OnceCell::new();
         let incumbency = |key: &&'d GroupKey| {
@@ -226,7 +226,7 @@ impl Compiler<'_> {
     }
 
     fn security_group(&self, vpc: &str, groups: &InstanceGroups<'_>) -> SecurityGroup {
-        let rules = groups.values().fold(RuleSet::default(), |all, group| all.union(&group.rules));
+        let rules = RuleSet::union_of(groups.values().map(|group| &group.rules));
         SecurityGroup {
             name: self.security_group_name(vpc, groups.keys().copied()),
             id: None,

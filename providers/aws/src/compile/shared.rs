@@ -116,7 +116,7 @@ impl Target<'_> {
         groups: &BTreeSet<&'d GroupKey>,
     ) -> (RuleSet, BTreeSet<&'d GroupKey>) {
         let rules_of = |keys: &BTreeSet<&GroupKey>| -> RuleSet {
-            keys.iter().flat_map(|key| desired.groups[*key].rules.iter().copied()).collect()
+            RuleSet::union_of(keys.iter().map(|key| &desired.groups[*key].rules))
         };
         let incumbency = |key: &&GroupKey| {
             let asked = &desired.groups[*key].rules;

@@ -74,9 +74,7 @@ impl MemoryCloud {
 
     /// Changes a resource, if it exists, without the provider.
     pub fn tamper_with(&self, key: &MemoryKey, change: impl FnOnce(&mut MemoryResource)) {
-        if let Some(resource) = self.state().resources.get_mut(key) {
-            change(resource);
-        }
+        self.state().resources.change(key, change);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -182,19 +180,21 @@ impl Resource for MemoryResource {
     fn instances(&self, set: &ResourceSet<Self>) -> BTreeSet<InstanceId> {
         match &self.key {
             MemoryKey::Attachment(_, instance) => BTreeSet::from([instance.clone()]),
-            group @ MemoryKey::Group(..) => set
-                .values()
-                .filter(|resource| resource.groups.contains(group))
-                .flat_map(|attachment| attachment.instances(set))
-                .collect(),
+            group @ MemoryKey::Group(..) => {
+                set.referrers(group).flat_map(|attachment| attachment.instances(set)).collect()
+            }
+        }
+    }
+
+    fn places(&self) -> BTreeSet<InstanceId> {
+        match &self.key {
+            MemoryKey::Attachment(_, instance) => BTreeSet::from([instance.clone()]),
+            MemoryKey::Group(..) => BTreeSet::new(),
         }
     }
 
     fn reach(set: &ResourceSet<Self>, instance: &InstanceId) -> Reach {
-        let attached = set.values().filter(
-            |resource| matches!(&resource.key, MemoryKey::Attachment(_, attached) if attached == instance),
-        );
-        let groups = attached.flat_map(|attachment| &attachment.groups);
+        let groups = set.at(instance).flat_map(|attachment| &attachment.groups);
         let rules =
             groups.filter_map(|group| set.get(group)).flat_map(|group| group.rules.iter().copied()).collect();
         Reach { rules, other_traffic: BTreeSet::new() }
@@ -244,6 +244,7 @@ impl FirewallProvider for MemoryProvider {
             infeasible: Vec::new(),
             unknown: desired.unknown.clone(),
         };
+        let mut attached: BTreeMap<InstanceId, BTreeSet<MemoryKey>> = BTreeMap::new();
         for (key, group) in &desired.groups {
             if group.rules.len() > self.rules_per_group {
                 let message = format!("it has {} rules, {} fit", group.rules.len(), self.rules_per_group);
@@ -268,14 +269,7 @@ impl FirewallProvider for MemoryProvider {
                     reachable_at: BTreeSet::from([instance.clone()]),
                 };
                 compiled.requirements.insert((key.clone(), instance.clone()), requirements);
-                let entry = compiled.resources.entry(attachment.clone()).or_insert_with(|| MemoryResource {
-                    key: attachment,
-                    label: String::new(),
-                    owner: Owner::Ours,
-                    rules: BTreeSet::new(),
-                    groups: BTreeSet::new(),
-                });
-                entry.groups.insert(name.clone());
+                attached.entry(instance.clone()).or_default().insert(name.clone());
             }
             let rules = group.rules.rules().clone();
             let resource = MemoryResource {
@@ -287,6 +281,13 @@ impl FirewallProvider for MemoryProvider {
             };
             compiled.resources.insert(name, resource);
         }
+        compiled.resources.extend(attached.into_iter().map(|(instance, groups)| MemoryResource {
+            key: MemoryKey::Attachment(self.cluster.clone(), instance),
+            label: String::new(),
+            owner: Owner::Ours,
+            rules: BTreeSet::new(),
+            groups,
+        }));
         compiled.keeping_infeasible(desired)
     }
 
@@ -326,7 +327,7 @@ impl State {
         let object = key.to_string();
         let call = action.verb().to_owned();
         let Some(to) = action.after() else {
-            if self.resources.values().any(|other| other.groups.contains(&key)) {
+            if self.resources.referrers(&key).next().is_some() {
                 return Err(ProviderError::new(ErrorKind::InUse, call, object, "it is attached"));
             }
             self.resources.remove(&key);
@@ -343,9 +344,10 @@ impl State {
         }
         let empty = MemoryResource { rules: BTreeSet::new(), groups: BTreeSet::new(), ..to.clone() };
         let from = action.before().unwrap_or(&empty);
-        let entry = self.resources.entry(key).or_insert_with(|| empty.clone());
-        entry.rules = &(&entry.rules - &(&from.rules - &to.rules)) | &(&to.rules - &from.rules);
-        entry.groups = &(&entry.groups - &(&from.groups - &to.groups)) | &(&to.groups - &from.groups);
+        let mut changed = self.resources.remove(&key).unwrap_or_else(|| empty.clone());
+        changed.rules = &(&changed.rules - &(&from.rules - &to.rules)) | &(&to.rules - &from.rules);
+        changed.groups = &(&changed.groups - &(&from.groups - &to.groups)) | &(&to.groups - &from.groups);
+        self.resources.insert(key, changed);
         self.mutations += 1;
         Ok(Applied::default())
     }

@@ -117,7 +117,7 @@ fn change_of_a_foreign_resource_is_a_violation() {
     let ids = instances(1);
     let mut case = Case::between(1, &web(HTTP, &[&ids[0]]), &Desired::nothing());
     let key = attachment_key(&ids[0]);
-    case.observed.get_mut(&key).unwrap().owner = Owner::Foreign;
+    case.observed.change(&key, |resource| resource.owner = Owner::Foreign);
     let plan = plan_of([Action::Delete(case.observed[&key].clone())]);
     assert_eq!(broken(&case, &plan), [(0, Promise::OnlyItsOwn)]);
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use firewall_core::{Dependency, Effect, Limits, PlanInput, Policy, Unknown, check, plan};
 
 use super::*;
+use crate::network::Network;
 use crate::testing::firewall_rule;
 
 /// Returns a rule of little capacity, for ingress rules like `tcp/80 10.0.0.0/8`.
@@ -79,6 +80,54 @@ fn rule_with_a_tag_is_open_on_instances_with_the_tag() {
     assert_eq!(rule.instances(&resources), BTreeSet::from([id.clone()]));
     assert!(!resources.reach(&id).rules.is_empty());
     assert!(resources.reach(&InstanceId::new("p/z/b")).rules.is_empty());
+}
+
+/// Returns the reach of an instance or a target by looking at every rule.
+fn reach_by_scan(resources: &ResourceSet<GceResource>, id: &InstanceId) -> Reach {
+    let target = RuleTarget::from_id(id);
+    let tags = resources.get(&GceKey::Tags(id.clone())).and_then(GceResource::as_tags);
+    let applies = |rule: &&FirewallRule| match &target {
+        Some(target) => rule.applies_to(target),
+        None => tags.is_some_and(|own| rule.destinations.is_empty() && !rule.tags.is_disjoint(&own.tags)),
+    };
+    combined_reach(resources.values().filter_map(GceResource::as_rule).filter(applies))
+}
+
+#[test]
+fn reach_is_that_of_every_rule_that_applies() {
+    let tag = |tags: &[&str]| tags.iter().map(ToString::to_string).collect::<BTreeSet<String>>();
+    let tagged = |port: &str, tags: &[&str], destinations: &[&str]| FirewallRule {
+        tags: tag(tags),
+        ..small_rule(&[&format!("tcp/{port} 10.0.0.0/8")], destinations)
+    };
+    let tags = |instance: &str, tags: &[&str]| {
+        let instance = InstanceId::new(instance);
+        GceResource::Tags(InstanceTags { instance, tags: tag(tags), capacity: 64 })
+    };
+    let network = Network { project: "p".into(), name: "other".into() };
+    let elsewhere = FirewallRule { network, ..tagged("7", &["a"], &[]) };
+    let resources = ResourceSet::from([
+        named("a", tagged("1", &["a", "b"], &[])),
+        named("b", tagged("2", &["b"], &[])),
+        named("c", tagged("3", &["a"], &["10.0.0.1/32"])),
+        named("d", tagged("4", &[], &["10.0.0.1/32", "10.0.0.2/32"])),
+        named("e", tagged("5", &[], &[])),
+        named("f", FirewallRule { is_enabled: false, ..tagged("6", &["c"], &[]) }),
+        named("g", elsewhere),
+        tags("p/z/1", &["a", "c"]),
+        tags("p/z/2", &["a", "b"]),
+        tags("p/z/3", &["missing"]),
+    ]);
+    let mut ids: BTreeSet<InstanceId> = ["p/z/1", "p/z/2", "p/z/3", "p/z/4"].map(InstanceId::new).into();
+    for part in ["everywhere", "tag a", "tag b", "tag c", "10.0.0.1/32", "10.0.0.2/32", "10.0.0.3/32"] {
+        for name in ["n", "other"] {
+            ids.insert(InstanceId::new(format!("{part}@projects/p/global/networks/{name}")));
+        }
+    }
+    for id in ids {
+        assert_eq!(resources.reach(&id), reach_by_scan(&resources, &id), "{id}");
+    }
+    assert_eq!(resources.reach(&InstanceId::new("p/z/1")).rules.len(), 2, "of its network and of the other");
 }
 
 fn named(name: &str, rule: FirewallRule) -> GceResource {

@@ -304,11 +304,13 @@ fn open_egress_counts_as_reach_so_that_no_plan_attaches_it() {
     let mut compiled =
         compile([group("web", &["tcp/80 0.0.0.0/0"], &[&a])], &inventory(&[("i-a", &["sg-nodes"])]));
     let wanted = AwsResource::reach(&compiled.resources, &a);
-    for resource in compiled.resources.values_mut() {
-        if let AwsResource::SecurityGroup(group) = resource {
-            group.egress = Egress::Open;
+    let opened = compiled.resources.values().cloned().map(|resource| match resource {
+        AwsResource::SecurityGroup(group) => {
+            AwsResource::SecurityGroup(SecurityGroup { egress: Egress::Open, ..group })
         }
-    }
+        other => other,
+    });
+    compiled.resources = opened.collect();
     let wider = AwsResource::reach(&compiled.resources, &a);
     assert!(!wanted.covers(&wider) && wider.covers(&wanted));
     assert_eq!(wider.rules, [rule("tcp/80 0.0.0.0/0")].into_iter().collect());
