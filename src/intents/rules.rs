@@ -11,8 +11,8 @@ use super::host_port::HostPort;
 use crate::parse::family::Family;
 use crate::parse::ports::merge_into_ranges;
 
-/// Maximum rules of one request: no interface on EC2 can have more than 1,000, and bringing them into
-/// canonical form takes time that grows with their square.
+/// Maximum rules of one request: no interface on EC2 can have more than 1,000, and everybody's plan takes the
+/// time for all of them.
 const MAX_RULES: usize = 1000;
 
 /// The sources that an intent names for a port; `None` stands for the default.
@@ -60,10 +60,16 @@ pub(super) fn find_unreachable_ports(
     ports: &BTreeSet<(Protocol, u16)>,
     rules: &RuleSet,
 ) -> BTreeSet<(Protocol, PortRange)> {
-    let is_open = |protocol: Protocol, port: u16| {
-        rules.iter().any(|rule| rule.protocol == protocol && rule.ports.contains(port))
-    };
-    merge_into_ranges(&ports.iter().filter(|(protocol, port)| !is_open(*protocol, *port)).copied().collect())
+    let open: BTreeSet<(Protocol, PortRange)> =
+        rules.iter().map(|rule| (rule.protocol, rule.ports)).collect();
+    let mut unreachable = ports.clone();
+    for (protocol, range) in open {
+        let reached = unreachable.range((protocol, range.first())..=(protocol, range.last()));
+        for port in reached.copied().collect::<Vec<_>>() {
+            unreachable.remove(&port);
+        }
+    }
+    merge_into_ranges(&unreachable)
 }
 
 /// Formats the differences between the rules of pods that share an intent and its sources: the families of

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use firewall_core::{GroupKey, InstanceId, PortRange, Protocol};
+use firewall_core::{GroupKey, InstanceId, PortRange, Protocol, Workload};
 
 use crate::k8s::objects::ObjectRef;
 use crate::parse::ports::format_ports;
@@ -61,8 +61,9 @@ impl OpenMemberships {
             .filter(|(key, membership)| !pass.still_open.contains(key) && is_settled(membership));
         let closed: Vec<(GroupKey, InstanceId)> = closed.map(|(key, _)| key.clone()).collect();
         let closed = closed.iter().filter_map(|key| Some((self.0.remove(key)?, pass.endings.get(key))));
+        let open = OpenPorts::of(&pass.memberships);
         let closed: Vec<(Membership, Option<&String>)> =
-            closed.filter(|(closed, _)| !is_superseded(closed, &pass.memberships)).collect();
+            closed.filter(|(closed, _)| !open.supersede(closed)).collect();
         let closed = closed.iter().flat_map(|(membership, ending)| {
             transitions_of(PortChange::Closed, membership, ending.map(String::as_str))
         });
@@ -74,19 +75,26 @@ impl OpenMemberships {
     }
 }
 
-/// Returns true if all ports of a closed membership are open for the same workload on the same node, by other
-/// rules: an edit of sources can replace them.
-fn is_superseded(closed: &Membership, memberships: &[Membership]) -> bool {
-    let same = memberships.iter().filter(|other| {
-        other.open.is_ok()
-            && other.instance == closed.instance
-            && other.group.workload == closed.group.workload
-    });
-    let open: Vec<&(Protocol, PortRange)> = same.flat_map(|other| &other.group.ports).collect();
-    let is_open = |(protocol, ports): &(Protocol, PortRange)| {
-        open.iter().any(|(other, range)| other == protocol && range.covers(*ports))
-    };
-    closed.group.ports.iter().all(is_open)
+/// The open ports of each workload on each instance.
+struct OpenPorts<'a>(BTreeMap<(&'a InstanceId, &'a Workload), Vec<&'a (Protocol, PortRange)>>);
+
+impl<'a> OpenPorts<'a> {
+    fn of(memberships: &'a [Membership]) -> Self {
+        let mut open = Self(BTreeMap::new());
+        for Membership { group, instance, .. } in memberships.iter().filter(|one| one.open.is_ok()) {
+            open.0.entry((instance, &group.workload)).or_default().extend(&group.ports);
+        }
+        open
+    }
+
+    /// Returns true if all ports of a closed membership are open for the same workload on the same node, by
+    /// other rules: an edit of sources can replace them.
+    fn supersede(&self, closed: &Membership) -> bool {
+        let open = self.0.get(&(&closed.instance, &closed.group.workload));
+        closed.group.ports.iter().all(|(protocol, ports)| {
+            open.into_iter().flatten().any(|(other, range)| other == protocol && range.covers(*ports))
+        })
+    }
 }
 
 /// Returns the transition of a membership for each of its port owners and intents; `because` is the fact that
@@ -116,8 +124,6 @@ fn transitions_of(change: PortChange, membership: &Membership, because: Option<&
 mod tests {
     use std::sync::Arc;
     use std::time::Duration;
-
-    use firewall_core::Workload;
 
     use crate::desired::snapshot::Snapshot;
     use crate::intents::settings::Settings;

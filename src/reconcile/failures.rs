@@ -1,10 +1,11 @@
 //! Tracks failed resources: backoff, and the objects that must be notified.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use firewall_core::{
-    Effect, ErrorKind, FirewallProvider, Infeasible, ProviderError, Resource, ResourceSet, Step,
+    Effect, ErrorKind, FirewallProvider, Infeasible, InstanceId, ProviderError, Resource, ResourceSet, Step,
 };
 use tokio::time::Instant;
 
@@ -96,6 +97,10 @@ impl<K: Ord + Clone> Failures<K> {
                 requiring.entry(key).or_default().push(membership);
             }
         }
+        let by_text = LazyCell::new(|| {
+            let groups = grouped.objects.iter();
+            groups.map(|(group, objects)| (group.to_string(), objects)).collect::<ObjectsByGroup<'_>>()
+        });
         let mut problems = BTreeSet::new();
         for ((key, _), (error, since)) in &self.errors {
             if error.kind == ErrorKind::InUse && since.elapsed() < RELEASE_DELAY {
@@ -105,7 +110,7 @@ impl<K: Ord + Clone> Failures<K> {
                 Some(requiring) => waiting_objects(requiring),
                 None => observed
                     .get(key)
-                    .map(|left| objects_of_orphan(left, observed, grouped))
+                    .map(|left| objects_of_orphan(left, observed, &grouped.nodes, &by_text))
                     .unwrap_or_default(),
             };
             problems.extend(concerned.into_iter().flat_map(|object| failed(object, error)));
@@ -131,21 +136,23 @@ fn waiting_objects<'a>(requiring: &[&'a Membership]) -> BTreeSet<&'a ObjectRef> 
     concerned
 }
 
+/// The intents and port owners behind each group, by the text that resources name it with.
+type ObjectsByGroup<'a> = BTreeMap<String, &'a BTreeSet<ObjectRef>>;
+
 /// Returns the objects to notify of a resource that no membership requires any more: its node if it serves
 /// only one, and the objects that ask for another part of the same group.
 fn objects_of_orphan<'a, R: Resource>(
     left: &R,
     observed: &ResourceSet<R>,
-    grouped: &'a Grouped,
+    nodes: &'a BTreeMap<InstanceId, ObjectRef>,
+    by_group: &ObjectsByGroup<'a>,
 ) -> BTreeSet<&'a ObjectRef> {
     let mut concerned: BTreeSet<&ObjectRef> =
         match left.instances(observed).into_iter().collect::<Vec<_>>().as_slice() {
-            [only] => grouped.nodes.get(only).into_iter().collect(),
+            [only] => nodes.get(only).into_iter().collect(),
             _ => BTreeSet::new(),
         };
-    let serves = left.serves();
-    let groups = grouped.objects.iter().filter(|(group, _)| serves.contains(&group.to_string()));
-    concerned.extend(groups.flat_map(|(_, objects)| objects));
+    concerned.extend(left.serves().iter().filter_map(|group| by_group.get(group)).copied().flatten());
     concerned
 }
 

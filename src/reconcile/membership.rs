@@ -1,7 +1,7 @@
 //! Computes the memberships after a pass: which resources open the ports of a workload on one node, and
 //! whether they do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{
     FirewallProvider, GroupKey, Infeasible, IngressRule, InstanceId, Plan, Requirements, Resource,
@@ -13,7 +13,6 @@ use super::executor::StepOutcome;
 use super::failures::Failures;
 use super::outcome::Membership;
 use super::pass::{Key, PlannedPass};
-use crate::k8s::objects::ObjectRef;
 use crate::k8s::reasons;
 
 /// Returns the memberships as the cloud has confirmed them. One that lingers has no port owner and is left
@@ -26,36 +25,44 @@ pub(super) fn memberships<P: FirewallProvider>(
 ) -> Vec<Membership> {
     let PlannedPass { compiled, grouped, .. } = planned;
     let none = Requirements { resources: BTreeSet::new(), reachable_at: BTreeSet::new() };
-    let membership = |(id, port_owners): (&(GroupKey, InstanceId), &BTreeSet<ObjectRef>)| {
+    let infeasible = infeasible_by_member(&compiled.infeasible);
+    let (mut own, mut now, mut before) =
+        (OwnResources::of(&compiled.resources), Reaches::of(state), Reaches::of(&planned.observed));
+    let mut memberships = Vec::new();
+    for (id, port_owners) in &grouped.port_owners {
         let (group, instance) = id;
+        let (Some(asked), Some(node)) = (grouped.desired.groups.get(group), grouped.nodes.get(instance))
+        else {
+            continue;
+        };
         let requirements = compiled.requirements.get(id).unwrap_or(&none);
-        let rules = &grouped.desired.groups.get(group)?.rules;
-        let reach = |state| reach(requirements, rules, state, &compiled.resources);
-        let now = reach(state);
-        let open = match now {
-            _ if !compiled.requirements.contains_key(id) => Err(infeasible_reason(&compiled.infeasible, id)),
+        own.begin_group(group);
+        let mut reach = |state| reach(requirements, &asked.rules, state, &mut own);
+        let reached = reach(&mut now);
+        let open = match reached {
+            _ if !compiled.requirements.contains_key(id) => Err(infeasible_reason(&infeasible, id)),
             Reached::All => Ok(()),
             Reached::Partly | Reached::Not => {
                 Err(missing(failures, requirements, state, &compiled.resources))
             }
         };
-        Some(Membership {
+        memberships.push(Membership {
             group: group.clone(),
             instance: instance.clone(),
             intents: grouped.intents.get(id).cloned().unwrap_or_default(),
-            node: grouped.nodes.get(instance)?.clone(),
+            node: node.clone(),
             port_owners: port_owners.clone(),
             resources: requirements
                 .resources
                 .iter()
                 .map(|key| (key.to_string(), provider.cloud_id(key)))
                 .collect(),
-            partly_open: open.is_ok() || compiled.requirements.contains_key(id) && now == Reached::Partly,
-            opened: open.is_ok() && reach(&planned.observed) != Reached::All,
+            partly_open: open.is_ok() || compiled.requirements.contains_key(id) && reached == Reached::Partly,
+            opened: open.is_ok() && reach(&mut before) != Reached::All,
             open,
-        })
-    };
-    grouped.port_owners.iter().filter_map(membership).collect()
+        });
+    }
+    memberships
 }
 
 /// Returns the reason and message of a membership that is not open.
@@ -82,19 +89,62 @@ enum Reached {
     Not,
 }
 
+/// The reach of the instances that have been asked for: that of one instance is asked for by each of its
+/// groups.
+struct Reaches<'a, R: Resource> {
+    set: &'a ResourceSet<R>,
+    by_instance: BTreeMap<InstanceId, RuleSet>,
+}
+
+impl<'a, R: Resource> Reaches<'a, R> {
+    const fn of(set: &'a ResourceSet<R>) -> Self {
+        Self { set, by_instance: BTreeMap::new() }
+    }
+
+    fn at(&mut self, instance: &InstanceId) -> &RuleSet {
+        let reach = || self.set.reach(instance).rules;
+        self.by_instance.entry(instance.clone()).or_insert_with(reach)
+    }
+}
+
+/// The desired resources that memberships of one group require, as sets of their own: many require the same,
+/// which can serve hundreds of instances.
+struct OwnResources<'a, R: Resource> {
+    desired: &'a ResourceSet<R>,
+    group: Option<&'a GroupKey>,
+    sets: BTreeMap<&'a BTreeSet<R::Key>, ResourceSet<R>>,
+}
+
+impl<'a, R: Resource> OwnResources<'a, R> {
+    const fn of(desired: &'a ResourceSet<R>) -> Self {
+        Self { desired, group: None, sets: BTreeMap::new() }
+    }
+
+    /// Begins with the memberships of a group: others seldom require the same.
+    fn begin_group(&mut self, group: &'a GroupKey) {
+        if self.group.replace(group) != Some(group) {
+            self.sets.clear();
+        }
+    }
+
+    fn required(&mut self, keys: &'a BTreeSet<R::Key>) -> &ResourceSet<R> {
+        let own = || keys.iter().filter_map(|key| self.desired.get(key).cloned()).collect();
+        self.sets.entry(keys).or_insert_with(own)
+    }
+}
+
 /// Returns the part of `rules` that is open where the membership is reached. Elsewhere its resources do not
 /// matter: they can serve thousands of instances, of which one is not as it should be.
-fn reach<R: Resource>(
-    requirements: &Requirements<R::Key>,
+fn reach<'a, R: Resource>(
+    requirements: &'a Requirements<R::Key>,
     rules: &RuleSet,
-    state: &ResourceSet<R>,
-    desired: &ResourceSet<R>,
+    state: &mut Reaches<'_, R>,
+    own: &mut OwnResources<'a, R>,
 ) -> Reached {
-    if requirements.resources.iter().all(|key| is_as_desired(key, state, desired)) {
+    if requirements.resources.iter().all(|key| is_as_desired(key, state.set, own.desired)) {
         return Reached::All;
     }
-    let own: ResourceSet<R> =
-        requirements.resources.iter().filter_map(|key| desired.get(key).cloned()).collect();
+    let own = own.required(&requirements.resources);
     let (mut all, mut open_ports, mut desired_ports) = (true, Vec::new(), Vec::new());
     for instance in &requirements.reachable_at {
         let mut desired = own.reach(instance).rules;
@@ -102,7 +152,7 @@ fn reach<R: Resource>(
         if !rules.covers(&desired) {
             desired = desired.intersection(rules);
         }
-        let open = state.reach(instance).rules;
+        let open = state.at(instance);
         all &= open.covers(&desired);
         open_ports.extend(open.iter().map(anywhere));
         desired_ports.extend(desired.iter().map(anywhere));
@@ -150,16 +200,21 @@ fn anywhere(rule: &IngressRule) -> IngressRule {
     IngressRule { source: IpNet::V4(Ipv4Net::default()), ..*rule }
 }
 
+/// What is infeasible of each group, as a whole or on one instance.
+type InfeasibleByMember<'a> = BTreeMap<(&'a GroupKey, Option<&'a InstanceId>), &'a Infeasible>;
+
+fn infeasible_by_member(infeasible: &[Infeasible]) -> InfeasibleByMember<'_> {
+    infeasible.iter().map(|one| ((&one.group, one.instance.as_ref()), one)).collect()
+}
+
 /// Returns the reason and message of an infeasible membership: its own, or that of its whole group.
 fn infeasible_reason(
-    infeasible: &[Infeasible],
+    infeasible: &InfeasibleByMember<'_>,
     (group, instance): &(GroupKey, InstanceId),
 ) -> (String, String) {
-    let concerns = |infeasible: &&Infeasible| {
-        infeasible.group == *group && infeasible.instance.as_ref().is_none_or(|other| other == instance)
-    };
     // A message about the instance is more specific than one about the whole group.
-    infeasible.iter().filter(concerns).max_by_key(|one| one.instance.is_some()).map_or_else(
+    let own = infeasible.get(&(group, Some(instance))).or_else(|| infeasible.get(&(group, None)));
+    own.map_or_else(
         || (reasons::PENDING.to_owned(), "the cloud has nothing for it yet".to_owned()),
         |one| (one.reason.to_owned(), one.message.clone()),
     )

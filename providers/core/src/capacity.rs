@@ -4,6 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::RuleSet;
 
+/// Most rounds in which candidates are tried one by one. More could admit another only where ports join up in
+/// a chain, candidate by candidate and against their order: whoever owns them all could make it as long as
+/// there are candidates.
+const MAX_ROUNDS: usize = 4;
+
 /// The extent to which a candidate is open already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Incumbency {
@@ -36,8 +41,8 @@ impl Incumbency {
 /// their order.
 ///
 /// Candidates of one incumbency go in together, and one by one only if that does not fit. So selecting again
-/// from the same candidates, once the selected ones are open, selects the same; and a newcomer never
-/// displaces an incumbent.
+/// from the same candidates, once the selected ones are open, selects at least the same; and a newcomer never
+/// displaces an incumbent. `fits`, which can be slow, is asked at most a few times for each candidate.
 pub fn select_within_capacity<K: Clone + Ord>(
     candidates: &BTreeSet<K>,
     incumbency: impl Fn(&K) -> Incumbency,
@@ -59,7 +64,7 @@ pub fn select_within_capacity<K: Clone + Ord>(
         selected = with;
     }
     // Repeated: adjacent ranges together can need fewer rules than each alone.
-    loop {
+    for _ in 0..MAX_ROUNDS {
         let before = selected.len();
         for candidate in by_incumbency.values().flatten() {
             if selected.insert(candidate.clone()) && !fits(&selected) {
@@ -67,9 +72,10 @@ pub fn select_within_capacity<K: Clone + Ord>(
             }
         }
         if selected.len() == before {
-            return selected;
+            break;
         }
     }
+    selected
 }
 
 #[cfg(test)]
@@ -112,5 +118,27 @@ mod tests {
         let fits = |set: &BTreeSet<&str>| !set.contains("c") && (!set.contains("a") || set.contains("b"));
         let selected = select_within_capacity(&BTreeSet::from(["a", "b", "c"]), |_| Incumbency::New, fits);
         assert_eq!(selected, BTreeSet::from(["a", "b"]));
+    }
+
+    #[test]
+    fn fits_is_asked_a_few_times_for_each_candidate() {
+        use crate::{IngressRule, PortRange, Protocol};
+        // One rule fits. Port 1 is open, and each port joins only the one that comes after it.
+        let source = "0.0.0.0/0".parse().expect("a source");
+        let rule =
+            |port: u16| IngressRule::new(Protocol::Tcp, PortRange::single(port + 1).expect("a port"), source);
+        let asked = std::cell::Cell::new(0);
+        let fits = |ports: &BTreeSet<std::cmp::Reverse<u16>>| {
+            asked.set(asked.get() + 1);
+            ports.iter().map(|port| rule(port.0)).collect::<RuleSet>().len() <= 1
+        };
+        let candidates: BTreeSet<_> = (0..400).chain([1000]).map(std::cmp::Reverse).collect();
+        let incumbency = |port: &std::cmp::Reverse<u16>| match port.0 {
+            0 => Incumbency::Established,
+            _ => Incumbency::New,
+        };
+        let selected = select_within_capacity(&candidates, incumbency, fits);
+        assert!(selected.len() > 1 && selected.contains(&std::cmp::Reverse(0)));
+        assert!(asked.get() <= 5 * candidates.len(), "asked {} times", asked.get());
     }
 }

@@ -12,6 +12,8 @@ use firewall_core::{
     Owner, Requirements, Resource, ResourceSet, select_within_capacity,
 };
 
+use ipnet::IpNet;
+
 use crate::config::{GceConfig, Mode, TAGS_PER_INSTANCE};
 use crate::inventory::{InstanceFacts, Interface, Inventory};
 use crate::network::Network;
@@ -146,16 +148,20 @@ impl<'a> Compiler<'a> {
     fn compile_destinations(&mut self, group: &NetworkGroup<'_>) {
         let NetworkGroup { key, members, templates } = group;
         for template in templates {
-            let addresses =
-                members.values().flat_map(|interface| interface.addresses(template.ipv6)).collect();
+            let mut owners: BTreeMap<IpNet, Vec<(&InstanceId, &Interface)>> = BTreeMap::new();
+            for (&instance, &interface) in members {
+                for address in interface.addresses(template.ipv6) {
+                    owners.entry(address).or_default().push((instance, interface));
+                }
+            }
+            let addresses = owners.keys().copied().collect();
             let current = self.inventory.shards.get(&template.base_name);
             for (shard, destinations) in shard::assign(&addresses, current, self.config.ranges_per_rule) {
                 let rule = GceKey::Rule(ownership::shard_name(&template.base_name, shard));
-                for (&instance, interface) in members {
-                    let own = &interface.addresses(template.ipv6) & &destinations;
-                    if !own.is_empty() {
-                        let target = |address| RuleTarget::Address(address, interface.network.clone()).id();
-                        self.require(key, instance, [rule.clone()], own.into_iter().map(target));
+                for address in &destinations {
+                    for (instance, interface) in owners.get(address).into_iter().flatten() {
+                        let target = RuleTarget::Address(*address, interface.network.clone()).id();
+                        self.require(key, instance, [rule.clone()], [target]);
                     }
                 }
                 self.insert(GceResource::Rule(FirewallRule { destinations, ..template.shard(shard) }));

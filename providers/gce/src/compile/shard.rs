@@ -20,7 +20,9 @@ pub(super) fn assign(
     for (&number, addresses) in current.into_iter().flatten() {
         let shard: BTreeSet<IpNet> =
             addresses.iter().filter(|address| unassigned.contains(*address)).take(limit).copied().collect();
-        unassigned.retain(|address| !shard.contains(address));
+        for address in &shard {
+            unassigned.remove(address);
+        }
         kept.push((number, shard));
     }
     kept.retain(|(_, shard)| !shard.is_empty());
