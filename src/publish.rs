@@ -2,12 +2,14 @@
 //!
 //! `published_state` joins the results of all clouds to `outcomes`. From these, pure files compute what to
 //! publish: `status` (conditions of `HostPortExposure`s), `readiness` (gates of pods), `dns_records` (with
-//! `addresses`), `transitions` (ports opened and closed) and `problem_counts`. The others write: `publishers`
+//! `addresses`), `transitions` (ports opened and closed), `event_queue`
+//! and `problem_counts`. The others write: `publishers`
 //! hands a pass to `publisher` (by `status_writer` and `dns_publisher`), `events` and `metrics`.
 
 mod addresses;
 mod dns_publisher;
 mod dns_records;
+mod event_queue;
 pub(crate) mod events;
 pub(crate) mod metrics;
 mod outcomes;

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
+use super::event_queue::{EventQueue, MAX_WAITING, QueuedEvent};
 use super::problem_counts::ProblemCounts;
 use super::transitions::Transition;
 use crate::k8s::objects::ObjectRef;
@@ -16,31 +18,26 @@ use crate::k8s::problem::Problem;
 /// The longest text of an Event, in bytes; the API server refuses a longer one.
 const MAX_NOTE_LENGTH: usize = 1024;
 
-/// The number of Events that can wait to be written: each costs the API server a write, and a `DaemonSet` can
-/// open on thousands of nodes at once. More are dropped; the log has all problems.
-const QUEUE: usize = 4096;
-
 /// The end of a text that is too long for an Event.
 const TRUNCATED: &str = "… (cut; in full in the controller's log)";
+
+/// The pause after an Event that could not be written. It doubles with each, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Reports each problem once, and again only after it was gone meanwhile. Clones share the reported problems.
 #[derive(Clone)]
 pub(crate) struct EventPublisher(Arc<Mutex<PublishedEvents>>);
 
 struct PublishedEvents {
-    /// The queue of the task that writes Events; none where there is no cluster to write to
-    queue: Option<mpsc::Sender<QueuedEvent>>,
+    /// The Events that wait to be written; none where there is no cluster to write to
+    queue: Option<EventQueue>,
+    /// Wakes the task that writes them
+    queued: Arc<Notify>,
     /// The current problems by the source that found them: two clouds can find the same
     by_source: BTreeMap<&'static str, BTreeSet<Problem>>,
     /// The number of reports so far
     revision: u64,
-}
-
-/// An Event that waits to be written.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum QueuedEvent {
-    Problem(Problem),
-    Transition(Transition),
 }
 
 impl EventPublisher {
@@ -55,26 +52,15 @@ impl EventPublisher {
     pub(crate) fn to_cluster(client: Client, instance: &str) -> Self {
         let reporter =
             Reporter { controller: "hostport-firewall".to_owned(), instance: Some(instance.to_owned()) };
-        let (queue, mut queued) = mpsc::channel::<QueuedEvent>(QUEUE);
+        let publisher = Self::new(Some(EventQueue::default()));
         // Ports do not wait for Events.
-        tokio::spawn(async move {
-            // A recorder increments the count of an Event instead of writing another if object and reason are
-            // the same, whatever the text: so each text has its own. Dropping the recorders costs at most a
-            // repetition.
-            let mut recorders: BTreeMap<QueuedEvent, Recorder> = BTreeMap::new();
-            while let Some(event) = queued.recv().await {
-                if recorders.len() >= QUEUE {
-                    recorders.clear();
-                }
-                let recorder = || Recorder::new(client.clone(), reporter.clone());
-                write(recorders.entry(event.clone()).or_insert_with(recorder), &event).await;
-            }
-        });
-        Self::new(Some(queue))
+        tokio::spawn(write_queued(publisher.clone(), client, reporter));
+        publisher
     }
 
-    fn new(queue: Option<mpsc::Sender<QueuedEvent>>) -> Self {
-        Self(Arc::new(Mutex::new(PublishedEvents { queue, by_source: BTreeMap::new(), revision: 0 })))
+    fn new(queue: Option<EventQueue>) -> Self {
+        let queued = Arc::new(Notify::new());
+        Self(Arc::new(Mutex::new(PublishedEvents { queue, queued, by_source: BTreeMap::new(), revision: 0 })))
     }
 
     /// Reports those of a source's current problems that no source has reported yet. Returns the counts of
@@ -84,13 +70,11 @@ impl EventPublisher {
         let mut published = self.lock();
         let is_reported =
             |problem: &&Problem| published.by_source.values().any(|reported| reported.contains(*problem));
-        let mut new: Vec<&Problem> = problems.iter().filter(|problem| !is_reported(problem)).collect();
-        // Intents come before their pods, of which there can be thousands.
-        new.sort_by_key(|problem| problem.object.kind == "Pod");
+        let new: Vec<&Problem> = problems.iter().filter(|problem| !is_reported(problem)).collect();
         for problem in &new {
             tracing::warn!(object = %problem.object, reason = problem.reason, "{}: {}", problem.verdict, problem.message);
         }
-        published.enqueue(new.into_iter().cloned().map(QueuedEvent::Problem));
+        published.enqueue(new.into_iter().cloned().map(QueuedEvent::of_problem));
         published.by_source.insert(source, problems);
         published.revision += 1;
         let all: BTreeSet<&Problem> = published.by_source.values().flatten().collect();
@@ -109,49 +93,79 @@ impl EventPublisher {
 }
 
 impl PublishedEvents {
-    /// Queues Events to be written; drops those for which the queue is too full.
-    fn enqueue(&self, events: impl Iterator<Item = QueuedEvent>) {
-        let Some(queue) = &self.queue else { return };
-        let dropped = events.filter(|event| queue.try_send(event.clone()).is_err()).count();
-        if dropped > 0 {
-            tracing::warn!("{dropped} Events are dropped, because {QUEUE} are still to be written");
-        }
+    /// Queues Events to be written.
+    fn enqueue(&mut self, events: impl Iterator<Item = QueuedEvent>) {
+        let Some(queue) = &mut self.queue else { return };
+        events.for_each(|event| queue.push(event));
+        self.queued.notify_one();
+    }
+
+    fn take_next(&mut self) -> Option<QueuedEvent> {
+        self.queue.as_mut()?.pop()
     }
 }
 
-impl QueuedEvent {
-    fn object(&self) -> &ObjectRef {
-        match self {
-            Self::Problem(problem) => &problem.object,
-            Self::Transition(transition) => &transition.object,
-        }
-    }
-
-    fn event(&self) -> Event {
-        let (type_, reason) = match self {
-            Self::Problem(problem) => (EventType::Warning, problem.verdict.to_string()),
-            Self::Transition(transition) => (EventType::Normal, transition.change.to_string()),
+/// Writes Events one after the other. One that cannot be written waits again, and so do all others for a
+/// while; one that the API server refuses is dropped.
+async fn write_queued(publisher: EventPublisher, client: Client, reporter: Reporter) {
+    // A recorder increments the count of an Event instead of writing another if object and reason are the
+    // same, whatever the text: so each text has its own. Dropping the recorders costs at most a repetition.
+    let mut recorders: BTreeMap<(ObjectRef, String), Recorder> = BTreeMap::new();
+    let queued = Arc::clone(&publisher.lock().queued);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let next = publisher.lock().take_next();
+        let Some(event) = next else {
+            queued.notified().await;
+            continue;
         };
-        let (note, action) = (Some(self.note()), "Reconcile".to_owned());
-        Event { type_, reason, note, action, secondary: None }
-    }
-
-    /// Returns the text of the Event.
-    fn note(&self) -> String {
-        let mut note = match self {
-            Self::Problem(problem) => format!("{}: {}", problem.reason, problem.message),
-            Self::Transition(transition) => transition.message.clone(),
-        };
-        if note.len() > MAX_NOTE_LENGTH {
-            note.truncate(note.floor_char_boundary(MAX_NOTE_LENGTH - TRUNCATED.len()));
-            note += TRUNCATED;
+        if recorders.len() >= MAX_WAITING {
+            recorders.clear();
         }
-        note
+        let recorder = || Recorder::new(client.clone(), reporter.clone());
+        let key = (event.object().clone(), event.text());
+        let outcome = write(recorders.entry(key).or_insert_with(recorder), &event).await;
+        let Err(error) = outcome else {
+            pause = FIRST_PAUSE;
+            continue;
+        };
+        if is_final(&error) {
+            tracing::warn!(object = %event.object(), "cannot write an Event: {error}");
+            continue;
+        }
+        tracing::warn!(object = %event.object(), "cannot write an Event, and tries again: {error}");
+        publisher.lock().enqueue(std::iter::once(event));
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Writes an Event. One that cannot be written is logged and dropped: nothing depends on it.
-async fn write(recorder: &Recorder, queued: &QueuedEvent) {
+/// Returns true if writing the same Event again would fail again.
+fn is_final(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429)
+}
+
+/// Returns the Event as the API takes it.
+fn event_of(queued: &QueuedEvent) -> Event {
+    let type_ = match queued {
+        QueuedEvent::Problems(_) => EventType::Warning,
+        QueuedEvent::Transition(_) => EventType::Normal,
+    };
+    let mut note = queued.text();
+    if note.len() > MAX_NOTE_LENGTH {
+        note.truncate(note.floor_char_boundary(MAX_NOTE_LENGTH - TRUNCATED.len()));
+        note += TRUNCATED;
+    }
+    Event {
+        type_,
+        reason: queued.reason(),
+        note: Some(note),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    }
+}
+
+async fn write(recorder: &Recorder, queued: &QueuedEvent) -> kube::Result<()> {
     let object = queued.object();
     let reference = ObjectReference {
         api_version: Some(object.api_version.to_string()),
@@ -161,9 +175,7 @@ async fn write(recorder: &Recorder, queued: &QueuedEvent) {
         uid: Some(object.uid.clone()).filter(|uid| !uid.is_empty()),
         ..ObjectReference::default()
     };
-    if let Err(error) = recorder.publish(&queued.event(), &reference).await {
-        tracing::warn!(object = %object, "cannot write an Event: {error}");
-    }
+    recorder.publish(&event_of(queued), &reference).await
 }
 
 #[cfg(test)]
@@ -178,22 +190,27 @@ mod tests {
         Problem { object: object_ref(kind, "shop", name), verdict: Verdict::Rejected, reason, message }
     }
 
-    fn transition(name: &str, message: &str) -> Transition {
+    fn transition(name: &str) -> Transition {
         Transition {
             object: object_ref("Pod", "shop", name),
             change: PortChange::Opened,
-            message: message.to_owned(),
+            ports: BTreeSet::new(),
+            nodes: BTreeSet::from(["a".to_owned()]),
+            resources: BTreeSet::new(),
+            intents: BTreeSet::new(),
+            facts: BTreeSet::new(),
         }
     }
 
     /// Returns a publisher, and a function that returns the objects of the Events queued since its last call.
     fn publisher() -> (EventPublisher, impl FnMut() -> Vec<String>) {
-        let (queue, mut queued) = mpsc::channel(QUEUE);
-        let written = move || {
-            let queued = std::iter::from_fn(|| queued.try_recv().ok());
-            queued.map(|event: QueuedEvent| event.object().name.clone()).collect()
+        let publisher = EventPublisher::new(Some(EventQueue::default()));
+        let queue = publisher.clone();
+        let take_all = move || {
+            let queued = std::iter::from_fn(|| queue.lock().take_next());
+            queued.map(|event| event.object().name.clone()).collect()
         };
-        (EventPublisher::new(Some(queue)), written)
+        (publisher, take_all)
     }
 
     #[test]
@@ -220,18 +237,9 @@ mod tests {
     fn transition_is_announced_each_time() {
         let (publisher, mut written) = publisher();
         for _ in 0..2 {
-            publisher.announce(vec![transition("a", "80")]);
+            publisher.announce(vec![transition("a")]);
             assert_eq!(written(), ["a"]);
         }
-    }
-
-    #[test]
-    fn intents_come_before_pods_and_excess_events_are_dropped() {
-        let (publisher, mut written) = publisher();
-        let pods = (0..QUEUE).map(|number| problem("Pod", &number.to_string(), "22"));
-        _ = publisher.report("aws", pods.chain([problem("Service", "web", "22")]).collect());
-        let written = written();
-        assert_eq!((written.len(), written[0].as_str()), (QUEUE, "web"));
     }
 
     #[test]
@@ -247,7 +255,9 @@ mod tests {
 
     #[test]
     fn long_text_is_truncated_between_characters() {
-        let note = |message: &str| QueuedEvent::Problem(problem("Pod", "a", message)).note();
+        let note = |message: &str| {
+            event_of(&QueuedEvent::of_problem(problem("Pod", "a", message))).note.unwrap_or_default()
+        };
         let long = note(&"é".repeat(2000));
         assert!(long.len() <= MAX_NOTE_LENGTH && long.ends_with(TRUNCATED), "{}", long.len());
         assert_eq!(note("22"), "PortDenied: 22");
@@ -255,10 +265,10 @@ mod tests {
 
     #[test]
     fn transition_is_a_normal_event_and_problem_a_warning() {
-        let opened = QueuedEvent::Transition(transition("a", "tcp/80 open")).event();
+        let opened = event_of(&QueuedEvent::Transition(transition("a")));
         assert!(matches!(opened.type_, EventType::Normal), "{}", opened.reason);
-        assert_eq!((opened.reason.as_str(), opened.note.as_deref()), ("Opened", Some("tcp/80 open")));
-        let rejected = QueuedEvent::Problem(problem("Pod", "a", "22")).event();
+        assert_eq!(opened.reason, "Opened");
+        let rejected = event_of(&QueuedEvent::of_problem(problem("Pod", "a", "22")));
         assert!(matches!(rejected.type_, EventType::Warning), "{}", rejected.reason);
         assert_eq!(
             (rejected.reason.as_str(), rejected.note.as_deref()),

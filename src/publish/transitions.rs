@@ -1,7 +1,8 @@
 //! Transitions: the openings and closings of a pass, reported on the ports' owners and on their intents.
 //! Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt;
 
 use firewall_core::{GroupKey, InstanceId, PortRange, Protocol, Workload};
@@ -11,15 +12,72 @@ use crate::parse::ports::format_ports;
 use crate::reconcile::outcome::{Membership, with_ids};
 use crate::reconcile::pass::Pass;
 
-/// An opening or closing of ports, for one object that it affects.
+/// Most names that a text lists; of more it has the number.
+pub(super) const MAX_NAMED: usize = 3;
+
+/// The ports that a pass opened, or closed, for one object that it affects.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Transition {
     /// A port owner or an intent
     pub(super) object: ObjectRef,
     /// The change of the ports
     pub(super) change: PortChange,
-    /// The ports, the node, the cloud's resources and the intents
-    pub(super) message: String,
+    /// The ports
+    pub(super) ports: BTreeSet<(Protocol, PortRange)>,
+    /// The nodes
+    pub(super) nodes: BTreeSet<String>,
+    /// The cloud's resources, where it is one node
+    pub(super) resources: BTreeSet<String>,
+    /// The intents
+    pub(super) intents: BTreeSet<String>,
+    /// The facts that ended the demand, where ports closed
+    pub(super) facts: BTreeSet<String>,
+}
+
+impl Transition {
+    /// Adds the same change of other ports, or on other nodes.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.ports.extend(other.ports);
+        self.nodes.extend(other.nodes);
+        self.intents.extend(other.intents);
+        self.facts.extend(other.facts);
+        self.resources.extend(other.resources);
+        if self.nodes.len() > 1 {
+            self.resources.clear();
+        }
+    }
+
+    /// Returns the ports, the nodes, the cloud's resources and the intents.
+    pub(super) fn text(&self) -> String {
+        let state = match self.change {
+            PortChange::Opened => "open",
+            PortChange::Closed => "closed",
+        };
+        let nodes = match self.nodes.len() {
+            1 => format!("node {} ({})", join(&self.nodes), join_all(&self.resources, ", ")),
+            count => format!("{count} nodes ({})", join(&self.nodes)),
+        };
+        let intents = match self.intents.len() {
+            ..=MAX_NAMED => join_all(&self.intents, " and "),
+            count => format!("{count} intents ({})", join(&self.intents)),
+        };
+        let because = match self.facts.len() {
+            0 => String::new(),
+            ..=MAX_NAMED => format!(" because {}", join_all(&self.facts, "; ")),
+            count => format!(" because {} and {} more", join(&self.facts), count - MAX_NAMED),
+        };
+        format!("{} {state} on {nodes}, for {intents}{because}", format_ports(&self.ports))
+    }
+}
+
+/// Joins the first few names.
+fn join(names: &BTreeSet<String>) -> String {
+    let named: Vec<&str> = names.iter().take(MAX_NAMED).map(String::as_str).collect();
+    named.join(", ") + if names.len() > named.len() { ", …" } else { "" }
+}
+
+fn join_all(names: &BTreeSet<String>, separator: &str) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(separator)
 }
 
 /// The change of ports; also the reason of the Event that reports it.
@@ -46,8 +104,8 @@ impl fmt::Display for PortChange {
 pub(crate) struct OpenMemberships(BTreeMap<(GroupKey, InstanceId), Membership>);
 
 impl OpenMemberships {
-    /// Returns the transitions since the pass before, and records the memberships that are open after this
-    /// one.
+    /// Returns the transitions since the pass before, at most one of each kind for an object, and records the
+    /// memberships that are open after this one.
     pub(crate) fn diff_and_record(&mut self, pass: &Pass) -> Vec<Transition> {
         let opened = pass.memberships.iter().filter(|membership| membership.opened);
         let opened = opened.flat_map(|membership| transitions_of(PortChange::Opened, membership, None));
@@ -64,14 +122,20 @@ impl OpenMemberships {
         let open = OpenPorts::of(&pass.memberships);
         let closed: Vec<(Membership, Option<&String>)> =
             closed.filter(|(closed, _)| !open.supersede(closed)).collect();
-        let closed = closed.iter().flat_map(|(membership, ending)| {
-            transitions_of(PortChange::Closed, membership, ending.map(String::as_str))
-        });
-        let transitions = opened.chain(closed).collect();
+        let closed = closed
+            .iter()
+            .flat_map(|(membership, ending)| transitions_of(PortChange::Closed, membership, *ending));
+        let mut transitions: BTreeMap<(ObjectRef, PortChange), Transition> = BTreeMap::new();
+        for transition in opened.chain(closed) {
+            match transitions.entry((transition.object.clone(), transition.change)) {
+                Entry::Vacant(first) => drop(first.insert(transition)),
+                Entry::Occupied(mut same) => same.get_mut().merge(transition),
+            }
+        }
         for membership in pass.memberships.iter().filter(|membership| membership.open.is_ok()) {
             self.0.insert((membership.group.clone(), membership.instance.clone()), membership.clone());
         }
-        transitions
+        transitions.into_values().collect()
     }
 }
 
@@ -99,25 +163,20 @@ impl<'a> OpenPorts<'a> {
 
 /// Returns the transition of a membership for each of its port owners and intents; `because` is the fact that
 /// ended it.
-fn transitions_of(change: PortChange, membership: &Membership, because: Option<&str>) -> Vec<Transition> {
+fn transitions_of(change: PortChange, membership: &Membership, because: Option<&String>) -> Vec<Transition> {
     let Membership { group, node, port_owners, intents, resources, .. } = membership;
-    let state = match change {
-        PortChange::Opened => "open",
-        PortChange::Closed => "closed",
+    let intent_names: BTreeSet<String> = intents.iter().map(ToString::to_string).collect();
+    let resources: BTreeSet<String> = with_ids(resources).collect();
+    let transition = |object: &ObjectRef| Transition {
+        object: object.clone(),
+        change,
+        ports: group.ports.clone(),
+        nodes: BTreeSet::from([node.name.clone()]),
+        resources: resources.clone(),
+        intents: intent_names.clone(),
+        facts: because.into_iter().cloned().collect(),
     };
-    let resources = with_ids(resources).collect::<Vec<_>>().join(", ");
-    let intent_names: Vec<String> = intents.iter().map(ToString::to_string).collect();
-    let because = because.map(|fact| format!(" because {fact}")).unwrap_or_default();
-    let message = format!(
-        "{} {state} on node {} ({resources}), for {}{because}",
-        format_ports(&group.ports),
-        node.name,
-        intent_names.join(" and ")
-    );
-    let objects: BTreeSet<&ObjectRef> = port_owners.union(intents).collect();
-    let transition =
-        |object: &ObjectRef| Transition { object: object.clone(), change, message: message.clone() };
-    objects.into_iter().map(transition).collect()
+    port_owners.union(intents).map(transition).collect()
 }
 
 #[cfg(test)]
@@ -154,16 +213,11 @@ mod tests {
         }
     }
 
-    /// Returns the transitions of a pass with these memberships. `stays` keeps the membership open on the
+    /// Returns a pass with these memberships. `stays` keeps the membership open on the
     /// cloud without one (it lingers), `fails` makes the change of its rule fail.
-    fn transitions(
-        open: &mut OpenMemberships,
-        memberships: Vec<Membership>,
-        stays: bool,
-        fails: bool,
-    ) -> Vec<String> {
+    fn pass(memberships: Vec<Membership>, stays: bool, fails: bool) -> Pass {
         let key = (membership(false).group, membership(false).instance);
-        let pass = Pass {
+        Pass {
             problems: BTreeSet::new(),
             next: None,
             applied: 0,
@@ -174,9 +228,18 @@ mod tests {
             still_open: stays.then_some(key).into_iter().collect(),
             endings: BTreeMap::new(),
             snapshot: Arc::new(Snapshot::take(&Index::default(), &Settings::default(), Duration::ZERO)),
-        };
+        }
+    }
+
+    /// Returns the transitions of a [`pass`].
+    fn transitions(
+        open: &mut OpenMemberships,
+        memberships: Vec<Membership>,
+        stays: bool,
+        fails: bool,
+    ) -> Vec<String> {
         let text = |transition: Transition| format!("{} {}", transition.change, transition.object.kind);
-        open.diff_and_record(&pass).into_iter().map(text).collect()
+        open.diff_and_record(&pass(memberships, stays, fails)).into_iter().map(text).collect()
     }
 
     #[test]
@@ -189,6 +252,29 @@ mod tests {
         assert_eq!(transitions(&mut open, vec![], false, true), [""; 0], "it could not be closed");
         assert_eq!(transitions(&mut open, vec![], false, false), both("Closed"));
         assert_eq!(transitions(&mut open, vec![], false, false), [""; 0]);
+    }
+
+    #[test]
+    fn rollout_is_one_transition_of_the_intent_and_one_of_each_pod() {
+        let on_node = |number: usize| Membership {
+            instance: InstanceId::new(format!("i-{number:05}")),
+            node: object_ref("Node", "", &format!("n-{number:05}")),
+            port_owners: BTreeSet::from([object_ref("Pod", "shop", &format!("web-{number:05}"))]),
+            ..membership(true)
+        };
+        let mut open = OpenMemberships::default();
+        let all = open.diff_and_record(&pass((0..10_000).map(on_node).collect(), false, false));
+        assert_eq!(all.len(), 10_001);
+        let texts = |kind: &str| {
+            let of_kind = all.iter().filter(move |transition| transition.object.kind == kind);
+            of_kind.map(Transition::text).collect::<Vec<_>>()
+        };
+        let nodes = "10000 nodes (n-00000, n-00001, n-00002, …)";
+        assert_eq!(
+            texts("HostPortExposure"),
+            [format!("tcp/80 open on {nodes}, for HostPortExposure shop/web")]
+        );
+        assert_eq!(texts("Pod")[0], "tcp/80 open on node n-00000 (rule), for HostPortExposure shop/web");
     }
 
     #[test]
