@@ -20,12 +20,12 @@ pub const GROUP: &str = "hostport-firewall.dev";
 /// The versions that are read, the preferred one first.
 pub const VERSIONS: &[&str] = &["v1alpha1"];
 
-/// The most nodes that a status lists: etcd takes 1.5 MiB, and the whole status is written anew whenever one
-/// of its nodes changes.
-pub const MOST_NODES: usize = 500;
+/// The most nodes that a status lists: the whole status is written anew, to every watcher, whenever one of its
+/// nodes changes.
+pub const MOST_NODES: usize = 100;
 
 /// The most addresses that a status lists.
-pub const MOST_ADDRESSES: usize = 2000;
+pub const MOST_ADDRESSES: usize = 200;
 
 /// Opens host ports of the pods that it selects, on the nodes where they run and for as long as they run.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -151,12 +151,12 @@ pub struct HostPortExposureStatus {
     /// The number of nodes where they are open
     #[serde(default)]
     pub node_count: i32,
-    /// The nodes where they are open: the first 500 by name
+    /// The nodes where they are open: the first 100 by name
     #[serde(default)]
     #[schemars(length(max = MOST_NODES))]
     pub nodes: Vec<OpenNode>,
     /// The addresses for clients: those of nodes where the ports are open and a pod is ready, of the first
-    /// 500 of these nodes by name, and at most 2,000 addresses. A hostname has all of them.
+    /// 100 of these nodes by name, and at most 200 addresses. A hostname has all of them.
     #[serde(default)]
     #[schemars(length(max = MOST_ADDRESSES))]
     pub addresses: Vec<OpenAddress>,

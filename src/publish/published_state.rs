@@ -6,13 +6,16 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::outcomes::Outcomes;
-use super::status::{WrittenStatuses, compute_statuses, retract_addresses, truncate_lists};
+use super::status::{WrittenStatuses, compute_statuses, may_wait, retract_addresses, truncate_lists};
 use crate::desired::snapshot::ClusterDemand;
 use crate::k8s::host_port_exposure::{HostPortExposure, HostPortExposureStatus};
 use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::Problem;
 use crate::reconcile::outcome::Membership;
+
+/// Least time between two writes of a status that may wait: each is tens of kilobytes to every watcher.
+const STATUS_INTERVAL_SECONDS: i64 = 10;
 
 /// The result of a pass of one cloud.
 pub(super) struct CloudResult {
@@ -33,6 +36,10 @@ pub(super) struct PublishedState {
     /// The newest demand of all clouds
     demand: ClusterDemand,
     statuses: WrittenStatuses,
+    /// The times at which long statuses were written
+    written_at: BTreeMap<ObjectRef, Time>,
+    /// True if a status differs and is not written yet
+    is_waiting: bool,
 }
 
 impl PublishedState {
@@ -43,6 +50,8 @@ impl PublishedState {
             unobserved: BTreeSet::new(),
             demand: ClusterDemand::default(),
             statuses: WrittenStatuses::new(),
+            written_at: BTreeMap::new(),
+            is_waiting: false,
         }
     }
 
@@ -121,17 +130,38 @@ impl PublishedState {
         covered
     }
 
-    /// Plans the statuses to write: those that differ from the index.
+    /// Plans the statuses to write: those that differ from the index. One that [may wait](may_wait) does so
+    /// until some time after the last.
     pub(super) fn plan_statuses(
-        &self,
+        &mut self,
         index: &Index,
         outcomes: &Outcomes,
         now: &Time,
     ) -> Vec<(ObjectRef, HostPortExposureStatus)> {
-        let statuses = compute_statuses(index, outcomes, &self.statuses, now).into_iter();
-        let statuses = statuses.map(|(exposure, status)| (exposure, truncate_lists(status)));
-        let outdated = statuses.filter(|(exposure, status)| exposure.status.as_ref() != Some(status));
-        outdated.map(|(exposure, status)| (exposure.reference(), status)).collect()
+        self.is_waiting = false;
+        let mut outdated = Vec::new();
+        for (exposure, status) in compute_statuses(index, outcomes, &self.statuses, now) {
+            let status = truncate_lists(status);
+            if exposure.status.as_ref() == Some(&status) {
+                continue;
+            }
+            let reference = exposure.reference();
+            let is_recent = |at: &Time| now.0.as_second() - at.0.as_second() < STATUS_INTERVAL_SECONDS;
+            if exposure.status.as_ref().is_some_and(|before| may_wait(before, &status))
+                && self.written_at.get(&reference).is_some_and(is_recent)
+            {
+                self.is_waiting = true;
+                continue;
+            }
+            self.written_at.insert(reference.clone(), now.clone());
+            outdated.push((reference, status));
+        }
+        outdated
+    }
+
+    /// Returns true if a status of the last plan waits to be written.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.is_waiting
     }
 
     /// Plans the statuses to write before anything closes: those with addresses whose ports are about to
@@ -154,6 +184,7 @@ impl PublishedState {
     pub(super) fn forget_deleted(&mut self, index: &Index) {
         let existing: BTreeSet<_> = index.host_port_exposures().map(HostPortExposure::reference).collect();
         self.statuses.retain(|exposure, _| existing.contains(exposure));
+        self.written_at.retain(|exposure, _| existing.contains(exposure));
     }
 }
 
@@ -161,8 +192,11 @@ impl PublishedState {
 mod tests {
     use std::time::Duration;
 
+    use serde_json::Value;
+
     use super::*;
     use crate::k8s::objects::builders::object_ref;
+    use crate::publish::status::tests::{index, outcomes, time};
 
     fn exposure() -> ObjectRef {
         object_ref("HostPortExposure", "shop", "web")
@@ -203,6 +237,30 @@ mod tests {
         assert_eq!(generation(&state), Some(1));
         state.mark_unobserved("aws");
         assert_eq!(generation(&state), Some(2));
+    }
+
+    #[test]
+    fn only_readiness_of_many_pods_waits() {
+        let names: Vec<String> = (0..20).map(|number| format!("n{number:02}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut state = PublishedState::new(1);
+        // The index has the status that was written before.
+        let mut written = Value::Null;
+        let mut write = |open: &[&str], ready: &[&str], second: i64| {
+            let index = index(&names, ready, &written);
+            let planned = state.plan_statuses(&index, &outcomes(open, &[]), &time(second));
+            if let Some((_, status)) = planned.first() {
+                written = serde_json::to_value(status).expect("JSON");
+            }
+            (planned.len(), state.is_waiting())
+        };
+        assert_eq!(write(&names, &names, 0), (1, false));
+        assert_eq!(write(&names, &names, 1), (0, false), "nothing differs");
+        assert_eq!(write(&names, &names[1..], 2), (0, true));
+        assert_eq!(write(&names[1..], &names[1..], 3), (1, false), "a node has closed");
+        assert_eq!(write(&names[1..], &names[2..], 12), (0, true));
+        assert_eq!(write(&names[1..], &names[2..], 13), (1, false));
+        assert_eq!(write(&names[1..], &names[..8], 14), (1, false), "few addresses");
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Shared {
         let outcomes = state.assemble_outcomes();
         // The index is not held while anything is written.
         let planned = plan_writes(state, dns, &outcomes, &index.read());
-        let mut is_complete = true;
+        let mut is_complete = !state.is_waiting();
         for (exposure, status) in planned.statuses {
             is_complete &= writer.write_status(&exposure, &status).await;
             state.record_status(exposure, status);

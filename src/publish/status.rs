@@ -21,6 +21,9 @@ use crate::k8s::reasons::{
 use crate::parse::ports::format_ports;
 use crate::reconcile::outcome::{Membership, with_ids};
 
+/// Most addresses for which each change is written at once.
+const FEW_ADDRESSES: usize = 10;
+
 /// The statuses that were written last: the index may not have them yet.
 pub(super) type WrittenStatuses = BTreeMap<ObjectRef, HostPortExposureStatus>;
 
@@ -41,6 +44,10 @@ pub(super) fn compute_statuses<'a>(
     for membership in &outcomes.memberships {
         memberships.entry(&membership.group.workload).or_default().push(membership);
     }
+    let mut problems: BTreeMap<ObjectName<'_>, Vec<&Problem>> = BTreeMap::new();
+    for problem in &outcomes.problems {
+        problems.entry(name_of(&problem.object)).or_default().push(problem);
+    }
     let status = |intent: &'a HostPortExposure| {
         let reference = intent.reference();
         let generation = outcomes.generations.get(&reference)?;
@@ -49,10 +56,10 @@ pub(super) fn compute_statuses<'a>(
         let exposures = exposures.get(&workload).map_or(&[][..], Vec::as_slice);
         let before = written.get(&reference).or(intent.status.as_ref());
         let addresses = list_addresses(index, &resolver, exposures, before);
-        let accepted = evaluate_accepted(outcomes, &reference);
-        let node_problem = outcomes.problems.iter().find(|problem| {
-            is_same_object(&problem.object, &reference) && NODE_REASONS.contains(&problem.reason.as_str())
-        });
+        let problems = problems.get(&name_of(&reference)).map_or(&[][..], Vec::as_slice);
+        let accepted = evaluate_accepted(problems);
+        let is_of_node = |problem: &&&Problem| NODE_REASONS.contains(&problem.reason.as_str());
+        let node_problem = problems.iter().find(is_of_node).copied();
         let programmed = evaluate_programmed(own, exposures, &accepted, node_problem, outcomes.is_incomplete);
         let conditions = [("Accepted", accepted), ("Programmed", programmed)].map(|(kind, state)| {
             let before = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -122,16 +129,17 @@ impl ConditionState {
     }
 }
 
-/// Returns true if both name the same object, in whichever version of its API.
-fn is_same_object(one: &ObjectRef, other: &ObjectRef) -> bool {
-    (&one.kind, &one.namespace, &one.name) == (&other.kind, &other.namespace, &other.name)
+/// The kind, the namespace and the name of an object, in whichever version of its API.
+type ObjectName<'a> = (&'a str, &'a str, &'a str);
+
+fn name_of(object: &ObjectRef) -> ObjectName<'_> {
+    (&object.kind, &object.namespace, &object.name)
 }
 
-/// Evaluates `Accepted`. A failure of the cloud is a problem of the object too, but no fault of the intent.
-fn evaluate_accepted(outcomes: &Outcomes, intent: &ObjectRef) -> ConditionState {
-    let is_own = |problem: &&Problem| is_same_object(&problem.object, intent);
-    let is_rejection = |problem: &&Problem| problem.verdict == Verdict::Rejected;
-    match outcomes.problems.iter().filter(is_own).find(is_rejection) {
+/// Evaluates `Accepted`, by the object's own problems. A failure of the cloud is one of them too, but no
+/// fault of the intent.
+fn evaluate_accepted(problems: &[&Problem]) -> ConditionState {
+    match problems.iter().find(|problem| problem.verdict == Verdict::Rejected) {
         Some(problem) => ConditionState::new(false, &problem.reason, &problem.message),
         None => {
             ConditionState::new(true, ACCEPTED, "it can be understood, and no guardrail forbids any of it")
@@ -188,12 +196,14 @@ fn list_addresses(
     exposures: &[&Exposure],
     before: Option<&HostPortExposureStatus>,
 ) -> Vec<OpenAddress> {
-    let was_listed =
-        |node: &str| before.is_some_and(|before| before.addresses.iter().any(|address| address.node == node));
+    let listed: BTreeSet<&str> = before
+        .into_iter()
+        .flat_map(|before| before.addresses.iter().map(|address| address.node.as_str()))
+        .collect();
     let reachable = exposures.iter().filter(|exposure| match resolver.reachability(exposure) {
         Reachability::Yes => true,
         Reachability::No => false,
-        Reachability::Unknown => was_listed(&exposure.node.name),
+        Reachability::Unknown => listed.contains(exposure.node.name.as_str()),
     });
     let nodes: BTreeSet<&str> = reachable.map(|exposure| exposure.node.name.as_str()).collect();
     let addresses = nodes.into_iter().flat_map(|name| {
@@ -220,6 +230,14 @@ pub(super) fn truncate_lists(mut status: HostPortExposureStatus) -> HostPortExpo
     status
 }
 
+/// Returns true if it matters little when the status is written: nothing differs but a long list of
+/// addresses, as when one of many pods becomes ready.
+pub(super) fn may_wait(before: &HostPortExposureStatus, status: &HostPortExposureStatus) -> bool {
+    let rest =
+        |status: &HostPortExposureStatus| HostPortExposureStatus { addresses: Vec::new(), ..status.clone() };
+    before.addresses.len().min(status.addresses.len()) > FEW_ADDRESSES && rest(before) == rest(status)
+}
+
 /// Removes the addresses whose ports are about to close, and changes nothing else. Returns the statuses that
 /// lose any.
 pub(super) fn retract_addresses(
@@ -237,4 +255,4 @@ pub(super) fn retract_addresses(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -72,8 +72,8 @@ impl Transition {
 
 /// Joins the first few names.
 fn join(names: &BTreeSet<String>) -> String {
-    let named: Vec<&str> = names.iter().take(MAX_NAMED).map(String::as_str).collect();
-    named.join(", ") + if names.len() > named.len() { ", …" } else { "" }
+    let first: Vec<&str> = names.iter().take(MAX_NAMED).map(String::as_str).collect();
+    first.join(", ") + if names.len() > first.len() { ", …" } else { "" }
 }
 
 fn join_all(names: &BTreeSet<String>, separator: &str) -> String {

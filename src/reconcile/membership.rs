@@ -24,7 +24,7 @@ pub(super) fn memberships<P: FirewallProvider>(
     state: &ResourceSet<P::Resource>,
 ) -> Vec<Membership> {
     let PlannedPass { compiled, grouped, .. } = planned;
-    let none = Requirements { resources: BTreeSet::new(), reachable_at: BTreeSet::new() };
+    let nothing = Requirements { resources: BTreeSet::new(), reachable_at: BTreeSet::new() };
     let infeasible = infeasible_by_member(&compiled.infeasible);
     let (mut own, mut now, mut before) =
         (OwnResources::of(&compiled.resources), Reaches::of(state), Reaches::of(&planned.observed));
@@ -35,7 +35,7 @@ pub(super) fn memberships<P: FirewallProvider>(
         else {
             continue;
         };
-        let requirements = compiled.requirements.get(id).unwrap_or(&none);
+        let requirements = compiled.requirements.get(id).unwrap_or(&nothing);
         own.begin_group(group);
         let mut reach = |state| reach(requirements, &asked.rules, state, &mut own);
         let reached = reach(&mut now);

@@ -9,7 +9,7 @@ use super::*;
 use crate::k8s::index::{Object, Watch};
 use crate::k8s::objects::builders::{from_json, object_ref};
 
-fn time(second: i64) -> Time {
+pub(crate) fn time(second: i64) -> Time {
     Time(k8s_openapi::jiff::Timestamp::from_second(second).expect("a time"))
 }
 
@@ -20,7 +20,7 @@ fn object(kind: &'static str, name: &str) -> ObjectRef {
 const KIND: &str = "HostPortExposure";
 
 /// One exposure, on a node with a pod of the same name each; `ready` are the ready ones.
-fn index(nodes: &[&str], ready: &[&str], status: &Value) -> Index {
+pub(crate) fn index(nodes: &[&str], ready: &[&str], status: &Value) -> Index {
     let mut index = Index::default();
     let node = |name: &&str| {
         let addresses = json!([
@@ -60,7 +60,7 @@ fn workload() -> Workload {
 }
 
 /// Outcomes of an exposure on each of these nodes, open but for the failed ones.
-fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
+pub(crate) fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
     let membership = |name: &&str| Membership {
         group: GroupKey {
             workload: workload(),
@@ -249,7 +249,7 @@ fn status_lists_the_first_nodes_and_counts_all() {
     let written = truncate_lists(all.clone());
     assert_eq!((all.nodes.len(), all.addresses.len()), (MOST_NODES + 1, MOST_NODES + 1));
     assert_eq!((written.nodes.len(), written.addresses.len()), (MOST_NODES, MOST_NODES));
-    assert_eq!((written.node_count, &written.conditions), (501, &all.conditions));
+    assert_eq!((written.node_count, &written.conditions), (101, &all.conditions));
     assert!(written.nodes.iter().all(|node| node.name != names[MOST_NODES]));
     assert!(written.addresses.iter().all(|address| address.node != names[MOST_NODES]));
     assert_eq!(truncate_lists(written.clone()), written);
