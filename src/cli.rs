@@ -2,6 +2,7 @@
 
 mod cloud;
 mod intent;
+pub mod log;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -3,20 +3,21 @@
 // The futures of the AWS SDK nest deeper than the default allows.
 #![recursion_limit = "256"]
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use hostport_firewall::cli::log::log_to_stderr;
 use hostport_firewall::cli::{CleanupArgs, Cli, Command, LogFormat, Output, PlanArgs, RunArgs};
 use hostport_firewall::commands::report::Report;
 use hostport_firewall::controller::clouds::connect;
 use hostport_firewall::k8s::first_list::read_once;
 use hostport_firewall::k8s::host_port_exposure;
+use hostport_firewall::k8s::plain_text::escape_unprintable;
 use hostport_firewall::reconcile::pass::Options;
 use hostport_firewall::{commands, controller};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 /// Any error: `main` prints its text, for the person who must act.
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
@@ -43,7 +44,9 @@ async fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         // The log goes to the same place; if it is closed, there is no reader.
-        _ = writeln!(std::io::stderr(), "error: {error}");
+        let text = error.to_string();
+        let lines: Vec<_> = text.lines().map(escape_unprintable).collect();
+        _ = writeln!(std::io::stderr(), "error: {}", lines.join("\n"));
         ExitCode::FAILURE
     })
 }
@@ -101,16 +104,4 @@ fn print(report: &Report, output: Output) -> Result<ExitCode, AnyError> {
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(if report.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
-}
-
-fn log_to_stderr(level: &str, format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::k8s::plain_text::escape_unprintable;
 use crate::k8s::problem::Problem;
 use crate::reconcile::reported_plan::ReportedPlan;
 
@@ -43,7 +44,8 @@ impl Report {
             write_plan(plan, &mut text);
         }
         for problem in &self.problems {
-            _ = writeln!(text, "  {}: {}: {}", problem.reason, problem.object, problem.message);
+            let line = format!("  {}: {}: {}", problem.reason, problem.object, problem.message);
+            _ = writeln!(text, "{}", escape_unprintable(&line));
         }
         _ = match self.plans.iter().map(|plan| plan.steps.len()).sum() {
             0 => writeln!(text, "No changes."),
@@ -56,14 +58,36 @@ impl Report {
 
 fn write_plan(plan: &ReportedPlan, text: &mut String) {
     for (position, step) in plan.steps.iter().enumerate() {
-        _ = writeln!(text, "{:>3}. {} {}, {}", position + 1, step.verb, step.resource, step.reason);
+        let line = format!("{:>3}. {} {}, {}", position + 1, step.verb, step.resource, step.reason);
+        _ = writeln!(text, "{}", escape_unprintable(&line));
         for (sign, details) in [('+', &step.adds), ('-', &step.removes)] {
             for detail in details {
-                _ = writeln!(text, "       {sign} {detail}");
+                _ = writeln!(text, "       {sign} {}", escape_unprintable(detail));
             }
         }
     }
     for withheld in &plan.withheld {
-        _ = writeln!(text, "  stays: {}: {}", withheld.resource, withheld.reason);
+        let line = format!("  stays: {}: {}", withheld.resource, withheld.reason);
+        _ = writeln!(text, "{}", escape_unprintable(&line));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::k8s::objects::builders::object_ref;
+    use crate::k8s::problem::Verdict;
+
+    #[test]
+    fn untrusted_text_adds_no_line() {
+        let object = object_ref("Pod", "shop", "a\nNo changes.\n");
+        let message = "container \u{202e}x\u{1b}[2J\u{2028}: 99999".to_owned();
+        let problem =
+            Problem { object, verdict: Verdict::Rejected, reason: "InvalidPort".to_owned(), message };
+        let report = Report { plans: Vec::new(), problems: BTreeSet::from([problem]) };
+        assert_eq!(
+            report.text(),
+            "  InvalidPort: Pod shop/a\\nNo changes.\\n: container \\u{202e}x\\u{1b}[2J\\u{2028}: 99999\nNo changes.\n"
+        );
     }
 }

@@ -12,12 +12,7 @@ pub(super) type Rejected = Box<Problem>;
 
 /// Returns the problem of a request that is not understood, or not allowed.
 pub(super) fn reject(object: &ObjectRef, reason: &str, message: String) -> Rejected {
-    Box::new(Problem {
-        object: object.clone(),
-        verdict: Verdict::Rejected,
-        reason: reason.to_owned(),
-        message,
-    })
+    Box::new(Problem::new(object.clone(), Verdict::Rejected, reason, message))
 }
 
 /// Returns the problem of a valid request that the node or the controller's settings do not let succeed.

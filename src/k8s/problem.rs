@@ -1,10 +1,15 @@
 //! Problems: anything wrong with an object that its owner has to know, with the reason.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
 
 use super::objects::ObjectRef;
+use super::plain_text::{escape_unprintable, shorten};
+
+/// The longest message, in bytes: it can repeat what others wrote, and a tenant can have a hundred.
+const MAX_MESSAGE_LENGTH: usize = 2048;
 
 /// Something wrong with one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -38,6 +43,16 @@ impl fmt::Display for Verdict {
 }
 
 impl Problem {
+    /// Returns a problem whose message fits one line, whatever it repeats of what others wrote.
+    #[must_use]
+    pub fn new(object: ObjectRef, verdict: Verdict, reason: &str, mut message: String) -> Self {
+        if let Cow::Owned(escaped) = escape_unprintable(&message) {
+            message = escaped;
+        }
+        shorten(&mut message, MAX_MESSAGE_LENGTH);
+        Self { object, verdict, reason: reason.to_owned(), message }
+    }
+
     /// Returns the same problem for another object that it affects.
     #[must_use]
     pub fn to(&self, other: &ObjectRef) -> Self {

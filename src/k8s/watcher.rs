@@ -133,8 +133,7 @@ fn parse_object<K: Resource>(watch: &Watch, guard: DeserializeGuard<K>) -> Resul
             uid: metadata.uid.unwrap_or_default(),
         };
         let message = format!("it cannot be read, so none of its ports is opened: {error}");
-        let reason = UNREADABLE.to_owned();
-        Box::new((name, Problem { object, verdict: Verdict::Rejected, reason, message }))
+        Box::new((name, Problem::new(object, Verdict::Rejected, UNREADABLE, message)))
     })
 }
 

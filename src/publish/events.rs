@@ -1,5 +1,6 @@
 //! Events: reports problems and transitions, as log lines and as Kubernetes Events on the objects, each once.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::event_queue::{EventQueue, MAX_WAITING, QueuedEvent};
 use super::problem_counts::ProblemCounts;
 use super::transitions::Transition;
 use crate::k8s::objects::ObjectRef;
+use crate::k8s::plain_text::escape_unprintable;
 use crate::k8s::problem::Problem;
 
 /// The longest text of an Event, in bytes; the API server refuses a longer one.
@@ -152,6 +154,9 @@ fn event_of(queued: &QueuedEvent) -> Event {
         QueuedEvent::Transition(_) => EventType::Normal,
     };
     let mut note = queued.text();
+    if let Cow::Owned(escaped) = escape_unprintable(&note) {
+        note = escaped;
+    }
     if note.len() > MAX_NOTE_LENGTH {
         note.truncate(note.floor_char_boundary(MAX_NOTE_LENGTH - TRUNCATED.len()));
         note += TRUNCATED;
@@ -261,6 +266,13 @@ mod tests {
         let long = note(&"é".repeat(2000));
         assert!(long.len() <= MAX_NOTE_LENGTH && long.ends_with(TRUNCATED), "{}", long.len());
         assert_eq!(note("22"), "PortDenied: 22");
+    }
+
+    #[test]
+    fn untrusted_text_adds_no_line_to_an_event() {
+        let forged = problem("Pod", "a", "no\nNormal  Opened \u{202e}x\u{1b}[2J");
+        let note = event_of(&QueuedEvent::of_problem(forged)).note.expect("a note");
+        assert_eq!(note, "PortDenied: no\\nNormal  Opened \\u{202e}x\\u{1b}[2J");
     }
 
     #[test]

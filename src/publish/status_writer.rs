@@ -17,6 +17,7 @@ use super::readiness::GateUpdate;
 use crate::k8s::dns_zone::{MANAGED_BY, Zone};
 use crate::k8s::host_port_exposure::{HostPortExposure, HostPortExposureStatus};
 use crate::k8s::objects::{DNSEndpoint, GATE, ObjectRef};
+use crate::k8s::plain_text::escape_unprintable;
 
 /// The owner of the written fields, for server-side apply.
 const FIELD_MANAGER: &str = "hostport-firewall";
@@ -74,7 +75,7 @@ impl StatusWriter {
             "type": GATE,
             "status": if *is_open { "True" } else { "False" },
             "reason": reason,
-            "message": message,
+            "message": escape_unprintable(message),
         });
         if *status_changed {
             condition["lastTransitionTime"] = json!(current_time());
