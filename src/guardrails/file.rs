@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
-use kube::core::Selector;
 use serde::{Deserialize, Deserializer};
 
 use super::ports::Ports;
 use super::{Guardrails, NamespaceMatcher, NamespaceRule};
 use crate::parse::hostname::parse_hostname;
+use crate::parse::label_selector::parse_label_selector;
 use crate::parse::source_ranges::parse_cidr;
 
 /// The file. Unknown keys are errors: a misspelt guardrail would limit nothing.
@@ -123,7 +123,7 @@ fn to_namespace_rule(entry: Entry) -> Result<NamespaceRule, String> {
             let requirement =
                 |Requirement { key, operator, values }| LabelSelectorRequirement { key, operator, values };
             let match_expressions = match_expressions.map(|all| all.into_iter().map(requirement).collect());
-            let selector = Selector::try_from(LabelSelector { match_labels, match_expressions })
+            let selector = parse_label_selector(&LabelSelector { match_labels, match_expressions })
                 .map_err(|error| format!("namespaces: the selector cannot be read: {error}"))?;
             NamespaceMatcher::Labels(selector)
         }

@@ -233,3 +233,35 @@ fn documented_example_sets_every_guardrail() {
     assert_ne!(guardrails.allowed_hostnames, all.allowed_hostnames);
     assert_ne!(guardrails.namespaces, all.namespaces);
 }
+
+#[test]
+fn malformed_selector_fails_the_file() {
+    let long = "x".repeat(64);
+    let cases = [
+        ("matchExpressions: [{key: team, operator: NotIn, values: []}]".to_owned(), "values"),
+        ("matchExpressions: [{key: team, operator: In}]".to_owned(), "values"),
+        ("matchExpressions: [{key: team, operator: Exists, values: [a]}]".to_owned(), "values"),
+        ("matchExpressions: [{key: team, operator: exists}]".to_owned(), "exists"),
+        ("matchExpressions: [{key: team, operator: Gt, values: ['1']}]".to_owned(), "Gt"),
+        ("matchExpressions: [{key: '', operator: DoesNotExist}]".to_owned(), "key"),
+        ("matchExpressions: [{key: 'te am', operator: DoesNotExist}]".to_owned(), "te am"),
+        ("matchExpressions: [{key: A/b/c, operator: DoesNotExist}]".to_owned(), "A/b/c"),
+        ("matchExpressions: [{key: Example.com/b, operator: DoesNotExist}]".to_owned(), "Example.com"),
+        (format!("matchExpressions: [{{key: {long}, operator: DoesNotExist}}]"), "key"),
+        ("matchExpressions: [{key: team, operator: NotIn, values: ['a b']}]".to_owned(), "a b"),
+        (format!("matchExpressions: [{{key: team, operator: NotIn, values: [{long}]}}]"), "63"),
+        ("matchLabels: {'': games}".to_owned(), "key"),
+        ("matchLabels: {team: -games}".to_owned(), "-games"),
+    ];
+    for (selector, part) in cases {
+        let error = parse(&format!("namespaces: [{{selector: {{{selector}}}}}]")).expect_err(&selector);
+        assert!(error.contains(part) && error.contains("namespaces"), "{selector}: {error}");
+    }
+    for selector in [
+        "matchExpressions: [{key: example.com/Team_1.x, operator: NotIn, values: ['', a.B_c-1]}]",
+        "matchLabels: {team: ''}",
+        "matchExpressions: [{key: team, operator: Exists, values: []}]",
+    ] {
+        assert!(parse(&format!("namespaces: [{{selector: {{{selector}}}}}]")).is_ok(), "{selector}");
+    }
+}

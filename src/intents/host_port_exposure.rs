@@ -13,10 +13,11 @@ use super::annotation::{format_host_ports, match_entry};
 use super::host_port::HostPort;
 use super::request::{GroupVariant, PortRequest, Rejected, reject};
 use super::rules::Sources;
-use crate::k8s::host_port_exposure::{ExposedPort, HostPortExposure, PortProtocol};
+use crate::k8s::host_port_exposure::{ExposedPort, HostPortExposure, MOST_PORTS, PortProtocol};
 use crate::k8s::objects::{Node, ObjectRef, Pod};
 use crate::k8s::reasons;
 use crate::parse::hostname::parse_hostname;
+use crate::parse::label_selector::parse_label_selector;
 use crate::parse::source_ranges;
 
 /// The parsed spec of a `HostPortExposure`.
@@ -52,16 +53,23 @@ impl<'a> PodSelection<'a> {
             }
         };
         let invalid_selector = reject_with(reasons::INVALID_SELECTOR);
-        let pods = parse_selector("podSelector", &exposure.spec.pod_selector).map_err(&invalid_selector)?;
+        let parse_selector = |field: &str, selector: &LabelSelector| {
+            parse_label_selector(selector).map_err(|error| invalid_selector(format!("{field}: {error}")))
+        };
+        let pods = parse_selector("podSelector", &exposure.spec.pod_selector)?;
         if pods.selects_all() {
             let message = "podSelector: an empty selector would select every pod; name labels";
             return Err(invalid_selector(message.to_owned()));
         }
-        let nodes = exposure.spec.node_selector.as_ref().map(|nodes| parse_selector("nodeSelector", nodes));
-        let nodes = nodes.transpose().map_err(&invalid_selector)?;
+        let nodes = exposure.spec.node_selector.as_ref();
+        let nodes = nodes.map(|nodes| parse_selector("nodeSelector", nodes)).transpose()?;
         let invalid = reject_with(reasons::INVALID_EXPOSURE);
         let general =
             parse_sources("sourceRanges", exposure.spec.source_ranges.as_deref()).map_err(&invalid)?;
+        // The API server checks this; a manifest comes as it is.
+        if exposure.spec.ports.len() > MOST_PORTS {
+            return Err(invalid(format!("ports: there are more than {MOST_PORTS}")));
+        }
         let mut ports = Vec::new();
         for (position, port) in exposure.spec.ports.iter().enumerate() {
             let field = format!("ports[{position}].sourceRanges");
@@ -125,10 +133,6 @@ impl<'a> PodSelection<'a> {
             hostname: self.hostname.clone(),
         })
     }
-}
-
-fn parse_selector(field: &str, selector: &LabelSelector) -> Result<Selector, String> {
-    Selector::try_from(selector.clone()).map_err(|error| format!("{field}: {error}"))
 }
 
 /// Formats the port as an annotation would name it: `http`, `30000-30100/udp`.

@@ -20,6 +20,9 @@ pub const GROUP: &str = "hostport-firewall.dev";
 /// The versions that are read, the preferred one first.
 pub const VERSIONS: &[&str] = &["v1alpha1"];
 
+/// The most elements of `spec.ports`.
+pub const MOST_PORTS: usize = 100;
+
 /// The most nodes that a status lists: the whole status is written anew, to every watcher, whenever one of its
 /// nodes changes.
 pub const MOST_NODES: usize = 100;
@@ -52,9 +55,10 @@ pub struct HostPortExposureSpec {
     /// would select every pod.
     #[x_kube(validation = (SELECTS, "an empty selector would select every pod; name labels"))]
     #[x_kube(validation = (OPERATORS, "an operator is In, NotIn, Exists or DoesNotExist"))]
+    #[x_kube(validation = (VALUES, "In and NotIn need values, Exists and DoesNotExist take none"))]
     pub pod_selector: LabelSelector,
     /// The host ports to open, of those that the pods bind.
-    #[schemars(length(min = 1, max = 100))]
+    #[schemars(length(min = 1, max = MOST_PORTS))]
     pub ports: Vec<ExposedPort>,
     /// The sources that may connect, as CIDRs, to ports that do not name their own; the controller's default
     /// if absent.
@@ -64,6 +68,7 @@ pub struct HostPortExposureSpec {
     /// Only on nodes with these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = (OPERATORS, "an operator is In, NotIn, Exists or DoesNotExist"))]
+    #[x_kube(validation = (VALUES, "In and NotIn need values, Exists and DoesNotExist take none"))]
     pub node_selector: Option<LabelSelector>,
     /// The hostname for clients of the pods: external-dns publishes the addresses of the nodes where the
     /// ports are open and a pod is ready.
@@ -195,6 +200,10 @@ const SELECTS: &str = "(has(self.matchLabels) && size(self.matchLabels) > 0) || 
 /// CEL: a selector that can be understood.
 const OPERATORS: &str = "!has(self.matchExpressions) || self.matchExpressions.all(one, \
                          one.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])";
+
+/// CEL: operators that have the values that they take.
+const VALUES: &str = "!has(self.matchExpressions) || self.matchExpressions.all(one, \
+                      (one.operator in ['In', 'NotIn']) == (has(one.values) && size(one.values) > 0))";
 
 /// Returns the schema of a number or a text that is valid as a port.
 fn port_schema(_: &mut SchemaGenerator) -> Schema {

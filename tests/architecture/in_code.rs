@@ -12,9 +12,11 @@ use crate::source::{Texts, set, texts};
 pub(crate) const DOMAIN: &str = "hostport-firewall.dev/";
 
 /// Words that look like a reason and are none: kinds and values of Kubernetes, and what macros are told.
-const NOT_REASONS: [&str; 16] = [
+const NOT_REASONS: [&str; 21] = [
+    "CronJob",
     "DNSEndpoint",
     "DaemonSet",
+    "DoesNotExist",
     "EndpointSlice",
     "ExternalIP",
     "HostPort",
@@ -25,9 +27,12 @@ const NOT_REASONS: [&str; 16] = [
     "InternalIP",
     "LoadBalancer",
     "NodePort",
+    "NotIn",
     "PartialEq",
     "PreferDualStack",
     "ReplicaSet",
+    "ReplicationController",
+    "StatefulSet",
     "StaticPod",
 ];
 

@@ -188,3 +188,26 @@ fn invalid_selector_is_reported_without_any_pod() {
     let everything = json!({ "podSelector": {}, "ports": [{ "port": "http" }] });
     assert!(rejection(&with([], [exposure("x", &everything)])).starts_with("InvalidSelector"));
 }
+
+#[test]
+fn malformed_selector_opens_nothing() {
+    let http = json!([{ "port": "http" }]);
+    let selector = |one: Value| json!({ "matchExpressions": [one] });
+    let malformed = [
+        selector(json!({ "key": "app", "operator": "NotIn", "values": [] })),
+        selector(json!({ "key": "app", "operator": "NotIn" })),
+        selector(json!({ "key": "a b", "operator": "DoesNotExist" })),
+        selector(json!({ "key": "app", "operator": "Exists", "values": ["web"] })),
+        selector(json!({ "key": "app", "operator": "NotIn", "values": ["not a value"] })),
+    ];
+    for selector in malformed {
+        let for_pods = json!({ "podSelector": selector, "ports": http });
+        let mut for_nodes = spec(&http);
+        for_nodes["nodeSelector"] = selector;
+        for (spec, field) in [(for_pods, "podSelector"), (for_nodes, "nodeSelector")] {
+            let rejection = rejection(&with([web("web", "node-a")], [exposure("x", &spec)]));
+            let start = format!("InvalidSelector HostPortExposure shop/x: {field}: ");
+            assert!(rejection.starts_with(&start), "{spec}: {rejection}");
+        }
+    }
+}
