@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_core::{GroupKey, Workload};
+use firewall_core::GroupKey;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::addresses::{AddressResolver, Reachability, node_addresses};
@@ -13,6 +13,7 @@ use crate::k8s::host_port_exposure::{
 };
 use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
+use crate::k8s::plain_text::escape_unprintable;
 use crate::k8s::problem::{Problem, Verdict};
 use crate::k8s::reasons::{
     ACCEPTED, INVALID, NO_PODS, NO_PROVIDER_ID, NO_SOURCES, NOT_CONFIRMED, PROGRAMMED, UNKNOWN_NODE,
@@ -36,13 +37,16 @@ pub(super) fn compute_statuses<'a>(
     now: &Time,
 ) -> Vec<(&'a HostPortExposure, HostPortExposureStatus)> {
     let resolver = AddressResolver::new(index, outcomes);
-    let mut exposures: BTreeMap<&Workload, Vec<&Exposure>> = BTreeMap::new();
+    // By the intent, which the controller itself has found: a workload can be what a pod says of itself.
+    let mut exposures: BTreeMap<ObjectName<'_>, Vec<&Exposure>> = BTreeMap::new();
     for exposure in outcomes.exposures.iter() {
-        exposures.entry(&exposure.workload).or_default().push(exposure);
+        exposures.entry(name_of(&exposure.intent)).or_default().push(exposure);
     }
-    let mut memberships: BTreeMap<&Workload, Vec<&Membership>> = BTreeMap::new();
+    let mut memberships: BTreeMap<ObjectName<'_>, Vec<&Membership>> = BTreeMap::new();
     for membership in &outcomes.memberships {
-        memberships.entry(&membership.group.workload).or_default().push(membership);
+        for intent in &membership.intents {
+            memberships.entry(name_of(intent)).or_default().push(membership);
+        }
     }
     let mut problems: BTreeMap<ObjectName<'_>, Vec<&Problem>> = BTreeMap::new();
     for problem in &outcomes.problems {
@@ -51,9 +55,8 @@ pub(super) fn compute_statuses<'a>(
     let status = |intent: &'a HostPortExposure| {
         let reference = intent.reference();
         let generation = outcomes.generations.get(&reference)?;
-        let workload = intent.workload();
-        let own = memberships.get(&workload).map_or(&[][..], Vec::as_slice);
-        let exposures = exposures.get(&workload).map_or(&[][..], Vec::as_slice);
+        let own = memberships.get(&name_of(&reference)).map_or(&[][..], Vec::as_slice);
+        let exposures = exposures.get(&name_of(&reference)).map_or(&[][..], Vec::as_slice);
         let before = written.get(&reference).or(intent.status.as_ref());
         let addresses = list_addresses(index, &resolver, exposures, before);
         let problems = problems.get(&name_of(&reference)).map_or(&[][..], Vec::as_slice);
@@ -122,7 +125,7 @@ impl ConditionState {
             type_: kind.to_owned(),
             status: status.to_owned(),
             reason: self.reason,
-            message: self.message,
+            message: escape_unprintable(&self.message).into_owned(),
             observed_generation: Some(generation),
             last_transition_time: same.map_or_else(|| now.clone(), |same| same.last_transition_time.clone()),
         }

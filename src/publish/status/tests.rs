@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use firewall_core::{GroupKey, InstanceId, PortRange, Protocol, RuleSet};
+use firewall_core::{GroupKey, InstanceId, PortRange, Protocol, RuleSet, Workload};
 use serde_json::{Value, json};
 
 use super::*;
@@ -68,7 +68,7 @@ pub(crate) fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
             variant: String::new(),
         },
         instance: InstanceId::new(*name),
-        intents: BTreeSet::new(),
+        intents: BTreeSet::from([object(KIND, "web")]),
         opened: false,
         partly_open: false,
         node: object("Node", name),
@@ -272,4 +272,22 @@ fn status_lists_the_first_nodes_and_counts_all() {
         MOST_ADDRESSES,
         "a node can have any number of addresses"
     );
+}
+
+/// A pod's ownerReferences are free text: they once made its ports and addresses those of the object they
+/// name.
+#[test]
+fn ports_of_another_intent_are_not_in_the_status() {
+    let index = index(&["a", "bb"], &["a", "bb"], &Value::Null);
+    let mut outcomes = outcomes(&["a", "bb"], &[]);
+    let mut exposures = outcomes.exposures.to_vec();
+    exposures[1].intent = object("Pod", "bb");
+    exposures[1].hostname = Some("forged.example".to_owned());
+    outcomes.exposures = exposures.into();
+    outcomes.memberships[0].intents = BTreeSet::from([reference()]);
+    outcomes.memberships[1].intents = BTreeSet::from([object("Pod", "bb")]);
+    let status = the_status(&index, &outcomes, 7);
+    let nodes: Vec<&str> = status.nodes.iter().map(|node| node.name.as_str()).collect();
+    let addresses: Vec<&str> = status.addresses.iter().map(|address| address.node.as_str()).collect();
+    assert_eq!((nodes, addresses, status.node_count), (vec!["a"], vec!["a"], 1));
 }
