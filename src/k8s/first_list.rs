@@ -6,8 +6,8 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::connect::{ConnectError, connect};
-use super::index::Index;
-use super::index::shared_index::{SharedIndex, wait_until_synced};
+use super::index::shared_index::{SharedIndex, wait_until, wait_until_synced};
+use super::index::{Index, NO_NODE};
 use super::manifests::{self, ManifestError, Manifests};
 use super::watcher;
 
@@ -20,6 +20,9 @@ pub enum ReadError {
     /// There is no usable kubeconfig or service account.
     #[error(transparent)]
     Kubernetes(#[from] ConnectError),
+    /// The cluster lists no Node.
+    #[error("{NO_NODE}")]
+    NoNode,
     /// The cluster could not be listed in time.
     #[error("the cluster could not be read within {seconds} s: {missing}", seconds = .0.as_secs(), missing = .1)]
     NotListed(Duration, String),
@@ -36,9 +39,11 @@ pub async fn read_once(source: Option<&Manifests>) -> Result<SharedIndex, ReadEr
     }
     let index = SharedIndex::new(Index::expecting(watcher::expected_watches(None)));
     let watching = tokio::spawn(watcher::watch_cluster(connect().await?, index.clone(), None));
-    let listed = timeout(LIST_TIMEOUT, wait_until_synced(&index)).await;
+    let is_settled = |index: &Index| index.is_synced() || index.lists_no_node();
+    let listed = timeout(LIST_TIMEOUT, wait_until(&index, is_settled)).await;
     watching.abort();
     match listed {
+        Ok(()) if index.read().lists_no_node() => Err(ReadError::NoNode),
         Ok(()) => Ok(index),
         Err(_) => Err(ReadError::NotListed(LIST_TIMEOUT, list_missing(&index))),
     }

@@ -46,6 +46,10 @@ use object::IndexedKind;
 
 pub use object::{NamespacedName, Object};
 
+/// The gap of a cluster without a Node.
+pub(super) const NO_NODE: &str = "the cluster lists no Node, so nothing is known of it; does the kubeconfig name \
+                                  another cluster, or may this user not list nodes?";
+
 /// One watch: the objects that are listed and followed by one stream, and become stale together when it
 /// breaks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -232,6 +236,13 @@ impl Index {
         relevant.filter_map(|watch| self.missing(watch)).collect()
     }
 
+    /// Returns true if Nodes are listed, and there is none. Then the cluster is not known: its answer may
+    /// leave out what is not permitted, or come from another cluster.
+    #[must_use]
+    pub fn lists_no_node(&self) -> bool {
+        self.gaps.get(&Watch::Nodes) == Some(&None) && self.nodes().next().is_none()
+    }
+
     /// Returns true if every expected kind is listed now, and at least one is expected.
     #[must_use]
     pub fn is_synced(&self) -> bool {
@@ -242,14 +253,17 @@ impl Index {
     /// kind something can.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        [Watch::Pods, Watch::Nodes].iter().all(|watch| self.gaps.get(watch) == Some(&None))
+        let is_listed = |watch| self.gaps.contains_key(watch) && self.missing(watch).is_none();
+        [Watch::Pods, Watch::Nodes].iter().all(is_listed)
     }
 
     /// Returns what is missing of a kind; none if it is not expected, or has been listed since its watch last
     /// broke.
     #[must_use]
     pub fn missing(&self, watch: &Watch) -> Option<String> {
-        self.gaps.get(watch)?.as_ref().map(|gap| format!("{watch}: {gap}"))
+        let gap = self.gaps.get(watch)?.as_deref();
+        let gap = gap.or_else(|| (*watch == Watch::Nodes && self.lists_no_node()).then_some(NO_NODE));
+        gap.map(|gap| format!("{watch}: {gap}"))
     }
 
     /// Returns the watches of Ingresses that are expected.

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::aws::Aws;
@@ -83,4 +83,61 @@ async fn plan_exit_code_shows_changes_and_cleanup_removes_all() {
     let broken = run_command(&cloud, &["plan", "--manifests", "/does/not/exist"]);
     assert_eq!(broken.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&broken.stderr).contains("/does/not/exist"), "{broken:?}");
+}
+
+/// The field case `the-file-is-emptied-by-a-failed-export`.
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn file_emptied_by_a_failed_export_closes_nothing() {
+    let cloud = Aws::start().await;
+    let machine = cloud.seed(CLUSTER, &["--nodes", "1"]).remove(0);
+    let folder = TempDir::new().expect("a temporary folder");
+    let (file, log) = (folder.path().join("all.json"), folder.path().join("log"));
+    let path = file.to_str().expect("UTF-8");
+    let pods = [exposing_pod("a", &machine.name, 443), exposing_pod("b", &machine.name, 8443)];
+    write_manifests(&file, &machine, &pods);
+    let all = std::fs::read_to_string(&file).expect("the file");
+    let mut controller = build_command(&cloud, &["run", "--manifests", path, "--linger", "0s"]);
+    let controller = Process::start(&mut controller, &log);
+    wait_until_open(&cloud, &machine, 4).await;
+
+    let status = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"pods is forbidden"}"#;
+    let failures =
+        [(&all[..all.len() / 2], "not valid YAML"), ("", "has no object"), (status, "pods is forbidden")];
+    for (text, said) in failures {
+        std::fs::write(&file, text).expect("the file");
+        wait_until(&format!("the log says {said:?}"), async || {
+            let log = std::fs::read_to_string(&log).expect("the log");
+            let is_said = log.lines().any(|line| line.contains(said) && line.contains("no port is closed"));
+            if is_said { Ok(()) } else { Err(log) }
+        })
+        .await;
+        let planned = run_command(&cloud, &["plan", "--manifests", path]);
+        assert_eq!(planned.status.code(), Some(1), "{planned:?}");
+        assert!(String::from_utf8_lossy(&planned.stderr).contains(said), "{planned:?}");
+        assert_eq!(cloud.read_open_rules(&machine).await.len(), 4, "after {said}");
+    }
+    // Without b, so that what is read shows.
+    write_manifests(&file, &machine, &pods[..1]);
+    wait_until_open(&cloud, &machine, 2).await;
+    assert!(controller.terminate(), "SIGTERM ends it with success");
+}
+
+/// The field case `a-rendered-chart-without-pods`.
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn plan_names_workloads_that_are_no_pods() {
+    let cloud = Aws::start().await;
+    let machine = cloud.seed(CLUSTER, &["--nodes", "1"]).remove(0);
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("chart.json");
+    let template = json!({ "metadata": { "annotations": { "hostport-firewall.dev/expose": "https" } } });
+    let workload = json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "edge" }, "spec": { "template": template },
+    });
+    write_manifests(&file, &machine, &[workload]);
+    let planned = run_command(&cloud, &["plan", "--manifests", file.to_str().expect("UTF-8")]);
+    assert_eq!(planned.status.code(), Some(0), "{planned:?}");
+    let said = String::from_utf8_lossy(&planned.stderr);
+    assert!(said.contains("1 DaemonSet was passed over: pods are needed"), "{said}");
 }

@@ -43,17 +43,23 @@ impl SharedIndex {
 
 /// Waits until the index has been complete once.
 pub(in crate::k8s) async fn wait_until_synced(index: &SharedIndex) {
-    // A clone misses no change: one that is made after `is_synced` has returned wakes `changed`.
+    wait_until(index, Index::is_synced).await;
+}
+
+/// Waits until the condition holds.
+pub(in crate::k8s) async fn wait_until(index: &SharedIndex, condition: impl Fn(&Index) -> bool) {
+    // A clone misses no change: one that is made after the condition has been evaluated wakes `changed`.
     let mut index = index.clone();
-    while !index.read().is_synced() {
+    while !condition(&index.read()) {
         index.changed().await;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Watch;
+    use super::super::{Object, Watch};
     use super::*;
+    use crate::k8s::objects::builders::from_json;
     use std::time::Duration;
 
     #[tokio::test]
@@ -62,7 +68,9 @@ mod tests {
         let feed = async {
             for watch in [Watch::Pods, Watch::Nodes] {
                 tokio::task::yield_now().await;
-                index.update(|index| index.reset(watch, vec![]));
+                let node = Object::Node(from_json(serde_json::json!({ "metadata": { "name": "n" } })));
+                let objects = if watch == Watch::Nodes { vec![node] } else { vec![] };
+                index.update(|index| index.reset(watch, objects));
             }
         };
         let both = async { tokio::join!(wait_until_synced(&index), feed) };

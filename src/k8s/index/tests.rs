@@ -24,7 +24,7 @@ fn index_is_complete_from_last_list_until_a_watch_breaks() {
     assert_eq!(index.gaps(), gaps);
     index.reset(Watch::Pods, vec![]);
     assert!(!index.is_synced());
-    index.reset(Watch::Nodes, vec![]);
+    index.reset(Watch::Nodes, vec![Object::Node(from_json(json!({ "metadata": { "name": "n" } })))]);
     assert!(index.is_synced());
     index.mark_incomplete(Watch::Pods, "403".into());
     assert_eq!(index.gaps(), ["pods: 403"]);
@@ -185,4 +185,21 @@ fn unreadable_object_is_reported_until_readable_or_deleted() {
     index.mark_unreadable(&watch, name(), problem("a"));
     assert!(index.reset(watch, vec![ingress("shop", true)]));
     assert_eq!(index.unreadable().count(), 0);
+}
+
+#[test]
+fn cluster_without_a_node_is_no_knowledge() {
+    let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
+    index.reset(Watch::Pods, vec![]);
+    index.reset(Watch::Nodes, vec![]);
+    assert!(!index.is_synced());
+    let Completeness::Partial(gaps) = index.completeness() else {
+        panic!("a list without nodes is taken as it is")
+    };
+    assert!(gaps[0].starts_with("nodes: ") && gaps[0].contains("kubeconfig"), "{gaps:?}");
+    let node: Node = from_json(json!({ "metadata": { "name": "n" } }));
+    index.apply(&Watch::Nodes, Object::Node(node));
+    assert!(index.is_synced());
+    index.delete(&Watch::Nodes, &(String::new(), "n".to_owned()));
+    assert!(!index.is_synced(), "the last node is gone");
 }
