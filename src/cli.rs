@@ -76,9 +76,11 @@ const PLAN_EXAMPLES: &str = "Examples:
   # What would change for the cluster of the current kubeconfig context?
   hostport-firewall plan --cluster-name prod
 
-  # The same from saved objects, for machines; leave out the kinds that the cluster does not serve
-  kubectl get pods,nodes,namespaces,services,endpointslices,ingresses.networking.k8s.io,ingresses.voyager.appscode.com,hostportexposures \
-    -A -o json | hostport-firewall plan --cluster-name prod --manifests - -o json";
+  # The same from saved objects, for machines: all that matters of what the cluster serves
+  kubectl get -A -o json \"$(kubectl api-resources --verbs=list -o name |
+    grep -E '^(pods|nodes|namespaces|services)$|^(endpointslices|ingresses|hostportexposures)\\.' |
+    paste -sd, -)\" > objects.json &&
+    hostport-firewall plan --cluster-name prod --manifests objects.json -o json";
 
 const CRD_EXAMPLES: &str = "Examples:
   hostport-firewall crd | kubectl apply --server-side -f -";
@@ -94,7 +96,8 @@ const CLEANUP_EXAMPLES: &str = "Examples:
 #[derive(Args, Debug)]
 pub struct SourceArgs {
     /// Read pods, nodes, Services and the objects that ask for ports from a YAML or JSON file, a folder of
-    /// them, or `-` for standard input, instead of a cluster
+    /// them, or `-` for standard input, instead of a cluster. Without an object, or without a Node among them,
+    /// that is an error, and `run` keeps what it read before
     #[arg(long, value_name = "FILE|DIR|-")]
     pub manifests: Option<Manifests>,
 }

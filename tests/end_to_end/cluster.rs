@@ -80,6 +80,16 @@ impl Cluster {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Runs a shell's script, in which kubectl is the administrator's.
+    pub(crate) async fn run_script(&self, script: &str) -> std::process::Output {
+        let kubectl = kubectl_path();
+        let folders = [kubectl.parent().expect("a folder"), Path::new("/usr/bin"), Path::new("/bin")];
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", script]).env("KUBECONFIG", self.plane.kubeconfig());
+        command.env("PATH", std::env::join_paths(folders).expect("no colons"));
+        command.output().await.expect("sh runs")
+    }
+
     /// Deletes an object of the namespace `default`.
     pub(crate) async fn delete(&self, kind: &str, name: &str) {
         self.run_kubectl(&["delete", kind, name]).await;

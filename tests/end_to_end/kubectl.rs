@@ -1,10 +1,11 @@
 //! kubectl: its view of a `HostPortExposure`, and the kustomization in deploy/.
 
+use hostport_firewall::k8s::manifests::{Manifests, read};
 use serde_json::json;
 
 use crate::environment::{Mode, TestEnvironment};
-use crate::objects::{host_port, pod, set_web_label, web_exposure};
-use crate::process::root;
+use crate::objects::{host_port, ingress, pod, set_web_label, voyager_crd, web_exposure};
+use crate::process::{binary, root};
 use crate::wait::wait_until;
 
 #[tokio::test]
@@ -49,6 +50,45 @@ async fn kubectl_shows_exposure_and_waits_for_it() {
     .await;
     let explained = env.cluster.run_kubectl(&["explain", "hpe.spec.ports"]).await;
     assert!(explained.contains("sourceRanges") && explained.contains("-required-"), "{explained}");
+}
+
+/// Returns the command of `plan --help` that prints the objects of a cluster.
+fn dump_of_the_help() -> String {
+    let help = std::process::Command::new(binary()).args(["plan", "--help"]).output().expect("it runs");
+    let help = String::from_utf8(help.stdout).expect("UTF-8");
+    let (_, dump) = help.split_once("  kubectl get ").expect("an example with kubectl");
+    let (dump, _) = dump.split_once("> objects.json").expect("its end");
+    format!("kubectl get {dump}")
+}
+
+#[tokio::test]
+#[ignore = "end to end: run by ./test"]
+async fn dump_of_the_help_is_complete_on_every_cluster() {
+    let env = TestEnvironment::start(Mode::Destination, 1).await;
+    env.cluster.create_pod(pod("web", &env.machines[0].name, json!({}), host_port(80))).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let read_dump = async || {
+        let dump = env.cluster.run_script(&dump_of_the_help()).await;
+        assert!(dump.status.success(), "{dump:?}");
+        std::fs::write(folder.path().join("objects.json"), dump.stdout).expect("a file");
+        read(&Manifests::Path(folder.path().to_owned())).expect("a cluster")
+    };
+    let index = read_dump().await;
+    assert_eq!((index.nodes().count(), index.pods().count()), (1, 1), "without any CRD");
+    env.cluster.apply_file(&root().join("deploy/crd.yaml")).await;
+    env.cluster.apply(voyager_crd(&["v1"])).await;
+    env.cluster.apply(web_exposure(json!([{ "port": 80 }]), &[])).await;
+    env.cluster.apply(ingress("voyager.appscode.com/v1", "shop", &json!({}), &json!({}))).await;
+    let index = read_dump().await;
+    let counts = (index.nodes().count(), index.host_port_exposures().count(), index.all_ingresses().count());
+    assert_eq!(counts, (1, 1, 1), "with both");
+
+    let plan = "hostport-firewall plan --cluster-name x --providers aws --manifests -";
+    let plan = plan.replace("hostport-firewall", &binary().display().to_string());
+    let failed = env.cluster.run_script(&format!("kubectl get pods,nosuchkind -A -o json | {plan}")).await;
+    let error = String::from_utf8_lossy(&failed.stderr);
+    assert!(error.contains("standard input has no object"), "{error}");
+    assert_eq!((failed.status.code(), failed.stdout.as_slice()), (Some(1), &b""[..]));
 }
 
 #[tokio::test]
