@@ -58,7 +58,7 @@ pub enum NamespaceMatcher {
     Labels(Selector),
 }
 
-/// The ports, rules and hostname that an intent would open for a pod or a Service.
+/// The ports and hostname that an intent would open for a pod or a Service.
 #[derive(Clone, Copy, Debug)]
 pub struct OpeningRequest<'a> {
     /// The name of the intent's namespace
@@ -67,8 +67,6 @@ pub struct OpeningRequest<'a> {
     pub namespace_object: Option<&'a Namespace>,
     /// The ports
     pub ports: &'a BTreeSet<(Protocol, u16)>,
-    /// The ingress rules
-    pub rules: &'a RuleSet,
     /// The hostname to publish for the nodes
     pub hostname: Option<&'a str>,
 }
@@ -91,16 +89,24 @@ impl Denial {
 }
 
 impl Guardrails {
-    /// Checks that all of the request may be opened.
+    /// Checks that a request may open its ports and its hostname, whatever its rules are: these take time to
+    /// build, which a request that is forbidden must not cost.
     ///
     /// # Errors
     /// If any of it exceeds a guardrail: the first that it exceeds.
     pub fn check(&self, request: &OpeningRequest<'_>) -> Result<(), Denial> {
         self.check_denied_ports(request.ports)?;
         self.check_namespace(request)?;
-        self.check_sources(request.rules)?;
-        self.check_rule_count(request.rules)?;
         request.hostname.map_or(Ok(()), |hostname| self.check_hostname(hostname))
+    }
+
+    /// Checks that all of these rules may be opened.
+    ///
+    /// # Errors
+    /// If any of them exceeds a guardrail: the first that one exceeds.
+    pub fn check_rules(&self, rules: &RuleSet) -> Result<(), Denial> {
+        self.check_sources(rules)?;
+        self.check_rule_count(rules)
     }
 
     fn check_denied_ports(&self, ports: &BTreeSet<(Protocol, u16)>) -> Result<(), Denial> {

@@ -118,9 +118,9 @@ mod tests {
                 namespace: "default".into(),
                 name: workload.into(),
             },
-            ports: BTreeSet::from([(Protocol::Tcp, port)]),
-            rules: RuleSet::from_iter([rule(&format!("tcp/{port} {source}"))]),
-            variant: variant.to_owned(),
+            ports: BTreeSet::from([(Protocol::Tcp, port)]).into(),
+            rules: RuleSet::from_iter([rule(&format!("tcp/{port} {source}"))]).into(),
+            variant: variant.into(),
             hostname: None,
         }
     }

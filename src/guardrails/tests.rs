@@ -23,17 +23,8 @@ fn reason_of(denial: Option<Denial>) -> &'static str {
 
 /// Returns the denial of these ports in namespace `shop`.
 fn check_ports(yaml: &str, ports: &[(Protocol, u16)]) -> Option<Denial> {
-    let (ports, rules) = (ports.iter().copied().collect(), RuleSet::default());
-    check(
-        yaml,
-        &OpeningRequest {
-            namespace: "shop",
-            namespace_object: None,
-            ports: &ports,
-            rules: &rules,
-            hostname: None,
-        },
-    )
+    let ports = ports.iter().copied().collect();
+    check(yaml, &OpeningRequest { namespace: "shop", namespace_object: None, ports: &ports, hostname: None })
 }
 
 #[test]
@@ -91,15 +82,9 @@ fn only_listed_namespaces_open_ports_and_only_their_own() {
         ("namespaces: [{names: [shop], ports: [80]}, {selector: {}, ports: [8080]}]", Some(&games), ""),
         ("namespaces: [{names: [shop], ports: []}]", None, "PortNotAllowed"),
     ];
-    let (ports, rules) = (BTreeSet::from([(Tcp, 8080)]), RuleSet::default());
+    let ports = BTreeSet::from([(Tcp, 8080)]);
     for (yaml, namespace_object, expected) in cases {
-        let request = OpeningRequest {
-            namespace: "shop",
-            namespace_object,
-            ports: &ports,
-            rules: &rules,
-            hostname: None,
-        };
+        let request = OpeningRequest { namespace: "shop", namespace_object, ports: &ports, hostname: None };
         assert_eq!(reason_of(check(yaml, &request)), expected, "{yaml} {namespace_object:?}");
     }
 }
@@ -107,17 +92,7 @@ fn only_listed_namespaces_open_ports_and_only_their_own() {
 /// Returns the reason for which these rules are denied; empty if they are not.
 fn check_rules(yaml: &str, rules: &[&str]) -> &'static str {
     let rules: RuleSet = rules.iter().map(|text| rule(text)).collect();
-    let ports = BTreeSet::from([(Tcp, 80)]);
-    reason_of(check(
-        yaml,
-        &OpeningRequest {
-            namespace: "shop",
-            namespace_object: None,
-            ports: &ports,
-            rules: &rules,
-            hostname: None,
-        },
-    ))
+    reason_of(parse(yaml).expect("guardrails").check_rules(&rules).err())
 }
 
 #[test]
@@ -154,19 +129,11 @@ fn rules_beyond_the_allowed_number_are_denied() {
 
 #[test]
 fn hostname_outside_the_allowed_domains_is_denied() {
-    let (ports, rules) = (BTreeSet::from([(Tcp, 80)]), RuleSet::default());
+    let ports = BTreeSet::from([(Tcp, 80)]);
     let on = |yaml: &str, hostname: &str| {
         let hostname = Some(hostname);
-        reason_of(check(
-            yaml,
-            &OpeningRequest {
-                namespace: "shop",
-                namespace_object: None,
-                ports: &ports,
-                rules: &rules,
-                hostname,
-            },
-        ))
+        let request = OpeningRequest { namespace: "shop", namespace_object: None, ports: &ports, hostname };
+        reason_of(check(yaml, &request))
     };
     let cases = [
         ("{}", "www.bank.example", ""),

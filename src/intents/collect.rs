@@ -2,23 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-
-use firewall_core::{Protocol, RuleSet, digest};
+use std::sync::Arc;
 
 use super::annotation_keys::{EXPOSE, HOSTNAME, SOURCE_RANGES};
 use super::exposure::Exposure;
 use super::host_port::{HostPort, parse_host_ports};
 use super::host_port_exposure::PodSelection;
 use super::node_port::{self, SlicesByService};
+use super::opening::{FamilyRules, Opening, reject_denied};
 use super::port_owner::node_of_running_pod;
-use super::request::{GroupVariant, PortRequest, Rejected, fail, reject};
+use super::problems::Problems;
+use super::request::{PortRequest, Rejected, fail, reject};
 use super::service_ports::parse_node_ports;
 use super::settings::Settings;
 use super::unknown::{
     Place, UnknownDemand, find_missing_ingress, find_missing_intent, find_unknown_node_ports, port_ranges,
 };
 use super::voyager::labels::{find_label, is_haproxy, is_voyager_service};
-use super::{annotation, rules, service_lb, voyager};
+use super::{annotation, service_lb, voyager};
 use crate::guardrails::OpeningRequest;
 use crate::k8s::host_port_exposure::HostPortExposure;
 use crate::k8s::index::Index;
@@ -27,7 +28,6 @@ use crate::k8s::objects::{Node, ObjectRef, Pod, Service, carries_ours};
 use crate::k8s::problem::Problem;
 use crate::k8s::reasons;
 use crate::parse::family::Family;
-use crate::parse::ports::format_ports;
 use crate::parse::source_ranges;
 
 /// The result of all intents in the index.
@@ -45,10 +45,16 @@ pub struct Collected {
 #[must_use]
 pub fn collect_exposures(index: &Index, settings: &Settings) -> Collected {
     let slices = node_port::group_slices_by_service(index);
-    let mut collector =
-        Collector { index, settings, slices, selections: BTreeMap::new(), collected: Collected::default() };
-    collector.collected.problems.extend(index.unreadable().cloned());
-    collector.collected.unknown.extend(find_unknown_node_ports(index));
+    let mut collector = Collector {
+        index,
+        settings,
+        slices,
+        selections: BTreeMap::new(),
+        exposures: Vec::new(),
+        problems: Problems::default(),
+        unknown: find_unknown_node_ports(index).into_iter().collect(),
+    };
+    collector.problems.extend(index.unreadable().cloned());
     for exposure in index.host_port_exposures() {
         collector.add_selection(exposure);
     }
@@ -58,7 +64,8 @@ pub fn collect_exposures(index: &Index, settings: &Settings) -> Collected {
     for service in index.services() {
         collector.collect_service(service);
     }
-    collector.collected
+    let Collector { exposures, problems, unknown, .. } = collector;
+    Collected { exposures, problems: problems.into_set(index), unknown }
 }
 
 struct Collector<'a> {
@@ -67,7 +74,9 @@ struct Collector<'a> {
     slices: SlicesByService<'a>,
     /// The pods that `HostPortExposure`s select, by namespace
     selections: BTreeMap<String, Rc<Vec<PodSelection<'a>>>>,
-    collected: Collected,
+    exposures: Vec<Exposure>,
+    problems: Problems,
+    unknown: BTreeSet<UnknownDemand>,
 }
 
 impl<'a> Collector<'a> {
@@ -79,7 +88,7 @@ impl<'a> Collector<'a> {
                 // The only reference while selections are added: nothing is copied.
                 Rc::make_mut(selections).push(selection);
             }
-            Err(rejected) => self.report(&rejected, []),
+            Err(rejected) => self.problems.report(&rejected, &[]),
         }
     }
 
@@ -100,11 +109,13 @@ impl<'a> Collector<'a> {
         }
         let host_ports = match parse_host_ports(pod) {
             Ok(host_ports) => host_ports,
-            Err(error) => return self.report(&reject(&reference, reasons::INVALID_PORT, error), []),
+            Err(error) => {
+                return self.problems.report(&reject(&reference, reasons::INVALID_PORT, error), &[]);
+            }
         };
         if let Some(missing) = missing {
             let ports = host_ports.iter().filter(|port| !is_haproxy(pod) || voyager::is_frontend(port));
-            self.keep(&reference.namespace, Place::of_node(node), &ports.collect::<Vec<_>>(), &missing);
+            self.keep(&reference.namespace, Place::of_node(node), ports, &missing);
         }
         let mut requests = Vec::new();
         if may_request {
@@ -115,8 +126,8 @@ impl<'a> Collector<'a> {
         for request in requests {
             match request.and_then(|request| voyager::reject_internal_ports(pod, &request).map(|()| request))
             {
-                Ok(request) => self.add_exposure(&reference, node_name, &request),
-                Err(rejected) => self.report(&rejected, [&reference]),
+                Ok(request) => self.add_exposures(&reference, [node_name], &request),
+                Err(rejected) => self.problems.report(&rejected, &[&reference]),
             }
         }
     }
@@ -133,7 +144,7 @@ impl<'a> Collector<'a> {
         if annotation::has_expose_annotation(pod) {
             annotation::build_request(pod, reference, host_ports)
         } else if is_haproxy(pod) {
-            voyager::build_request(self.index, pod, reference, host_ports, &mut self.collected.problems)
+            voyager::build_request(self.index, pod, reference, host_ports, &mut self.problems)
         } else if service_lb::is_service_lb(pod) {
             service_lb::build_request(self.index, self.settings, pod, reference, host_ports)
         } else {
@@ -145,7 +156,7 @@ impl<'a> Collector<'a> {
     fn collect_service(&mut self, service: &Service) {
         let reference = service_reference(service);
         if let Err(rejected) = self.collect_node_ports(service, &reference) {
-            self.report(&rejected, [&reference]);
+            self.problems.report(&rejected, &[&reference]);
         }
     }
 
@@ -162,152 +173,126 @@ impl<'a> Collector<'a> {
             && let Some(name) = find_label(&service.metadata, "origin-name")
             && let Some(missing) = find_missing_ingress(index, &reference.namespace, name)
         {
-            let ports: Vec<&HostPort> = node_ports.values().collect();
-            self.keep(&reference.namespace, Place::Anywhere, &ports, &missing);
+            self.keep(&reference.namespace, Place::Anywhere, node_ports.values(), &missing);
         }
         let request = if has_annotation {
             let request = node_port::build_request(service, reference, &node_ports)?;
             voyager::reject_stats_port(service, &request)?;
             Some(request)
         } else {
-            let problems = &mut self.collected.problems;
+            let problems = &mut self.problems;
             voyager::build_node_port_request(index, service, reference, &node_ports, problems)?
         };
         let Some(request) = request else { return Ok(()) };
-        for node_name in node_port::find_serving_nodes(index, &self.slices, service, reference) {
-            self.add_exposure(reference, node_name, &request);
-        }
+        let nodes = node_port::find_serving_nodes(index, &self.slices, service, reference);
+        self.add_exposures(reference, nodes, &request);
         Ok(())
     }
 
     /// Keeps those of these ports open, where they are open, that no guardrail stands against.
-    fn keep(&mut self, namespace: &str, place: Place, ports: &[&HostPort], missing: &str) {
+    fn keep<'p>(
+        &mut self,
+        namespace: &str,
+        place: Place,
+        ports: impl IntoIterator<Item = &'p HostPort>,
+        missing: &str,
+    ) {
         let Self { index, settings, .. } = *self;
         let may_stay = |port: &&HostPort| {
             let opening = OpeningRequest {
                 namespace,
                 namespace_object: index.namespace(namespace),
                 ports: &BTreeSet::from([(port.protocol, port.port)]),
-                rules: &RuleSet::default(),
                 hostname: None,
             };
             settings.guardrails.check(&opening).map_or_else(|denial| denial.is_unknown, |()| true)
         };
-        let ports = port_ranges(ports.iter().copied().filter(may_stay));
+        let ports = port_ranges(ports.into_iter().filter(may_stay));
         if !ports.is_empty() {
-            self.collected.unknown.insert(UnknownDemand { place, ports, missing: missing.to_owned() });
+            self.unknown.insert(UnknownDemand { place, ports, missing: missing.to_owned() });
         }
     }
 
-    /// Adds the exposure of a request on a node, or reports the problem.
-    fn add_exposure(&mut self, port_owner: &ObjectRef, node_name: &str, request: &PortRequest<'_>) {
-        match self.build_exposure(port_owner, node_name, request) {
-            Ok(exposure) => self.collected.exposures.extend(exposure),
-            Err(rejected) => self.report(&rejected, [port_owner, &request.intent]),
+    /// Keeps the ports of a request open on these nodes: it is not known if a guardrail stands against them.
+    fn keep_request<'n>(
+        &mut self,
+        node_names: impl IntoIterator<Item = &'n str>,
+        request: &PortRequest<'_>,
+        missing: &str,
+    ) {
+        for node_name in node_names {
+            let place = Place::of_node(self.index.node(node_name));
+            let ports = request.ports.iter().map(|(port, _)| *port);
+            self.keep(&request.intent.namespace, place, ports, missing);
         }
     }
 
-    /// Builds the exposure of a request on a node; none if no port can be reached there.
+    /// Adds the exposures of a request on these nodes, and reports the problems.
+    fn add_exposures<'n>(
+        &mut self,
+        port_owner: &ObjectRef,
+        node_names: impl IntoIterator<Item = &'n str>,
+        request: &PortRequest<'_>,
+    ) {
+        let others = [port_owner, &request.intent];
+        let mut opening = match Opening::new(self.index, self.settings, port_owner, request) {
+            Ok(opening) => opening,
+            Err(denial) => {
+                if denial.is_unknown {
+                    self.keep_request(node_names, request, &denial.message);
+                }
+                return self.problems.report(&reject_denied(request, &denial), &others);
+            }
+        };
+        let count_before = self.exposures.len();
+        for node_name in node_names {
+            match self.build_exposure(port_owner, node_name, request, &mut opening) {
+                Ok(exposure) => self.exposures.extend(exposure),
+                Err(rejected) => self.problems.report(&rejected, &others),
+            }
+        }
+        for problem in opening.problems {
+            self.problems.report(&problem, &others);
+        }
+        if let Some(hostname) = &request.hostname
+            && !self.settings.external_dns
+            && self.exposures.len() > count_before
+        {
+            let message = format!("{hostname} is not published: the controller runs without --external-dns");
+            self.problems.report(&fail(&request.intent, reasons::NOT_PUBLISHED, message), &[]);
+        }
+    }
+
+    /// Builds the exposure of a request on a node; none if no port can be opened there.
     ///
     /// # Errors
-    /// If the request exceeds a guardrail or the clouds' limits, or the node is not known.
+    /// If the node is not known.
     fn build_exposure(
-        &mut self,
+        &self,
         port_owner: &ObjectRef,
         node_name: &str,
         request: &PortRequest<'_>,
+        opening: &mut Opening<'_>,
     ) -> Result<Option<Exposure>, Rejected> {
-        let Self { index, settings, .. } = *self;
-        let node = index.node(node_name);
+        let node = self.index.node(node_name);
         let families = node.map_or_else(|| BTreeSet::from(Family::ALL), source_ranges::find_families);
-        let defaults = source_ranges::filter_by_family(&settings.default_source_ranges, &families);
-        let rules = rules::build_rules(&request.ports, &defaults)
-            .map_err(|error| reject(&request.intent, reasons::TOO_MANY_RULES, error))?;
-        let ports = request.ports.iter().map(|(port, _)| (port.protocol, port.port)).collect();
-        let namespace = request.intent.namespace.as_str();
-        let opening = OpeningRequest {
-            namespace,
-            namespace_object: index.namespace(namespace),
-            ports: &ports,
-            rules: &rules,
-            hostname: request.hostname.as_deref(),
-        };
-        let host_ports: Vec<&HostPort> = request.ports.iter().map(|(port, _)| *port).collect();
-        if let Err(denial) = settings.guardrails.check(&opening) {
-            if denial.is_unknown {
-                self.keep(namespace, Place::of_node(node), &host_ports, &denial.message);
-            }
-            let message = format!("{}; the whole intent is rejected", denial.message);
-            return Err(reject(&request.intent, denial.reason, message));
-        }
-        let place = Place::of_node(node);
-        let (Place::Machine(provider_id), Some(node)) = (&place, node) else {
+        let Some(FamilyRules { rules, variant }) = opening.rules_for(families) else { return Ok(None) };
+        let (Place::Machine(provider_id), Some(node)) = (Place::of_node(node), node) else {
             let problem = unknown_machine(port_owner, node_name, node);
-            self.keep(namespace, place, &host_ports, &format!("{}: {}", problem.object, problem.message));
+            self.keep_request([node_name], request, &format!("{}: {}", problem.object, problem.message));
             return Err(problem);
         };
-        let reachable = rules::filter_by_family(&rules, &families);
-        if let Some(problem) = find_unreachable_ports(port_owner, &ports, &reachable) {
-            self.report(&problem, [&request.intent]);
-        }
-        if reachable.is_empty() {
-            return Ok(None);
-        }
-        let variant = format_variant(request, &rules, &families);
-        if let Some(hostname) = &request.hostname
-            && !settings.external_dns
-        {
-            let message = format!("{hostname} is not published: the controller runs without --external-dns");
-            self.report(&fail(&request.intent, reasons::NOT_PUBLISHED, message), []);
-        }
         Ok(Some(Exposure {
             port_owner: port_owner.clone(),
             node: node_reference(node),
-            provider_id: provider_id.clone(),
+            provider_id,
             intent: request.intent.clone(),
             workload: request.workload.clone(),
-            ports,
+            ports: Arc::clone(&opening.ports),
             rules,
             variant,
             hostname: request.hostname.clone(),
         }))
-    }
-
-    /// Reports a problem on its own object, and on the others that it affects.
-    fn report<const N: usize>(&mut self, problem: &Rejected, others: [&ObjectRef; N]) {
-        let others = others.into_iter().filter(|other| **other != problem.object);
-        self.collected.problems.extend(others.map(|other| problem.to(other)));
-        self.collected.problems.insert((**problem).clone());
-    }
-}
-
-/// Returns the problem of ports that no source can reach, if there are such ports.
-fn find_unreachable_ports(
-    port_owner: &ObjectRef,
-    ports: &BTreeSet<(Protocol, u16)>,
-    rules: &RuleSet,
-) -> Option<Rejected> {
-    let ports = rules::find_unreachable_ports(ports, rules);
-    let message = format!(
-        "{} is not opened: its source ranges are all of another address family than the node, or than the \
-         address that the port is bound to",
-        format_ports(&ports)
-    );
-    (!ports.is_empty()).then(|| fail(port_owner, reasons::NO_SOURCES, message))
-}
-
-/// Formats the text that distinguishes the request's group from others of the workload with the same ports.
-fn format_variant(request: &PortRequest<'_>, rules: &RuleSet, families: &BTreeSet<Family>) -> String {
-    match &request.variant {
-        GroupVariant::PerPod => rules.to_string(),
-        GroupVariant::PerNode(sources) => {
-            let variant = rules::format_family_variant(families, &request.ports) + sources;
-            if rules::has_ambiguous_ports(&request.ports) {
-                variant + &format!(" as {}", digest([rules.to_string().as_str()]))
-            } else {
-                variant
-            }
-        }
     }
 }
 

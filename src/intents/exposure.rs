@@ -1,6 +1,7 @@
 //! The exposure: the result of every intent, ports of one node and the sources that may connect to them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use firewall_core::{GroupKey, PortRange, Protocol, RuleSet, Workload};
 
@@ -21,11 +22,11 @@ pub struct Exposure {
     /// The workload whose instances share a firewall group
     pub workload: Workload,
     /// The exposed ports
-    pub ports: BTreeSet<(Protocol, u16)>,
-    /// The ingress rules
-    pub rules: RuleSet,
+    pub ports: Arc<BTreeSet<(Protocol, u16)>>,
+    /// The ingress rules, shared by all nodes of a request with the same address families
+    pub rules: Arc<RuleSet>,
     /// Distinguishes this group from others of the workload with the same ports
-    pub variant: String,
+    pub variant: Arc<str>,
     /// The hostname to publish for the node
     pub hostname: Option<String>,
 }
@@ -40,6 +41,10 @@ impl Exposure {
     /// Returns the key of the firewall group that it is part of.
     #[must_use]
     pub fn group(&self) -> GroupKey {
-        GroupKey { workload: self.workload.clone(), ports: self.port_ranges(), variant: self.variant.clone() }
+        GroupKey {
+            workload: self.workload.clone(),
+            ports: self.port_ranges(),
+            variant: self.variant.to_string(),
+        }
     }
 }

@@ -8,6 +8,9 @@ use firewall_core::Protocol;
 use crate::k8s::objects::{Container, ContainerPort, Pod};
 use crate::parse::family::Family;
 
+/// The most host ports of a pod: each intent of its namespace may be held against each of them.
+const MAX_HOST_PORTS: usize = 2000;
+
 /// A port that a pod binds on its node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct HostPort {
@@ -25,7 +28,7 @@ pub(super) struct HostPort {
 /// are left out, because they cannot be reached from outside.
 ///
 /// # Errors
-/// If a number is no port, or a protocol is unknown, with the container's name.
+/// If a number is no port, or a protocol is unknown, with the container's name; or if there are too many.
 pub(super) fn parse_host_ports(pod: &Pod) -> Result<BTreeSet<HostPort>, String> {
     let sidecars = pod
         .spec
@@ -37,6 +40,9 @@ pub(super) fn parse_host_ports(pod: &Pod) -> Result<BTreeSet<HostPort>, String> 
         for port in &container.ports {
             let host_port = parse_host_port(container, port, pod.spec.host_network);
             ports.extend(host_port.map_err(|error| format!("container {}: {error}", container.name))?);
+            if ports.len() > MAX_HOST_PORTS {
+                return Err(format!("it has more than {MAX_HOST_PORTS} host ports; none of them is opened"));
+            }
         }
     }
     Ok(ports)

@@ -1,6 +1,7 @@
 //! Tests of the intents, case by case.
 
 mod annotation;
+mod cost;
 mod host_port_exposure;
 mod malformed;
 mod mistakes;

@@ -16,11 +16,11 @@ use super::annotation::reject_unknown_annotations;
 use super::annotation_keys::{HOSTNAME, SOURCE_RANGES, annotations};
 use super::host_port::HostPort;
 use super::hostname::parse_hostname_annotation;
+use super::problems::Problems;
 use super::request::{GroupVariant, PortRequest, Rejected, reject};
 use super::service_ports::NodePorts;
 use crate::k8s::index::Index;
 use crate::k8s::objects::{Ingress, IntOrText, ObjectRef, Pod, Service};
-use crate::k8s::problem::Problem;
 use crate::k8s::reasons;
 use labels::{find_label, has_voyager_labels, is_haproxy};
 use sources::{parse_sources, reject_sources_on_managed_object};
@@ -74,7 +74,7 @@ pub(super) fn build_request<'a>(
     pod: &Pod,
     pod_reference: &ObjectRef,
     host_ports: &'a BTreeSet<HostPort>,
-    problems: &mut BTreeSet<Problem>,
+    problems: &mut Problems,
 ) -> Result<Option<PortRequest<'a>>, Rejected> {
     let Some(owner) = find_owning_ingress(index, &pod.metadata, pod_reference, is_host_port)? else {
         return Ok(None);
@@ -89,7 +89,7 @@ pub(super) fn build_node_port_request<'a>(
     service: &Service,
     reference: &ObjectRef,
     node_ports: &'a NodePorts,
-    problems: &mut BTreeSet<Problem>,
+    problems: &mut Problems,
 ) -> Result<Option<PortRequest<'a>>, Rejected> {
     let Some(owner) = find_owning_ingress(index, &service.metadata, reference, is_node_port)? else {
         return Ok(None);
@@ -115,7 +115,7 @@ impl OwningIngress<'_> {
         managed: &ObjectMeta,
         managed_reference: &ObjectRef,
         frontends: impl Iterator<Item = (u16, &'a HostPort)>,
-        problems: &mut BTreeSet<Problem>,
+        problems: &mut Problems,
     ) -> Result<Option<PortRequest<'a>>, Rejected> {
         let Self { group, ingress } = *self;
         let reference = ingress_reference(ingress, group);

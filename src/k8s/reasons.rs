@@ -35,6 +35,8 @@ reasons! {
     INVALID_STATS_PORT = "InvalidStatsPort";
     /// A change failed that somebody with the permission can make by hand.
     MANUAL_CHANGE_REQUIRED = "ManualChangeRequired";
+    /// A namespace has more problems than are reported.
+    MORE_PROBLEMS = "MoreProblems";
     /// The guardrail `namespaces` does not list the namespace.
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed";
     /// A `HostPortExposure` selects no pod that has a host port.

@@ -27,9 +27,9 @@ fn exposure(node: &str, sources: &[&str]) -> Exposure {
         provider_id: String::new(),
         intent: object("Pod", node),
         workload: Workload { kind: "DaemonSet".into(), namespace: "games".into(), name: "game".into() },
-        ports: BTreeSet::from([(Protocol::Udp, 7000)]),
-        rules: sources.iter().map(|source| rule(&format!("udp/7000 {source}"))).collect::<RuleSet>(),
-        variant: String::new(),
+        ports: BTreeSet::from([(Protocol::Udp, 7000)]).into(),
+        rules: sources.iter().map(|source| rule(&format!("udp/7000 {source}"))).collect::<RuleSet>().into(),
+        variant: "".into(),
         hostname: Some(HOSTNAME.to_owned()),
     }
 }

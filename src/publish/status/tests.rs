@@ -94,9 +94,9 @@ fn exposure(node: &str) -> Exposure {
         provider_id: String::new(),
         intent: object(KIND, "web"),
         workload: workload(),
-        ports: BTreeSet::from([(Protocol::Tcp, 80)]),
-        rules: RuleSet::default(),
-        variant: String::new(),
+        ports: BTreeSet::from([(Protocol::Tcp, 80)]).into(),
+        rules: RuleSet::default().into(),
+        variant: "".into(),
         hostname: None,
     }
 }

@@ -1,0 +1,126 @@
+//! The opening: a request that the guardrails allow, with what the nodes on which it opens ports share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use firewall_core::{Protocol, RuleSet, digest};
+use ipnet::IpNet;
+
+use super::request::{GroupVariant, PortRequest, Rejected, fail, reject};
+use super::rules;
+use super::settings::Settings;
+use crate::guardrails::{Denial, OpeningRequest};
+use crate::k8s::index::Index;
+use crate::k8s::objects::ObjectRef;
+use crate::k8s::reasons;
+use crate::parse::family::Family;
+use crate::parse::ports::format_ports;
+use crate::parse::source_ranges;
+
+/// A request whose ports and hostname the guardrails allow. Rules are built once for all nodes with the same
+/// address families: a Service can be served by thousands.
+pub(super) struct Opening<'a> {
+    settings: &'a Settings,
+    port_owner: &'a ObjectRef,
+    request: &'a PortRequest<'a>,
+    pub(super) ports: Arc<BTreeSet<(Protocol, u16)>>,
+    by_families: BTreeMap<BTreeSet<Family>, Option<FamilyRules>>,
+    /// The problems found while rules were built, each once
+    pub(super) problems: Vec<Rejected>,
+}
+
+/// The rules of a request on nodes with the same address families.
+#[derive(Clone)]
+pub(super) struct FamilyRules {
+    pub(super) rules: Arc<RuleSet>,
+    /// Distinguishes the request's group from others of the workload with the same ports
+    pub(super) variant: Arc<str>,
+}
+
+impl<'a> Opening<'a> {
+    /// Asks the guardrails for all that does not depend on the node, before anything else is computed.
+    ///
+    /// # Errors
+    /// If the request exceeds one.
+    pub(super) fn new(
+        index: &Index,
+        settings: &'a Settings,
+        port_owner: &'a ObjectRef,
+        request: &'a PortRequest<'a>,
+    ) -> Result<Self, Denial> {
+        let ports = request.ports.iter().map(|(port, _)| (port.protocol, port.port)).collect();
+        let opening = OpeningRequest {
+            namespace: &request.intent.namespace,
+            namespace_object: index.namespace(&request.intent.namespace),
+            ports: &ports,
+            hostname: request.hostname.as_deref(),
+        };
+        settings.guardrails.check(&opening)?;
+        let (by_families, problems) = (BTreeMap::new(), Vec::new());
+        Ok(Self { settings, port_owner, request, ports: Arc::new(ports), by_families, problems })
+    }
+
+    /// Returns the rules on a node with these address families; none if no port can be reached there, or the
+    /// rules exceed a guardrail or the clouds' limits.
+    pub(super) fn rules_for(&mut self, families: BTreeSet<Family>) -> Option<FamilyRules> {
+        if let Some(rules) = self.by_families.get(&families) {
+            return rules.clone();
+        }
+        let rules = self.build_rules(&families).unwrap_or_else(|rejected| {
+            self.problems.push(rejected);
+            None
+        });
+        self.by_families.insert(families, rules.clone());
+        rules
+    }
+
+    fn build_rules(&mut self, families: &BTreeSet<Family>) -> Result<Option<FamilyRules>, Rejected> {
+        let Self { settings, request, .. } = *self;
+        let defaults: Vec<IpNet> = source_ranges::filter_by_family(&settings.default_source_ranges, families);
+        let rules = rules::build_rules(&request.ports, &defaults)
+            .map_err(|error| reject(&request.intent, reasons::TOO_MANY_RULES, error))?;
+        settings.guardrails.check_rules(&rules).map_err(|denial| reject_denied(request, &denial))?;
+        let reachable = rules::filter_by_family(&rules, families);
+        self.problems.extend(find_unreachable_ports(self.port_owner, &self.ports, &reachable));
+        if reachable.is_empty() {
+            return Ok(None);
+        }
+        let variant = format_variant(request, &rules, families).into();
+        Ok(Some(FamilyRules { rules: Arc::new(rules), variant }))
+    }
+}
+
+/// Returns the problem of a request that exceeds a guardrail.
+pub(super) fn reject_denied(request: &PortRequest<'_>, denial: &Denial) -> Rejected {
+    reject(&request.intent, denial.reason, format!("{}; the whole intent is rejected", denial.message))
+}
+
+/// Returns the problem of ports that no source can reach, if there are such ports.
+fn find_unreachable_ports(
+    port_owner: &ObjectRef,
+    ports: &BTreeSet<(Protocol, u16)>,
+    rules: &RuleSet,
+) -> Option<Rejected> {
+    let ports = rules::find_unreachable_ports(ports, rules);
+    let message = format!(
+        "{} is not opened: its source ranges are all of another address family than the node, or than the \
+         address that the port is bound to",
+        format_ports(&ports)
+    );
+    (!ports.is_empty()).then(|| fail(port_owner, reasons::NO_SOURCES, message))
+}
+
+/// Formats the text that distinguishes the request's group from others of the workload with the same ports.
+fn format_variant(request: &PortRequest<'_>, rules: &RuleSet, families: &BTreeSet<Family>) -> String {
+    match &request.variant {
+        GroupVariant::PerPod => rules.to_string(),
+        GroupVariant::PerNode(sources) => {
+            let variant = rules::format_family_variant(families, &request.ports) + sources;
+            if rules::has_ambiguous_ports(&request.ports) {
+                variant + &format!(" as {}", digest([rules.to_string().as_str()]))
+            } else {
+                variant
+            }
+        }
+    }
+}
