@@ -11,6 +11,7 @@
 //! simulated, with plain values.
 
 mod capacity;
+mod fence;
 mod group;
 mod instance;
 mod plan;
@@ -22,6 +23,7 @@ pub mod testing;
 mod unknown;
 
 pub use capacity::{Incumbency, select_within_capacity};
+pub use fence::{Fence, Fenced};
 pub use group::{Desired, FirewallGroup, GroupKey, GroupLabel, Workload, digest};
 pub use instance::InstanceId;
 pub use plan::check::{Promise, Violation, check};

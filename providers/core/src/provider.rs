@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{Action, Compiled, Desired, InstanceId, Resource, ResourceSet};
+use crate::{Action, Compiled, Desired, Fenced, InstanceId, Resource, ResourceSet};
 
 /// A cloud: compiles firewall groups to its resources, observes them, and applies changes to them.
 ///
@@ -110,6 +110,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The cloud refused the request as such; the same call will fail again.
     InvalidRequest,
+    /// The right to write had ended: the request was not sent, or its answer is not known.
+    Fenced,
 }
 
 /// The time after which trying again can help.
@@ -138,9 +140,11 @@ impl ErrorKind {
     pub const fn retry(self) -> Retry {
         match self {
             Self::Throttled | Self::NotFound | Self::InUse | Self::Unavailable => Retry::Soon,
-            Self::Conflict | Self::QuotaReached | Self::PermissionDenied | Self::InvalidRequest => {
-                Retry::Later
-            }
+            Self::Conflict
+            | Self::QuotaReached
+            | Self::PermissionDenied
+            | Self::InvalidRequest
+            | Self::Fenced => Retry::Later,
         }
     }
 
@@ -156,6 +160,7 @@ impl ErrorKind {
             Self::InUse => "InUse",
             Self::Unavailable => "Unavailable",
             Self::InvalidRequest => "InvalidRequest",
+            Self::Fenced => "Fenced",
         }
     }
 }
@@ -170,6 +175,11 @@ impl ProviderError {
     ) -> Self {
         let (call, object, message) = (call.into(), object.into(), message.into());
         Self { kind, call, object, message, manual_command: None }
+    }
+
+    /// Returns the error of a call that the [`Fence`](crate::Fence) has stopped.
+    pub fn fenced(call: impl Into<String>, object: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Fenced, call, object, Fenced.to_string())
     }
 
     /// Returns the error with the command by which a user who has the permission can make the change instead.
@@ -202,6 +212,7 @@ impl fmt::Display for ProviderError {
             ErrorKind::InUse => write!(f, "{call}: {object} is still in use: {message}"),
             ErrorKind::Unavailable => write!(f, "{call} on {object} failed for now: {message}"),
             ErrorKind::InvalidRequest => write!(f, "{call} on {object} was refused: {message}"),
+            ErrorKind::Fenced => write!(f, "{call} on {object} was stopped: {message}"),
         }
     }
 }
