@@ -112,6 +112,18 @@ impl ApiCall {
         }
     }
 
+    /// Returns true if the call changes something.
+    #[must_use]
+    pub const fn is_mutating(self) -> bool {
+        !matches!(
+            self,
+            DescribeInstances
+                | DescribeNetworkInterfaces
+                | DescribeSecurityGroupRules
+                | DescribeSecurityGroups
+        )
+    }
+
     /// Returns the permission that allows the call, as IAM policies write it.
     #[must_use]
     pub fn permission(self) -> String {
@@ -136,5 +148,12 @@ mod tests {
         let needed: BTreeSet<_> =
             ApiCall::ATTACH.into_iter().chain(ApiCall::SHARED).chain(ApiCall::VOYAGER).collect();
         assert_eq!(needed, BTreeSet::from(ApiCall::ALL));
+    }
+
+    #[test]
+    fn every_call_but_a_description_is_mutating() {
+        for call in ApiCall::ALL {
+            assert_eq!(call.is_mutating(), !call.name().starts_with("Describe"), "{call}");
+        }
     }
 }

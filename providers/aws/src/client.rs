@@ -10,6 +10,7 @@ use std::time::Duration;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
+use firewall_core::{Fence, Fenced};
 use tokio::time::Instant;
 
 use crate::api_calls::ApiCall;
@@ -49,6 +50,8 @@ pub(crate) struct Client {
     rate_limits: Arc<RateLimits>,
     /// The number of groups to ask for at once when looking for interfaces
     groups_per_filter: usize,
+    /// Asked before each call that changes something
+    pub(crate) fence: Fence,
 }
 
 impl Client {
@@ -58,7 +61,8 @@ impl Client {
         let config = ec2.config().to_builder().retry_config(RetryConfig::disabled()).build();
         let groups_per_filter = if one_group_per_filter { 1 } else { MAX_FILTER_VALUES };
         let ec2 = aws_sdk_ec2::Client::from_conf(config);
-        Self { ec2, rate_limits: Arc::new(RateLimits::new()), groups_per_filter }
+        let fence = Fence::always_open();
+        Self { ec2, rate_limits: Arc::new(RateLimits::new()), groups_per_filter, fence }
     }
 
     /// Calls EC2: the only place in the crate where that happens.
@@ -79,7 +83,15 @@ impl Client {
     {
         let attempt = || async {
             self.rate_limits.wait(call).await;
-            request().await.map_err(|error| CallError::new(call, object, &error))
+            // The SDK's futures are large, and nest deeply.
+            let request = Box::pin(request());
+            let answer = if call.is_mutating() {
+                let now = || Instant::now().into_std();
+                self.fence.guard(now, request).await.map_err(|Fenced| CallError::fenced(call, object))?
+            } else {
+                request.await
+            };
+            answer.map_err(|error| CallError::new(call, object, &error))
         };
         let (start, mut failures) = (Instant::now(), 0);
         attempt

@@ -28,7 +28,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use firewall_core::{
-    Action, Applied, Compiled, Desired, FirewallProvider, InstanceId, Observed, ProviderError,
+    Action, Applied, Compiled, Desired, Fence, FirewallProvider, InstanceId, Observed, ProviderError,
 };
 
 pub use api_calls::ApiCall;
@@ -89,6 +89,13 @@ impl Aws {
         config.validate()?;
         let client = Client::new(ec2, config.one_group_per_filter);
         Ok(Self { client, config, cache: Ec2Cache::default() })
+    }
+
+    /// Returns the provider with a fence, which is asked before each call that changes something.
+    #[must_use]
+    pub fn with_fence(mut self, fence: Fence) -> Self {
+        self.client.fence = fence;
+        self
     }
 
     /// Returns the instance behind a node, from `spec.providerID`; see

@@ -5,6 +5,7 @@ mod instances;
 
 use std::time::Duration;
 
+use firewall_core::{Fence, Fenced};
 use google_cloud_auth::credentials::Credentials;
 use google_cloud_compute_v1::client::{Firewalls, Instances, Networks};
 use google_cloud_compute_v1::model::Operation;
@@ -17,6 +18,7 @@ use google_cloud_gax::retry_policy::{RetryPolicy, RetryPolicyExt};
 use google_cloud_gax::retry_result::RetryResult;
 use google_cloud_gax::retry_state::RetryState;
 use google_cloud_lro::Poller;
+use tokio::time::Instant;
 
 use crate::api_calls::ApiCall;
 use crate::config::GceConfig;
@@ -46,6 +48,8 @@ pub(crate) struct Client {
     networks: Networks,
     project: String,
     rule_project: String,
+    /// Asked before each call that changes something
+    pub(crate) fence: Fence,
 }
 
 /// Builds one of the library's clients, with the settings that all have in common.
@@ -77,7 +81,25 @@ impl Client {
             networks: build_client!(Networks, config, credentials)?,
             project: config.project.clone(),
             rule_project: config.rule_project().to_owned(),
+            fence: Fence::always_open(),
         })
+    }
+
+    /// Sends a call that changes something, with the library's retries, and waits until its operation has
+    /// ended.
+    async fn mutate(
+        &self,
+        call: ApiCall,
+        object: &str,
+        poller: impl Poller<Operation, Operation> + Send,
+    ) -> Result<(), CallError> {
+        let now = || Instant::now().into_std();
+        let ended = self.fence.guard(now, poller.until_done()).await;
+        let operation = ended
+            .map_err(|Fenced| CallError::fenced(call, object))?
+            .map_err(|error| CallError::new(call, object, &error))?;
+        operation.to_result().map_err(|error| CallError::from_operation(call, object, &error))?;
+        Ok(())
     }
 }
 
@@ -147,15 +169,4 @@ fn none_if_not_found<T>(
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Waits until the operation has ended.
-async fn wait_for_operation(
-    call: ApiCall,
-    object: &str,
-    poller: impl Poller<Operation, Operation>,
-) -> Result<(), CallError> {
-    let operation = poller.until_done().await.map_err(|error| CallError::new(call, object, &error))?;
-    operation.to_result().map_err(|error| CallError::from_operation(call, object, &error))?;
-    Ok(())
 }

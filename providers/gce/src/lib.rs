@@ -27,7 +27,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use firewall_core::{
-    Action, Applied, Compiled, Desired, FirewallProvider, InstanceId, Observed, ProviderError,
+    Action, Applied, Compiled, Desired, Fence, FirewallProvider, InstanceId, Observed, ProviderError,
 };
 use google_cloud_auth::credentials::Credentials;
 
@@ -79,6 +79,13 @@ impl Gce {
         config.validate()?;
         let client = Client::new(&config, credentials).await.map_err(ConnectError::Credentials)?;
         Ok(Self { client, config })
+    }
+
+    /// Returns the provider with a fence, which is asked before each call that changes something.
+    #[must_use]
+    pub fn with_fence(mut self, fence: Fence) -> Self {
+        self.client.fence = fence;
+        self
     }
 
     /// Returns the instance behind a node, from `spec.providerID`; see

@@ -29,6 +29,8 @@ pub(crate) enum Failure {
     NoResponse,
     /// The request was never sent, most likely for lack of credentials.
     NotSent,
+    /// The right to write had ended.
+    Fenced,
 }
 
 impl CallError {
@@ -56,6 +58,11 @@ impl CallError {
         let message =
             error.message().map_or_else(|| DisplayErrorContext(error).to_string(), cut_encoded_message);
         Self { call, object: object.to_owned(), failure, message }
+    }
+
+    /// Returns the error of a call that the fence has stopped.
+    pub(crate) fn fenced(call: ApiCall, object: &str) -> Self {
+        Self { call, object: object.to_owned(), failure: Failure::Fenced, message: "fenced".to_owned() }
     }
 
     /// Returns true if EC2 answered with this code.
@@ -88,6 +95,7 @@ impl CallError {
             Failure::ErrorCode(code) => kind_of_code(code),
             Failure::ServerError | Failure::NoResponse => ErrorKind::Unavailable,
             Failure::NotSent => ErrorKind::PermissionDenied,
+            Failure::Fenced => ErrorKind::Fenced,
         }
     }
 }
@@ -150,6 +158,9 @@ fn kind_of_code(code: &str) -> ErrorKind {
 impl From<CallError> for ProviderError {
     fn from(error: CallError) -> Self {
         let kind = error.kind();
+        if kind == ErrorKind::Fenced {
+            return Self::fenced(error.call.to_string(), error.object);
+        }
         let message = explain(&error);
         let call = match kind {
             ErrorKind::PermissionDenied => denied_permission(error.call, &error.message),

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use firewall_core::testing::conformance::{converge, desired, group};
-use firewall_core::{Desired, FirewallProvider, InstanceId};
+use firewall_core::{Desired, ErrorKind, Fence, FirewallProvider, InstanceId};
 use tokio::time::Instant;
 
 use crate::fake::{FakeEc2, Fault, NODES};
-use crate::{HTTP, attach_provider, first_error, id, web};
+use crate::{HTTP, apply_all, attach_provider, first_error, id, web};
 
 #[tokio::test(start_paused = true)]
 async fn propagation_of_a_new_group_is_waited_for() {
@@ -94,4 +94,22 @@ async fn lost_answer_to_a_creation_makes_no_second_group() {
     cloud.state().fault("CreateSecurityGroup", [Fault::AnswerLost]);
     converge(&attach_provider(&cloud), &web(HTTP)).await;
     assert_eq!(cloud.state().groups.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_after_the_fence_has_closed_is_not_sent() {
+    let cloud = FakeEc2::new(1);
+    let (start, fence) = (Instant::now(), Fence::closed(Instant::now().into_std()));
+    let provider = attach_provider(&cloud).with_fence(fence.clone());
+    let errors = apply_all(&provider, &web(HTTP)).await;
+    assert!(errors.iter().any(|result| result.as_ref().is_err_and(|error| error.kind == ErrorKind::Fenced)));
+    assert_eq!(cloud.state().count("CreateSecurityGroup"), 0);
+
+    // The first try is refused; the second would be due after the end.
+    fence.open_until((start + Duration::from_millis(200)).into_std());
+    cloud.state().fault("CreateSecurityGroup", Fault::codes("RequestLimitExceeded", 1));
+    let error = first_error(&provider, &web(HTTP)).await;
+    assert_eq!((error.kind, error.reason()), (ErrorKind::Fenced, "Fenced"), "{error}");
+    assert!(cloud.state().faults["CreateSecurityGroup"].is_empty(), "one was sent");
+    assert_eq!(cloud.state().count("CreateSecurityGroup"), 0, "and no other");
 }

@@ -4,7 +4,7 @@ use google_cloud_compute_v1::model::Firewall;
 use google_cloud_gax::options::RequestOptionsBuilder;
 use google_cloud_gax::paginator::ItemPaginator;
 
-use super::{Client, PAGE_SIZE, new_request_id, none_if_not_found, wait_for_operation};
+use super::{Client, PAGE_SIZE, new_request_id, none_if_not_found};
 use crate::api_calls::ApiCall;
 use crate::network::Network;
 use crate::resource::FirewallRule;
@@ -12,9 +12,9 @@ use crate::wire::error::CallError;
 
 /// Sends a mutating call, and waits for its operation.
 macro_rules! mutate {
-    ($call:expr, $object:expr, $request:expr) => {{
+    ($client:expr, $call:expr, $object:expr, $request:expr) => {{
         let request = $request.set_request_id(new_request_id()).with_idempotency(true);
-        wait_for_operation($call, $object, request.poller()).await
+        $client.mutate($call, $object, request.poller()).await
     }};
 }
 
@@ -51,22 +51,22 @@ impl Client {
 
     pub(crate) async fn insert_rule(&self, rule: &FirewallRule, firewall: Firewall) -> Result<(), CallError> {
         let request = self.firewalls.insert().set_project(&self.rule_project).set_body(firewall);
-        mutate!(ApiCall::FirewallsInsert, &self.rule_path(&rule.name), request)
+        mutate!(self, ApiCall::FirewallsInsert, &self.rule_path(&rule.name), request)
     }
 
     pub(crate) async fn patch_rule(&self, rule: &FirewallRule, patch: Firewall) -> Result<(), CallError> {
         let request = self.firewalls.patch().set_project(&self.rule_project).set_firewall(&rule.name);
-        mutate!(ApiCall::FirewallsPatch, &self.rule_path(&rule.name), request.set_body(patch))
+        mutate!(self, ApiCall::FirewallsPatch, &self.rule_path(&rule.name), request.set_body(patch))
     }
 
     pub(crate) async fn update_rule(&self, rule: &FirewallRule, firewall: Firewall) -> Result<(), CallError> {
         let request = self.firewalls.update().set_project(&self.rule_project).set_firewall(&rule.name);
-        mutate!(ApiCall::FirewallsUpdate, &self.rule_path(&rule.name), request.set_body(firewall))
+        mutate!(self, ApiCall::FirewallsUpdate, &self.rule_path(&rule.name), request.set_body(firewall))
     }
 
     pub(crate) async fn delete_rule(&self, name: &str) -> Result<(), CallError> {
         let request = self.firewalls.delete().set_project(&self.rule_project).set_firewall(name);
-        mutate!(ApiCall::FirewallsDelete, &self.rule_path(name), request)
+        mutate!(self, ApiCall::FirewallsDelete, &self.rule_path(name), request)
     }
 
     /// Returns true if the network exists.

@@ -7,7 +7,7 @@ use google_cloud_compute_v1::model::{Instance, Tags};
 use google_cloud_gax::options::RequestOptionsBuilder;
 use google_cloud_gax::paginator::{ItemPaginator, Paginator};
 
-use super::{Client, PAGE_SIZE, new_request_id, none_if_not_found, wait_for_operation};
+use super::{Client, PAGE_SIZE, new_request_id, none_if_not_found};
 use crate::api_calls::ApiCall;
 use crate::provider_id::Location;
 use crate::wire::error::CallError;
@@ -75,6 +75,6 @@ impl Client {
         let Some(Location { project, zone, name }) = Location::parse(id.as_str()) else { return Ok(()) };
         let request = self.instances.set_tags().set_project(project).set_zone(zone).set_instance(name);
         let request = request.set_body(tags).set_request_id(new_request_id()).with_idempotency(true);
-        wait_for_operation(ApiCall::InstancesSetTags, id.as_str(), request.poller()).await
+        self.mutate(ApiCall::InstancesSetTags, id.as_str(), request.poller()).await
     }
 }

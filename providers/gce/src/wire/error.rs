@@ -33,6 +33,8 @@ enum Failure {
     NotSent,
     /// The response could not be parsed.
     UnreadableResponse,
+    /// The right to write had ended.
+    Fenced,
 }
 
 impl Failure {
@@ -64,6 +66,7 @@ impl Failure {
             Self::NoResponse => Kind::Shared(ErrorKind::Unavailable),
             Self::NotSent => Kind::Credentials,
             Self::UnreadableResponse => Kind::Shared(ErrorKind::InvalidRequest),
+            Self::Fenced => Kind::Shared(ErrorKind::Fenced),
             Self::ErrorResponse { status, reason } => response_kind(*status, reason),
         }
     }
@@ -99,6 +102,11 @@ impl CallError {
     pub(crate) fn new(call: ApiCall, object: &str, error: &Error) -> Self {
         let (failure, message) = Failure::from_error(error);
         Self { call, object: object.to_owned(), failure, message }
+    }
+
+    /// Returns the error of a call that the fence has stopped.
+    pub(crate) fn fenced(call: ApiCall, object: &str) -> Self {
+        Self { call, object: object.to_owned(), failure: Failure::Fenced, message: "fenced".to_owned() }
     }
 
     /// Returns the error of an operation that failed after the call itself had been accepted.
@@ -232,6 +240,9 @@ impl From<CallError> for ProviderError {
     fn from(error: CallError) -> Self {
         let CallError { call, object, failure, message } = error;
         let kind = failure.kind();
+        if kind == Kind::Shared(ErrorKind::Fenced) {
+            return Self::fenced(call.to_string(), object);
+        }
         let subject = if kind.shared() == ErrorKind::PermissionDenied {
             denied_permission(&message).unwrap_or(call.permissions()[0]).to_owned()
         } else {

@@ -1,9 +1,9 @@
 //! Creating, changing and deleting rules, and their ownership.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use firewall_core::testing::conformance::{converge, desired, group, observe_and_plan};
-use firewall_core::{Action, Compiled, Desired, ErrorKind, FirewallProvider};
+use firewall_core::{Action, Compiled, Desired, ErrorKind, Fence, FirewallProvider};
 use firewall_gce::{Gce, GceKey, GceResource, Mode, reasons};
 use gce_simulator::FaultKind;
 use serde_json::json;
@@ -224,4 +224,21 @@ async fn similar_clusters_and_groups_share_no_rule() {
     );
     converge(&clusters[0], &Desired::nothing()).await;
     assert_eq!(simulated.cloud().firewalls(PROJECT), others, "the other cluster's rules have changed");
+}
+
+#[tokio::test]
+async fn call_after_the_fence_has_closed_is_not_sent() {
+    let simulated = Simulated::start(Mode::Destination, 1).await;
+    let fence = Fence::closed(Instant::now());
+    let gce = simulated.connect(CLUSTER).await.with_fence(fence.clone());
+    let errors = apply_once(&gce, &web(&[0])).await;
+    assert_eq!(errors.iter().map(|error| error.kind).collect::<Vec<_>>(), [ErrorKind::Fenced]);
+    assert_eq!(mutating_calls(&simulated), [""; 0]);
+
+    // The library tries again by itself; it ends with the fence, and not after its four attempts.
+    fence.open_until(Instant::now() + Duration::from_millis(100));
+    simulated.inject("compute.firewalls.insert", 100, error_response(503, "backendError", "try again"));
+    let errors = apply_once(&gce, &web(&[0])).await;
+    assert_eq!(errors.iter().map(|error| error.kind).collect::<Vec<_>>(), [ErrorKind::Fenced], "{errors:?}");
+    assert!((1..4).contains(&mutating_calls(&simulated).len()));
 }
