@@ -214,6 +214,7 @@ impl RunArgs {
         let options = self.intent.options();
         let zone = Zone::new(&self.cloud.cluster_name, self.dns_ttl);
         Config {
+            cluster: self.cloud.cluster_name.clone(),
             clouds: self.cloud.clouds(),
             manifests: self.source.manifests,
             settings: self.intent.settings(),

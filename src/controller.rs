@@ -1,14 +1,16 @@
 //! The controller: the process that runs for ever. It follows the cluster, leads if it must, reconciles, and
 //! stops cleanly.
 
+mod candidate;
 pub mod clouds;
 pub mod config;
 pub mod guardrails_file;
 mod guardrails_reload;
 mod leader;
-pub mod lease;
+mod lease;
 mod reconcile_loop;
 
+use firewall_core::Fence;
 use kube::Client;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -31,8 +33,7 @@ use crate::reconcile::cloud::CloudReconciler;
 use clouds::connect as connect_clouds;
 use config::Config;
 use guardrails_reload::GuardrailsReloader;
-use leader::lead;
-use lease::Election;
+use leader::{Candidacy, keep_connecting, lead};
 use reconcile_loop::{LoopContext, reconcile};
 
 /// Why the controller cannot start.
@@ -60,11 +61,16 @@ pub enum StartError {
 /// # Errors
 /// If it cannot start. Once it runs, everything that goes wrong is reported and tried again.
 pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), StartError> {
-    let clouds = connect_clouds(config.clouds.clone(), &config.options).await?;
+    let fence = if config.lease.is_some() && config.manifests.is_none() {
+        Fence::closed(Instant::now().into_std())
+    } else {
+        Fence::always_open()
+    };
+    let clouds = connect_clouds(config.clouds.clone(), &config.options, &fence).await?;
     let guardrails = GuardrailsReloader::new(config.settings.clone())?;
     let metrics = Metrics::default();
     let serving = metrics::serve(config.metrics_address, metrics.clone()).await?;
-    let process = Process { settings: guardrails.settings(), metrics, stop };
+    let process = Process { settings: guardrails.settings(), metrics, fence, stop };
     if let Some(manifests) = config.manifests.take() {
         return process.run_on_files(&config, &manifests, clouds, guardrails, serving).await;
     }
@@ -82,6 +88,8 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), Star
 struct Process {
     settings: watch::Receiver<Settings>,
     metrics: Metrics,
+    /// Open while this process may write
+    fence: Fence,
     stop: CancellationToken,
 }
 
@@ -121,10 +129,9 @@ impl Process {
         // A replica that waits for the Lease watches already, so that it can act at once when it leads.
         let watching =
             tokio::spawn(watcher::watch_cluster(client.clone(), index.clone(), config.zone.clone()));
-        let lost = CancellationToken::new();
-        let writer = StatusWriter::new(client.clone(), lost.clone());
+        let writer = StatusWriter::new(client.clone(), self.fence.clone());
         let publishers = Publishers {
-            events: EventPublisher::to_cluster(client.clone(), &identity),
+            events: EventPublisher::to_cluster(client, &identity, self.fence.clone()),
             publisher: Publisher::new(Some(writer), config.zone.clone(), clouds.len()),
             metrics: self.metrics.clone(),
         };
@@ -133,9 +140,10 @@ impl Process {
         match config.lease {
             None => reconciling.await,
             Some(lease) => {
-                let namespace = lease.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-                let election = Election::new(client, &namespace, &lease.name, &identity);
-                lead(election, reconciling, &writing, &lost).await;
+                let (fence, metrics) = (self.fence.clone(), self.metrics.clone());
+                let candidacy =
+                    Candidacy { lease, replica: identity, cluster: config.cluster, fence, metrics };
+                lead(candidacy, keep_connecting(), reconciling, &writing).await;
             }
         }
         watching.abort();

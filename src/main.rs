@@ -7,6 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use firewall_core::Fence;
 use hostport_firewall::cli::log::log_to_stderr;
 use hostport_firewall::cli::{CleanupArgs, Cli, Command, LogFormat, Output, PlanArgs, RunArgs};
 use hostport_firewall::commands::report::Report;
@@ -73,13 +74,13 @@ async fn plan(args: PlanArgs) -> Result<ExitCode, AnyError> {
     log_to_stderr("warn", LogFormat::Text);
     let settings = args.settings().read()?;
     let index = read_once(args.source.manifests.as_ref()).await?;
-    let clouds = connect(args.cloud.clouds(), &args.options()).await?;
+    let clouds = connect(args.cloud.clouds(), &args.options(), &Fence::always_open()).await?;
     print(&commands::plan::plan(&index, &settings, clouds).await?, args.output)
 }
 
 async fn clean(args: CleanupArgs) -> Result<ExitCode, AnyError> {
     log_to_stderr("info", LogFormat::Text);
-    let clouds = connect(args.cloud.clouds(), &Options::default()).await?;
+    let clouds = connect(args.cloud.clouds(), &Options::default(), &Fence::always_open()).await?;
     if args.yes {
         commands::cleanup::clean_up(&clouds).await?;
         return Ok(ExitCode::SUCCESS);

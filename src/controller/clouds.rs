@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use firewall_aws::{Aws, AwsConfig};
+use firewall_core::Fence;
 use firewall_gce::{Gce, GceConfig};
 use futures::future::join_all;
 use thiserror::Error;
@@ -60,13 +61,15 @@ pub enum ConnectError {
     NoCloud,
 }
 
-/// Connects to the chosen clouds. No call is made to them but to the metadata server.
+/// Connects to the chosen clouds, which ask the fence before each change. No call is made to them but to the
+/// metadata server.
 ///
 /// # Errors
 /// If a chosen cloud cannot be connected to, or `auto` finds none.
 pub async fn connect(
     config: CloudsConfig,
     options: &Options,
+    fence: &Fence,
 ) -> Result<Vec<Box<dyn CloudReconciler>>, ConnectError> {
     let CloudsConfig { choice, clouds } = config;
     let is_chosen = |cloud: &CloudConfig| match &choice {
@@ -84,7 +87,7 @@ pub async fn connect(
     }
     tracing::info!(providers = active.iter().copied().collect::<Vec<_>>().join(","), "connected");
     let options = Options { active, ..options.clone() };
-    Ok(connected.into_iter().map(|cloud| cloud.reconciler(options.clone())).collect())
+    Ok(connected.into_iter().map(|cloud| cloud.reconciler(options.clone(), fence.clone())).collect())
 }
 
 impl CloudConfig {
@@ -118,10 +121,10 @@ impl Connected {
         }
     }
 
-    fn reconciler(self, options: Options) -> Box<dyn CloudReconciler> {
+    fn reconciler(self, options: Options, fence: Fence) -> Box<dyn CloudReconciler> {
         match self {
-            Self::Aws(aws) => Box::new(Reconciler::new(aws, options)),
-            Self::Gce(gce) => Box::new(Reconciler::new(gce, options)),
+            Self::Aws(aws) => Box::new(Reconciler::new(aws.with_fence(fence), options)),
+            Self::Gce(gce) => Box::new(Reconciler::new(gce.with_fence(fence), options)),
         }
     }
 }

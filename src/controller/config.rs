@@ -14,6 +14,8 @@ use crate::reconcile::pass::Options;
 /// The configuration of the controller.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The cluster's name in the clouds
+    pub cluster: String,
     /// The clouds
     pub clouds: CloudsConfig,
     /// The files that stand for a cluster, if any

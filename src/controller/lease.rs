@@ -1,173 +1,203 @@
-//! Leader election: one writer at a time, by a Lease. Acquires, renews and releases it.
-//!
-//! The holder stops writing well before its lease can pass to another: it gives up when it could not renew
-//! for `RENEW_DEADLINE`, and others wait `DURATION` from the last renewal that *they* saw, by their own
-//! clocks, so that clocks of different machines are never compared.
+//! Leader election: one writer at a time, by a Lease. Makes the calls that the [candidate](Candidate) decides
+//! on, and moves the end of the fence.
 
 use std::time::Duration;
 
-use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use firewall_core::Fence;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::PostParams;
 use kube::{Api, Client};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-/// Time that a lease which is not renewed stays with its holder.
-const DURATION: Duration = Duration::from_secs(15);
+use super::candidate::{Action, Candidate, Event, Loss, RETRY};
+use crate::publish::metrics::{LeaseState, Metrics};
 
-/// Time that the holder goes on without a successful renewal, from when it was sent.
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest time of one round: a look, and a write if it leads to one.
+const ROUND: Duration = Duration::from_secs(4);
 
-/// Time that work under way may go on after the lease was lost: 10 s + 3 s is less than the 15 s after which
-/// another replica takes it.
-pub const GRACE: Duration = Duration::from_secs(3);
+/// Time after which a candidate that waits for another cluster's controller says so again.
+const REMINDER: Duration = Duration::from_mins(1);
 
-/// Time between two renewals of the holder, and between two looks of the others.
-const RETRY: Duration = Duration::from_secs(2);
+/// The HTTP status of a write that found another version than was read.
+const CONFLICT: u16 = 409;
 
-/// Longest time of one attempt.
-const ATTEMPT: Duration = Duration::from_secs(4);
+/// Tries to give up the Lease while something else writes it.
+const RELEASES: usize = 3;
 
-/// The lease of one controller.
-pub struct Election {
+/// The election of one candidate.
+pub(super) struct Election {
     api: Api<Lease>,
-    name: String,
-    identity: String,
-    /// The last state of somebody else's lease, and when it was first seen.
-    seen: Option<(Option<String>, Instant)>,
+    candidate: Candidate,
+    fence: Fence,
+    metrics: Metrics,
+    /// The epoch of the candidate's times
+    started: Instant,
+    /// The time of the next round
+    due: Duration,
 }
 
 impl Election {
-    /// Returns a candidate under `identity`, which must be unique among the replicas (the pod's name is).
-    #[must_use]
-    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
+    /// Returns the election of a candidate, which opens the fence while it leads.
+    pub(super) fn new(
+        client: Client,
+        namespace: &str,
+        candidate: Candidate,
+        fence: Fence,
+        metrics: Metrics,
+    ) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { api, name: name.to_owned(), identity: identity.to_owned(), seen: None }
+        Self { api, candidate, fence, metrics, started: Instant::now(), due: Duration::ZERO }
     }
 
-    /// Waits until this replica leads.
-    pub async fn acquire(&mut self) {
-        let mut logged = false;
+    /// Waits until this candidate leads.
+    pub(super) async fn acquire(&mut self) {
+        let mut said: Option<Instant> = None;
         loop {
-            match timeout(ATTEMPT, self.try_take()).await {
-                Ok(Ok(true)) => {
-                    tracing::info!(lease = self.name, identity = self.identity, "leading");
-                    return;
-                }
-                Ok(Ok(false)) if !logged => {
-                    tracing::info!(lease = self.name, "another replica leads; waiting");
-                    logged = true;
-                }
-                Ok(Ok(false)) => {}
-                Ok(Err(error)) => tracing::warn!(lease = self.name, "cannot take the lease: {error}"),
-                Err(_) => tracing::warn!(lease = self.name, "the API server does not answer"),
-            }
-            sleep(RETRY).await;
-        }
-    }
-
-    /// Renews until the lease is lost: taken by another, or not renewed in time. The caller must have stopped writing
-    /// [`GRACE`] later.
-    pub async fn hold(&mut self) {
-        let mut deadline = Instant::now() + RENEW_DEADLINE;
-        loop {
-            sleep(RETRY).await;
-            let sent = Instant::now();
-            let failure = match timeout_at(deadline.min(sent + ATTEMPT), self.try_take()).await {
-                Ok(Ok(true)) => {
-                    deadline = sent + RENEW_DEADLINE;
-                    continue;
-                }
-                Ok(Ok(false)) => {
-                    tracing::error!(
-                        lease = self.name,
-                        "another replica has taken the lease; stopping all writes"
-                    );
-                    return;
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "the API server does not answer".to_owned(),
-            };
-            tracing::warn!(lease = self.name, "cannot renew the lease: {failure}");
-            if Instant::now() + RETRY >= deadline {
-                tracing::error!(lease = self.name, "could not renew the lease in time; stopping all writes");
+            // One that does not lead loses nothing.
+            _ = self.round().await;
+            let (lease, identity) = (self.candidate.name(), self.candidate.identity());
+            if self.candidate.leads_until().is_some() {
+                tracing::info!(lease, identity, "leading");
+                self.metrics.set_lease(LeaseState::Leading);
                 return;
             }
+            let is_another = self.candidate.is_held_by_another_cluster();
+            self.metrics.set_lease(if is_another { LeaseState::OtherCluster } else { LeaseState::Waiting });
+            if let Some(rival) = self.candidate.rival() {
+                let holder = &rival.identity;
+                if is_another && said.is_none_or(|said| said.elapsed() >= REMINDER) {
+                    let cluster = rival.cluster.as_deref().unwrap_or_default();
+                    tracing::error!(
+                        lease,
+                        holder,
+                        "the lease is held for the cluster name {cluster:?}: this controller changes nothing while \
+                         that one runs; give it a --lease-name of its own, and name that in its Role"
+                    );
+                    said = Some(Instant::now());
+                } else if said.is_none() {
+                    tracing::info!(lease, holder, "another replica leads; waiting");
+                    said = Some(Instant::now());
+                }
+            }
+            sleep_until(self.started + self.due).await;
         }
     }
 
-    /// Lets others take over at once. Called when all writing has ended.
-    pub async fn release(&self) {
+    /// Renews until the lease is lost: taken by another, or not renewed in time. The fence is closed then.
+    pub(super) async fn hold(&mut self) {
+        loop {
+            sleep_until(self.started + self.due).await;
+            let Err(loss) = self.round().await else { continue };
+            let (lease, message) = (self.candidate.name(), "stopping all writes");
+            match loss {
+                Loss::Taken(holder) => {
+                    tracing::error!(
+                        lease,
+                        holder = holder.identity,
+                        "another has taken the lease; {message}"
+                    );
+                }
+                Loss::NotRenewed => {
+                    tracing::error!(lease, "could not renew the lease in time; {message}");
+                }
+            }
+            self.metrics.set_lease(LeaseState::Waiting);
+            return;
+        }
+    }
+
+    /// Lets others take over at once, if this candidate has the Lease. Called when all writing has ended.
+    pub(super) async fn release(&mut self) {
+        self.fence.close();
         let released = async {
-            let mut lease = self.api.get(&self.name).await?;
-            let spec = lease.spec.get_or_insert_default();
-            if spec.holder_identity.as_deref() == Some(self.identity.as_str()) {
+            for _ in 0..RELEASES {
+                let Some(mut lease) = self.api.get_opt(self.candidate.name()).await? else { break };
+                let spec = lease.spec.get_or_insert_default();
+                if spec.holder_identity.as_deref() != Some(self.candidate.identity()) {
+                    break;
+                }
                 spec.holder_identity = None;
-                self.api.replace(&self.name, &PostParams::default(), &lease).await?;
+                let name = self.candidate.name();
+                match self.api.replace(name, &PostParams::default(), &lease).await {
+                    // A renewal of its own that was still under way, or somebody's annotation.
+                    Err(kube::Error::Api(status)) if status.code == CONFLICT => {}
+                    released => return released.map(drop),
+                }
             }
             Ok::<_, kube::Error>(())
         };
         if let Ok(Err(error)) = timeout(RETRY, released).await {
-            tracing::warn!(lease = self.name, "cannot release the lease, it will run out: {error}");
+            tracing::warn!(
+                lease = self.candidate.name(),
+                "cannot release the lease, it will run out: {error}"
+            );
         }
     }
 
-    /// Acquires or renews the lease if it is free, run out, or ours. A write that met a conflict is a
-    /// `false`.
-    async fn try_take(&mut self) -> Result<bool, kube::Error> {
-        let Some(mut lease) = self.api.get_opt(&self.name).await? else {
-            let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-            let lease = Lease { metadata, spec: Some(self.spec(None)) };
-            return won(self.api.create(&PostParams::default(), &lease).await);
-        };
-        let spec = lease.spec.take().unwrap_or_default();
-        let holder = spec.holder_identity.as_deref().filter(|holder| !holder.is_empty());
-        if holder.is_some_and(|holder| holder != self.identity) && !self.has_run_out(&lease, &spec) {
-            return Ok(false);
+    /// Makes calls until the candidate has to wait.
+    async fn round(&mut self) -> Result<(), Loss> {
+        let ends = Instant::now() + ROUND;
+        let mut event = Event::Due;
+        loop {
+            let action = self.candidate.step(self.started.elapsed(), event);
+            let leads_until = self.candidate.leads_until().map(|until| self.started + until);
+            match leads_until {
+                Some(end) => self.fence.open_until(end.into_std()),
+                None => self.fence.close(),
+            }
+            let ends = leads_until.map_or(ends, |end| end.min(ends));
+            event = match action {
+                Action::Read => self.read(ends).await,
+                Action::Write(lease) => self.write(ends, *lease).await,
+                Action::Wait(until) => {
+                    self.due = until;
+                    return Ok(());
+                }
+                Action::Stop(loss) => return Err(loss),
+            };
         }
-        lease.spec = Some(self.spec(Some(&spec)));
-        won(self.api.replace(&self.name, &PostParams::default(), &lease).await)
     }
 
-    fn has_run_out(&mut self, lease: &Lease, spec: &LeaseSpec) -> bool {
-        let version = lease.metadata.resource_version.clone();
-        let now = Instant::now();
-        let since = match &self.seen {
-            Some((seen, since)) if *seen == version => *since,
-            _ => {
-                self.seen = Some((version, now));
-                now
+    async fn read(&self, ends: Instant) -> Event {
+        match timeout_at(ends, self.api.get_opt(self.candidate.name())).await {
+            Ok(Ok(lease)) => Event::Read(lease.map(Box::new)),
+            Ok(Err(error)) => self.failed(&error.to_string()),
+            Err(_) => self.failed("the API server does not answer"),
+        }
+    }
+
+    async fn write(&self, ends: Instant, mut lease: Lease) -> Event {
+        let now = MicroTime(Timestamp::now());
+        let spec = lease.spec.get_or_insert_default();
+        // For people: no candidate compares them.
+        spec.acquire_time.get_or_insert_with(|| now.clone());
+        spec.renew_time = Some(now);
+        let parameters = PostParams::default();
+        let written = async {
+            if lease.metadata.resource_version.is_none() {
+                self.api.create(&parameters, &lease).await
+            } else {
+                self.api.replace(self.candidate.name(), &parameters, &lease).await
             }
         };
-        let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        now - since > seconds.map_or(DURATION, Duration::from_secs)
-    }
-
-    fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
-        let now = MicroTime(Timestamp::now());
-        let ours = before.is_some_and(|spec| spec.holder_identity.as_deref() == Some(self.identity.as_str()));
-        let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(0);
-        LeaseSpec {
-            holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
-            renew_time: Some(now.clone()),
-            acquire_time: before.filter(|_| ours).and_then(|spec| spec.acquire_time.clone()).or(Some(now)),
-            lease_transitions: Some(if ours {
-                transitions
-            } else {
-                transitions + i32::from(before.is_some())
-            }),
-            ..LeaseSpec::default()
+        match timeout_at(ends, written).await {
+            Ok(Ok(_)) => Event::Written,
+            Ok(Err(kube::Error::Api(status))) if status.code == CONFLICT => Event::Conflict,
+            Ok(Err(error)) => self.failed(&error.to_string()),
+            Err(_) => self.failed("the API server does not answer"),
         }
     }
-}
 
-/// A conflict means that another replica was faster; anything else is an error.
-fn won(result: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
-    match result {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-        Err(error) => Err(error),
+    fn failed(&self, cause: &str) -> Event {
+        let what = if self.candidate.leads_until().is_some() { "renew" } else { "take" };
+        tracing::warn!(lease = self.candidate.name(), "cannot {what} the lease: {cause}");
+        Event::Failed
     }
 }
+
+#[cfg(test)]
+pub(super) mod fake;
+#[cfg(test)]
+mod tests;

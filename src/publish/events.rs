@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use firewall_core::{Fence, Fenced};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::event_queue::{EventQueue, MAX_WAITING, QueuedEvent};
 use super::problem_counts::ProblemCounts;
@@ -49,14 +51,15 @@ impl EventPublisher {
         Self::new(None)
     }
 
-    /// Returns a publisher that also writes Events on the objects, reported by `instance` (the pod's name).
+    /// Returns a publisher that also writes Events on the objects, while the fence is open, reported by
+    /// `instance` (the pod's name).
     #[must_use]
-    pub(crate) fn to_cluster(client: Client, instance: &str) -> Self {
+    pub(crate) fn to_cluster(client: Client, instance: &str, fence: Fence) -> Self {
         let reporter =
             Reporter { controller: "hostport-firewall".to_owned(), instance: Some(instance.to_owned()) };
         let publisher = Self::new(Some(EventQueue::default()));
         // Ports do not wait for Events.
-        tokio::spawn(write_queued(publisher.clone(), client, reporter));
+        tokio::spawn(write_queued(publisher.clone(), client, reporter, fence));
         publisher
     }
 
@@ -109,7 +112,7 @@ impl PublishedEvents {
 
 /// Writes Events one after the other. One that cannot be written waits again, and so do all others for a
 /// while; one that the API server refuses is dropped.
-async fn write_queued(publisher: EventPublisher, client: Client, reporter: Reporter) {
+async fn write_queued(publisher: EventPublisher, client: Client, reporter: Reporter, fence: Fence) {
     // A recorder increments the count of an Event instead of writing another if object and reason are the
     // same, whatever the text: so each text has its own. Dropping the recorders costs at most a repetition.
     let mut recorders: BTreeMap<(ObjectRef, String), Recorder> = BTreeMap::new();
@@ -126,7 +129,11 @@ async fn write_queued(publisher: EventPublisher, client: Client, reporter: Repor
         }
         let recorder = || Recorder::new(client.clone(), reporter.clone());
         let key = (event.object().clone(), event.text());
-        let outcome = write(recorders.entry(key).or_insert_with(recorder), &event).await;
+        let writing = write(recorders.entry(key).or_insert_with(recorder), &event);
+        let Ok(outcome) = fence.guard(|| Instant::now().into_std(), writing).await else {
+            tracing::warn!("no more Events are written: {Fenced}");
+            return;
+        };
         let Err(error) = outcome else {
             pause = FIRST_PAUSE;
             continue;

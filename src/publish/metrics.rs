@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     observe_failing: Family<CloudLabels, Gauge>,
     withheld_resources: Family<ReasonLabels, Gauge>,
     passes: Family<ReasonLabels, Counter>,
+    lease: Family<StateLabels, Gauge>,
     reported: Arc<Mutex<ReportedProblems>>,
 }
 
@@ -59,6 +60,34 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct StateLabels {
+    state: &'static str,
+}
+
+/// The state of this replica in the election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseState {
+    /// It holds the Lease.
+    Leading,
+    /// It waits for the Lease.
+    Waiting,
+    /// It waits for the Lease of another cluster name, perhaps for ever.
+    OtherCluster,
+}
+
+impl LeaseState {
+    const ALL: [Self; 3] = [Self::Leading, Self::Waiting, Self::OtherCluster];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Leading => "leading",
+            Self::Waiting => "waiting",
+            Self::OtherCluster => "held-by-another-cluster",
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("hostport_firewall");
@@ -77,12 +106,16 @@ impl Default for Metrics {
         let passes = Family::default();
         let help = "Passes of a cloud that have begun, by reason";
         registry.register("passes", help, passes.clone());
+        let lease = Family::default();
+        let help = "1 for the state of this replica in the election, 0 for the others";
+        registry.register("lease_state", help, lease.clone());
         Self {
             registry: Arc::new(registry),
             problem_objects,
             observe_failing,
             withheld_resources,
             passes,
+            lease,
             reported: Arc::default(),
         }
     }
@@ -124,6 +157,14 @@ impl Metrics {
     /// Counts a pass of a cloud that begins.
     pub(crate) fn count_pass(&self, cloud: &'static str, reason: WakeReason) {
         self.passes.get_or_create(&ReasonLabels { cloud, reason: reason.as_str() }).inc();
+    }
+
+    /// Sets the state of this replica in the election.
+    pub(crate) fn set_lease(&self, state: LeaseState) {
+        for other in LeaseState::ALL {
+            let labels = StateLabels { state: other.as_str() };
+            self.lease.get_or_create(&labels).set(i64::from(other == state));
+        }
     }
 
     /// Returns all metrics in Prometheus' text format.

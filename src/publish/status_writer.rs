@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use firewall_core::{Fence, Fenced};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, Resource};
 use serde_json::json;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, timeout};
 
 use super::dns_records::EndpointChange;
 use super::readiness::GateUpdate;
@@ -31,19 +31,19 @@ const NOT_FOUND: u16 = 404;
 /// The API server's status code if the object has been replaced by another of its name.
 const CONFLICT: u16 = 409;
 
-/// Writes while this replica leads, and the API server answers. No port depends on these writes: a failure is
+/// Writes while the fence is open, and the API server answers. No port depends on these writes: a failure is
 /// logged, and returned as false.
 pub(crate) struct StatusWriter {
     client: Client,
-    /// Cancelled once another replica leads, which may have written something newer
-    leadership_lost: CancellationToken,
-    /// True if a write of this round was not answered: the others would not be either
+    /// Closed once another replica may lead, which may have written something newer
+    fence: Fence,
+    /// True if a write of this round was not sent or not answered: the others would not be either
     is_unanswered: AtomicBool,
 }
 
 impl StatusWriter {
-    pub(crate) const fn new(client: Client, leadership_lost: CancellationToken) -> Self {
-        Self { client, leadership_lost, is_unanswered: AtomicBool::new(false) }
+    pub(crate) const fn new(client: Client, fence: Fence) -> Self {
+        Self { client, fence, is_unanswered: AtomicBool::new(false) }
     }
 
     /// Begins a round of writes: the API server may answer again.
@@ -102,7 +102,8 @@ impl StatusWriter {
                 "metadata": { "name": name, "labels": { MANAGED_BY.0: MANAGED_BY.1, label: value } },
                 "spec": spec,
             });
-            let (parameters, patch) = (PatchParams::apply(FIELD_MANAGER).force(), Patch::Apply(endpoint));
+            let (parameters, patch) =
+                (PatchParams::apply(FIELD_MANAGER).force(), Patch::Apply(endpoint));
             // An apply creates the object: NOT_FOUND would mean that the kind is missing.
             self.send(&object, hostname, &[], api.patch(name, &parameters, &patch)).await
         } else {
@@ -121,21 +122,22 @@ impl StatusWriter {
         object: &str,
         content: &str,
         superfluous: &[u16],
-        call: impl Future<Output = Result<T, kube::Error>>,
+        call: impl Future<Output = Result<T, kube::Error>> + Send,
     ) -> bool {
-        if self.is_unanswered.load(Ordering::Relaxed) || self.leadership_lost.is_cancelled() {
+        if self.is_unanswered.load(Ordering::Relaxed) {
             return false;
         }
-        let outcome = tokio::select! {
-            biased;
-            () = self.leadership_lost.cancelled() => return false,
-            outcome = timeout(WRITE_TIMEOUT, call) => outcome,
-        };
-        match outcome {
-            Ok(Ok(_)) => true,
-            Ok(Err(kube::Error::Api(status))) if superfluous.contains(&status.code) => true,
-            Ok(Err(error)) => {
+        let guarded = self.fence.guard(|| Instant::now().into_std(), call);
+        match timeout(WRITE_TIMEOUT, guarded).await {
+            Ok(Ok(Ok(_))) => true,
+            Ok(Ok(Err(kube::Error::Api(status)))) if superfluous.contains(&status.code) => true,
+            Ok(Ok(Err(error))) => {
                 tracing::warn!(object, "cannot write {content}: {error}");
+                false
+            }
+            Ok(Err(Fenced)) => {
+                self.is_unanswered.store(true, Ordering::Relaxed);
+                tracing::warn!(object, "did not write {content}, nor anything else: {Fenced}");
                 false
             }
             Err(_) => {

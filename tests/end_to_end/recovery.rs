@@ -178,7 +178,7 @@ async fn second_replica_takes_over_when_the_first_dies_or_ends() {
     let env = TestEnvironment::start(Mode::Attach, 1).await;
     let machine = &env.machines[0];
     let first = env.start_replica("first", &[]);
-    env.wait_for_log("identity=\"first\"").await;
+    env.wait_for_log("identity=\"first_").await;
     let second = env.start_replica("second", &[]);
     env.wait_for_log("another replica leads; waiting").await;
     env.cluster.create_pod(exposing_pod("web", &machine.name, 8086)).await;
@@ -187,11 +187,11 @@ async fn second_replica_takes_over_when_the_first_dies_or_ends() {
     first.kill();
     env.cluster.delete_pod("web").await;
     env.wait_until_open(machine, &[]).await;
-    env.wait_for_log("identity=\"second\"").await;
+    env.wait_for_log("identity=\"second_").await;
 
     // A replica that ends in order gives up the Lease, so that the next need not wait until it expires.
     let third = env.start_replica("third", &[]);
     assert!(second.terminate());
-    env.wait_for_log("identity=\"third\"").await;
+    env.wait_for_log("identity=\"third_").await;
     drop(third);
 }
