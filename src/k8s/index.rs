@@ -2,8 +2,8 @@
 //!
 //! It is fed per watched kind by the `watcher`: `reset` with a complete list, `apply` and `delete` with
 //! single events, `mark_unreadable` with objects that do not have their kind's fields, `mark_incomplete` when
-//! a watch breaks; the objects of a broken watch stay, so that nothing looks deleted. Kinds that a cluster
-//! may lack come and go by `expect_kind` and `drop_kind`. With `--manifests` the
+//! a watch breaks, `mark_resumed` when it goes on; the objects of a broken watch stay, so that nothing looks
+//! deleted. Kinds that a cluster may lack come and go by `expect_kind` and `drop_kind`. With `--manifests` the
 //! [`manifests`](super::manifests) feed it instead: `replace` swaps the whole index for one that was read
 //! from files. [`shared_index`] shares it and wakes its readers.
 //!
@@ -219,6 +219,12 @@ impl Index {
         let differs = self.gaps.get(&watch) != Some(&gap);
         self.gaps.insert(watch, gap);
         differs
+    }
+
+    /// Records that a broken watch goes on from where it broke: nothing is missing any more. Returns whether
+    /// anything changed.
+    pub(super) fn mark_resumed(&mut self, watch: &Watch) -> bool {
+        self.gaps.get_mut(watch).is_some_and(|gap| gap.take().is_some())
     }
 
     /// Replaces everything by another index. Returns whether anything changed.

@@ -19,8 +19,8 @@ mod service;
 
 pub use dns_endpoint::{DNSEndpoint, DNSEndpointSpec, DnsRecord};
 pub use ingress::{Ingress, IngressFrontend, IngressSpec, IngressSpecRule, IntOrText};
-pub(crate) use metadata::carries_ours;
 pub use metadata::{DOMAIN, LOAD_BALANCER_SOURCES};
+pub(crate) use metadata::{carries_ours, is_read};
 pub use node::{Condition, Node, NodeAddress, NodeSpec, NodeStatus};
 pub use pod::{Container, ContainerPort, GATE, Pod, PodSpec, PodStatus, ReadinessGate, has_readiness_gate};
 pub use reference::ObjectRef;

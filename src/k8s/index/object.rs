@@ -70,7 +70,8 @@ macro_rules! kinds {
 kinds!(Pod, Node, Namespace, Service, EndpointSlice, Ingress, HostPortExposure, DNSEndpoint);
 
 impl Object {
-    pub(super) fn name(&self) -> NamespacedName {
+    /// Returns namespace and name.
+    pub(in crate::k8s) fn name(&self) -> NamespacedName {
         let ObjectMeta { namespace, name, .. } = self.metadata();
         (namespace.clone().unwrap_or_default(), name.clone().unwrap_or_default())
     }
@@ -102,7 +103,7 @@ impl Object {
 
     /// Returns true if the object can ever decide about ports. Others are not held: most pods of a cluster
     /// have no host port, and most Services no node port.
-    pub(super) fn is_relevant(&self) -> bool {
+    pub(in crate::k8s) fn is_relevant(&self) -> bool {
         match self {
             Self::Pod(pod) => is_relevant_pod(pod),
             Self::Service(service) => service.has_node_ports() || carries_ours(&service.metadata),

@@ -1,9 +1,6 @@
 //! Ingresses of the groups that Voyager reads.
 
-use std::borrow::Cow;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::ApiResource;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -64,28 +61,4 @@ pub enum IntOrText {
     Text(String),
     /// Neither
     Other(IgnoredAny),
-}
-
-/// Its API is found by discovery: a cluster may serve either of two groups, or both.
-impl kube::Resource for Ingress {
-    type DynamicType = ApiResource;
-    type Scope = kube::core::DynamicResourceScope;
-    fn kind(api: &ApiResource) -> Cow<'_, str> {
-        api.kind.as_str().into()
-    }
-    fn group(api: &ApiResource) -> Cow<'_, str> {
-        api.group.as_str().into()
-    }
-    fn version(api: &ApiResource) -> Cow<'_, str> {
-        api.version.as_str().into()
-    }
-    fn plural(api: &ApiResource) -> Cow<'_, str> {
-        api.plural.as_str().into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
 }

@@ -36,10 +36,9 @@ pub(super) fn slim_metadata<'de, D: Deserializer<'de>>(source: D) -> Result<Obje
         owner_references: Option<Vec<OwnerReference>>,
     }
     let slim = Slim::deserialize(source)?;
-    let annotations = slim.annotations.map(|all| {
-        all.into_iter()
-            .filter(|(name, _)| READ_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
-            .collect()
+    let annotations = slim.annotations.map(|mut all| {
+        all.retain(|name, _| is_read(name));
+        all
     });
     Ok(ObjectMeta {
         name: slim.name,
@@ -47,11 +46,16 @@ pub(super) fn slim_metadata<'de, D: Deserializer<'de>>(source: D) -> Result<Obje
         uid: slim.uid,
         resource_version: slim.resource_version,
         deletion_timestamp: slim.deletion_timestamp,
-        labels: slim.labels,
-        annotations,
+        labels: slim.labels.filter(|labels| !labels.is_empty()),
+        annotations: annotations.filter(|annotations| !annotations.is_empty()),
         owner_references: slim.owner_references,
         ..ObjectMeta::default()
     })
+}
+
+/// Returns true if an annotation of this name is held.
+pub(crate) fn is_read(name: &str) -> bool {
+    READ_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Prefixes of the annotations that are held; `kubectl.kubernetes.io/last-applied-configuration` alone

@@ -1,13 +1,11 @@
-//! Implements kube's `Resource`, which its watcher needs, for the types with a fixed API.
+//! Implements kube's `Resource`, which its `Api` needs, for the types that are written.
 
 use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::dns_endpoint::DNSEndpoint;
-use super::node::Node;
 use super::pod::Pod;
-use super::service::{EndpointSlice, Namespace, Service};
 
 /// Implements `kube::Resource` for a type with a fixed group, version and scope.
 macro_rules! known_resource {
@@ -38,20 +36,10 @@ macro_rules! known_resource {
 }
 
 known_resource!(Pod, "", "v1", "pods", kube::core::NamespaceResourceScope);
-known_resource!(Node, "", "v1", "nodes", kube::core::ClusterResourceScope);
-known_resource!(Namespace, "", "v1", "namespaces", kube::core::ClusterResourceScope);
-known_resource!(Service, "", "v1", "services", kube::core::NamespaceResourceScope);
 known_resource!(
     DNSEndpoint,
     "externaldns.k8s.io",
     "v1alpha1",
     "dnsendpoints",
-    kube::core::NamespaceResourceScope
-);
-known_resource!(
-    EndpointSlice,
-    "discovery.k8s.io",
-    "v1",
-    "endpointslices",
     kube::core::NamespaceResourceScope
 );

@@ -1,19 +1,20 @@
 //! Kinds that a cluster may lack: looks up those that are served, and watches them.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kube::api::ApiResource;
-use kube::runtime::watcher;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
-use super::watch_kind;
+use super::kind::Kind;
+use super::kind_watch::watch_kind;
+use super::progress::Progress;
 use crate::k8s::dns_zone::Zone;
 use crate::k8s::host_port_exposure;
+use crate::k8s::index::Watch;
 use crate::k8s::index::shared_index::SharedIndex;
-use crate::k8s::index::{Object, Watch};
-use crate::k8s::objects::Ingress;
 
 /// A kind that a cluster may lack, and the only kind of its group that is read.
 struct OptionalApi {
@@ -62,8 +63,8 @@ const UNSETTLED_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of look-ups in a row that must miss a group before it counts as absent.
 const MIN_MISSES: u32 = 3;
 
-/// The time for which they must have missed a group that is not watched. Every start in a cluster without
-/// Voyager takes it.
+/// The time for which they must have missed a group that is not watched, where its CRD may not be read: every
+/// start in a cluster without Voyager takes it then.
 const ABSENT_AFTER: Duration = Duration::from_secs(4);
 
 /// The time for which they must have missed a group that is watched: a CRD that is deleted and created again,
@@ -94,6 +95,13 @@ impl MissingApis {
         missing.is_confirmed |= missing.misses >= MIN_MISSES && now.duration_since(missing.since) >= required;
     }
 
+    /// Records that a group is known to be absent.
+    fn confirm(&mut self, group: &'static str) {
+        if let Some(missing) = self.0.get_mut(group) {
+            missing.is_confirmed = true;
+        }
+    }
+
     /// Records that a look-up has failed: a group that does not count as absent yet has to be missed anew.
     fn record_error(&mut self, group: &str) {
         self.0.retain(|missed, missing| *missed != group || missing.is_confirmed);
@@ -121,27 +129,35 @@ pub(super) fn optional_watches(zone: Option<&Zone>) -> impl Iterator<Item = Watc
 }
 
 /// Keeps one watch per served kind, forever.
-pub(super) async fn watch_optional_kinds(client: Client, index: &SharedIndex, zone: Option<Zone>) {
-    let mut watched: BTreeMap<&str, (ApiResource, AbortOnDrop)> = BTreeMap::new();
+pub(super) async fn watch_optional_kinds(
+    client: Client,
+    index: &SharedIndex,
+    zone: Option<Zone>,
+    progress: &Progress,
+) {
+    let mut watched: BTreeMap<&str, (&str, AbortOnDrop)> = BTreeMap::new();
     let mut missing = MissingApis::default();
     loop {
         for optional in optional_apis(zone.as_ref()) {
             let group = optional.group;
-            match find_served(&client, optional).await {
-                Ok(Some(api)) => {
+            match look_up(&client, optional).await {
+                Ok(LookUp::Served(version)) => {
                     missing.record_found(group);
-                    if watched.get(group).is_none_or(|(current, _)| *current != api) {
-                        let task = tokio::spawn(watch_served(
-                            client.clone(),
-                            api.clone(),
-                            index.clone(),
-                            zone.clone(),
-                        ));
-                        watched.insert(group, (api, AbortOnDrop(task.abort_handle())));
+                    if watched.get(group).is_none_or(|(current, _)| *current != version) {
+                        index.update(|index| index.expect_kind(optional.watch()));
+                        let (client, index, progress) = (client.clone(), index.clone(), progress.clone());
+                        let kind = kind(optional, version, zone.as_ref());
+                        let task =
+                            tokio::spawn(async move { watch_kind(client, kind, &index, &progress).await });
+                        watched.insert(group, (version, AbortOnDrop(task.abort_handle())));
                     }
                 }
-                Ok(None) => {
-                    missing.record_miss(group, watched.contains_key(group), Instant::now());
+                Ok(found) => {
+                    let is_watched = watched.contains_key(group);
+                    missing.record_miss(group, is_watched, Instant::now());
+                    if found == LookUp::Absent && !is_watched {
+                        missing.confirm(group);
+                    }
                     if missing.is_absent(group) {
                         watched.remove(group);
                         index.update(|index| index.drop_kind(&optional.watch()));
@@ -164,42 +180,34 @@ pub(super) async fn watch_optional_kinds(client: Client, index: &SharedIndex, zo
     }
 }
 
-/// Watches a kind that is served, forever.
-async fn watch_served(client: Client, api: ApiResource, index: SharedIndex, zone: Option<Zone>) {
-    let config = watcher::Config::default();
-    match (api.group.as_str(), zone) {
-        (host_port_exposure::GROUP, _) => {
-            index.update(|index| index.expect_kind(Watch::HostPortExposures));
-            let object = |exposure| Object::HostPortExposure(Box::new(exposure));
-            watch_kind(Api::all(client), config, Watch::HostPortExposures, object, &index).await;
-        }
-        (EXTERNAL_DNS, Some(zone)) => {
-            index.update(|index| index.expect_kind(Watch::DNSEndpoints));
-            let own = config.labels(&zone.selector());
-            watch_kind(Api::all(client), own, Watch::DNSEndpoints, Object::DNSEndpoint, &index).await;
-        }
-        _ => watch_ingresses(client, api, index).await,
+/// Returns the kind to watch, in the version that is served.
+fn kind(optional: &OptionalApi, version: &str, zone: Option<&Zone>) -> Kind {
+    let kind = Kind::new(optional.watch()).version(format!("{}/{version}", optional.group));
+    match zone {
+        Some(zone) if optional.group == EXTERNAL_DNS => kind.labels(&zone.selector()),
+        _ => kind,
     }
 }
 
-async fn watch_ingresses(client: Client, api: ApiResource, index: SharedIndex) {
-    let watch = Watch::Ingresses(api.group.clone());
-    index.update(|index| index.expect_kind(watch.clone()));
-    let version = api.api_version.clone();
-    let object = move |mut ingress: Ingress| {
-        ingress.api_version = Some(version.clone());
-        Object::Ingress(ingress)
-    };
-    watch_kind(Api::all_with(client, &api), watcher::Config::default(), watch, object, &index).await;
+/// The answer of a look-up.
+#[derive(Debug, PartialEq, Eq)]
+enum LookUp {
+    /// The best version of it
+    Served(&'static str),
+    /// It is not served, and nothing defines it
+    Absent,
+    /// It is not served, which may be because the API server has only just started
+    Missed,
 }
 
-/// Returns the best served version of a kind; none if the cluster serves none.
+/// Looks up the best served version of a kind.
 ///
 /// It requests each version by its path, and not the list of all groups: a starting API server lists its own
 /// groups before those of CRDs without any sign of it, but answers an unknown path with 503 until it has read
-/// all CRDs. It serves them moments later, for which [`ABSENT_AFTER`] allows. `system:discovery` permits both
-/// requests alike.
-async fn find_served(client: &Client, optional: &OptionalApi) -> Result<Option<ApiResource>, kube::Error> {
+/// all CRDs. It serves them moments later. So a kind that is not served is absent only if its CRD, read from
+/// etcd, does not exist either; without the permission to read it, [`ABSENT_AFTER`] has to pass.
+/// `system:discovery` permits the requests of paths.
+async fn look_up(client: &Client, optional: &OptionalApi) -> Result<LookUp, kube::Error> {
     let OptionalApi { group, versions, plural } = optional;
     for version in *versions {
         let resources = match client.list_api_group_resources(&format!("{group}/{version}")).await {
@@ -207,17 +215,15 @@ async fn find_served(client: &Client, optional: &OptionalApi) -> Result<Option<A
             Err(kube::Error::Api(status)) if status.code == 404 => continue,
             Err(error) => return Err(error),
         };
-        if let Some(resource) = resources.resources.iter().find(|resource| resource.name == *plural) {
-            return Ok(Some(ApiResource {
-                group: (*group).to_owned(),
-                version: (*version).to_owned(),
-                api_version: format!("{group}/{version}"),
-                kind: resource.kind.clone(),
-                plural: resource.name.clone(),
-            }));
+        if resources.resources.iter().any(|resource| resource.name == *plural) {
+            return Ok(LookUp::Served(version));
         }
     }
-    Ok(None)
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    match definitions.get_metadata(&format!("{plural}.{group}")).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(LookUp::Absent),
+        Ok(_) | Err(_) => Ok(LookUp::Missed),
+    }
 }
 
 struct AbortOnDrop(AbortHandle);
