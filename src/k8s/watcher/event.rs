@@ -84,9 +84,8 @@ impl Received {
             name: name.1.clone(),
             uid,
         };
-        let message = format!("it cannot be read, so none of its ports is opened: {error}");
-        let reason = UNREADABLE.to_owned();
-        let problem = Problem { object, verdict: Verdict::Rejected, reason, message };
+        let message = format!("it cannot be read: nothing is opened for it, what is open stays open: {error}");
+        let problem = Problem::new(object, Verdict::Rejected, UNREADABLE, message);
         Self { name, content: Content::Unreadable(Box::new(problem)) }
     }
 }
