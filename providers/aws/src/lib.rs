@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{AppName, BehaviorVersion, Region};
 use firewall_core::{
     Action, Applied, Compiled, Desired, Fence, FirewallProvider, InstanceId, Observed, ProviderError,
 };
@@ -47,6 +47,9 @@ use ec2_cache::Ec2Cache;
 
 /// The longest time that one call may take: EC2 answers within seconds or not at all.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The name that `CloudTrail` shows in the user agent of each call.
+const APP_NAME: &str = "hostport-firewall";
 
 /// The AWS provider for one cluster, in one account and Region.
 #[derive(Debug)]
@@ -69,6 +72,9 @@ impl Aws {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(CALL_TIMEOUT).build());
+        if let Ok(name) = AppName::new(APP_NAME) {
+            loader = loader.app_name(name);
+        }
         if let Some(region) = &config.region {
             loader = loader.region(Region::new(region.clone()));
         }
