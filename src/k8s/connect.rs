@@ -49,7 +49,7 @@ mod tests {
             let agent = request.headers().get("user-agent");
             agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default().to_owned()
         };
-        let serving = tokio::spawn(async { axum::serve(listener, Router::new().fallback(agent)).await });
+        let serving = tokio::spawn(async move { axum::serve(listener, Router::new().fallback(agent)).await });
         let config = Config::new(format!("http://{address}").parse().expect("a URL"));
         let client = Client::try_from(complete(config)).expect("a client");
         let request = http::Request::get("/api").body(vec![]).expect("a request");

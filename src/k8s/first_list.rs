@@ -121,7 +121,7 @@ mod tests {
                 progress.add(&Watch::Pods, 500);
             }
             index.update(|index| index.reset(Watch::Pods, vec![]));
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let wait = wait_while_it_progresses(&index, &progress, |text| reports.lock().unwrap().push(text));
         tokio::select! {

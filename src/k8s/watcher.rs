@@ -49,7 +49,7 @@ pub(crate) async fn watch_with_progress(
     // A headless Service has no ports on nodes.
     let slices =
         Kind::new(Watch::EndpointSlices).labels("kubernetes.io/service-name,!service.kubernetes.io/headless");
-    let watch = |kind| watch_kind(client.clone(), kind, &index, &progress);
+    let watch = |kind| Box::pin(watch_kind(client.clone(), kind, &index, &progress));
     tokio::join!(
         watch(pods),
         watch(Kind::new(Watch::Nodes)),

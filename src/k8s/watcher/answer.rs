@@ -41,9 +41,8 @@ impl Answer {
         request: Result<http::Request<Vec<u8>>, E>,
     ) -> Result<Self, End> {
         let request = request.map_err(|error| End::Broken(error.to_string()))?.map(Body::from);
-        let Ok(response) = timeout(FIRST_BYTE, client.send(request)).await else {
-            return Err(End::Broken(format!("no answer within {} s", FIRST_BYTE.as_secs())));
-        };
+        // Meanwhile kube sends it again where the answer is 429 or 503.
+        let Ok(response) = timeout(FIRST_BYTE, client.send(request)).await else { return Err(End::Silent) };
         let response = response.map_err(|error| End::Broken(error_with_causes(&error)))?;
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let encoding = Encoding::of(content_type.unwrap_or_default());
@@ -55,7 +54,7 @@ impl Answer {
         let body = answer.read_whole(MAX_ERROR).await.ok().flatten().unwrap_or_default();
         let refusal = match encoding {
             Encoding::Json => json::decode_refusal(&body),
-            Encoding::Protobuf => protobuf::decode_refusal(body),
+            Encoding::Protobuf => protobuf::decode_refusal(&body),
         };
         let message = || status.canonical_reason().unwrap_or("an unknown status").to_owned();
         let code = status.as_u16();
@@ -70,7 +69,7 @@ impl Answer {
         let Some(body) = self.read_whole(MAX_PAGE).await? else { return Ok(None) };
         let page = match self.encoding {
             Encoding::Json => json::decode_page(kind, &body),
-            Encoding::Protobuf => protobuf::decode_page(kind, body),
+            Encoding::Protobuf => protobuf::decode_page(kind, &body),
         };
         page.map(Some).map_err(|Garbled(cause)| End::Garbled(cause))
     }

@@ -108,7 +108,7 @@ macro_rules! with_type {
 /// Decodes one event of a watch.
 pub(super) fn decode_event(kind: &Kind, frame: &[u8]) -> Result<Event, Garbled> {
     let Frame { kind: event, object: named } =
-        serde_json::from_slice::<Frame<Named>>(frame).map_err(garbled)?;
+        serde_json::from_slice::<Frame<Named>>(frame).map_err(|error| garbled(&error))?;
     let name = named.name();
     let NamedMetadata { uid, resource_version, annotations, .. } = named.metadata;
     let resource_version = resource_version.unwrap_or_default();
@@ -125,7 +125,7 @@ pub(super) fn decode_event(kind: &Kind, frame: &[u8]) -> Result<Event, Garbled> 
             Event::Bookmark { resource_version, ends_list }
         }
         "ERROR" => {
-            let frame: Frame<Status> = serde_json::from_slice(frame).map_err(garbled)?;
+            let frame: Frame<Status> = serde_json::from_slice(frame).map_err(|error| garbled(&error))?;
             Event::Refused(frame.object.refusal())
         }
         other => return Err(Garbled(format!("an event has the type {other:?}"))),
@@ -156,29 +156,29 @@ fn decode_typed_page<K: DeserializeOwned>(
     body: &[u8],
     wrap: impl Fn(K) -> Object,
 ) -> Result<Page, Garbled> {
-    let (metadata, items) = match serde_json::from_slice::<List<K>>(body) {
-        Ok(list) => {
-            let items = list.items.into_iter().flatten().map(|object| Received::new(wrap(object)));
-            (list.metadata, items.collect())
-        }
+    let (metadata, items) = if let Ok(List { metadata, items }) = serde_json::from_slice(body) {
+        let items = items.into_iter().flatten();
+        (metadata, items.map(|object: K| Received::new(wrap(object))).collect())
+    } else {
         // One of them cannot be read, and has to be told from the others.
-        Err(_) => {
-            let list: List<Value> = serde_json::from_slice(body).map_err(garbled)?;
-            let items = list.items.into_iter().flatten().map(|item| decode_item(kind, &item, &wrap));
-            (list.metadata, items.collect())
-        }
+        let List { metadata, items } = serde_json::from_slice(body).map_err(|error| garbled(&error))?;
+        let items = items.into_iter().flatten();
+        (metadata, items.map(|item: Value| decode_item(kind, &item, &wrap)).collect())
     };
     Ok(Page { items, resource_version: metadata.resource_version.clone(), next: metadata.next() })
 }
 
 fn decode_item<K: DeserializeOwned>(kind: &Kind, item: &Value, wrap: &impl Fn(K) -> Object) -> Received {
-    K::deserialize(item).map(|object| Received::new(wrap(object))).unwrap_or_else(|error| {
-        let named = Named::deserialize(item).unwrap_or_default();
-        let uid = named.metadata.uid.clone().unwrap_or_default();
-        Received::unreadable(kind, named.name(), uid, error.to_string())
-    })
+    match K::deserialize(item) {
+        Ok(object) => Received::new(wrap(object)),
+        Err(error) => {
+            let named = Named::deserialize(item).unwrap_or_default();
+            let uid = named.metadata.uid.clone().unwrap_or_default();
+            Received::unreadable(kind, named.name(), uid, error.to_string())
+        }
+    }
 }
 
-fn garbled(error: serde_json::Error) -> Garbled {
+fn garbled(error: &serde_json::Error) -> Garbled {
     Garbled(format!("it is no JSON of the Kubernetes API: {error}"))
 }

@@ -30,12 +30,11 @@ pub(super) async fn watch_kind(client: Client, kind: Kind, index: &SharedIndex, 
             Request::Watch(version) => watch.resume(&mut session, version).await,
         };
         let name = &watch.kind.watch;
-        match session.ended(&request, &end, watch.now()) {
-            Some(gap) => {
-                tracing::warn!(watch = %name, "it may be incomplete until it is read again: {gap}");
-                watch.index.update(|index| index.mark_incomplete(name.clone(), gap));
-            }
-            None => tracing::debug!(watch = %name, ?request, ?end, "continued"),
+        if let Some(gap) = session.ended(&request, &end, watch.now()) {
+            tracing::warn!(watch = %name, "it may be incomplete until it is read again: {gap}");
+            watch.index.update(|index| index.mark_incomplete(name.clone(), gap));
+        } else {
+            tracing::debug!(watch = %name, ?request, ?end, "continued");
         }
     }
 }
@@ -86,6 +85,8 @@ impl KindWatch<'_> {
                 return end;
             }
             self.settles(session);
+            // The other kinds are watched by the same task.
+            tokio::task::consume_budget().await;
         }
     }
 
@@ -244,14 +245,14 @@ impl KindWatch<'_> {
     }
 
     /// Changes the index by events that have come together.
-    fn apply(&self, changes: Vec<Event>) {
-        if changes.is_empty() {
+    fn apply(&self, events: Vec<Event>) {
+        if events.is_empty() {
             return;
         }
         let watch = &self.kind.watch;
         self.index.update(|index| {
             let mut changed = false;
-            for event in changes {
+            for event in events {
                 changed |= match event {
                     Event::Exists { received, .. } => match received.content {
                         Content::Relevant(object) => index.apply(watch, *object),

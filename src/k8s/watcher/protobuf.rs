@@ -54,7 +54,7 @@ struct List {
 /// Decodes one event of a watch.
 pub(super) fn decode_event(kind: &Kind, frame: Bytes) -> Result<Event, Garbled> {
     let event = WatchEvent::decode(frame).map_err(|error| garbled(&error))?;
-    let object = open_envelope(event.object.map(|object| object.raw).unwrap_or_default())?;
+    let object = open_envelope(&event.object.unwrap_or_default().raw)?;
     if event.kind == "ERROR" {
         return Status::decode(object)
             .map(|status| Event::Refused(status.refusal()))
@@ -67,13 +67,20 @@ pub(super) fn decode_event(kind: &Kind, frame: Bytes) -> Result<Event, Garbled> 
             Event::Exists { received: decode_object(kind, object, &named), resource_version }
         }
         "DELETED" => Event::Deleted { name: named.name(), resource_version },
-        "BOOKMARK" => Event::Bookmark { resource_version, ends_list: named.ends_list() },
+        "BOOKMARK" => Event::Bookmark { resource_version, ends_list: ends_list(object) },
         other => return Err(Garbled(format!("an event has the type {other:?}"))),
     })
 }
 
+/// Returns true of the bookmark that ends the objects of a streaming list. Every kind has its metadata in the
+/// same place.
+fn ends_list(bookmark: Bytes) -> bool {
+    let metadata = messages::Namespace::decode(bookmark).ok().and_then(|bookmark| bookmark.metadata);
+    metadata.is_some_and(|metadata| metadata.ends_list())
+}
+
 /// Decodes one page of a list.
-pub(super) fn decode_page(kind: &Kind, body: Bytes) -> Result<Page, Garbled> {
+pub(super) fn decode_page(kind: &Kind, body: &Bytes) -> Result<Page, Garbled> {
     let List { metadata, items } = List::decode(open_envelope(body)?).map_err(|error| garbled(&error))?;
     let metadata = metadata.unwrap_or_default();
     let decode = |item: Bytes| {
@@ -88,7 +95,7 @@ pub(super) fn decode_page(kind: &Kind, body: Bytes) -> Result<Page, Garbled> {
 }
 
 /// Decodes an error.
-pub(super) fn decode_refusal(body: Bytes) -> Option<Refusal> {
+pub(super) fn decode_refusal(body: &Bytes) -> Option<Refusal> {
     Some(Status::decode(open_envelope(body).ok()?).ok()?.refusal())
 }
 
@@ -120,7 +127,7 @@ fn decode_typed<M: Message + IntoObject + Default>(
     Ok(message.may_matter().then(|| Received::new(message.into_object(kind))))
 }
 
-fn open_envelope(bytes: Bytes) -> Result<Bytes, Garbled> {
+fn open_envelope(bytes: &Bytes) -> Result<Bytes, Garbled> {
     if !bytes.starts_with(MAGIC) {
         return Err(Garbled("it is no object in Protocol Buffers".to_owned()));
     }

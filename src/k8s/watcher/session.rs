@@ -52,7 +52,7 @@ pub(super) enum End {
     Listed,
     /// There was no answer, or it broke off
     Broken(String),
-    /// Nothing came for too long
+    /// Nothing came for too long, or nothing but answers that ask to come again
     Silent,
     /// The server answered with an error
     Refused(Refusal),
@@ -174,10 +174,9 @@ impl Session {
         match end {
             // It is not known there, or not allowed in this form.
             End::Refused(Refusal { code: 400 | 405 | 406 | 415 | 422, .. }) => self.lacks_streaming = true,
-            // It must not be made to work more.
-            End::Refused(Refusal { code: 429, .. }) => return false,
+            // One that is busy must not be made to work more.
+            End::Refused(Refusal { code: 429, .. }) | End::Listed | End::Broken(_) => return false,
             End::Refused(_) | End::Garbled(_) | End::Silent => self.lists_pages = true,
-            End::Listed | End::Broken(_) => return false,
         }
         self.delay = Duration::ZERO;
         true
@@ -207,7 +206,7 @@ fn cause(end: &End) -> String {
     match end {
         End::Listed => String::new(),
         End::Broken(cause) | End::Garbled(cause) => cause.clone(),
-        End::Silent => "nothing came for too long".to_owned(),
+        End::Silent => "the API server sent nothing for too long, or nothing but 429 and 503".to_owned(),
         End::Refused(refusal) => refusal.to_string(),
     }
 }

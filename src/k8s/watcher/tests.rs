@@ -277,7 +277,7 @@ async fn protocol_buffers_fill_the_index_as_json_does() {
             _ => respond(200, TYPES[which], Body::from(PAGES[which])),
         });
         let (streamed, _) = server(move |_, _| {
-            let sent = stream::iter(EVENTS[which].chunks(100).map(|part| Ok::<_, std::io::Error>(part)));
+            let sent = stream::iter(EVENTS[which].chunks(100).map(Ok::<_, std::io::Error>));
             let body = Body::from_stream(sent.chain(stream::pending()));
             respond(200, &format!("{};stream=watch", TYPES[which]), body)
         });

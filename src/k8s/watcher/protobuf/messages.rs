@@ -53,7 +53,7 @@ pub(super) struct ContainerPort {
     #[prost(int32, tag = "2")]
     pub(super) host_port: i32,
     #[prost(int32, tag = "3")]
-    pub(super) container_port: i32,
+    pub(super) port: i32,
     #[prost(bytes = "bytes", tag = "4")]
     pub(super) protocol: Bytes,
     #[prost(bytes = "bytes", tag = "5")]

@@ -111,8 +111,6 @@ struct NamedMeta {
     uid: Bytes,
     #[prost(bytes = "bytes", tag = "6")]
     resource_version: Bytes,
-    #[prost(message, repeated, tag = "12")]
-    annotations: Vec<Entry>,
 }
 
 impl Named {
@@ -127,15 +125,14 @@ impl Named {
     pub(super) fn resource_version(&self) -> String {
         self.metadata.as_ref().map(|meta| text(&meta.resource_version)).unwrap_or_default()
     }
-
-    /// Returns true of the bookmark that ends the objects of a streaming list.
-    pub(super) fn ends_list(&self) -> bool {
-        let annotations = self.metadata.iter().flat_map(|meta| &meta.annotations);
-        annotations.into_iter().any(|entry| entry.key == "k8s.io/initial-events-end")
-    }
 }
 
 impl ObjectMeta {
+    /// Returns true of the bookmark that ends the objects of a streaming list.
+    pub(super) fn ends_list(&self) -> bool {
+        self.annotations.iter().any(|entry| entry.key == "k8s.io/initial-events-end")
+    }
+
     /// Returns true if the object has any of the project's own annotations.
     pub(super) fn carries_ours(&self) -> bool {
         self.annotations.iter().any(|entry| entry.key.starts_with(DOMAIN.as_bytes()))

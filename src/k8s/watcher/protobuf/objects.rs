@@ -58,7 +58,7 @@ impl IntoObject for messages::Pod {
 fn container(container: messages::Container) -> Container {
     let port = |port: messages::ContainerPort| ContainerPort {
         name: optional(&port.name),
-        container_port: port.container_port.into(),
+        container_port: port.port.into(),
         host_port: number(port.host_port),
         host_ip: optional(&port.host_ip),
         protocol: optional(&port.protocol),
