@@ -268,7 +268,7 @@ impl<'a> Collector<'a> {
     /// # Errors
     /// If the node is not known.
     fn build_exposure(
-        &self,
+        &mut self,
         port_owner: &ObjectRef,
         node_name: &str,
         request: &PortRequest<'_>,

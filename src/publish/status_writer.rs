@@ -102,8 +102,7 @@ impl StatusWriter {
                 "metadata": { "name": name, "labels": { MANAGED_BY.0: MANAGED_BY.1, label: value } },
                 "spec": spec,
             });
-            let (parameters, patch) =
-                (PatchParams::apply(FIELD_MANAGER).force(), Patch::Apply(endpoint));
+            let (parameters, patch) = (PatchParams::apply(FIELD_MANAGER).force(), Patch::Apply(endpoint));
             // An apply creates the object: NOT_FOUND would mean that the kind is missing.
             self.send(&object, hostname, &[], api.patch(name, &parameters, &patch)).await
         } else {

@@ -84,7 +84,8 @@ impl Received {
             name: name.1.clone(),
             uid,
         };
-        let message = format!("it cannot be read: nothing is opened for it, what is open stays open: {error}");
+        let message =
+            format!("it cannot be read: nothing is opened for it, what is open stays open: {error}");
         let problem = Problem::new(object, Verdict::Rejected, UNREADABLE, message);
         Self { name, content: Content::Unreadable(Box::new(problem)) }
     }

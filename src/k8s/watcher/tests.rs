@@ -101,9 +101,7 @@ async fn watch_pods(client: Client, seconds: u64) -> (SharedIndex, Vec<String>) 
         let mut changes = index.clone();
         loop {
             changes.changed().await;
-            if let firewall_core::Completeness::Partial(found) = index.read().completeness() {
-                gaps.lock().unwrap().extend(found);
-            }
+            gaps.lock().unwrap().extend(index.read().gaps());
         }
     };
     let watch = async { tokio::join!(watch_kind(client, Kind::new(Watch::Pods), &index, &progress), note) };
@@ -299,8 +297,8 @@ async fn settle(definitions: u16) -> Duration {
     });
     let expected: Vec<Watch> =
         expected_watches(None).filter(|watch| !Watch::ALWAYS.contains(watch)).collect();
-    let index = SharedIndex::new(Index::expecting(expected.into_iter().chain([Watch::Nodes])));
-    index.update(|index| index.reset(Watch::Nodes, vec![]));
+    let index = SharedIndex::new(Index::expecting(expected.into_iter().chain([Watch::Pods])));
+    index.update(|index| index.reset(Watch::Pods, vec![]));
     let (began, progress) = (Instant::now(), Progress::default());
     tokio::select! {
         () = crate::k8s::index::shared_index::wait_until_synced(&index) => began.elapsed(),
