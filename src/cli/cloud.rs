@@ -25,6 +25,11 @@ pub struct CloudArgs {
         hide_possible_values = true
     )]
     pub providers: Vec<ProviderName>,
+    /// Share of each of the cloud's limits on API calls to use, in percent; the limits belong to the account or
+    /// project, and cloud controllers and autoscalers live on them too
+    #[arg(long, value_name = "PERCENT", default_value_t = 50,
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub api_rate_percent: u32,
     /// Mode on AWS: groups of the controller's own, or rules in yours
     #[arg(long, value_enum, default_value_t = AwsMode::Attach, help_heading = "AWS")]
     pub aws_mode: AwsMode,
@@ -138,6 +143,7 @@ impl CloudArgs {
             priority: self.gce_priority,
             ranges_per_rule: self.gce_ranges_per_rule.into(),
             endpoint: self.gce_endpoint.clone(),
+            api_rate_percent: self.api_rate_percent,
             ..GceConfig::new(&self.cluster_name, self.gce_project.clone().unwrap_or_default())
         }
     }
@@ -156,6 +162,7 @@ impl CloudArgs {
             slots_per_interface: self.aws_groups_per_interface.into(),
             rules_per_group: self.aws_rules_per_group.into(),
             allow_untagged_node_groups: self.aws_allow_untagged_node_groups,
+            api_rate_percent: self.api_rate_percent,
             ..AwsConfig::new(&self.cluster_name)
         }
     }

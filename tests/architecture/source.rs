@@ -70,7 +70,9 @@ pub(crate) fn set(words: &[&str]) -> BTreeSet<String> {
 /// Returns the Rust files of the program and the providers, without their tests.
 pub(crate) fn production() -> Texts {
     let mut all = BTreeMap::new();
-    for folder in ["src", "providers/core/src", "providers/aws/src", "providers/gce/src"] {
+    for folder in
+        ["src", "providers/core/src", "providers/aws/src", "providers/gce/src", "providers/pacing/src"]
+    {
         all.extend(files(folder, ".rs"));
     }
     all.retain(|path, _| !path.ends_with("/tests.rs") && !path.contains("/tests/"));

@@ -84,7 +84,7 @@ async fn port_edit_keeps_still_requested_ports_open() {
     env.wait_until_open(machine, &["tcp/80 192.0.2.0/24"]).await;
     // Other ports are another rule; its insertion fails in the first pass, and in the next.
     let (status, reason, message) = (503, "backendError".to_owned(), "try again".to_owned());
-    let kind = FaultKind::Error { status, reason, message };
+    let kind = FaultKind::Error { status, reason, message, retry_after: None };
     env.gce().cloud().inject(Fault { method: "compute.firewalls.insert".to_owned(), times: 6, kind });
     env.cluster.apply(exposing(json!([{ "port": "http" }, { "port": "metrics" }]))).await;
     let (former, both) =

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
-use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
+use backon::ExponentialBuilder;
 use firewall_core::{Fence, Fenced};
+use firewall_pacing::{CallFailure, Pacer, Retries};
 use tokio::time::Instant;
 
 use crate::api_calls::ApiCall;
-use crate::rate_limit::RateLimits;
+use crate::config::AwsConfig;
+use crate::rate_limit::Ec2Limit;
 use crate::wire::error::{CallError, Failure};
 
 /// The number of filter values in one request. EC2 takes up to 200 per request; the rest is margin for
@@ -27,29 +29,19 @@ const PAGE_SIZE: i32 = 1000;
 /// The pages to read before giving up: a million objects.
 const MAX_PAGES: usize = 1000;
 
-/// The time to wait until EC2 knows a new group everywhere. Source: "Eventual consistency in the Amazon EC2
-/// API" names no time; tools that create groups allow about half a minute.
-const PROPAGATION_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// The time to wait in a call for the last use of a group to end, which is a moment after the call that ended
-/// it. A pass lasts as long as its slowest step: a later one tries again where this is not enough.
+/// it. A later pass tries again where this is not enough.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The retries of a call after a failure of EC2 or of the network. A pass lasts as long as its slowest step,
-/// so a call that keeps failing is left to a later one. Throttling is no failure of the call's own, and is
-/// waited for.
-const MAX_RETRIES: u32 = 3;
-
-/// The time after which a failed call is not retried, whatever the number of retries.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The connection to EC2 in one account and Region.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     ec2: aws_sdk_ec2::Client,
-    rate_limits: Arc<RateLimits>,
+    pacer: Arc<Pacer<Ec2Limit>>,
     /// The number of groups to ask for at once when looking for interfaces
     groups_per_filter: usize,
+    /// The time for retries that the calls of one step share; if `None`, every call has its own
+    retries: Option<Retries>,
     /// Asked before each call that changes something
     pub(crate) fence: Fence,
 }
@@ -57,19 +49,26 @@ pub(crate) struct Client {
 impl Client {
     /// Returns a client over the SDK's, without the SDK's own retries: they would multiply with the ones
     /// here.
-    pub(crate) fn new(ec2: &aws_sdk_ec2::Client, one_group_per_filter: bool) -> Self {
-        let config = ec2.config().to_builder().retry_config(RetryConfig::disabled()).build();
-        let groups_per_filter = if one_group_per_filter { 1 } else { MAX_FILTER_VALUES };
-        let ec2 = aws_sdk_ec2::Client::from_conf(config);
-        let fence = Fence::always_open();
-        Self { ec2, rate_limits: Arc::new(RateLimits::new()), groups_per_filter, fence }
+    pub(crate) fn new(ec2: &aws_sdk_ec2::Client, config: &AwsConfig) -> Self {
+        let sdk = ec2.config().to_builder().retry_config(RetryConfig::disabled()).build();
+        let groups_per_filter = if config.one_group_per_filter { 1 } else { MAX_FILTER_VALUES };
+        let ec2 = aws_sdk_ec2::Client::from_conf(sdk);
+        let pacer = Arc::new(Pacer::new(config.api_rate_percent));
+        Self { ec2, pacer, groups_per_filter, retries: None, fence: Fence::always_open() }
     }
 
-    /// Calls EC2: the only place in the crate where that happens.
-    ///
-    /// Throttling and failures of the network are retried here, with growing delays: throttling for minutes,
-    /// because all calls of the action wait for the same bucket; failures a few times. A call whose answer
-    /// was lost may have taken effect: callers must take "exists already" and "does not exist" for success.
+    /// Returns a client for one step of a plan, whose calls share the time for retries: whatever fails, and
+    /// whatever is waited for.
+    pub(crate) fn for_step(&self) -> Self {
+        Self { retries: Some(Retries::default()), ..self.clone() }
+    }
+
+    /// Returns the time that a call takes `times` times, if its bucket is full now.
+    pub(crate) fn expected_duration(&self, call: ApiCall, times: u32) -> Duration {
+        self.pacer.expected_duration(Ec2Limit::of(call), times)
+    }
+
+    /// Calls EC2 within the limit of calls that filter or page, or that change something.
     async fn call<T, E, F>(
         &self,
         call: ApiCall,
@@ -81,63 +80,62 @@ impl Client {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
         F: Future<Output = Result<T, SdkError<E>>> + Send,
     {
+        self.call_within(Ec2Limit::of(call), object, request).await
+    }
+
+    /// Calls EC2: the only place in the crate where that happens.
+    ///
+    /// A call whose answer was lost, and that is therefore repeated, may have taken effect: callers must take
+    /// "exists already" and "does not exist" for success.
+    async fn call_within<T, E, F>(
+        &self,
+        limit: Ec2Limit,
+        object: &str,
+        request: impl Fn() -> F + Send + Sync,
+    ) -> Result<T, CallError>
+    where
+        T: Send,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        F: Future<Output = Result<T, SdkError<E>>> + Send,
+    {
+        let call = limit.call;
         let attempt = || async {
-            self.rate_limits.wait(call).await;
-            // The SDK's futures are large, and nest deeply.
-            let request = Box::pin(request());
             let answer = if call.is_mutating() {
                 let now = || Instant::now().into_std();
-                self.fence.guard(now, request).await.map_err(|Fenced| CallError::fenced(call, object))?
+                self.fence.guard(now, request()).await.map_err(|Fenced| CallError::fenced(call, object))?
             } else {
-                request.await
+                request().await
             };
             answer.map_err(|error| CallError::new(call, object, &error))
         };
-        let (start, mut failures) = (Instant::now(), 0);
-        attempt
-            .retry(transient_backoff())
-            .when(CallError::is_transient)
-            .adjust(|error, delay| {
-                if error.is_throttled() {
-                    return delay;
-                }
-                failures += 1;
-                delay.filter(|_| failures <= MAX_RETRIES && start.elapsed() < RETRY_TIMEOUT)
-            })
-            .notify(|error, delay| tracing::warn!(%error, ?delay, "EC2 call failed, retrying"))
-            .await
+        let retries = self.retries();
+        // Boxed, because the SDK's futures are large and lie in many others.
+        let answer = Box::pin(self.pacer.call(limit, &retries, attempt)).await;
+        answer.map_err(|failure| match failure {
+            CallFailure::Failed(error) => error,
+            CallFailure::Paused(pause) => CallError::not_sent_for(call, object, pause),
+        })
+    }
+
+    /// Returns the time in which calls may be tried again.
+    pub(crate) fn retries(&self) -> Retries {
+        self.retries.clone().unwrap_or_default()
     }
 }
 
-/// Returns the delays after throttling and failures: half a second, doubling to half a minute, ten times,
-/// each with up to as much again at random; three to six minutes in all.
-fn transient_backoff() -> impl BackoffBuilder {
-    ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(500))
-        .with_factor(2.0)
-        .with_max_delay(Duration::from_secs(30))
-        .with_max_times(10)
-        .with_jitter()
-}
-
-/// Returns the delays of waiting until EC2 knows a new group: [`PROPAGATION_TIMEOUT`] in all.
+/// Returns the delays of waiting until EC2 knows a new group, for as long as the retries last. Source:
+/// "Eventual consistency in the Amazon EC2 API" names no time; mostly it takes a second or two.
 pub(crate) fn propagation_backoff() -> ExponentialBuilder {
-    polling_backoff(PROPAGATION_TIMEOUT)
-}
-
-/// Returns the delays of waiting until a group is not used any more: [`DETACH_TIMEOUT`] in all.
-pub(crate) fn detach_backoff() -> ExponentialBuilder {
-    polling_backoff(DETACH_TIMEOUT)
-}
-
-/// Returns delays of half a second, growing to five, until `timeout` has passed.
-fn polling_backoff(timeout: Duration) -> ExponentialBuilder {
     ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(500))
         .with_factor(1.5)
         .with_max_delay(Duration::from_secs(5))
         .without_max_times()
-        .with_total_delay(Some(timeout))
+}
+
+/// Returns the delays of waiting until a group is not used any more: [`DETACH_TIMEOUT`] in all.
+pub(crate) fn detach_backoff() -> ExponentialBuilder {
+    propagation_backoff().with_total_delay(Some(DETACH_TIMEOUT))
 }
 
 /// One page, and the token of the next.
@@ -161,5 +159,6 @@ where
         }
     }
     let message = format!("more than {MAX_PAGES} pages");
-    Err(CallError { call, object: "a list".to_owned(), failure: Failure::ServerError, message })
+    let failure = Failure::ServerError;
+    Err(CallError { call, object: "a list".to_owned(), failure, message, retry_after: None })
 }

@@ -42,6 +42,9 @@ pub struct AwsConfig {
     /// the filter `group-id` for "all of these", where EC2 means "any of these".
     /// [`Aws::connect`](crate::Aws::connect) sets it where the endpoint is not AWS's own.
     pub one_group_per_filter: bool,
+    /// The share of each of EC2's limits on calls that may be used, in percent. Default 50: the limits belong to
+    /// the account and Region, and cloud controllers and autoscalers live on them too.
+    pub api_rate_percent: u32,
     /// The Region; by default from the environment, the profile or the instance itself
     pub region: Option<String>,
 }
@@ -56,6 +59,7 @@ impl AwsConfig {
             rules_per_group: 60,
             allow_untagged_node_groups: false,
             one_group_per_filter: false,
+            api_rate_percent: 50,
             region: None,
         }
     }
@@ -74,6 +78,9 @@ impl AwsConfig {
         }
         if self.rules_per_group == 0 || self.rules_per_group * self.slots_per_interface > 1000 {
             return Err(ConfigError::Rules { rules: self.rules_per_group, slots: self.slots_per_interface });
+        }
+        if !(1..=100).contains(&self.api_rate_percent) {
+            return Err(ConfigError::ApiRate(self.api_rate_percent));
         }
         match &self.mode {
             Mode::Shared(SharedTargets { ids, tag: None }) if ids.is_empty() => Err(ConfigError::NoTarget),
@@ -107,6 +114,9 @@ pub enum ConfigError {
         /// Groups per interface
         slots: usize,
     },
+    /// A share of the limits on calls that is none.
+    #[error("{0} percent of EC2's limits on calls: use 1 to 100")]
+    ApiRate(u32),
     /// Mode `shared` without a target.
     #[error("mode shared needs the security groups to use: name their ids or a tag that they carry")]
     NoTarget,
@@ -146,6 +156,8 @@ mod tests {
             (AwsConfig { slots_per_interface: 17, ..base.clone() }, ConfigError::Slots(17)),
             (AwsConfig { rules_per_group: 201, ..base.clone() }, ConfigError::Rules { rules: 201, slots: 5 }),
             (AwsConfig { rules_per_group: 0, ..base.clone() }, ConfigError::Rules { rules: 0, slots: 5 }),
+            (AwsConfig { api_rate_percent: 0, ..base.clone() }, ConfigError::ApiRate(0)),
+            (AwsConfig { api_rate_percent: 101, ..base.clone() }, ConfigError::ApiRate(101)),
             (shared(&[]), ConfigError::NoTarget),
             (shared(&["sg-1", "web"]), ConfigError::GroupId("web".into())),
         ];

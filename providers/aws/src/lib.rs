@@ -46,7 +46,7 @@ use client::Client;
 use ec2_cache::Ec2Cache;
 
 /// The longest time that one call may take: EC2 answers within seconds or not at all.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The name that `CloudTrail` shows in the user agent of each call.
 const APP_NAME: &str = "hostport-firewall";
@@ -93,7 +93,7 @@ impl Aws {
     /// If the configuration is wrong.
     pub fn from_client(ec2: &aws_sdk_ec2::Client, config: AwsConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        let client = Client::new(ec2, config.one_group_per_filter);
+        let client = Client::new(ec2, &config);
         Ok(Self { client, config, cache: Ec2Cache::default() })
     }
 
@@ -156,11 +156,11 @@ impl FirewallProvider for Aws {
             Some(AttachApi::Instance) => ApiCall::ModifyInstanceAttribute,
             Some(AttachApi::NetworkInterface) | None => ApiCall::ModifyNetworkInterfaceAttribute,
         };
-        rate_limit::expected_duration(call, u32::try_from(changes).unwrap_or(u32::MAX))
+        self.client.expected_duration(call, u32::try_from(changes).unwrap_or(u32::MAX))
     }
 
     async fn apply(&self, action: &Action<AwsResource>) -> Result<Applied, ProviderError> {
-        let context = Context { client: &self.client, config: &self.config, cache: &self.cache };
+        let context = Context { client: &self.client.for_step(), config: &self.config, cache: &self.cache };
         context.apply(action).await
     }
 }

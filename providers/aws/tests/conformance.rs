@@ -109,7 +109,7 @@ async fn fake_ec2_conforms_while_lagging_and_losing_answers() {
             for _ in 0..20 {
                 state.fault(
                     &name,
-                    [None, Code("RequestLimitExceeded"), AnswerLost, Code("Unavailable"), AnswerLost],
+                    [None, Code("RequestLimitExceeded"), None, AnswerLost, Code("Unavailable"), None],
                 );
             }
         }

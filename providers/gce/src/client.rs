@@ -3,9 +3,12 @@
 mod firewalls;
 mod instances;
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::{Fence, Fenced};
+use firewall_pacing::{CallFailure, Pacer, Retries};
 use google_cloud_auth::credentials::Credentials;
 use google_cloud_compute_v1::client::{Firewalls, Instances, Networks};
 use google_cloud_compute_v1::model::Operation;
@@ -14,28 +17,24 @@ use google_cloud_gax::error::Error;
 use google_cloud_gax::exponential_backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use google_cloud_gax::polling_error_policy::{PollingErrorPolicy, PollingErrorPolicyExt};
 use google_cloud_gax::polling_state::PollingState;
-use google_cloud_gax::retry_policy::{RetryPolicy, RetryPolicyExt};
+use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_gax::retry_result::RetryResult;
-use google_cloud_gax::retry_state::RetryState;
 use google_cloud_lro::Poller;
 use tokio::time::Instant;
 
 use crate::api_calls::ApiCall;
 use crate::config::GceConfig;
-use crate::wire::error::{CallError, is_throttled, is_transient};
+use crate::rate_limit::QuotaGroup;
+use crate::wire::error::{CallError, is_transient};
 
 /// Time limit of one attempt: Compute Engine responds within seconds or not at all.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Time limit of all attempts of a call, of which only throttling takes this long. Rate quotas are per
-/// minute: a quota that is used up is full again in the next minute. Source: "Rate quotas" in the Compute
-/// Engine documentation.
-const THROTTLING_TIME_LIMIT: Duration = Duration::from_mins(4);
+/// The time after which an operation is no longer waited for. Those on firewall rules take seconds.
+const OPERATION_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Most attempts of a failing call, and the time after which it is not attempted again. A pass lasts as long
-/// as its slowest step, so a call that keeps failing is left to a later pass.
-const MAX_ATTEMPTS: u32 = 4;
-const FAILURE_TIME_LIMIT: Duration = Duration::from_secs(15);
+/// The longest time between two polls of an operation.
+const MAX_POLL_DELAY: Duration = Duration::from_secs(5);
 
 /// Most items that one page may hold.
 const PAGE_SIZE: u32 = 500;
@@ -48,22 +47,21 @@ pub(crate) struct Client {
     networks: Networks,
     project: String,
     rule_project: String,
+    pacer: Arc<Pacer<QuotaGroup>>,
+    /// The time for retries that the calls of one step share; if `None`, every call has its own
+    retries: Option<Retries>,
     /// Asked before each call that changes something
     pub(crate) fence: Fence,
 }
 
-/// Builds one of the library's clients, with the settings that all have in common.
+/// Builds one of the library's clients, with the settings that all have in common. The library's own retries
+/// are off: they know nothing of the limits that all calls share.
 macro_rules! build_client {
     ($service:ty, $config:expr, $credentials:expr) => {{
         let mut builder = <$service>::builder()
             .with_credentials($credentials.clone())
             .with_attempt_timeout(CALL_TIMEOUT)
-            .with_retry_policy(RetryPolicyExt::with_time_limit(RetryTransient, THROTTLING_TIME_LIMIT))
-            .with_backoff_policy(transient_backoff())
-            .with_polling_error_policy(PollingErrorPolicyExt::with_time_limit(
-                RetryTransient,
-                THROTTLING_TIME_LIMIT,
-            ))
+            .with_retry_policy(NeverRetry)
             .with_polling_backoff_policy(polling_backoff());
         if let Some(endpoint) = &$config.endpoint {
             builder = builder.with_endpoint(endpoint);
@@ -81,37 +79,87 @@ impl Client {
             networks: build_client!(Networks, config, credentials)?,
             project: config.project.clone(),
             rule_project: config.rule_project().to_owned(),
+            pacer: Arc::new(Pacer::new(config.api_rate_percent)),
+            retries: None,
             fence: Fence::always_open(),
         })
     }
 
-    /// Sends a call that changes something, with the library's retries, and waits until its operation has
-    /// ended.
-    async fn mutate(
+    /// Returns a client for one step of a plan, whose calls share the time for retries.
+    pub(crate) fn for_step(&self) -> Self {
+        Self { retries: Some(Retries::default()), ..self.clone() }
+    }
+
+    /// Calls Compute Engine: the only place in the crate where that happens. Every mutating call has a
+    /// request id, so that a repeated call takes effect once.
+    async fn call<T, F: Future<Output = Result<T, Error>>>(
         &self,
         call: ApiCall,
         object: &str,
-        poller: impl Poller<Operation, Operation> + Send,
+        request: impl Fn() -> F,
+    ) -> Result<T, CallError> {
+        self.attempt(call, object, || async {
+            request().await.map_err(|error| CallError::new(call, object, &error))
+        })
+        .await
+    }
+
+    /// Makes a mutating call, and waits until its operation has ended.
+    async fn mutate<P: Poller<Operation, Operation> + Send>(
+        &self,
+        call: ApiCall,
+        object: &str,
+        request: impl Fn(PollTransient) -> P,
     ) -> Result<(), CallError> {
-        let now = || Instant::now().into_std();
-        let ended = self.fence.guard(now, poller.until_done()).await;
-        let operation = ended
-            .map_err(|Fenced| CallError::fenced(call, object))?
-            .map_err(|error| CallError::new(call, object, &error))?;
-        operation.to_result().map_err(|error| CallError::from_operation(call, object, &error))?;
-        Ok(())
+        let retries = self.retries();
+        self.attempt(call, object, || async {
+            let poller = request(PollTransient(retries.clone()));
+            let now = || Instant::now().into_std();
+            let ended = self.fence.guard(now, poller.until_done()).await;
+            let operation = ended
+                .map_err(|Fenced| CallError::fenced(call, object))?
+                .map_err(|error| CallError::new(call, object, &error))?;
+            operation.to_result().map_err(|error| CallError::from_operation(call, object, &error))?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn attempt<T, F: Future<Output = Result<T, CallError>>>(
+        &self,
+        call: ApiCall,
+        object: &str,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, CallError> {
+        let retries = self.retries();
+        // Boxed, because the library's futures are large and lie in many others.
+        let answer = Box::pin(self.pacer.call(QuotaGroup::of(call), &retries, attempt)).await;
+        answer.map_err(|failure| match failure {
+            CallFailure::Failed(error) => error,
+            CallFailure::Paused(pause) => CallError::not_sent_for(call, object, pause),
+        })
+    }
+
+    fn retries(&self) -> Retries {
+        self.retries.clone().unwrap_or_default()
     }
 }
 
-/// The retry policy: retries throttled calls up to the time limit, and transient failures a few times. Every
-/// mutating call has a request id, so that a repeated call takes effect once.
+/// The policy for polls of an operation that fail: the next poll follows while the step's retries last.
 #[derive(Clone, Debug)]
-struct RetryTransient;
+struct PollTransient(Retries);
 
-impl RetryTransient {
-    fn classify(error: Error, may_retry_failure: bool) -> RetryResult {
-        if is_throttled(&error) || may_retry_failure && is_transient(&error) {
-            tracing::warn!(%error, "a call to Compute Engine failed with a transient error");
+impl PollTransient {
+    /// Returns the policy with the limit on the time of the operation itself.
+    fn limited(self) -> impl PollingErrorPolicy + 'static {
+        self.with_time_limit(OPERATION_TIMEOUT)
+    }
+}
+
+impl PollingErrorPolicy for PollTransient {
+    fn on_error(&self, _: &PollingState, error: Error) -> RetryResult {
+        if is_transient(&error) && self.0.allow(MAX_POLL_DELAY).is_some() {
+            tracing::warn!(%error, "polling an operation of Compute Engine failed, retrying");
             RetryResult::Continue(error)
         } else {
             RetryResult::Permanent(error)
@@ -119,37 +167,12 @@ impl RetryTransient {
     }
 }
 
-impl RetryPolicy for RetryTransient {
-    fn on_error(&self, state: &RetryState, error: Error) -> RetryResult {
-        Self::classify(
-            error,
-            state.attempt_count < MAX_ATTEMPTS && state.start.elapsed() < FAILURE_TIME_LIMIT,
-        )
-    }
-}
-
-/// Each poll of an operation is a call with retries of its own.
-impl PollingErrorPolicy for RetryTransient {
-    fn on_error(&self, state: &PollingState, error: Error) -> RetryResult {
-        Self::classify(error, state.start.elapsed() < FAILURE_TIME_LIMIT)
-    }
-}
-
-/// Returns delays of half a second, doubling up to half a minute.
-fn transient_backoff() -> ExponentialBackoff {
-    backoff(Duration::from_millis(500), Duration::from_secs(30), 2.0)
-}
-
 /// Returns delays for an operation, which takes a few seconds on firewall rules.
 fn polling_backoff() -> ExponentialBackoff {
-    backoff(Duration::from_millis(100), Duration::from_secs(5), 1.5)
-}
-
-fn backoff(initial: Duration, maximum: Duration, factor: f64) -> ExponentialBackoff {
     ExponentialBackoffBuilder::new()
-        .with_initial_delay(initial)
-        .with_maximum_delay(maximum)
-        .with_scaling(factor)
+        .with_initial_delay(Duration::from_millis(100))
+        .with_maximum_delay(MAX_POLL_DELAY)
+        .with_scaling(2.0)
         .clamp()
 }
 
@@ -159,12 +182,8 @@ fn new_request_id() -> String {
 }
 
 /// Returns the object; `None` if it does not exist.
-fn none_if_not_found<T>(
-    call: ApiCall,
-    object: &str,
-    response: Result<T, Error>,
-) -> Result<Option<T>, CallError> {
-    match response.map_err(|error| CallError::new(call, object, &error)) {
+fn none_if_not_found<T>(response: Result<T, CallError>) -> Result<Option<T>, CallError> {
+    match response {
         Ok(object) => Ok(Some(object)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),

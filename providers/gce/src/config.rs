@@ -47,6 +47,9 @@ pub struct GceConfig {
     /// Most source ranges, and most destination ranges, that one rule may have. Default 250: Google documents
     /// 5,000, other sources state 256.
     pub ranges_per_rule: usize,
+    /// The share of each of the project's quotas of calls that may be used, in percent. Default 50: the cloud
+    /// controllers and the autoscaler live on them too.
+    pub api_rate_percent: u32,
     /// URL of another Compute Engine API, `https://compute.googleapis.com` if `None`
     pub endpoint: Option<String>,
 }
@@ -63,6 +66,7 @@ impl GceConfig {
             target_tags: BTreeSet::new(),
             priority: 1000,
             ranges_per_rule: 250,
+            api_rate_percent: 50,
             endpoint: None,
         }
     }
@@ -116,6 +120,9 @@ impl GceConfig {
         if self.mode == Mode::Tags && !self.target_tags.is_empty() {
             return Err(ConfigError::TargetTagsInTagsMode);
         }
+        if !(1..=100).contains(&self.api_rate_percent) {
+            return Err(ConfigError::ApiRate(self.api_rate_percent));
+        }
         if !(1..=5000).contains(&self.ranges_per_rule) {
             return Err(ConfigError::RangesPerRule(self.ranges_per_rule));
         }
@@ -157,6 +164,9 @@ pub enum ConfigError {
     /// There are target tags in mode `tags`, which sets the rules' target tags itself.
     #[error("target tags cannot be combined with mode tags, which selects the instances by tags of its own")]
     TargetTagsInTagsMode,
+    /// The share of the quotas of calls is none.
+    #[error("{0} percent of the project's quotas of calls: use 1 to 100")]
+    ApiRate(u32),
     /// The number of ranges per rule is out of bounds.
     #[error(
         "{0} ranges per rule: must be between 1 and 5,000, the most source or destination ranges that Google allows"
@@ -214,6 +224,7 @@ mod tests {
                 with(|c| c.target_tags = (0..71).map(|i| format!("t{i}")).collect()),
                 ConfigError::TooManyTargetTags(71),
             ),
+            (with(|c| c.api_rate_percent = 0), ConfigError::ApiRate(0)),
             (with(|c| c.ranges_per_rule = 5001), ConfigError::RangesPerRule(5001)),
         ];
         for (error, expected) in cases {

@@ -16,6 +16,7 @@ mod ownership;
 mod planning;
 mod project;
 mod provider_id;
+mod rate_limit;
 pub mod reasons;
 mod resource;
 mod target;
@@ -129,6 +130,6 @@ impl FirewallProvider for Gce {
     }
 
     async fn apply(&self, action: &Action<GceResource>) -> Result<Applied, ProviderError> {
-        Context { client: &self.client, config: &self.config }.apply(action).await
+        Context { client: &self.client.for_step(), config: &self.config }.apply(action).await
     }
 }

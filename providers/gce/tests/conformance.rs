@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use simulated::{PROJECT, Simulated, ZONE, error_response, id};
+use simulated::{PROJECT, Simulated, ZONE, id, throttled};
 
 impl Harness for Simulated {
     type Provider = Gce;
@@ -94,10 +94,8 @@ async fn suite_passes_with_pages_of_one_item() {
 async fn suite_passes_with_throttling_and_lost_responses() {
     for mode in [Mode::Destination, Mode::Tags] {
         let simulated = Simulated::start(mode, 3).await;
-        let throttled =
-            || error_response(403, "rateLimitExceeded", "Quota exceeded for quota metric 'Queries'");
         for method in ["insert", "patch", "delete"] {
-            for kind in [throttled(), FaultKind::DropResponse, FaultKind::Latency(Duration::from_millis(20))]
+            for kind in [throttled(1), FaultKind::DropResponse, FaultKind::Latency(Duration::from_millis(20))]
             {
                 simulated.inject(&format!("compute.firewalls.{method}"), 1, kind);
             }

@@ -189,10 +189,14 @@ impl Service {
             status,
             user_agent: request.user_agent,
         });
-        if fault == Some(FaultKind::DropResponse) {
-            truncated_response()
-        } else {
-            json_response(status, &body)
+        match fault {
+            Some(FaultKind::DropResponse) => truncated_response(),
+            Some(FaultKind::Error { retry_after: Some(seconds), .. }) => {
+                let mut response = json_response(status, &body);
+                response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+                response
+            }
+            _ => json_response(status, &body),
         }
     }
 
@@ -209,7 +213,7 @@ impl Service {
                 format!("{} {} is not simulated", request.verb, request.path),
             ));
         };
-        if let Some(FaultKind::Error { status, reason, message }) = &fault {
+        if let Some(FaultKind::Error { status, reason, message, .. }) = &fault {
             return Err(ApiError::new(*status, reason, message));
         }
         let body = request.parse_body()?;

@@ -85,6 +85,9 @@ pub enum FaultKind {
         reason: String,
         /// The text
         message: String,
+        /// The seconds that the header `Retry-After` names, if there is one
+        #[serde(default)]
+        retry_after: Option<u64>,
     },
     /// The call takes effect, and its answer never arrives.
     DropResponse,

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use aws_sdk_ec2::types::SecurityGroup as Ec2Group;
-use backon::Retryable;
 use firewall_core::{Applied, ErrorKind, IngressRule, ProviderError};
 
 use super::{Context, MAX_ATTEMPTS, concurrent_modification, describe_error};
@@ -59,7 +58,7 @@ impl Context<'_> {
     ) -> Result<String, ProviderError> {
         // EC2 answered that the group exists, so it will be listed.
         let find = || async { self.client.find_group_by_name(&to.name).await.map_err(Some)?.ok_or(None) };
-        let found = find.retry(propagation_backoff()).when(Option::is_none).await;
+        let found = self.client.retries().poll(propagation_backoff(), Option::is_none, find).await;
         let group = found.map_err(|error| error.unwrap_or(duplicate))?;
         let id = group.group_id().unwrap_or_default().to_owned();
         if ownership::is_ours(group.tags(), &self.config.cluster) {
@@ -205,7 +204,7 @@ impl Context<'_> {
             }
         };
         let is_in_use = |error: &DeleteError| matches!(error, DeleteError::InUse(_));
-        let deleted = attempt.retry(detach_backoff()).when(is_in_use).await;
+        let deleted = self.client.retries().poll(detach_backoff(), is_in_use, attempt).await;
         deleted.map_err(|error| match error {
             DeleteError::Call(error) => error.into(),
             DeleteError::InUse(message) => delete_error(ErrorKind::InUse, id, message),

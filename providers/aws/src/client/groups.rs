@@ -3,10 +3,10 @@
 use std::slice;
 
 use aws_sdk_ec2::types::{Filter, IpPermission, SecurityGroup, SecurityGroupRule, TagSpecification};
-use backon::Retryable;
 
 use super::{Client, MAX_FILTER_VALUES, PAGE_SIZE, fetch_all_pages, propagation_backoff};
 use crate::api_calls::ApiCall;
+use crate::rate_limit::Ec2Limit;
 use crate::resource::GroupName;
 use crate::wire::error::CallError;
 
@@ -70,13 +70,14 @@ impl Client {
 
     /// Returns a group that exists, although EC2 may not know it everywhere yet: waits until it does.
     pub(crate) async fn await_group(&self, id: &str) -> Result<Option<SecurityGroup>, CallError> {
-        (|| self.describe_group(id)).retry(propagation_backoff()).when(is_group_not_found).await
+        self.retries().poll(propagation_backoff(), is_group_not_found, || self.describe_group(id)).await
     }
 
     /// Asks by id and not by filter: a missing group is then an error and not an empty list.
     async fn describe_group(&self, id: &str) -> Result<Option<SecurityGroup>, CallError> {
         let request = self.ec2.describe_security_groups().group_ids(id);
-        let answer = self.call(ApiCall::DescribeSecurityGroups, id, || request.clone().send()).await?;
+        let call = ApiCall::DescribeSecurityGroups;
+        let answer = self.call_within(Ec2Limit::of_ids(call), id, || request.clone().send()).await?;
         Ok(answer.security_groups.unwrap_or_default().pop())
     }
 
@@ -139,7 +140,7 @@ impl Client {
             .tag_specifications(tags);
         let call = ApiCall::AuthorizeSecurityGroupIngress;
         let attempt = || self.call(call, group, || request.clone().send());
-        attempt.retry(propagation_backoff()).when(is_group_not_found).await.map(drop)
+        self.retries().poll(propagation_backoff(), is_group_not_found, attempt).await.map(drop)
     }
 
     /// Removes ingress rules from a group by their properties.
@@ -174,7 +175,7 @@ impl Client {
             self.ec2.revoke_security_group_egress().group_id(group).set_ip_permissions(Some(permissions));
         let call = ApiCall::RevokeSecurityGroupEgress;
         let attempt = || self.call(call, group, || request.clone().send());
-        attempt.retry(propagation_backoff()).when(is_group_not_found).await.map(drop)
+        self.retries().poll(propagation_backoff(), is_group_not_found, attempt).await.map(drop)
     }
 
     /// Deletes a group.

@@ -7,6 +7,7 @@ use aws_sdk_ec2::types::{NetworkInterface, Reservation};
 use super::groups::filter;
 use super::{Client, MAX_FILTER_VALUES, PAGE_SIZE, fetch_all_pages};
 use crate::api_calls::ApiCall;
+use crate::rate_limit::Ec2Limit;
 use crate::wire::error::CallError;
 use crate::wire::instance::{Instance, Interface, parse_instance, parse_interface};
 
@@ -15,7 +16,8 @@ impl Client {
     pub(crate) async fn may_describe_interfaces(&self) -> Result<bool, CallError> {
         let request = self.ec2.describe_network_interfaces().dry_run(true);
         let call = ApiCall::DescribeNetworkInterfaces;
-        match self.call(call, "all interfaces", || request.clone().send()).await {
+        let limit = Ec2Limit::of_ids(call);
+        match self.call_within(limit, "all interfaces", || request.clone().send()).await {
             Ok(_) => Ok(true),
             Err(error) if error.is("DryRunOperation") => Ok(true),
             Err(error) if error.is_unauthorized() => Ok(false),
@@ -53,7 +55,8 @@ impl Client {
     /// Returns the interface with that id, if it exists.
     pub(crate) async fn find_interface(&self, id: &str) -> Result<Option<Interface>, CallError> {
         let request = self.ec2.describe_network_interfaces().network_interface_ids(id);
-        match self.call(ApiCall::DescribeNetworkInterfaces, id, || request.clone().send()).await {
+        let call = ApiCall::DescribeNetworkInterfaces;
+        match self.call_within(Ec2Limit::of_ids(call), id, || request.clone().send()).await {
             Ok(answer) => Ok(answer.network_interfaces().first().map(parse_interface)),
             Err(error) if error.is("InvalidNetworkInterfaceID.NotFound") => Ok(None),
             Err(error) => Err(error),

@@ -3,9 +3,11 @@
 //! Source: "Error codes for the Amazon EC2 API", Amazon EC2 Developer Guide.
 
 use std::fmt;
+use std::time::Duration;
 
 use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use firewall_core::{ErrorKind, ProviderError};
+use firewall_pacing::{Attempt, Retryable};
 
 use crate::api_calls::ApiCall;
 
@@ -16,6 +18,8 @@ pub(crate) struct CallError {
     pub(crate) object: String,
     pub(crate) failure: Failure,
     pub(crate) message: String,
+    /// The time for which EC2 asks not to be called, if it does
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// The stage at which a call failed.
@@ -57,12 +61,25 @@ impl CallError {
         };
         let message =
             error.message().map_or_else(|| DisplayErrorContext(error).to_string(), cut_encoded_message);
-        Self { call, object: object.to_owned(), failure, message }
+        Self { call, object: object.to_owned(), failure, message, retry_after: retry_after(error) }
+    }
+
+    /// Returns the error of a call that is not sent, because EC2 asked for a pause that is not over.
+    pub(crate) fn not_sent_for(call: ApiCall, object: &str, pause: Duration) -> Self {
+        let message = format!("EC2 asked for a pause, which lasts {} s more", pause.as_secs());
+        let failure = Failure::ErrorCode("RequestLimitExceeded".to_owned());
+        Self { call, object: object.to_owned(), failure, message, retry_after: Some(pause) }
     }
 
     /// Returns the error of a call that the fence has stopped.
     pub(crate) fn fenced(call: ApiCall, object: &str) -> Self {
-        Self { call, object: object.to_owned(), failure: Failure::Fenced, message: "fenced".to_owned() }
+        Self {
+            call,
+            object: object.to_owned(),
+            failure: Failure::Fenced,
+            message: "fenced".to_owned(),
+            retry_after: None,
+        }
     }
 
     /// Returns true if EC2 answered with this code.
@@ -80,16 +97,6 @@ impl CallError {
         self.kind() == ErrorKind::InUse
     }
 
-    /// Returns true if the same call may succeed a moment later.
-    pub(crate) fn is_transient(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Throttled | ErrorKind::Unavailable)
-    }
-
-    /// Returns true if the account's call rate is used up.
-    pub(crate) fn is_throttled(&self) -> bool {
-        self.kind() == ErrorKind::Throttled
-    }
-
     fn kind(&self) -> ErrorKind {
         match &self.failure {
             Failure::ErrorCode(code) => kind_of_code(code),
@@ -98,6 +105,22 @@ impl CallError {
             Failure::Fenced => ErrorKind::Fenced,
         }
     }
+}
+
+impl Retryable for CallError {
+    fn attempt(&self) -> Attempt {
+        match self.kind() {
+            ErrorKind::Throttled => Attempt::Throttled(self.retry_after),
+            ErrorKind::Unavailable => Attempt::Transient(self.retry_after.unwrap_or_default()),
+            _ => Attempt::Final,
+        }
+    }
+}
+
+/// Returns the time that the header `Retry-After` names.
+fn retry_after<E>(error: &SdkError<E>) -> Option<Duration> {
+    let SdkError::ServiceError(context) = error else { return None };
+    context.raw().headers().get("retry-after")?.parse().ok().map(Duration::from_secs)
 }
 
 impl fmt::Display for CallError {
@@ -232,6 +255,7 @@ mod tests {
             object: "sg-1".into(),
             failure: Failure::ErrorCode(code.into()),
             message: message.into(),
+            retry_after: None,
         }
     }
 
@@ -298,7 +322,7 @@ mod tests {
     #[test]
     fn unsent_request_points_to_the_credentials() {
         let error = CallError { failure: Failure::NotSent, ..error("", "no providers in chain") };
-        assert!(!error.is_transient());
+        assert_eq!(error.attempt(), Attempt::Final);
         assert!(ProviderError::from(error).to_string().contains("check the AWS credentials"));
     }
 }

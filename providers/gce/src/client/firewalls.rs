@@ -2,19 +2,20 @@
 
 use google_cloud_compute_v1::model::Firewall;
 use google_cloud_gax::options::RequestOptionsBuilder;
-use google_cloud_gax::paginator::ItemPaginator;
 
-use super::{Client, PAGE_SIZE, new_request_id, none_if_not_found};
+use super::{Client, PAGE_SIZE, PollTransient, new_request_id, none_if_not_found};
 use crate::api_calls::ApiCall;
 use crate::network::Network;
 use crate::resource::FirewallRule;
 use crate::wire::error::CallError;
 
-/// Sends a mutating call, and waits for its operation.
+/// Makes a mutating call, and waits for its operation. A repeated call has the same request id.
 macro_rules! mutate {
     ($client:expr, $call:expr, $object:expr, $request:expr) => {{
         let request = $request.set_request_id(new_request_id()).with_idempotency(true);
-        $client.mutate($call, $object, request.poller()).await
+        let poller =
+            |policy: PollTransient| request.clone().with_polling_error_policy(policy.limited()).poller();
+        $client.mutate($call, $object, poller).await
     }};
 }
 
@@ -32,10 +33,16 @@ impl Client {
             .set_project(&self.rule_project)
             .set_max_results(PAGE_SIZE)
             .set_filter(format!("name eq \"{prefix}.*\""));
-        let (mut rules, mut items) = (Vec::new(), request.by_item());
-        while let Some(rule) = items.next().await {
-            let object = format!("projects/{}", self.rule_project);
-            rules.push(rule.map_err(|error| CallError::new(ApiCall::FirewallsList, &object, &error))?);
+        let object = format!("projects/{}", self.rule_project);
+        let (mut rules, mut token) = (Vec::new(), String::new());
+        loop {
+            let request = || request.clone().set_page_token(&token).send();
+            let page = self.call(ApiCall::FirewallsList, &object, request).await?;
+            rules.extend(page.items);
+            token = page.next_page_token.unwrap_or_default();
+            if token.is_empty() {
+                break;
+            }
         }
         // The prefix is checked again: if the filter did not work, foreign rules must not be taken for this
         // cluster's.
@@ -46,7 +53,9 @@ impl Client {
     /// Returns the rule, if it exists.
     pub(crate) async fn find_rule(&self, name: &str) -> Result<Option<Firewall>, CallError> {
         let request = self.firewalls.get().set_project(&self.rule_project).set_firewall(name);
-        none_if_not_found(ApiCall::FirewallsGet, &self.rule_path(name), request.send().await)
+        none_if_not_found(
+            self.call(ApiCall::FirewallsGet, &self.rule_path(name), || request.clone().send()).await,
+        )
     }
 
     pub(crate) async fn insert_rule(&self, rule: &FirewallRule, firewall: Firewall) -> Result<(), CallError> {
@@ -72,6 +81,8 @@ impl Client {
     /// Returns true if the network exists.
     pub(crate) async fn has_network(&self, network: &Network) -> Result<bool, CallError> {
         let request = self.networks.get().set_project(&network.project).set_network(&network.name);
-        Ok(none_if_not_found(ApiCall::NetworksGet, &network.to_string(), request.send().await)?.is_some())
+        let object = network.to_string();
+        let found = self.call(ApiCall::NetworksGet, &object, || request.clone().send()).await;
+        Ok(none_if_not_found(found)?.is_some())
     }
 }

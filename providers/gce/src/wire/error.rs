@@ -5,13 +5,16 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::time::Duration;
 
 use firewall_core::{ErrorKind, ProviderError};
+use firewall_pacing::{Attempt, Retryable};
 use google_cloud_compute_v1::errors::OperationError;
 use google_cloud_gax::error::Error;
 use google_cloud_gax::error::rpc::StatusDetails;
 
 use crate::api_calls::ApiCall;
+use crate::rate_limit;
 
 /// A failed call, with Google's own message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub(crate) struct CallError {
     object: String,
     failure: Failure,
     message: String,
+    /// The time for which Google asks not to be called, if it does
+    retry_after: Option<Duration>,
 }
 
 /// The stage at which a call failed.
@@ -92,21 +97,48 @@ pub(crate) fn is_transient(error: &Error) -> bool {
     matches!(kind, Kind::Shared(ErrorKind::Throttled | ErrorKind::Unavailable))
 }
 
-/// Returns true if the project's call rate is used up.
-pub(crate) fn is_throttled(error: &Error) -> bool {
-    Failure::from_error(error).0.kind() == Kind::Shared(ErrorKind::Throttled)
+/// Returns the time that the header `Retry-After` names.
+fn retry_after(error: &Error) -> Option<Duration> {
+    let seconds = error.http_headers()?.get("retry-after")?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+impl Retryable for CallError {
+    /// A used up quota is full again in the next minute, if Google does not say otherwise.
+    fn attempt(&self) -> Attempt {
+        match self.failure.kind() {
+            Kind::Shared(ErrorKind::Throttled) => {
+                Attempt::Throttled(Some(self.retry_after.unwrap_or_else(rate_limit::time_to_refill)))
+            }
+            Kind::Shared(ErrorKind::Unavailable) => Attempt::Transient(self.retry_after.unwrap_or_default()),
+            _ => Attempt::Final,
+        }
+    }
 }
 
 impl CallError {
     /// Returns the error of a call that the client library reports as failed.
     pub(crate) fn new(call: ApiCall, object: &str, error: &Error) -> Self {
         let (failure, message) = Failure::from_error(error);
-        Self { call, object: object.to_owned(), failure, message }
+        Self { call, object: object.to_owned(), failure, message, retry_after: retry_after(error) }
+    }
+
+    /// Returns the error of a call that is not sent, because a pause is not over that Google asked for.
+    pub(crate) fn not_sent_for(call: ApiCall, object: &str, pause: Duration) -> Self {
+        let failure = Failure::ErrorResponse { status: 429, reason: String::new() };
+        let message = format!("the quota of calls is full again in {} s", pause.as_secs());
+        Self { call, object: object.to_owned(), failure, message, retry_after: Some(pause) }
     }
 
     /// Returns the error of a call that the fence has stopped.
     pub(crate) fn fenced(call: ApiCall, object: &str) -> Self {
-        Self { call, object: object.to_owned(), failure: Failure::Fenced, message: "fenced".to_owned() }
+        Self {
+            call,
+            object: object.to_owned(),
+            failure: Failure::Fenced,
+            message: "fenced".to_owned(),
+            retry_after: None,
+        }
     }
 
     /// Returns the error of an operation that failed after the call itself had been accepted.
@@ -119,6 +151,7 @@ impl CallError {
                 reason,
             },
             message,
+            retry_after: None,
         };
         let OperationError::Generic(error) = error else {
             return failed(None, String::new(), error.to_string());
@@ -238,7 +271,7 @@ fn response_kind(status: u16, reason: &str) -> Kind {
 
 impl From<CallError> for ProviderError {
     fn from(error: CallError) -> Self {
-        let CallError { call, object, failure, message } = error;
+        let CallError { call, object, failure, message, .. } = error;
         let kind = failure.kind();
         if kind == Kind::Shared(ErrorKind::Fenced) {
             return Self::fenced(call.to_string(), object);
@@ -274,6 +307,7 @@ mod tests {
             object: "projects/p/global/firewalls/x".into(),
             failure: Failure::ErrorResponse { status, reason: reason.into() },
             message: message.into(),
+            retry_after: None,
         }
     }
 

@@ -8,7 +8,7 @@ use firewall_gce::{Gce, GceKey, GceResource, Mode, reasons};
 use gce_simulator::FaultKind;
 use serde_json::json;
 
-use crate::simulated::{PROJECT, Simulated, error_response, id};
+use crate::simulated::{PROJECT, Simulated, error_response, id, throttled};
 use crate::{CLUSTER, WEB, apply_once, mutating_calls, plan_steps, web};
 
 /// Observes the cloud, and compiles the groups with what was found.
@@ -241,4 +241,25 @@ async fn call_after_the_fence_has_closed_is_not_sent() {
     let errors = apply_once(&gce, &web(&[0])).await;
     assert_eq!(errors.iter().map(|error| error.kind).collect::<Vec<_>>(), [ErrorKind::Fenced], "{errors:?}");
     assert!((1..4).contains(&mutating_calls(&simulated).len()));
+}
+
+#[tokio::test]
+async fn throttled_call_waits_or_is_left_to_a_later_pass() {
+    let simulated = Simulated::start(Mode::Destination, 1).await;
+    let gce = simulated.connect(CLUSTER).await;
+    simulated.inject("compute.firewalls.insert", 1, throttled(1));
+    let start = Instant::now();
+    assert_eq!(apply_once(&gce, &web(&[0])).await, []);
+    assert!(start.elapsed() >= Duration::from_secs(1), "Google's own time is kept: {:?}", start.elapsed());
+
+    simulated.inject("compute.firewalls.delete", 1, throttled(60));
+    let start = Instant::now();
+    for attempt in 1..=2 {
+        let errors = apply_once(&gce, &Desired::nothing()).await;
+        assert!(matches!(&errors[..], [error] if error.kind == ErrorKind::Throttled), "{errors:?}");
+        let calls = mutating_calls(&simulated);
+        let deletes = calls.iter().filter(|call| *call == "compute.firewalls.delete").count();
+        assert_eq!(deletes, 1, "attempt {attempt} within the minute sends nothing");
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "nothing waits for it: {:?}", start.elapsed());
 }

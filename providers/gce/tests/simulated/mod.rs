@@ -85,7 +85,15 @@ impl Simulated {
 
 /// Returns a fault by which Google responds with an error.
 pub(crate) fn error_response(status: u16, reason: &str, message: &str) -> FaultKind {
-    FaultKind::Error { status, reason: reason.to_owned(), message: message.to_owned() }
+    let (reason, message) = (reason.to_owned(), message.to_owned());
+    FaultKind::Error { status, reason, message, retry_after: None }
+}
+
+/// Returns a fault by which Google refuses a call for its rate, and names the time after which it will not.
+pub(crate) fn throttled(retry_after: u64) -> FaultKind {
+    let kind = error_response(403, "rateLimitExceeded", "Quota exceeded for quota metric 'Queries'");
+    let FaultKind::Error { status, reason, message, .. } = kind else { return kind };
+    FaultKind::Error { status, reason, message, retry_after: Some(retry_after) }
 }
 
 /// Returns the instance of this number, with the addresses `10.0.0.10` plus the number and `fd20::1` plus the

@@ -17,6 +17,7 @@ async fn fault_happens_as_often_as_requested() {
         status: 403,
         reason: "rateLimitExceeded".to_owned(),
         message,
+        retry_after: None,
     }));
     assert_eq!(reason(&api.insert(rule("web", json!({}))).await), (403, "rateLimitExceeded"));
 
