@@ -12,6 +12,7 @@ use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use backon::ExponentialBuilder;
 use firewall_core::{Fence, Fenced};
 use firewall_pacing::{CallFailure, Pacer, Retries};
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use crate::api_calls::ApiCall;
@@ -136,6 +137,22 @@ pub(crate) fn propagation_backoff() -> ExponentialBuilder {
 /// Returns the delays of waiting until a group is not used any more: [`DETACH_TIMEOUT`] in all.
 pub(crate) fn detach_backoff() -> ExponentialBuilder {
     propagation_backoff().with_total_delay(Some(DETACH_TIMEOUT))
+}
+
+/// The batches to read at once. Their rate is the pacer's matter; this bounds the answers in memory.
+const BATCHES_AT_ONCE: usize = 8;
+
+/// Returns the objects of all batches of `values`, or an error.
+async fn fetch_all_batches<'v, T, F>(
+    values: &'v [String],
+    size: usize,
+    fetch_batch: impl Fn(&'v [String]) -> F,
+) -> Result<Vec<T>, CallError>
+where
+    F: Future<Output = Result<Vec<T>, CallError>>,
+{
+    let batches: Vec<F> = values.chunks(size).map(fetch_batch).collect();
+    stream::iter(batches).buffered(BATCHES_AT_ONCE).try_concat().await
 }
 
 /// One page, and the token of the next.

@@ -19,13 +19,18 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
     }
 }
 
-/// Returns the member as infeasible because its instance does not exist.
-fn instance_not_found(group: &GroupKey, instance: &InstanceId) -> Infeasible {
+/// Returns the member as infeasible because there are no facts about its instance: it does not exist, or is
+/// unknown.
+fn without_facts(group: &GroupKey, instance: &InstanceId, inventory: &Inventory) -> Infeasible {
+    if let Some(reason) = inventory.unknown_instances.get(instance) {
+        let message = format!("instance {instance} is unknown for now: {reason}");
+        return Infeasible::of_member(group, instance, reasons::INSTANCE_UNKNOWN, message);
+    }
     let message = format!(
         "instance {instance} does not exist in this account and Region, or is being terminated; if it should \
          be found, check the Region and the account of the AWS credentials"
     );
-    Infeasible::of_member(group, instance, reasons::INSTANCE_NOT_FOUND, message)
+    Infeasible::of_member(group, instance, reasons::INSTANCE_NOT_FOUND, message).ending()
 }
 
 /// Returns the group, or its member, as infeasible because `subject` exceeds the rules of one security group.

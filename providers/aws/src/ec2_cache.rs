@@ -1,12 +1,14 @@
-//! Facts that this process has read from EC2 and need not read again: group ids by name, and permissions.
+//! What this process has read from EC2 and need not read again, and what a later answer is held against:
+//! group ids by name, permissions, instances that answers left out.
 //!
 //! It is empty at every start: all of it can be read again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use firewall_core::Absences;
 use tokio::time::Instant;
 
 use crate::resource::GroupName;
@@ -28,6 +30,9 @@ pub enum AttachApi {
 #[derive(Debug, Default)]
 pub(crate) struct Ec2Cache {
     groups: Mutex<BTreeMap<GroupName, CachedGroup>>,
+    /// The nodes' own groups that carry the cluster tag, as far as the last answers had them
+    node_groups: Mutex<BTreeSet<String>>,
+    absences: Mutex<Absences>,
     attach_api: OnceLock<AttachApi>,
     is_egress_denied: AtomicBool,
 }
@@ -53,7 +58,14 @@ impl Ec2Cache {
         self.groups().insert(name.clone(), group);
     }
 
-    /// Removes a group that we deleted.
+    /// Returns the groups that were ours, and are not among those of a complete list, by id.
+    pub(crate) fn unlisted(&self, listed: &BTreeSet<&str>) -> Vec<String> {
+        let groups = self.groups();
+        let unlisted = groups.values().filter(|group| !listed.contains(group.id.as_str()));
+        unlisted.map(|group| group.id.clone()).collect()
+    }
+
+    /// Removes a group that we deleted, or that is not ours any more.
     pub(crate) fn record_deleted(&self, name: &GroupName) {
         self.groups().remove(name);
     }
@@ -66,6 +78,28 @@ impl Ec2Cache {
     /// Returns the names of our groups by id.
     pub(crate) fn group_names(&self) -> BTreeMap<String, GroupName> {
         self.groups().iter().map(|(name, group)| (group.id.clone(), name.clone())).collect()
+    }
+
+    /// Records which of the nodes' own groups carry the cluster tag, of those that EC2 described. Returns all
+    /// that carry it: an answer that leaves one out says nothing about it.
+    pub(crate) fn record_node_groups(
+        &self,
+        described: impl IntoIterator<Item = (String, bool)>,
+    ) -> BTreeSet<String> {
+        let mut tagged = lock(&self.node_groups);
+        for (id, is_tagged) in described {
+            if is_tagged {
+                tagged.insert(id)
+            } else {
+                tagged.remove(&id)
+            };
+        }
+        tagged.clone()
+    }
+
+    /// Returns the instances that complete answers have left out.
+    pub(crate) fn absences(&self) -> MutexGuard<'_, Absences> {
+        lock(&self.absences)
     }
 
     /// Returns the calls by which groups are attached, once they are recorded.
@@ -90,9 +124,13 @@ impl Ec2Cache {
     }
 
     fn groups(&self) -> MutexGuard<'_, BTreeMap<GroupName, CachedGroup>> {
-        // No code that holds the lock can leave the map half changed.
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.groups)
     }
+}
+
+/// Locks what no code that holds the lock can leave half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

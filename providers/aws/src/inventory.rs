@@ -12,6 +12,8 @@ use crate::resource::{GroupName, RuleCapacity};
 pub struct Inventory {
     /// The members that exist
     pub instances: BTreeMap<InstanceId, InstanceFacts>,
+    /// The members of which it is not known whether they exist, with the reason
+    pub unknown_instances: BTreeMap<InstanceId, String>,
     /// Sole security groups of a member's interface that carry a `kubernetes.io/cluster/…` tag, by id
     pub cluster_tagged: BTreeSet<String>,
     /// Ingress rules of our security groups; mode `attach` only

@@ -135,7 +135,7 @@ impl FirewallProvider for Aws {
         match &self.config.mode {
             Mode::Attach => observe::observe_attach(&self.client, &self.config, &self.cache, members).await,
             Mode::Shared(targets) => {
-                observe::observe_shared(&self.client, &self.config, targets, members).await
+                observe::observe_shared(&self.client, &self.config, &self.cache, targets, members).await
             }
         }
     }

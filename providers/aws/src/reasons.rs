@@ -6,6 +6,9 @@ pub const ALREADY_OPEN: &str = "AlreadyOpen";
 /// The instance does not exist in this account and Region, or is being terminated.
 pub const INSTANCE_NOT_FOUND: &str = "InstanceNotFound";
 
+/// EC2 has given no complete answer about the instance: it may exist.
+pub const INSTANCE_UNKNOWN: &str = "InstanceUnknown";
+
 /// An AWS service manages the instance and refuses changes by others.
 pub const MANAGED_INSTANCE: &str = "ManagedInstance";
 

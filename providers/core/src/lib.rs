@@ -10,6 +10,7 @@
 //! It reads no clock and does no I/O: everything that decides what is opened or closed can be tested, and
 //! simulated, with plain values.
 
+mod absences;
 mod capacity;
 mod fence;
 mod group;
@@ -22,6 +23,7 @@ mod rule;
 pub mod testing;
 mod unknown;
 
+pub use absences::{Absences, GONE_AFTER};
 pub use capacity::{Incumbency, select_within_capacity};
 pub use fence::{Fence, Fenced};
 pub use group::{Desired, FirewallGroup, GroupKey, GroupLabel, Workload, digest};

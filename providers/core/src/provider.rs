@@ -1,6 +1,6 @@
 //! The trait that a cloud implements, and the errors that decide when a change is tried again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -32,6 +32,9 @@ pub trait FirewallProvider: Send + Sync {
     fn compile(&self, desired: &Desired, inventory: &Self::Inventory) -> Compiled<Self::Resource>;
 
     /// Reads every resource that carries this cluster's mark, and the facts about `members`.
+    ///
+    /// What the cloud does not say about single members is no error, and not taken for their absence: they are
+    /// [unknown](Observed::unknown_instances).
     ///
     /// # Errors
     /// If any page is missing: a part of the state is never returned as the whole.
@@ -65,6 +68,9 @@ pub struct Observed<R: Resource, I> {
     pub resources: ResourceSet<R>,
     /// Facts about the instances
     pub inventory: I,
+    /// The members about which the cloud gave no complete answer, with the reason: their zone did not answer,
+    /// or one answer left them out. A member that is neither here nor known to the inventory is gone.
+    pub unknown_instances: BTreeMap<InstanceId, String>,
 }
 
 /// The result of an action that succeeded.

@@ -18,6 +18,7 @@ use crate::config::{GceConfig, Mode, TAGS_PER_INSTANCE};
 use crate::inventory::{InstanceFacts, Interface, Inventory};
 use crate::network::Network;
 use crate::ownership;
+use crate::reasons;
 use crate::resource::{FirewallRule, GceKey, GceResource, InstanceTags, PortsBySources, RuleCapacity};
 use crate::target::RuleTarget;
 
@@ -32,9 +33,10 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
     };
     let mut groups = Vec::new();
     for (key, group) in &desired.groups {
+        let has_unaccounted = group.members.iter().any(|member| compiler.is_unaccounted(member));
         for (network, members) in compiler.members_by_network(key, group) {
             let templates = compiler.rule_templates(key, group, &network);
-            groups.push(NetworkGroup { key, members, templates });
+            groups.push(NetworkGroup { key, members, templates, has_unaccounted });
         }
     }
     match config.mode {
@@ -72,6 +74,9 @@ struct NetworkGroup<'a> {
     key: &'a GroupKey,
     members: NetworkMembers<'a>,
     templates: Vec<RuleTemplate>,
+    /// True if it has a member about which nothing is known: it may be in this network, and it may be the
+    /// target of a rule that there is
+    has_unaccounted: bool,
 }
 
 /// The members of a group in one network, each with its interface there.
@@ -96,7 +101,18 @@ impl<'a> Compiler<'a> {
                 Err(reason) => self.add_infeasible(key, instance, reason),
             }
         }
+        if group.members.iter().any(|member| self.is_unaccounted(member)) {
+            for network in &self.inventory.rule_networks {
+                by_network.entry(network.clone()).or_default();
+            }
+        }
         by_network
+    }
+
+    /// Returns true if it is not known whether the instance exists, nor what it was.
+    fn is_unaccounted(&self, instance: &InstanceId) -> bool {
+        self.inventory.unknown_instances.contains_key(instance)
+            && !self.inventory.instances.contains_key(instance)
     }
 
     /// Returns templates that together hold all rules of the group, without targets yet. One rule cannot hold
@@ -144,18 +160,26 @@ impl<'a> Compiler<'a> {
     }
 
     /// Compiles one group for mode `destination`: the members' addresses, spread over the rules' destination
-    /// ranges.
+    /// ranges. What a member has that is unknown stays as it is: addresses are kept where they are, also those
+    /// that could be the ones of a member about which nothing is known.
     fn compile_destinations(&mut self, group: &NetworkGroup<'_>) {
-        let NetworkGroup { key, members, templates } = group;
+        let NetworkGroup { key, members, templates, has_unaccounted } = group;
         for template in templates {
+            let current = self.inventory.shards.get(&template.base_name);
+            let held: BTreeSet<IpNet> =
+                current.into_iter().flatten().flat_map(|(_, held)| held).copied().collect();
             let mut owners: BTreeMap<IpNet, Vec<(&InstanceId, &Interface)>> = BTreeMap::new();
             for (&instance, &interface) in members {
-                for address in interface.addresses(template.ipv6) {
+                let is_unknown = self.inventory.unknown_instances.contains_key(instance);
+                let own = interface.addresses(template.ipv6).into_iter();
+                for address in own.filter(|address| !is_unknown || held.contains(address)) {
                     owners.entry(address).or_default().push((instance, interface));
                 }
             }
-            let addresses = owners.keys().copied().collect();
-            let current = self.inventory.shards.get(&template.base_name);
+            let mut addresses: BTreeSet<IpNet> = owners.keys().copied().collect();
+            if *has_unaccounted {
+                addresses.extend(&held - &self.inventory.attributed_addresses);
+            }
             for (shard, destinations) in shard::assign(&addresses, current, self.config.ranges_per_rule) {
                 let rule = GceKey::Rule(ownership::shard_name(&template.base_name, shard));
                 for address in &destinations {
@@ -167,13 +191,25 @@ impl<'a> Compiler<'a> {
                 self.insert(GceResource::Rule(FirewallRule { destinations, ..template.shard(shard) }));
             }
         }
+        self.report_unknown(key, members.keys().copied());
+    }
+
+    /// Records the members that are unknown and have nothing open that could be kept.
+    fn report_unknown<'m>(&mut self, key: &GroupKey, members: impl Iterator<Item = &'m InstanceId>) {
+        for instance in members {
+            if let Some(reason) = member::unknown(instance, self.inventory)
+                && !self.requirements.contains_key(&(key.clone(), instance.clone()))
+            {
+                self.add_infeasible(key, instance, reason);
+            }
+        }
     }
 
     /// Compiles all groups for mode `tags`: the tags of each instance, and the rules whose tag an instance
     /// has.
     fn compile_tags(&mut self, groups: &[NetworkGroup<'_>]) {
         let mut wanted: BTreeMap<&InstanceId, TagsByGroup<'_>> = BTreeMap::new();
-        for NetworkGroup { key, members, templates } in groups {
+        for NetworkGroup { key, members, templates, .. } in groups {
             for (&instance, interface) in members {
                 let reachable =
                     templates.iter().filter(|template| !interface.addresses(template.ipv6).is_empty());
@@ -187,19 +223,27 @@ impl<'a> Compiler<'a> {
         for (instance, tags) in wanted {
             used.extend(self.tag_instance(instance, tags));
         }
-        for template in groups.iter().flat_map(|group| &group.templates) {
-            let rule = template.shard(0);
-            if used.contains(&rule.name) {
-                let tags = BTreeSet::from([rule.name.clone()]);
-                self.insert(GceResource::Rule(FirewallRule { tags, ..rule }));
+        for group in groups {
+            for template in &group.templates {
+                let rule = template.shard(0);
+                let is_kept =
+                    group.has_unaccounted && self.inventory.sources.contains_key(&template.base_name);
+                if is_kept || used.contains(&rule.name) {
+                    let tags = BTreeSet::from([rule.name.clone()]);
+                    self.insert(GceResource::Rule(FirewallRule { tags, ..rule }));
+                }
             }
+            self.report_unknown(group.key, group.members.keys().copied());
         }
     }
 
     /// Compiles the instance's tags, and returns them.
-    fn tag_instance(&mut self, instance: &InstanceId, groups: TagsByGroup<'_>) -> BTreeSet<String> {
+    fn tag_instance(&mut self, instance: &InstanceId, mut groups: TagsByGroup<'_>) -> BTreeSet<String> {
         let Some(facts) = self.inventory.instances.get(instance) else { return BTreeSet::new() };
         let capacity = TAGS_PER_INSTANCE.saturating_sub(facts.foreign_tag_count);
+        if self.inventory.unknown_instances.contains_key(instance) {
+            groups.retain(|_, tags| tags.is_subset(&facts.own_tags));
+        }
         let groups = self.admit_groups(instance, facts, capacity, groups);
         for (key, tags) in &groups {
             let rules = tags.iter().cloned().map(GceKey::Rule);
@@ -257,7 +301,9 @@ impl<'a> Compiler<'a> {
         instance: &InstanceId,
         (reason, message): member::ReasonAndMessage,
     ) {
-        self.infeasible.push(Infeasible::of_member(key, instance, reason, message));
+        let infeasible = Infeasible::of_member(key, instance, reason, message);
+        let is_gone = reason == reasons::INSTANCE_NOT_FOUND;
+        self.infeasible.push(if is_gone { infeasible.ending() } else { infeasible });
     }
 
     /// Records the resources that open a membership, and the ids under which its instance is then reachable.

@@ -11,11 +11,19 @@ use crate::network::Network;
 /// The facts that compiling needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// The members that exist
+    /// The members that exist; and as they were last, those of which that is not known now
     pub instances: BTreeMap<InstanceId, InstanceFacts>,
+    /// The members of which it is not known whether they exist, with the reason
+    pub unknown_instances: BTreeMap<InstanceId, String>,
+    /// Destination addresses of this cluster's rules of which it is known which instance has or had them
+    pub attributed_addresses: BTreeSet<IpNet>,
+    /// The networks of this cluster's rules
+    pub rule_networks: BTreeSet<Network>,
     /// The destination addresses in each of this cluster's rules, by the rule's name without its shard
     /// number, and by shard number
     pub shards: BTreeMap<String, BTreeMap<usize, BTreeSet<IpNet>>>,
+    /// The source ranges in this cluster's rules, by the rule's name without its shard number
+    pub sources: BTreeMap<String, BTreeSet<IpNet>>,
     /// The configured network, if it is known not to exist
     pub missing_network: Option<Network>,
 }
@@ -29,6 +37,14 @@ pub struct InstanceFacts {
     pub foreign_tag_count: usize,
     /// Its network tags that are this cluster's
     pub own_tags: BTreeSet<String>,
+}
+
+impl InstanceFacts {
+    /// Returns all its addresses.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeSet<IpNet> {
+        self.interfaces.iter().flat_map(|own| &own.addresses(false) | &own.addresses(true)).collect()
+    }
 }
 
 /// One network interface of an instance.

@@ -8,6 +8,7 @@ mod apply;
 mod client;
 mod compile;
 mod config;
+mod instance_cache;
 mod inventory;
 mod manual_command;
 mod network;
@@ -25,6 +26,7 @@ mod testing;
 mod wire;
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use firewall_core::{
@@ -41,6 +43,7 @@ pub use resource::{FirewallRule, GceKey, GceResource, InstanceTags, PortsBySourc
 
 use apply::Context;
 use client::Client;
+use instance_cache::InstanceCache;
 
 /// Average time of one change at the rate quota: its call and a few polls of its operation, four calls in
 /// all. Google counts calls by the minute, 1,500 of them per project. Source: "Rate quotas" in the Compute
@@ -53,6 +56,7 @@ const TIME_PER_CHANGE: Duration = Duration::from_millis(4 * 60_000 / 1500);
 pub struct Gce {
     client: Client,
     config: GceConfig,
+    cache: Mutex<InstanceCache>,
 }
 
 impl Gce {
@@ -79,7 +83,7 @@ impl Gce {
     ) -> Result<Self, ConnectError> {
         config.validate()?;
         let client = Client::new(&config, credentials).await.map_err(ConnectError::Credentials)?;
-        Ok(Self { client, config })
+        Ok(Self { client, config, cache: Mutex::default() })
     }
 
     /// Returns the provider with a fence, which is asked before each call that changes something.
@@ -117,7 +121,7 @@ impl FirewallProvider for Gce {
         &self,
         members: &BTreeSet<InstanceId>,
     ) -> Result<Observed<GceResource, Inventory>, ProviderError> {
-        observe::observe(&self.client, &self.config, members).await
+        observe::observe(&self.client, &self.config, &self.cache, members).await
     }
 
     /// Returns `None`: Google's own tools name these resources by their names.

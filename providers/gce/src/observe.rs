@@ -1,12 +1,17 @@
 //! Reads the rules and tags that carry this cluster's ownership mark, and the facts about the members.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use firewall_core::{InstanceId, Observed, ProviderError, ResourceSet};
+use firewall_core::{InstanceId, Observed, Owner, ProviderError, ResourceSet};
+use futures::future::try_join_all;
 use google_cloud_compute_v1::model::Instance;
+use ipnet::IpNet;
+use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::config::{GceConfig, Mode, TAGS_PER_INSTANCE};
+use crate::instance_cache::{Answer, InstanceCache, Known};
 use crate::inventory::{InstanceFacts, Inventory};
 use crate::network::Network;
 use crate::ownership;
@@ -19,26 +24,61 @@ use crate::wire::{firewall, instance};
 pub(crate) async fn observe(
     client: &Client,
     config: &GceConfig,
+    cache: &Mutex<InstanceCache>,
     members: &BTreeSet<InstanceId>,
 ) -> Result<Observed<GceResource, Inventory>, ProviderError> {
     let prefix = ownership::prefix(&config.cluster);
     let rules = client.list_rules(&prefix).await?;
     let rules: Vec<FirewallRule> = rules.iter().map(|rule| firewall::read(rule, config)).collect();
-    let instances = read_instances(client, config, members, &rules, &prefix).await?;
+    let own_rules = || rules.iter().filter(|rule| rule.owner == Owner::Ours);
+    let known = know_instances(client, config, cache, members, &rules).await?;
+    let is_member = |id: &InstanceId| members.contains(id);
     let mut inventory = Inventory {
-        instances: instances
-            .iter()
-            .filter(|(id, _)| members.contains(id))
-            .map(|(id, instance)| (id.clone(), instance::facts(instance, &prefix)))
-            .collect(),
+        instances: known.instances.iter().filter(|(id, _)| is_member(id)).map(clone_pair).collect(),
+        unknown_instances: known.unknown.clone(),
+        attributed_addresses: known.attributed_addresses,
+        rule_networks: own_rules().map(|rule| rule.network.clone()).collect(),
         shards: destinations_by_shard(&rules),
+        sources: sources_by_base_name(own_rules()),
         missing_network: None,
     };
     inventory.missing_network = find_missing_network(client, config, &inventory.instances).await?;
-    let tags = instances.iter().filter_map(|(id, found)| read_own_tags(id, found, &prefix));
+    let tags = known.instances.iter().filter_map(|(id, facts)| own_tags(id, facts));
     let resources = rules.into_iter().map(GceResource::Rule).chain(tags.map(GceResource::Tags));
     let resources: ResourceSet<GceResource> = resources.collect();
-    Ok(Observed { resources, inventory })
+    Ok(Observed { resources, inventory, unknown_instances: known.unknown })
+}
+
+fn clone_pair<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
+    (key.clone(), value.clone())
+}
+
+/// Reads instances, and adds what is known of those that were not read.
+async fn know_instances(
+    client: &Client,
+    config: &GceConfig,
+    cache: &Mutex<InstanceCache>,
+    members: &BTreeSet<InstanceId>,
+    rules: &[FirewallRule],
+) -> Result<Known, CallError> {
+    let prefix = ownership::prefix(&config.cluster);
+    let in_project = |id: &&InstanceId| {
+        Location::parse(id.as_str()).is_some_and(|location| location.project == config.project)
+    };
+    let members: BTreeSet<InstanceId> = members.iter().filter(in_project).cloned().collect();
+    let mut answer = read_instances(client, config, &members, rules, &prefix).await?;
+    let absent = lock(cache).newly_absent(&members, &answer);
+    answer.instances.extend(read_zones(client, &absent).await?.instances);
+    let facts = |(id, found): (InstanceId, Instance)| (id, instance::facts(&found, &prefix));
+    let facts = answer.instances.into_iter().map(facts).collect();
+    let answer = Answer { instances: facts, unread: answer.unread };
+    let in_use = rules.iter().flat_map(|rule| rule.destinations.iter().copied()).collect();
+    Ok(lock(cache).record(&members, answer, &in_use, Instant::now().into_std()))
+}
+
+fn lock(cache: &Mutex<InstanceCache>) -> MutexGuard<'_, InstanceCache> {
+    // No code that holds the lock can leave the cache half changed.
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads the members or, where this cluster's tags may exist, all instances: a former member may still have
@@ -50,32 +90,29 @@ async fn read_instances(
     members: &BTreeSet<InstanceId>,
     rules: &[FirewallRule],
     prefix: &str,
-) -> Result<BTreeMap<InstanceId, Instance>, CallError> {
+) -> Result<Answer<Instance>, CallError> {
     let selects_by_tag = |rule: &FirewallRule| rule.tags.contains(&rule.name);
     if config.mode == Mode::Tags || members.is_empty() || rules.iter().any(selects_by_tag) {
         return client.list_all_instances().await;
     }
-    let found = read_members(client, config, members).await?;
-    let tagged = found.values().any(|found| !instance::own_tags(found, prefix).is_empty());
-    if tagged { client.list_all_instances().await } else { Ok(found) }
+    let answer = read_zones(client, members).await?;
+    let tagged = answer.instances.values().any(|found| !instance::own_tags(found, prefix).is_empty());
+    if tagged { client.list_all_instances().await } else { Ok(answer) }
 }
 
-/// Reads the members, zone by zone: listing one zone costs less than a filtered list of all zones.
-async fn read_members(
-    client: &Client,
-    config: &GceConfig,
-    members: &BTreeSet<InstanceId>,
-) -> Result<BTreeMap<InstanceId, Instance>, CallError> {
+/// Reads instances zone by zone, all zones at once: listing one zone costs less than a filtered list of all.
+async fn read_zones(client: &Client, ids: &BTreeSet<InstanceId>) -> Result<Answer<Instance>, CallError> {
     let mut zones: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    let locations = members.iter().filter_map(|id| Location::parse(id.as_str()));
-    for location in locations.filter(|location| location.project == config.project) {
+    for location in ids.iter().filter_map(|id| Location::parse(id.as_str())) {
         zones.entry(location.zone).or_default().push(location.name);
     }
-    let mut found = BTreeMap::new();
-    for (zone, names) in zones {
-        found.extend(client.list_instances(zone, &names).await?);
+    let answers = zones.iter().map(|(zone, names)| client.list_instances(zone, names));
+    let mut all = Answer::default();
+    for answer in try_join_all(answers).await? {
+        all.instances.extend(answer.instances);
+        all.unread.extend(answer.unread);
     }
-    Ok(found)
+    Ok(all)
 }
 
 /// Returns the configured network, if no member is in it because it does not exist. A network that may not be
@@ -101,10 +138,8 @@ async fn find_missing_network(
 }
 
 /// Returns the rules' destination addresses by the rule's name without shard number, and by shard number.
-fn destinations_by_shard(
-    rules: &[FirewallRule],
-) -> BTreeMap<String, BTreeMap<usize, BTreeSet<ipnet::IpNet>>> {
-    let mut shards: BTreeMap<String, BTreeMap<usize, BTreeSet<ipnet::IpNet>>> = BTreeMap::new();
+fn destinations_by_shard(rules: &[FirewallRule]) -> BTreeMap<String, BTreeMap<usize, BTreeSet<IpNet>>> {
+    let mut shards: BTreeMap<String, BTreeMap<usize, BTreeSet<IpNet>>> = BTreeMap::new();
     for rule in rules {
         if let Some((base, shard)) = ownership::split_shard_name(&rule.name) {
             shards.entry(base.to_owned()).or_default().insert(shard, rule.destinations.clone());
@@ -113,9 +148,22 @@ fn destinations_by_shard(
     shards
 }
 
+/// Returns the rules' source ranges by the rule's name without shard number.
+fn sources_by_base_name<'a>(
+    rules: impl Iterator<Item = &'a FirewallRule>,
+) -> BTreeMap<String, BTreeSet<IpNet>> {
+    let mut sources: BTreeMap<String, BTreeSet<IpNet>> = BTreeMap::new();
+    for rule in rules {
+        if let Some((base, _)) = ownership::split_shard_name(&rule.name) {
+            sources.entry(base.to_owned()).or_default().extend(rule.rules.iter().map(|rule| rule.source));
+        }
+    }
+    sources
+}
+
 /// Returns this cluster's tags on an instance, if there are any.
-fn read_own_tags(id: &InstanceId, found: &Instance, prefix: &str) -> Option<InstanceTags> {
-    let tags = instance::own_tags(found, prefix);
-    let capacity = TAGS_PER_INSTANCE.saturating_sub(instance::foreign_tag_count(found, prefix));
+fn own_tags(id: &InstanceId, facts: &InstanceFacts) -> Option<InstanceTags> {
+    let tags = facts.own_tags.clone();
+    let capacity = TAGS_PER_INSTANCE.saturating_sub(facts.foreign_tag_count);
     (!tags.is_empty()).then(|| InstanceTags { instance: id.clone(), tags, capacity })
 }

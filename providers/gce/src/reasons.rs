@@ -4,6 +4,9 @@
 /// The instance does not exist.
 pub const INSTANCE_NOT_FOUND: &str = "InstanceNotFound";
 
+/// Compute Engine has given no complete answer about the instance: it may exist.
+pub const INSTANCE_UNKNOWN: &str = "InstanceUnknown";
+
 /// The instance's name begins with the network tag that it would get.
 pub const NAME_BEGINS_WITH_TAG: &str = "NameBeginsWithTag";
 

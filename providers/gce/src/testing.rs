@@ -1,11 +1,14 @@
 //! Builders for this crate's unit tests.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 
 use firewall_core::Owner;
 use firewall_core::testing::conformance::rule;
+use ipnet::IpNet;
 
 use crate::config::GceConfig;
+use crate::inventory::{InstanceFacts, Interface};
 use crate::network::Network;
 use crate::resource::FirewallRule;
 
@@ -29,4 +32,16 @@ pub(crate) fn firewall_rule(rules: &[&str], destinations: &[&str]) -> FirewallRu
         owner: Owner::Ours,
         capacity: GceConfig::new("prod", "p").rule_capacity(),
     }
+}
+
+/// Returns the range of the address `10.0.0.` and the number.
+pub(crate) fn address(number: u8) -> IpNet {
+    IpNet::from(IpAddr::from(Ipv4Addr::new(10, 0, 0, number)))
+}
+
+/// Returns an instance with this address in [`network`], and no tags.
+pub(crate) fn instance_facts(number: u8) -> InstanceFacts {
+    let ipv4 = Some(Ipv4Addr::new(10, 0, 0, number));
+    let interface = Interface { network: network(), ipv4, ipv6: BTreeSet::new() };
+    InstanceFacts { interfaces: vec![interface], foreign_tag_count: 0, own_tags: BTreeSet::new() }
 }

@@ -156,9 +156,14 @@ fn list_response(kind: &str, path: &str, items: Value, next: Option<String>) -> 
     answer
 }
 
-/// Keeps the parts of an answer that the parameter `fields` selects.
-pub(crate) fn select_fields(mut answer: Value, query: &Parameters) -> Result<Value, ApiError> {
-    if let Some(fields) = query.get("fields").or_else(|| query.get("$fields")) {
+/// Keeps the parts of an answer that the parameter `fields`, or the header for it, selects.
+pub(crate) fn select_fields(
+    mut answer: Value,
+    query: &Parameters,
+    field_mask: &str,
+) -> Result<Value, ApiError> {
+    let parameter = query.get("fields").or_else(|| query.get("$fields")).map(String::as_str);
+    if let Some(fields) = parameter.or_else(|| Some(field_mask).filter(|mask| !mask.is_empty())) {
         Fields::parse(fields)?.select(&mut answer);
     }
     Ok(answer)

@@ -129,6 +129,8 @@ struct HttpRequest {
     body: Bytes,
     authorized: bool,
     user_agent: String,
+    /// The header `X-Goog-FieldMask`, which selects fields as the parameter `fields` does
+    field_mask: String,
 }
 
 impl HttpRequest {
@@ -143,6 +145,7 @@ impl HttpRequest {
             body: body.clone(),
             authorized: token.is_some_and(|token| !token.trim().is_empty()),
             user_agent: text(header::USER_AGENT).to_owned(),
+            field_mask: text(header::HeaderName::from_static("x-goog-fieldmask")).to_owned(),
         }
     }
 
@@ -162,7 +165,8 @@ impl Service {
         let found = self.discovery.method(&request.verb, &request.path);
         let id = found.as_ref().map_or("", |(method, _)| method.id.as_str()).to_owned();
         let mutating = found.as_ref().is_some_and(|(method, _)| method.mutates());
-        let fault = if id.is_empty() { None } else { self.cloud.state().take_fault(&id, mutating) };
+        let text = format!("{} {}", request.path, request.query.get("filter").map_or("", String::as_str));
+        let fault = if id.is_empty() { None } else { self.cloud.state().take_fault(&id, mutating, &text) };
         if let Some(FaultKind::Latency(duration)) = &fault {
             sleep(*duration).await;
         }
@@ -227,7 +231,7 @@ impl Service {
             state.violations.push(violation.clone());
             return Err(ApiError::new(500, "internalError", violation));
         }
-        select_fields(answer, &call.query)
+        select_fields(answer, &call.query, &request.field_mask)
     }
 }
 

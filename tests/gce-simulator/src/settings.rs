@@ -103,6 +103,13 @@ pub enum FaultKind {
     /// The call is accepted, and its operation takes this long.
     #[serde(with = "millis")]
     SlowOperation(Duration),
+    /// Only of lists of instances: the instance of this name is left out, and nothing says so.
+    LeaveOut(String),
+    /// Only of `compute.instances.list` in the zone of this name: the zone is unknown.
+    UnknownZone(String),
+    /// Only of `compute.instances.aggregatedList`: the zone of this name has a warning in place of its
+    /// instances.
+    Unreachable(String),
     /// Only of `compute.instances.get`: right after the answer, another caller adds this tag to the instance.
     AddTag(String),
 }

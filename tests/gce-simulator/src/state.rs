@@ -98,12 +98,20 @@ impl State {
         }
     }
 
-    /// Returns the next fault for a method and counts it as happened. Only a mutating method has an operation
-    /// to fail.
-    pub(crate) fn take_fault(&mut self, method: &str, mutating: bool) -> Option<FaultKind> {
+    /// Returns the next fault for a call and counts it as happened. Only a mutating method has an operation
+    /// to fail. `text` is the call's path and filter, for faults of one zone or instance.
+    pub(crate) fn take_fault(&mut self, method: &str, mutating: bool, text: &str) -> Option<FaultKind> {
         let fits = |kind: &FaultKind| match kind {
             FaultKind::OperationError { .. } | FaultKind::SlowOperation(_) => mutating,
             FaultKind::AddTag(_) => method == "compute.instances.get",
+            FaultKind::LeaveOut(name) => {
+                let is_named = method == "compute.instances.list" && text.contains(name.as_str());
+                is_named || method == "compute.instances.aggregatedList"
+            }
+            FaultKind::UnknownZone(zone) => {
+                method == "compute.instances.list" && text.contains(&format!("/zones/{zone}/"))
+            }
+            FaultKind::Unreachable(_) => method == "compute.instances.aggregatedList",
             FaultKind::Latency(_) | FaultKind::Error { .. } | FaultKind::DropResponse => true,
         };
         let due = |fault: &Fault| {

@@ -111,7 +111,7 @@ impl Context<'_> {
             AttachApi::Instance => {
                 let id = attachment.instance.to_string();
                 let instances = self.client.describe_instances("instance-id", &[id]).await?;
-                Ok(instances.into_iter().next().map(|instance| instance.primary.groups))
+                Ok(instances.instances.into_iter().next().map(|instance| instance.primary.groups))
             }
         }
     }

@@ -4,7 +4,7 @@ use std::slice;
 
 use aws_sdk_ec2::types::{Filter, IpPermission, SecurityGroup, SecurityGroupRule, TagSpecification};
 
-use super::{Client, MAX_FILTER_VALUES, PAGE_SIZE, fetch_all_pages, propagation_backoff};
+use super::{Client, MAX_FILTER_VALUES, PAGE_SIZE, fetch_all_batches, fetch_all_pages, propagation_backoff};
 use crate::api_calls::ApiCall;
 use crate::rate_limit::Ec2Limit;
 use crate::resource::GroupName;
@@ -22,12 +22,11 @@ impl Client {
         name: &str,
         values: &[String],
     ) -> Result<Vec<SecurityGroup>, CallError> {
-        let mut all = Vec::new();
-        for batch in values.chunks(MAX_FILTER_VALUES) {
-            let object = format!("groups by {name}");
-            all.extend(self.describe_filtered_groups(&object, vec![filter(name, batch)]).await?);
-        }
-        Ok(all)
+        let object = &format!("groups by {name}");
+        fetch_all_batches(values, MAX_FILTER_VALUES, |batch| {
+            self.describe_filtered_groups(object, vec![filter(name, batch)])
+        })
+        .await
     }
 
     async fn describe_filtered_groups(
@@ -87,23 +86,21 @@ impl Client {
         groups: &[String],
     ) -> Result<Vec<SecurityGroupRule>, CallError> {
         let call = ApiCall::DescribeSecurityGroupRules;
-        let mut all = Vec::new();
-        for batch in groups.chunks(MAX_FILTER_VALUES) {
+        fetch_all_batches(groups, MAX_FILTER_VALUES, |batch| {
             let request = self
                 .ec2
                 .describe_security_group_rules()
                 .filters(filter("group-id", batch))
                 .max_results(PAGE_SIZE);
-            let rules = fetch_all_pages(call, |token| {
+            fetch_all_pages(call, move |token| {
                 let request = request.clone().set_next_token(token);
                 async move {
                     let page = self.call(call, "rules by group", || request.clone().send()).await?;
                     Ok((page.security_group_rules.unwrap_or_default(), page.next_token))
                 }
-            });
-            all.extend(rules.await?);
-        }
-        Ok(all)
+            })
+        })
+        .await
     }
 
     /// Creates a group and returns its id.

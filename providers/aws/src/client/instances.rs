@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use aws_sdk_ec2::types::{NetworkInterface, Reservation};
 
 use super::groups::filter;
-use super::{Client, MAX_FILTER_VALUES, PAGE_SIZE, fetch_all_pages};
+use super::{Client, MAX_FILTER_VALUES, PAGE_SIZE, fetch_all_batches, fetch_all_pages};
 use crate::api_calls::ApiCall;
 use crate::rate_limit::Ec2Limit;
 use crate::wire::error::CallError;
-use crate::wire::instance::{Instance, Interface, parse_instance, parse_interface};
+use crate::wire::instance::{Described, Interface, parse_interface};
 
 impl Client {
     /// Returns true if `DescribeNetworkInterfaces` is permitted, by a dry run.
@@ -31,22 +31,21 @@ impl Client {
         groups: &[String],
     ) -> Result<Vec<Interface>, CallError> {
         let call = ApiCall::DescribeNetworkInterfaces;
-        let mut all: Vec<NetworkInterface> = Vec::new();
-        for batch in groups.chunks(self.groups_per_filter) {
+        let all = fetch_all_batches(groups, self.groups_per_filter, |batch| {
             let request = self
                 .ec2
                 .describe_network_interfaces()
                 .filters(filter("group-id", batch))
                 .max_results(PAGE_SIZE);
-            let interfaces = fetch_all_pages(call, |token| {
+            fetch_all_pages(call, move |token| {
                 let request = request.clone().set_next_token(token);
                 async move {
                     let page = self.call(call, "interfaces by group", || request.clone().send()).await?;
                     Ok((page.network_interfaces.unwrap_or_default(), page.next_token))
                 }
-            });
-            all.extend(interfaces.await?);
-        }
+            })
+        });
+        let all: Vec<NetworkInterface> = all.await?;
         // An interface with groups of two batches is in both answers.
         let interfaces = all.iter().map(parse_interface).map(|interface| (interface.id.clone(), interface));
         Ok(interfaces.collect::<BTreeMap<_, _>>().into_values().collect())
@@ -84,25 +83,24 @@ impl Client {
         &self,
         name: &str,
         values: &[String],
-    ) -> Result<Vec<Instance>, CallError> {
+    ) -> Result<Described, CallError> {
         let call = ApiCall::DescribeInstances;
-        let object = format!("instances by {name}");
-        let object = object.as_str();
-        let mut all = Vec::new();
-        for batch in values.chunks(MAX_FILTER_VALUES) {
+        let object = &format!("instances by {name}");
+        let reservations = fetch_all_batches(values, MAX_FILTER_VALUES, |batch| {
             let request = self.ec2.describe_instances().filters(filter(name, batch)).max_results(PAGE_SIZE);
-            let reservations = fetch_all_pages(call, |token| {
+            fetch_all_pages(call, move |token| {
                 let request = request.clone().set_next_token(token);
                 async move {
                     let page = self.call(call, object, || request.clone().send()).await?;
                     Ok((page.reservations.unwrap_or_default(), page.next_token))
                 }
-            });
-            let reservations = reservations.await?;
-            let instances = reservations.iter().flat_map(Reservation::instances);
-            all.extend(instances.filter_map(parse_instance));
+            })
+        });
+        let mut described = Described::default();
+        for instance in reservations.await?.iter().flat_map(Reservation::instances) {
+            described.add(instance);
         }
-        Ok(all)
+        Ok(described)
     }
 
     /// Replaces the groups of an instance that has a single interface.

@@ -8,7 +8,7 @@ use firewall_core::{
     Requirements, Resource, ResourceSet, RuleSet, digest, select_within_capacity,
 };
 
-use super::{instance_not_found, too_many_rules};
+use super::{too_many_rules, without_facts};
 use crate::config::AwsConfig;
 use crate::ec2_cache::AttachApi;
 use crate::inventory::{InstanceFacts, Inventory};
@@ -66,7 +66,7 @@ impl Compiler<'_> {
 
     fn compile_instance(&mut self, instance: &InstanceId, groups: &InstanceGroups<'_>) {
         let Some(facts) = self.inventory.instances.get(instance) else {
-            self.infeasible.extend(groups.keys().map(|key| instance_not_found(key, instance)));
+            self.infeasible.extend(groups.keys().map(|key| without_facts(key, instance, self.inventory)));
             return;
         };
         let capacity = self.config.slots_per_interface.saturating_sub(facts.foreign_groups.len());

@@ -7,7 +7,7 @@ use firewall_core::{
     ResourceSet, RuleSet, select_within_capacity,
 };
 
-use super::{instance_not_found, too_many_rules};
+use super::{too_many_rules, without_facts};
 use crate::config::AwsConfig;
 use crate::inventory::{InstanceFacts, Inventory, SharedGroup};
 use crate::reasons;
@@ -67,7 +67,7 @@ fn assign_targets<'a>(
     for (key, group) in &desired.groups {
         for instance in &group.members {
             let Some(facts) = inventory.instances.get(instance) else {
-                infeasible.push(instance_not_found(key, instance));
+                infeasible.push(without_facts(key, instance, inventory));
                 continue;
             };
             if let Some(target) = target(facts, inventory) {

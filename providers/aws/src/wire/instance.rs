@@ -1,5 +1,7 @@
 //! Instances and network interfaces as EC2 describes them.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_ec2::types::{
     GroupIdentifier, Instance as Ec2Instance, InstanceNetworkInterface, InstanceStateName, NetworkInterface,
 };
@@ -26,6 +28,29 @@ pub(crate) struct Instance {
     pub(crate) managed_by: Option<String>,
 }
 
+/// What `DescribeInstances` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Described {
+    /// The instances that exist
+    pub(crate) instances: Vec<Instance>,
+    /// Those that are terminated or being terminated
+    pub(crate) terminated: BTreeSet<InstanceId>,
+}
+
+impl Described {
+    /// Adds an instance as `DescribeInstances` returns it. One without a primary interface, as it may be while
+    /// it is being made, is left out.
+    pub(crate) fn add(&mut self, from: &Ec2Instance) {
+        let Some(id) = from.instance_id().map(InstanceId::new) else { return };
+        let state = from.state().and_then(|state| state.name());
+        if matches!(state, Some(InstanceStateName::Terminated | InstanceStateName::ShuttingDown)) {
+            self.terminated.insert(id);
+        } else {
+            self.instances.extend(parse_instance(id, from));
+        }
+    }
+}
+
 /// Returns true for the primary interface: device 0 of network card 0.
 const fn is_primary(device: Option<i32>, card: Option<i32>) -> bool {
     matches!((device, card), (Some(0), None | Some(0)))
@@ -43,14 +68,8 @@ pub(crate) fn parse_interface(from: &NetworkInterface) -> Interface {
     }
 }
 
-/// Parses an instance as `DescribeInstances` returns it; `None` if it is terminated or being terminated, or
-/// has no primary interface.
-pub(crate) fn parse_instance(from: &Ec2Instance) -> Option<Instance> {
-    let state = from.state().and_then(|state| state.name());
-    if matches!(state, Some(InstanceStateName::Terminated | InstanceStateName::ShuttingDown)) {
-        return None;
-    }
-    let id = InstanceId::new(from.instance_id()?);
+/// Parses an instance that exists; `None` if it has no primary interface.
+fn parse_instance(id: InstanceId, from: &Ec2Instance) -> Option<Instance> {
     let primary = from.network_interfaces().iter().find(|interface| {
         interface.attachment().is_some_and(|at| is_primary(at.device_index(), at.network_card_index()))
     })?;
@@ -110,13 +129,17 @@ mod tests {
             (InstanceStateName::ShuttingDown, false),
             (InstanceStateName::Terminated, false),
         ] {
-            assert_eq!(parse_instance(&instance(state.clone(), &[0])).is_some(), exists, "{state}");
+            let mut described = Described::default();
+            described.add(&instance(state.clone(), &[0]));
+            let found = (described.instances.len(), described.terminated.len());
+            assert_eq!(found, if exists { (1, 0) } else { (0, 1) }, "{state}");
         }
     }
 
     #[test]
     fn primary_interface_is_device_zero() {
-        let parsed = parse_instance(&instance(InstanceStateName::Running, &[1, 0])).unwrap();
+        let parsed =
+            parse_instance(InstanceId::new("i-1"), &instance(InstanceStateName::Running, &[1, 0])).unwrap();
         assert_eq!((parsed.primary.id.as_str(), parsed.interface_count), ("eni-0", 2));
         assert_eq!(parsed.managed_by.as_deref(), Some("eks.amazonaws.com"));
         let secondary = NetworkInterfaceAttachment::builder().instance_id("i-1").device_index(1).build();

@@ -75,7 +75,7 @@ async fn instance_being_terminated_does_not_exist() {
     let desired_groups = desired([group("web", HTTP, &[&id("i-01"), &id("i-02"), &id("i-99")])]);
     assert_eq!(
         reasons(&attach_provider(&cloud), &desired_groups).await,
-        ["InstanceNotFound", "ManagedInstance", "InstanceNotFound"]
+        ["InstanceNotFound", "ManagedInstance", "InstanceUnknown"]
     );
     converge(&attach_provider(&cloud), &desired_groups).await;
     assert_eq!(cloud.state().mutations(), [""; 0]);

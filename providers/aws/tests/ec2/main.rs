@@ -5,6 +5,7 @@ mod calls;
 #[path = "../fake/mod.rs"]
 mod fake;
 mod groups;
+mod knowledge;
 mod permissions;
 mod shared;
 

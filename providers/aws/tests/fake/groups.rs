@@ -211,7 +211,8 @@ impl State {
                     own.is_some_and(|own| values.contains(&own))
                 })
         };
-        let visible = self.groups.iter().filter(|(_, group)| group.lag == 0);
+        let is_visible = |(id, group): &(&String, &Group)| group.lag == 0 && !self.is_hidden(params, id);
+        let visible = self.groups.iter().filter(is_visible);
         let groups: Vec<String> = visible.filter(matches).map(|(id, group)| group.describe(id)).collect();
         let (page, token) = params.page(groups);
         for group in self.groups.values_mut() {

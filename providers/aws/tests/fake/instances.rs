@@ -92,7 +92,8 @@ impl State {
                 + &operator;
             list("instancesSet", [instance])
         };
-        let (page, token) = params.page(self.instances.iter().filter(matches).map(describe).collect());
+        let visible = self.instances.iter().filter(|(id, _)| !self.is_hidden(params, id));
+        let (page, token) = params.page(visible.filter(matches).map(describe).collect());
         list("reservationSet", page) + &token
     }
 
@@ -114,7 +115,8 @@ impl State {
             });
             self.interface_xml(id, &attachment)
         };
-        let (page, token) = params.page(self.interfaces.iter().filter(matches).map(describe).collect());
+        let visible = self.interfaces.iter().filter(|(id, _)| !self.is_hidden(params, id));
+        let (page, token) = params.page(visible.filter(matches).map(describe).collect());
         Ok(list("networkInterfaceSet", page) + &token)
     }
 

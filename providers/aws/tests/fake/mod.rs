@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(crate) granted: BTreeSet<String>,
     /// The faults of the next calls of each action, in order
     pub(crate) faults: BTreeMap<String, VecDeque<Fault>>,
+    /// What answers to a filter leave out though it matches: the beginning of the filter's name, and an id
+    pub(crate) hidden: BTreeSet<(&'static str, String)>,
     /// The number of calls that do not know a new group yet
     pub(crate) lag: u32,
     /// The number of deletions of a group that are refused after its last use has ended
@@ -95,6 +97,16 @@ impl State {
     /// Permits these calls and no others.
     pub(crate) fn grant(&mut self, calls: &[ApiCall]) {
         self.granted = calls.iter().map(ToString::to_string).collect();
+    }
+
+    /// Leaves an object out of the answers to a filter.
+    pub(crate) fn hide(&mut self, filter: &'static str, id: &str) {
+        self.hidden.insert((filter, id.to_owned()));
+    }
+
+    fn is_hidden(&self, params: &Params, id: &str) -> bool {
+        let is_asked = |filter: &str| params.filters().iter().any(|(name, _)| name.starts_with(filter));
+        self.hidden.iter().any(|(filter, hidden)| hidden == id && is_asked(filter))
     }
 
     fn new_id(&mut self, prefix: &str) -> String {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::{
-    Action, Applied, Compiled, Desired, ErrorKind, FirewallProvider, Infeasible, IngressRule, InstanceId,
-    Observed, Owner, ProviderError, Reach, Requirements, Resource, ResourceSet, RuleSet,
+    Action, Applied, Compiled, Desired, ErrorKind, FirewallProvider, GroupKey, Infeasible, IngressRule,
+    InstanceId, Observed, Owner, ProviderError, Reach, Requirements, Resource, ResourceSet, RuleSet,
 };
 
 /// A cloud in memory: instances, and the resources of all clusters. Clones share one state.
@@ -20,6 +20,8 @@ pub struct MemoryCloud(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     instances: BTreeSet<InstanceId>,
+    /// The instances about which the cloud says nothing for now, with the reason
+    unknown: BTreeMap<InstanceId, String>,
     resources: ResourceSet<MemoryResource>,
     faults: VecDeque<Fault>,
     mutations: usize,
@@ -48,6 +50,16 @@ impl MemoryCloud {
     #[must_use]
     pub fn provider(&self, cluster: &str) -> MemoryProvider {
         MemoryProvider { cloud: self.clone(), cluster: cluster.to_owned(), rules_per_group: 60 }
+    }
+
+    /// Says nothing about an instance for now, for this reason.
+    pub fn hide(&self, instance: &InstanceId, reason: &str) {
+        self.state().unknown.insert(instance.clone(), reason.to_owned());
+    }
+
+    /// Says again what there is to say about every instance.
+    pub fn show_all(&self) {
+        self.state().unknown.clear();
     }
 
     /// Queues faults for the next calls that change something, one for each.
@@ -201,6 +213,34 @@ impl Resource for MemoryResource {
     }
 }
 
+/// The instances of the cloud in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryInventory {
+    /// Those that exist
+    pub instances: BTreeSet<InstanceId>,
+    /// Those about which the cloud says nothing for now, with the reason
+    pub unknown: BTreeMap<InstanceId, String>,
+}
+
+impl From<BTreeSet<InstanceId>> for MemoryInventory {
+    fn from(instances: BTreeSet<InstanceId>) -> Self {
+        Self { instances, unknown: BTreeMap::new() }
+    }
+}
+
+impl MemoryInventory {
+    /// Returns the member as infeasible, if it is not known to exist.
+    fn infeasible(&self, group: &GroupKey, instance: &InstanceId) -> Option<Infeasible> {
+        if let Some(reason) = self.unknown.get(instance) {
+            let message = format!("instance {instance} is unknown: {reason}");
+            return Some(Infeasible::of_member(group, instance, "InstanceUnknown", message));
+        }
+        let message = || format!("instance {instance} does not exist");
+        let exists = self.instances.contains(instance);
+        (!exists).then(|| Infeasible::of_member(group, instance, "InstanceNotFound", message()).ending())
+    }
+}
+
 /// The provider of the cloud in memory, for one cluster.
 #[derive(Clone, Debug)]
 pub struct MemoryProvider {
@@ -222,7 +262,7 @@ impl MemoryProvider {
 
 impl FirewallProvider for MemoryProvider {
     type Resource = MemoryResource;
-    type Inventory = BTreeSet<InstanceId>;
+    type Inventory = MemoryInventory;
 
     fn name(&self) -> &'static str {
         "memory"
@@ -237,7 +277,7 @@ impl FirewallProvider for MemoryProvider {
         })
     }
 
-    fn compile(&self, desired: &Desired, instances: &BTreeSet<InstanceId>) -> Compiled<MemoryResource> {
+    fn compile(&self, desired: &Desired, inventory: &MemoryInventory) -> Compiled<MemoryResource> {
         let mut compiled = Compiled {
             resources: ResourceSet::<MemoryResource>::new(),
             requirements: BTreeMap::new(),
@@ -251,12 +291,12 @@ impl FirewallProvider for MemoryProvider {
                 compiled.infeasible.push(Infeasible::of_group(key, "TooManyRules", message));
                 continue;
             }
-            let (present, absent): (Vec<_>, Vec<_>) =
-                group.members.iter().partition(|id| instances.contains(id));
-            for instance in absent {
-                let message = format!("instance {instance} does not exist");
-                let infeasible = Infeasible::of_member(key, instance, "InstanceNotFound", message);
-                compiled.infeasible.push(infeasible.ending());
+            let mut present = Vec::new();
+            for instance in &group.members {
+                match inventory.infeasible(key, instance) {
+                    Some(infeasible) => compiled.infeasible.push(infeasible),
+                    None => present.push(instance),
+                }
             }
             if present.is_empty() {
                 continue;
@@ -293,12 +333,15 @@ impl FirewallProvider for MemoryProvider {
 
     async fn observe(
         &self,
-        _members: &BTreeSet<InstanceId>,
-    ) -> Result<Observed<MemoryResource, BTreeSet<InstanceId>>, ProviderError> {
+        members: &BTreeSet<InstanceId>,
+    ) -> Result<Observed<MemoryResource, MemoryInventory>, ProviderError> {
         let state = self.cloud.state();
         let ours = state.resources.iter().filter(|(key, _)| self.is_ours(key));
         let resources = ours.map(|(_, resource)| resource.clone()).collect();
-        Ok(Observed { resources, inventory: state.instances.clone() })
+        let mut unknown = state.unknown.clone();
+        unknown.retain(|instance, _| members.contains(instance));
+        let inventory = MemoryInventory { instances: state.instances.clone(), unknown: unknown.clone() };
+        Ok(Observed { resources, inventory, unknown_instances: unknown })
     }
 
     fn cloud_id(&self, _: &MemoryKey) -> Option<String> {

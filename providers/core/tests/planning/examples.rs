@@ -61,7 +61,7 @@ fn read_groups(text: &str) -> Vec<(GroupKey, FirewallGroup)> {
 fn compile(text: &str) -> ResourceSet<MemoryResource> {
     let groups: Desired = desired(read_groups(text));
     let provider = MemoryCloud::new([]).provider(CLUSTER);
-    let mut resources = provider.compile(&groups, &groups.members()).resources;
+    let mut resources = provider.compile(&groups, &groups.members().into()).resources;
     if let Some(name) = text.strip_prefix("foreign ") {
         let (key, group) = read_group(name);
         let resource = MemoryResource {

@@ -1,13 +1,16 @@
 //! Calls on instances and their network tags.
 
-use std::collections::BTreeMap;
-
 use firewall_core::InstanceId;
+use firewall_pacing::{Attempt, Retryable};
+use google_cloud_compute_v1::model::instance_list::warning as list_warning;
+use google_cloud_compute_v1::model::instances_scoped_list::warning as scope_warning;
 use google_cloud_compute_v1::model::{Instance, Tags};
 use google_cloud_gax::options::RequestOptionsBuilder;
+use reqwest::header::{HeaderName, HeaderValue};
 
 use super::{Client, PAGE_SIZE, PollTransient, new_request_id, none_if_not_found};
 use crate::api_calls::ApiCall;
+use crate::instance_cache::{Answer, UnreadZone};
 use crate::provider_id::Location;
 use crate::wire::error::CallError;
 use crate::wire::instance;
@@ -16,55 +19,88 @@ use crate::wire::instance;
 /// has up to 63 characters, and a URL should stay under 8,000.
 const MAX_NAMES_IN_FILTER: usize = 100;
 
+/// The header that selects the fields of an answer, and the fields that are used. Without it an instance comes
+/// with its metadata, which is tens of kilobytes on GKE.
+const FIELD_MASK: HeaderName = HeaderName::from_static("x-goog-fieldmask");
+const INSTANCE_FIELDS: &str = "items(name,zone,tags,networkInterfaces(network,networkIP,ipv6Address,\
+    ipv6AccessConfigs)),nextPageToken,warning";
+
+/// Returns the reason for a zone that Google cannot reach itself.
+fn unreachable(zone: &str) -> UnreadZone {
+    UnreadZone::NoAnswer(format!("Compute Engine cannot reach zone {zone} (UNREACHABLE)"))
+}
+
 impl Client {
     /// Returns the instances of one zone with these names, as far as they exist. May return others of the
-    /// zone too.
+    /// zone too. That the zone does not answer is part of the answer.
     pub(crate) async fn list_instances(
         &self,
         zone: &str,
         names: &[&str],
-    ) -> Result<BTreeMap<InstanceId, Instance>, CallError> {
-        let mut request =
-            self.instances.list().set_project(&self.project).set_zone(zone).set_max_results(PAGE_SIZE);
+    ) -> Result<Answer<Instance>, CallError> {
+        let mut request = self
+            .instances
+            .list()
+            .set_project(&self.project)
+            .set_zone(zone)
+            .set_max_results(PAGE_SIZE)
+            .with_custom_header(FIELD_MASK, HeaderValue::from_static(INSTANCE_FIELDS));
         if names.len() <= MAX_NAMES_IN_FILTER {
             request = request.set_filter(format!("name eq \"({})\"", names.join("|")));
         }
         let object = format!("projects/{}/zones/{zone}", self.project);
-        let (mut instances, mut token) = (BTreeMap::new(), String::new());
+        let unread = |reason| Answer { unread: [(zone.to_owned(), reason)].into(), ..Answer::default() };
+        let (mut answer, mut token) = (Answer::default(), String::new());
         loop {
             let request = || request.clone().set_page_token(&token).send();
-            let page = self.call(ApiCall::InstancesList, &object, request).await;
-            // A zone that does not exist has no instances. Nodes' providerIDs can name any zone.
-            let Some(page) = none_if_not_found(page)? else { return Ok(BTreeMap::new()) };
-            page.items.into_iter().for_each(|instance| self.add_instance(&mut instances, instance));
+            let page = match self.call(ApiCall::InstancesList, &object, request).await {
+                Ok(page) => page,
+                Err(error) if error.is_not_found() => {
+                    return Ok(unread(UnreadZone::NotFound(error.to_string())));
+                }
+                Err(error) if error.attempt() != Attempt::Final => {
+                    return Ok(unread(UnreadZone::NoAnswer(error.to_string())));
+                }
+                Err(error) => return Err(error),
+            };
+            if page.warning.and_then(|warning| warning.code) == Some(list_warning::Code::Unreachable) {
+                return Ok(unread(unreachable(zone)));
+            }
+            page.items.into_iter().for_each(|instance| self.add_instance(&mut answer, instance));
             token = page.next_page_token.unwrap_or_default();
             if token.is_empty() {
-                return Ok(instances);
+                return Ok(answer);
             }
         }
     }
 
-    /// Returns all instances of the project.
-    pub(crate) async fn list_all_instances(&self) -> Result<BTreeMap<InstanceId, Instance>, CallError> {
+    /// Returns all instances of the project, without those of the zones that cannot be reached.
+    pub(crate) async fn list_all_instances(&self) -> Result<Answer<Instance>, CallError> {
         let request = self.instances.aggregated_list().set_project(&self.project).set_max_results(PAGE_SIZE);
         let object = format!("projects/{}", self.project);
-        let (mut instances, mut token) = (BTreeMap::new(), String::new());
+        let (mut answer, mut token) = (Answer::default(), String::new());
         loop {
             let request = || request.clone().set_page_token(&token).send();
             let page = self.call(ApiCall::InstancesAggregatedList, &object, request).await?;
-            for instance in page.items.into_values().flat_map(|scope| scope.instances) {
-                self.add_instance(&mut instances, instance);
+            let mut unread = page.unreachables;
+            for (scope, list) in page.items {
+                let code = list.warning.and_then(|warning| warning.code);
+                unread.extend((code == Some(scope_warning::Code::Unreachable)).then_some(scope));
+                list.instances.into_iter().for_each(|instance| self.add_instance(&mut answer, instance));
             }
+            // A scope is written as `zones/NAME`, alone or at the end of a URL.
+            let zones = unread.iter().filter_map(|scope| scope.rsplit('/').next());
+            answer.unread.extend(zones.map(|zone| (zone.to_owned(), unreachable(zone))));
             token = page.next_page_token.unwrap_or_default();
             if token.is_empty() {
-                return Ok(instances);
+                return Ok(answer);
             }
         }
     }
 
-    fn add_instance(&self, instances: &mut BTreeMap<InstanceId, Instance>, instance: Instance) {
+    fn add_instance(&self, answer: &mut Answer<Instance>, instance: Instance) {
         if let Some(id) = instance::id(&instance, &self.project) {
-            instances.insert(InstanceId::new(id), instance);
+            answer.instances.insert(InstanceId::new(id), instance);
         }
     }
 

@@ -25,7 +25,9 @@ pub(super) fn select_interface<'a>(
         let message = format!("{network} does not exist; correct --gce-network or --gce-network-project");
         return Err((reasons::NETWORK_NOT_FOUND, message));
     }
-    let Some(facts) = inventory.instances.get(instance) else { return Err(instance_not_found(instance)) };
+    let Some(facts) = inventory.instances.get(instance) else {
+        return Err(unknown(instance, inventory).unwrap_or_else(|| instance_not_found(instance)));
+    };
     // A text that does not parse was rejected when the provider was created.
     let Some(network) = config.configured_network().ok().flatten() else {
         return select_first_interface(instance, facts, config);
@@ -70,6 +72,12 @@ fn other_project(instance: &InstanceId, project: &str, config: &GceConfig) -> Re
         own = config.project
     );
     (reasons::OTHER_PROJECT, message)
+}
+
+/// Returns why the member is unknown, if it is.
+pub(super) fn unknown(instance: &InstanceId, inventory: &Inventory) -> Option<ReasonAndMessage> {
+    let reason = inventory.unknown_instances.get(instance)?;
+    Some((reasons::INSTANCE_UNKNOWN, format!("instance {instance} is unknown for now: {reason}")))
 }
 
 fn instance_not_found(instance: &InstanceId) -> ReasonAndMessage {

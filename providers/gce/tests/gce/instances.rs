@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use firewall_core::testing::conformance::{converge, desired, group};
-use firewall_core::{Desired, FirewallProvider};
+use firewall_core::{Desired, FirewallProvider, GONE_AFTER};
 use firewall_gce::Mode;
 use gce_simulator::FaultKind;
 
 use crate::simulated::{PROJECT, Simulated, ZONE, id, name};
-use crate::{CLUSTER, WEB, apply_once, plan_steps, web};
+use crate::{CLUSTER, WEB, apply_once, pass, plan_steps, web};
 
 #[tokio::test]
 async fn concurrently_added_tags_are_kept() {
@@ -92,6 +92,8 @@ async fn instance_deleted_before_apply_delays_no_other() {
         for step in &steps {
             _ = gce.apply(&step.action).await;
         }
+        plan_steps(&gce, &web(&[0, 1])).await;
+        pass(GONE_AFTER).await;
         converge(&gce, &web(&[0, 1])).await;
         assert_eq!(simulated.open_rules(CLUSTER, &id(0)).len(), 1);
         let text = format!("{:?}", simulated.owned(CLUSTER));

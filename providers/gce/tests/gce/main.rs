@@ -1,10 +1,13 @@
 //! Behaviour of the provider that only Compute Engine requires.
 
 mod instances;
+mod knowledge;
 mod permissions;
 mod rules;
 #[path = "../simulated/mod.rs"]
 mod simulated;
+
+use std::time::Duration;
 
 use firewall_core::testing::conformance::{desired, group, observe_and_plan};
 use firewall_core::{Desired, FirewallProvider, InstanceId, ProviderError, Step};
@@ -39,4 +42,11 @@ fn mutating_calls(simulated: &Simulated) -> Vec<String> {
 fn web(members: &[u32]) -> Desired {
     let members: Vec<InstanceId> = members.iter().copied().map(id).collect();
     desired([group("web", WEB, &members.iter().collect::<Vec<_>>())])
+}
+
+/// Lets so much time pass at once.
+async fn pass(duration: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(duration).await;
+    tokio::time::resume();
 }

@@ -24,7 +24,8 @@ fn instance_path(call: &Call<'_>) -> String {
 
 fn require_known_zone(state: &State, call: &Call<'_>) -> Result<(), ApiError> {
     let zone = call.parameter("zone");
-    if state.project(call.project())?.zones.contains(zone) {
+    let is_unknown = matches!(&call.fault, Some(FaultKind::UnknownZone(unknown)) if unknown == zone);
+    if !is_unknown && state.project(call.project())?.zones.contains(zone) {
         return Ok(());
     }
     Err(ApiError::invalid(format!("Invalid value for field 'zone': '{zone}'. Unknown zone.")))
@@ -48,8 +49,8 @@ pub(super) fn list(state: &State, call: &Call<'_>) -> Result<Value, ApiError> {
     let (project, zone) = (call.project(), call.parameter("zone"));
     require_permission(state, project, "compute.instances.list", &format!("projects/{project}"))?;
     require_known_zone(state, call)?;
-    let instances = state.project(project)?.instances.iter().filter(|((own, _), _)| own == zone);
-    let all = instances.map(|(_, (instance, id, fingerprint))| instance.to_json(*id, *fingerprint)).collect();
+    let instances = shown(state, call)?.filter(|(instance, ..)| instance.zone == zone);
+    let all = instances.map(|(instance, id, fingerprint)| instance.to_json(*id, *fingerprint)).collect();
     let (items, next) = paginate(state, call, all)?;
     let path = format!("projects/{project}/zones/{zone}/instances");
     Ok(list_response("compute#instanceList", &path, json!(items), next))
@@ -60,7 +61,12 @@ pub(super) fn aggregated_list(state: &State, call: &Call<'_>) -> Result<Value, A
     let project = call.project();
     require_permission(state, project, "compute.instances.list", &format!("projects/{project}"))?;
     let known = state.project(project)?;
-    let all = known.instances.values().map(|(instance, id, fingerprint)| instance.to_json(*id, *fingerprint));
+    let unreachable = match &call.fault {
+        Some(FaultKind::Unreachable(zone)) => zone.as_str(),
+        _ => "",
+    };
+    let reachable = shown(state, call)?.filter(|(instance, ..)| instance.zone != unreachable);
+    let all = reachable.map(|(instance, id, fingerprint)| instance.to_json(*id, *fingerprint));
     let (items, next) = paginate(state, call, all.collect())?;
     let mut scopes: BTreeMap<String, Value> = BTreeMap::new();
     for zone in &known.zones {
@@ -69,17 +75,34 @@ pub(super) fn aggregated_list(state: &State, call: &Call<'_>) -> Result<Value, A
             .iter()
             .filter(|item| item["zone"].as_str().is_some_and(|url| url.ends_with(&format!("/{scope}"))))
             .collect();
-        let shown = if own.is_empty() { empty_scope(&scope) } else { json!({ "instances": own }) };
+        let shown = match own.is_empty() {
+            _ if zone == unreachable => scope_warning(&scope, "UNREACHABLE", "could not be reached"),
+            true => scope_warning(&scope, "NO_RESULTS_ON_PAGE", "has no results on this page"),
+            false => json!({ "instances": own }),
+        };
         scopes.insert(scope, shown);
     }
     let path = format!("projects/{project}/aggregated/instances");
     Ok(list_response("compute#instanceAggregatedList", &path, json!(scopes), next))
 }
 
-fn empty_scope(scope: &str) -> Value {
+/// Returns the project's instances, without the one that a fault leaves out.
+fn shown<'a>(
+    state: &'a State,
+    call: &'a Call<'_>,
+) -> Result<impl Iterator<Item = &'a (Instance, u64, u64)>, ApiError> {
+    let is_left_out = |instance: &Instance| match &call.fault {
+        Some(FaultKind::LeaveOut(name)) => instance.name == *name,
+        _ => false,
+    };
+    let instances = state.project(call.project())?.instances.values();
+    Ok(instances.filter(move |(instance, ..)| !is_left_out(instance)))
+}
+
+fn scope_warning(scope: &str, code: &str, message: &str) -> Value {
     json!({ "warning": {
-        "code": "NO_RESULTS_ON_PAGE",
-        "message": format!("There are no results for scope '{scope}' on this page."),
+        "code": code,
+        "message": format!("Scope '{scope}' {message}."),
         "data": [{ "key": "scope", "value": scope }],
     } })
 }

@@ -1,0 +1,94 @@
+//! Mode `shared`: the rules with the cluster's tag in the user's groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
+
+use aws_sdk_ec2::types::SecurityGroupRule;
+use firewall_core::{InstanceId, ProviderError, ResourceSet};
+
+use super::AwsObserved;
+use super::members::{Members, describe_members, facts};
+use crate::client::Client;
+use crate::config::{AwsConfig, SharedTargets};
+use crate::ec2_cache::Ec2Cache;
+use crate::inventory::{Inventory, SharedGroup};
+use crate::ownership;
+use crate::resource::{AwsResource, RuleCapacity, SharedRules};
+use crate::wire::error::CallError;
+use crate::wire::permission::{self, ParsedPermission};
+
+/// Observes in mode `shared`: the rules with the cluster's tag in the user's groups.
+pub(crate) async fn observe_shared(
+    client: &Client,
+    config: &AwsConfig,
+    cache: &Ec2Cache,
+    targets: &SharedTargets,
+    members: &BTreeSet<InstanceId>,
+) -> Result<AwsObserved, ProviderError> {
+    let groups = find_target_groups(client, targets).await?;
+    let rules = client.describe_rules(&groups.iter().cloned().collect::<Vec<_>>()).await?;
+    let mut shared_groups: BTreeMap<String, SharedGroup> =
+        groups.into_iter().map(|id| (id, SharedGroup::default())).collect();
+    let ingress = rules.iter().filter(|rule| rule.is_egress() == Some(false));
+    let (own, foreign): (Vec<_>, Vec<_>) =
+        ingress.partition(|rule| ownership::is_ours(rule.tags(), &config.cluster));
+    for rule in foreign {
+        let group = shared_groups.entry(rule.group_id().unwrap_or_default().to_owned()).or_default();
+        match permission::parse_rule(rule) {
+            ParsedPermission::Rule(rule) => _ = group.foreign_rules.insert(rule),
+            ParsedPermission::Foreign(_) => group.foreign_permission_count += 1,
+        }
+    }
+    for rule in &own {
+        let group = shared_groups.entry(rule.group_id().unwrap_or_default().to_owned()).or_default();
+        if let ParsedPermission::Rule(rule) = permission::parse_rule(rule) {
+            group.own_rules.insert(rule);
+        }
+    }
+    let resources = shared_rules(&own, &shared_groups, config);
+    let Members { instances, unknown } = describe_members(client, cache, members).await?;
+    let none = BTreeMap::new();
+    let instances = instances.iter().map(|instance| (instance.id.clone(), facts(instance, &none))).collect();
+    let unknown_instances = unknown.clone();
+    let inventory = Inventory { instances, unknown_instances, shared_groups, ..Inventory::default() };
+    Ok(AwsObserved { resources, inventory, unknown_instances: unknown })
+}
+
+async fn find_target_groups(client: &Client, targets: &SharedTargets) -> Result<BTreeSet<String>, CallError> {
+    let ids: Vec<String> = targets.ids.iter().cloned().collect();
+    let mut groups = client.describe_groups("group-id", &ids).await?;
+    for missing in ids.iter().filter(|id| !groups.iter().any(|group| group.group_id() == Some(id))) {
+        tracing::warn!(group = missing, "a security group named in the configuration does not exist");
+    }
+    if let Some((key, value)) = &targets.tag {
+        groups.extend(client.describe_groups(&format!("tag:{key}"), slice::from_ref(value)).await?);
+    }
+    Ok(groups.into_iter().filter_map(|group| group.group_id).collect())
+}
+
+/// Returns our rules by the user's group that has them.
+fn shared_rules(
+    own: &[&SecurityGroupRule],
+    groups: &BTreeMap<String, SharedGroup>,
+    config: &AwsConfig,
+) -> ResourceSet<AwsResource> {
+    let limit = config.rules_per_group;
+    let mut by_group: BTreeMap<String, SharedRules> = BTreeMap::new();
+    for rule in own {
+        let id = rule.group_id().unwrap_or_default().to_owned();
+        let group = groups.get(&id);
+        let capacity = group.map_or(RuleCapacity::per_family(limit), |group| group.rule_capacity(limit));
+        let shared = by_group.entry(id.clone()).or_insert_with(|| SharedRules::empty(id, capacity));
+        let id = rule.security_group_rule_id().unwrap_or_default().to_owned();
+        let serves = ownership::tag_value(rule.tags(), ownership::GROUP_TAG);
+        shared.serves.extend(serves.map(ToOwned::to_owned));
+        match permission::parse_rule(rule) {
+            ParsedPermission::Rule(rule) => {
+                shared.rules.insert(rule);
+                shared.ids.insert(rule, id);
+            }
+            ParsedPermission::Foreign(permission) => _ = shared.altered.insert(id, permission.to_string()),
+        }
+    }
+    by_group.into_values().map(AwsResource::SharedRules).collect()
+}

@@ -1,0 +1,133 @@
+//! What instances were when Compute Engine last described them, for as long as it does not.
+//!
+//! It is empty at every start: all of it can be read again. Time is an argument.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use firewall_core::{Absences, InstanceId};
+use ipnet::IpNet;
+
+use crate::inventory::InstanceFacts;
+use crate::provider_id::Location;
+
+/// An answer about instances, with the parts that are missing.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer<I> {
+    /// The instances that exist
+    pub(crate) instances: BTreeMap<InstanceId, I>,
+    /// The zones that were not read, with what became of that
+    pub(crate) unread: BTreeMap<String, UnreadZone>,
+}
+
+impl<I> Default for Answer<I> {
+    fn default() -> Self {
+        Self { instances: BTreeMap::new(), unread: BTreeMap::new() }
+    }
+}
+
+/// The reason why a zone's instances were not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum UnreadZone {
+    /// Compute Engine says that there is no such zone. That has been said of real ones.
+    NotFound(String),
+    /// It did not answer, or not for this zone.
+    NoAnswer(String),
+}
+
+/// What is known about instances.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// The facts about those that exist, or that may exist and did
+    pub(crate) instances: BTreeMap<InstanceId, InstanceFacts>,
+    /// The members that may exist, with the reason why that is not known
+    pub(crate) unknown: BTreeMap<InstanceId, String>,
+    /// The addresses in use of which it is known which instance has or had them
+    pub(crate) attributed_addresses: BTreeSet<IpNet>,
+}
+
+/// The facts about instances when they were last read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InstanceCache {
+    facts: BTreeMap<InstanceId, InstanceFacts>,
+    absences: Absences,
+}
+
+impl InstanceCache {
+    /// Returns the members that an answer leaves out and the one before did not: to be asked for once more.
+    pub(crate) fn newly_absent<I>(
+        &self,
+        members: &BTreeSet<InstanceId>,
+        answer: &Answer<I>,
+    ) -> BTreeSet<InstanceId> {
+        let is_absent = |id: &InstanceId| {
+            !answer.instances.contains_key(id)
+                && !answer.unread.contains_key(zone(id))
+                && self.absences.is_new(id)
+        };
+        members.iter().filter(|id| is_absent(id)).cloned().collect()
+    }
+
+    /// Records an answer at `now`, and returns what is known with it and the answers before.
+    ///
+    /// A member of a zone that was not read is as it was. One that the answer leaves out is so until an answer
+    /// at least a minute later leaves it out too. `in_use` are the addresses in this cluster's rules.
+    pub(crate) fn record(
+        &mut self,
+        members: &BTreeSet<InstanceId>,
+        answer: Answer<InstanceFacts>,
+        in_use: &BTreeSet<IpNet>,
+        now: Instant,
+    ) -> Known {
+        let Answer { instances, unread } = answer;
+        self.facts.extend(instances.iter().map(|(id, facts)| (id.clone(), facts.clone())));
+        let mut unknown = BTreeMap::new();
+        for id in members.iter().filter(|id| !instances.contains_key(id)) {
+            if let Some(reason) = self.why_unknown(id, &unread, now) {
+                unknown.insert(id.clone(), reason);
+            }
+        }
+        self.absences.retain(|id| members.contains(id) && !instances.contains_key(id));
+        let is_unread = |id: &InstanceId| unread.contains_key(zone(id));
+        self.facts.retain(|id, facts| {
+            members.contains(id)
+                || !facts.own_tags.is_empty() && (instances.contains_key(id) || is_unread(id))
+                || !facts.addresses().is_disjoint(in_use)
+        });
+        let last_known = self.facts.iter().filter(|(id, facts)| {
+            unknown.contains_key(*id) || !members.contains(*id) && is_unread(id) && !facts.own_tags.is_empty()
+        });
+        let last_known = last_known.map(|(id, facts)| (id.clone(), facts.clone()));
+        let attributed_addresses = self.facts.values().flat_map(InstanceFacts::addresses);
+        let attributed_addresses = attributed_addresses.filter(|address| in_use.contains(address)).collect();
+        Known { instances: instances.into_iter().chain(last_known).collect(), unknown, attributed_addresses }
+    }
+
+    /// Returns the reason why it is unknown whether a member exists that an answer does not have; `None` if it
+    /// is gone.
+    fn why_unknown(
+        &mut self,
+        id: &InstanceId,
+        unread: &BTreeMap<String, UnreadZone>,
+        now: Instant,
+    ) -> Option<String> {
+        match unread.get(zone(id)) {
+            Some(UnreadZone::NoAnswer(reason)) => Some(reason.clone()),
+            Some(UnreadZone::NotFound(reason)) => {
+                let was_there = self.facts.keys().any(|other| zone(other) == zone(id));
+                (was_there || !self.absences.record(id, now)).then(|| reason.clone())
+            }
+            None => {
+                let reason = "Compute Engine's last answer leaves it out, and one answer can be incomplete";
+                (!self.absences.record(id, now)).then(|| reason.to_owned())
+            }
+        }
+    }
+}
+
+fn zone(id: &InstanceId) -> &str {
+    Location::parse(id.as_str()).map_or("", |location| location.zone)
+}
+
+#[cfg(test)]
+mod tests;
