@@ -14,6 +14,7 @@ use firewall_core::{
 
 use ipnet::IpNet;
 
+use self::shard::Parts;
 use crate::config::{GceConfig, Mode, TAGS_PER_INSTANCE};
 use crate::inventory::{InstanceFacts, Interface, Inventory};
 use crate::network::Network;
@@ -21,6 +22,9 @@ use crate::ownership;
 use crate::reasons;
 use crate::resource::{FirewallRule, GceKey, GceResource, InstanceTags, PortsBySources, RuleCapacity};
 use crate::target::RuleTarget;
+
+/// The numbers of chunks that are looked for beyond the numbers that there should be.
+const SPARE_CHUNK_NUMBERS: usize = 16;
 
 /// Compiles the groups for the configured mode.
 pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConfig) -> Compiled<GceResource> {
@@ -121,9 +125,11 @@ impl<'a> Compiler<'a> {
         let mut templates = Vec::new();
         for ipv6 in [false, true] {
             let rules = group.rules.iter().filter(|rule| rule.source.addr().is_ipv6() == ipv6);
+            let base_name = |part: &PortsBySources, chunk: usize| {
+                ownership::base_name(&self.config.cluster, key, network, part, chunk)
+            };
             let parts = PortsBySources::partition(rules);
-            for (chunk, part) in parts.iter().flat_map(|part| self.split_to_capacity(part)) {
-                let base_name = ownership::base_name(&self.config.cluster, key, network, &part, chunk);
+            for (base_name, part) in parts.iter().flat_map(|part| self.split_to_capacity(part, base_name)) {
                 let rule = FirewallRule {
                     name: String::new(),
                     network: network.clone(),
@@ -143,17 +149,30 @@ impl<'a> Compiler<'a> {
         templates
     }
 
-    /// Splits into chunks that each fit within one rule's capacity. Each comes with its number among those of
-    /// the same ports.
-    fn split_to_capacity(&self, whole: &PortsBySources) -> Vec<(usize, PortsBySources)> {
+    /// Splits into chunks that each fit within one rule's capacity. Each comes with its name, which holds its
+    /// number among those of the same ports. A source stays in the chunk that has it now.
+    fn split_to_capacity(
+        &self,
+        whole: &PortsBySources,
+        base_name: impl Fn(&PortsBySources, usize) -> String,
+    ) -> Vec<(String, PortsBySources)> {
         let RuleCapacity { ranges, ports: max_ports } = self.config.rule_capacity();
         let ports: Vec<_> = whole.ports.iter().copied().collect();
-        let sources: Vec<_> = whole.sources.iter().copied().collect();
         let mut chunks = Vec::new();
         for ports in ports.chunks(max_ports) {
-            for (chunk, sources) in sources.chunks(ranges).enumerate() {
-                let (ports, sources) = (ports.iter().copied().collect(), sources.iter().copied().collect());
-                chunks.push((chunk, PortsBySources { ports, sources }));
+            let part =
+                PortsBySources { ports: ports.iter().copied().collect(), sources: whole.sources.clone() };
+            if part.sources.len() <= ranges {
+                chunks.push((base_name(&part, 0), part));
+                continue;
+            }
+            // Numbers are the lowest that were free, so none is far beyond what there are.
+            let numbers = 0..part.sources.len().div_ceil(ranges) * 2 + SPARE_CHUNK_NUMBERS;
+            let observed =
+                |number| Some((number, self.inventory.sources.get(&base_name(&part, number))?.clone()));
+            let current: Parts = numbers.filter_map(observed).collect();
+            for (number, sources) in shard::assign(&part.sources, Some(&current), ranges) {
+                chunks.push((base_name(&part, number), PortsBySources { sources, ..part.clone() }));
             }
         }
         chunks

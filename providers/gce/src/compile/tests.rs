@@ -1,5 +1,7 @@
 //! Tests of compiling groups to firewall rules and tags.
 
+mod chunks;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use firewall_core::testing::conformance::{assert_incumbents_keep_capacity, desired, group};
