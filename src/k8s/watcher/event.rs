@@ -44,6 +44,19 @@ pub(super) enum Event {
     Refused(Refusal),
 }
 
+impl Event {
+    /// Returns the version from which a watch can go on after this event.
+    pub(super) fn resource_version(&self) -> Option<&str> {
+        match self {
+            Self::Exists { resource_version, .. }
+            | Self::Deleted { resource_version, .. }
+            | Self::Bookmark { resource_version, .. } => Some(resource_version.as_str()),
+            Self::Refused(_) => None,
+        }
+        .filter(|version| !version.is_empty())
+    }
+}
+
 /// An object, as far as it matters.
 #[derive(Debug, PartialEq)]
 pub(super) struct Received {

@@ -102,29 +102,25 @@ impl KindWatch<'_> {
         }
         let mut changes = Vec::new();
         for event in batch {
+            let version = event.resource_version().map(ToOwned::to_owned);
             match event {
                 Event::Refused(refusal) => {
                     self.apply(changes);
                     return Err(End::Refused(refusal));
                 }
-                Event::Bookmark { resource_version, ends_list } => match listing.take() {
-                    Some(done) if ends_list => {
-                        self.finish(done);
-                        session.listed(resource_version, self.now());
+                Event::Bookmark { ends_list: true, .. } if listing.is_some() => {
+                    self.finish(listing.take().unwrap_or_default());
+                    session.listed(version.unwrap_or_default(), self.now());
+                }
+                event => {
+                    if let Some(listing) = listing {
+                        listing.add_event(event);
+                    } else {
+                        session.advanced(version.unwrap_or_default());
+                        changes.push(event);
                     }
-                    Some(unfinished) => *listing = Some(unfinished),
-                    None => session.advanced(resource_version),
-                },
-                event => match listing {
-                    Some(listing) => listing.add_event(event),
-                    None => changes.push(event),
-                },
+                }
             }
-        }
-        if let Some(Event::Exists { resource_version, .. } | Event::Deleted { resource_version, .. }) =
-            changes.last()
-        {
-            session.advanced(resource_version.clone());
         }
         self.apply(changes);
         Ok(())
@@ -216,11 +212,8 @@ impl KindWatch<'_> {
                 while let Ok(batch) = events.next(&self.kind, Duration::from_secs(75)).await {
                     let (listing, version) = &mut *lock(merged);
                     for event in batch {
-                        if let Event::Exists { resource_version, .. }
-                        | Event::Deleted { resource_version, .. }
-                        | Event::Bookmark { resource_version, .. } = &event
-                        {
-                            version.clone_from(resource_version);
+                        if let Some(newer) = event.resource_version() {
+                            newer.clone_into(version);
                         }
                         listing.add_change(event);
                     }

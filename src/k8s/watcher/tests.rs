@@ -131,7 +131,7 @@ async fn streaming_list_becomes_the_watch() {
 #[tokio::test(start_paused = true)]
 async fn broken_watch_is_resumed_from_its_bookmark_without_a_gap() {
     let (client, requests) = server(|_, number| match number {
-        0 => events(&[added(3, "a"), end_of_list(6), bookmark(40)], false),
+        0 => events(&[added(3, "a"), end_of_list(6), event("MODIFIED", 20, web("a")), bookmark(40)], false),
         1 => refuse(503),
         2 => events(&[added(41, "b")], true),
         _ => events(&[], true),
