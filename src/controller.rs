@@ -75,13 +75,27 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), Star
         return process.run_on_files(&config, &manifests, clouds, guardrails, serving).await;
     }
     let client = connect().await?;
-    let index = SharedIndex::new(Index::expecting(watcher::expected_watches(config.zone.as_ref())));
     tokio::select! {
-        () = guardrails.follow(&index) => {}
+        biased;
+        () = guardrails.follow() => {}
         () = serving => {}
-        () = process.run_in_cluster(config, client, clouds, &index) => {}
+        () = process.run_in_cluster(config, client, clouds) => {}
     }
     Ok(())
+}
+
+/// Runs the controller in a cluster and on clouds that are connected already, until `stop`: for tests, which
+/// have a cluster and clouds of their own. Of the configuration, the clouds, the settings and the address of
+/// the metrics are not read.
+pub async fn run_connected(
+    config: Config,
+    client: Client,
+    clouds: Vec<Box<dyn CloudReconciler>>,
+    settings: watch::Receiver<Settings>,
+    stop: CancellationToken,
+) {
+    let process = Process { settings, metrics: Metrics::default(), stop };
+    process.run_in_cluster(config, client, clouds).await;
 }
 
 /// Everything that lives as long as the process.
@@ -110,16 +124,28 @@ impl Process {
         };
         let context = self.context(config, &index, publishers, self.stop.clone());
         tokio::select! {
+            biased;
             () = following => {}
-            () = guardrails.follow(&index) => {}
+            () = guardrails.follow() => {}
             () = serving => {}
+            () = wake_on_new_settings(self.settings.clone(), &index) => {}
             () = reconcile(clouds, context) => {}
         }
         Ok(())
     }
 
-    async fn run_in_cluster(
-        self,
+    async fn run_in_cluster(self, config: Config, client: Client, clouds: Vec<Box<dyn CloudReconciler>>) {
+        let index = SharedIndex::new(Index::expecting(watcher::expected_watches(config.zone.as_ref())));
+        let waking = wake_on_new_settings(self.settings.clone(), &index);
+        tokio::select! {
+            biased;
+            () = waking => {}
+            () = self.lead_and_reconcile(config, client, clouds, &index) => {}
+        }
+    }
+
+    async fn lead_and_reconcile(
+        &self,
         config: Config,
         client: Client,
         clouds: Vec<Box<dyn CloudReconciler>>,
@@ -165,6 +191,14 @@ impl Process {
             started: Instant::now(),
         }
     }
+}
+
+/// Wakes whatever waits for a change of the cluster when the settings change, for ever: it has to look again.
+async fn wake_on_new_settings(mut settings: watch::Receiver<Settings>, index: &SharedIndex) {
+    while settings.changed().await.is_ok() {
+        index.update(|_| true);
+    }
+    std::future::pending().await
 }
 
 /// Returns the host's name, which in a pod is the pod's name.

@@ -6,7 +6,6 @@ use super::config::SettingsSource;
 use super::guardrails_file::GuardrailsError;
 use crate::intents::settings::Settings;
 use crate::k8s::file_watcher::FileWatcher;
-use crate::k8s::index::shared_index::SharedIndex;
 
 /// Settings that follow their file.
 pub(super) struct GuardrailsReloader {
@@ -41,7 +40,7 @@ impl GuardrailsReloader {
 
     /// Applies each change of the file, for ever. While the file cannot be understood, the guardrails stay as
     /// they were: nothing is opened that they forbade, and nothing closed because of a typing error.
-    pub(super) async fn follow(mut self, index: &SharedIndex) {
+    pub(super) async fn follow(mut self) {
         let Some(changes) = &mut self.changes else { return std::future::pending().await };
         loop {
             changes.next().await;
@@ -54,8 +53,6 @@ impl GuardrailsReloader {
                     });
                     if differs {
                         tracing::info!("the guardrails have changed");
-                        // Whatever waits for a change of the cluster has to look again.
-                        index.update(|_| true);
                     }
                 }
                 Err(error) => tracing::error!("{error}; the guardrails stay as they were"),

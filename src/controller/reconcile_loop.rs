@@ -53,6 +53,7 @@ pub(super) async fn reconcile(clouds: Vec<Box<dyn CloudReconciler>>, context: Lo
         sleep(LAST_CALLS).await;
     };
     tokio::select! {
+        biased;
         _ = join_all(passes) => {}
         () = late => tracing::warn!("calls under way have not ended in time, and are dropped"),
     }
@@ -103,6 +104,7 @@ impl CloudLoop {
     async fn run(mut self) {
         let context = self.context.clone();
         tokio::select! {
+            biased;
             () = context.stop.cancelled() => return,
             () = wait_for_first_list(&context.index) => {}
         }
@@ -118,6 +120,7 @@ impl CloudLoop {
                 Err(error) => (None, self.report_unobserved(&error).await),
             };
             wake = tokio::select! {
+                biased;
                 () = context.stop.cancelled() => return,
                 () = sleep(next.after) => Wake::Due(next.reason),
                 wake = context.wait_for_plan_change(&mut self.changes, self.cloud.name(), before.as_deref()) => wake,
@@ -143,6 +146,7 @@ impl CloudLoop {
             _ = timeout(LONGEST_PASS, context.wait_for_plan_change(&mut changes, name, Some(snapshot))).await;
         };
         tokio::select! {
+            biased;
             pass = &mut executing => return Ok((pass, false)),
             () = long => interrupt.cancel(),
         }
@@ -235,9 +239,10 @@ async fn debounce(index: &mut SharedIndex) {
     let longest = Instant::now() + LONGEST_BURST;
     loop {
         tokio::select! {
+            biased;
+            () = sleep_until(longest) => return,
             () = index.changed() => {}
             () = sleep(QUIET) => return,
-            () = sleep_until(longest) => return,
         }
     }
 }

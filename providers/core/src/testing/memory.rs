@@ -89,6 +89,16 @@ impl MemoryCloud {
         self.state().resources.change(key, change);
     }
 
+    /// Creates or replaces a resource without the provider.
+    pub fn put(&self, resource: MemoryResource) {
+        self.state().resources.extend([resource]);
+    }
+
+    /// Removes a resource without the provider.
+    pub fn remove(&self, key: &MemoryKey) {
+        self.state().resources.remove(key);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A test that panicked while holding the lock has failed already.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,0 +1,173 @@
+//! What the objects ask for, machine by machine: an evaluation of its own, from the JSON as it is stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use serde_json::Value;
+
+use crate::api::{Kind, Store};
+use crate::landscape::{Probes, admitted};
+
+/// What is asked for on each machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Must be open
+    pub(crate) asked: BTreeMap<String, Probes>,
+    /// May not be closed: what is asked for, and what is unknown
+    pub(crate) kept: BTreeMap<String, Probes>,
+}
+
+/// The demand, with what was known last of what is not known now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Demand {
+    /// The machine that each node named last, and whether it has an IPv6 address
+    machines: BTreeMap<String, (String, bool)>,
+    /// The spec and the annotations of each intent when it could be read last
+    readable: BTreeMap<(Kind, String, String), Value>,
+    /// Ports that the administrator denies
+    pub(crate) denied: BTreeSet<u16>,
+}
+
+/// One request of a pod: ports, and sources if it names any.
+struct Request {
+    ports: Vec<(String, u16)>,
+    sources: Vec<IpNet>,
+    is_readable: bool,
+}
+
+impl Demand {
+    /// Evaluates what is asked for now.
+    pub(crate) fn evaluate(&mut self, store: &Store) -> Asked {
+        for node in store.all(Kind::Nodes) {
+            if let Some(machine) = node["spec"]["providerID"].as_str() {
+                let addresses = node["status"]["addresses"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let is_v6 = |address: &Value| address["address"].as_str().is_some_and(|text| text.contains(':'));
+                let machine = (machine.to_owned(), addresses.iter().any(is_v6));
+                self.machines.insert(text(&node["metadata"]["name"]).to_owned(), machine);
+            }
+        }
+        let mut asked = Asked::default();
+        for pod in store.all(Kind::Pods) {
+            let node = text(&pod["spec"]["nodeName"]);
+            let has_ended = ["Succeeded", "Failed"].contains(&text(&pod["status"]["phase"]));
+            let Some((machine, has_ipv6)) = self.machines.get(node).cloned() else { continue };
+            if has_ended {
+                continue;
+            }
+            let is_known =
+                store.get(Kind::Nodes, "", node).is_some_and(|node| node["spec"]["providerID"].is_string());
+            for request in self.requests(store, pod) {
+                if request.ports.iter().any(|(_, port)| self.denied.contains(port)) {
+                    continue;
+                }
+                let anywhere = ["0.0.0.0/0", "::/0"].map(|source| source.parse().expect("a range"));
+                let sources = match &request.sources[..] {
+                    [] if has_ipv6 => anywhere.to_vec(),
+                    [] => anywhere[..1].to_vec(),
+                    named => named.to_vec(),
+                };
+                let ports = request.ports.iter();
+                let pairs = ports.flat_map(|port| sources.iter().map(move |source| (port, source)));
+                let probes = pairs.fold(0, |set, ((protocol, port), source)| {
+                    set | admitted(protocol, *port, *port, source)
+                });
+                *asked.kept.entry(machine.clone()).or_default() |= probes;
+                if is_known && request.is_readable {
+                    *asked.asked.entry(machine.clone()).or_default() |= probes;
+                }
+            }
+        }
+        asked
+    }
+
+    /// Returns everything that asks for ports of the pod.
+    fn requests(&mut self, store: &Store, pod: &Value) -> Vec<Request> {
+        let bound = host_ports(pod);
+        let namespace = text(&pod["metadata"]["namespace"]);
+        let labels = &pod["metadata"]["labels"];
+        let mut requests = Vec::new();
+        if let Some(expose) = pod["metadata"]["annotations"]["hostport-firewall.dev/expose"].as_str() {
+            let named: Vec<(String, u16)> = expose.split(',').filter_map(port_entry).collect();
+            let ports = bound.iter().filter(|port| named.contains(port)).cloned().collect();
+            let sources = &pod["metadata"]["annotations"]["hostport-firewall.dev/source-ranges"];
+            requests.push(Request { ports, sources: ranges(text(sources).split(',')), is_readable: true });
+        }
+        if labels["origin"] == "voyager" {
+            let name = text(&labels["origin-name"]);
+            if let Some((ingress, is_readable)) = self.intent(store, Kind::VoyagerIngresses, namespace, name) {
+                let rules = ingress["rules"].as_array().cloned().unwrap_or_default();
+                let numbers: Vec<u64> = rules.iter().filter_map(|rule| rule["tcp"]["port"].as_u64()).collect();
+                let ports =
+                    bound.iter().filter(|(_, port)| numbers.contains(&u64::from(*port)) || *port == 80 || *port == 443);
+                let sources = strings(&ingress["loadBalancerSourceRanges"]);
+                requests.push(Request { ports: ports.cloned().collect(), sources, is_readable });
+            }
+        }
+        let names: Vec<String> = self
+            .readable
+            .keys()
+            .filter(|(kind, within, _)| *kind == Kind::Exposures && within == namespace)
+            .map(|(_, _, name)| name.clone())
+            .chain(store.all(Kind::Exposures).map(|one| text(&one["metadata"]["name"]).to_owned()))
+            .collect();
+        for name in names.into_iter().collect::<BTreeSet<_>>() {
+            let Some((spec, is_readable)) = self.intent(store, Kind::Exposures, namespace, &name) else { continue };
+            let selector = spec["podSelector"]["matchLabels"].as_object().cloned().unwrap_or_default();
+            if selector.is_empty() || !selector.iter().all(|(key, value)| labels[key] == *value) {
+                continue;
+            }
+            let entries = spec["ports"].as_array().cloned().unwrap_or_default();
+            let is_named = |(protocol, port): &&(String, u16)| {
+                entries.iter().any(|entry| entry["port"] == *port && entry["protocol"] == **protocol)
+            };
+            let ports = bound.iter().filter(is_named).cloned().collect();
+            requests.push(Request { ports, sources: strings(&spec["sourceRanges"]), is_readable });
+        }
+        requests.retain(|request| !request.ports.is_empty());
+        requests
+    }
+
+    /// Returns the spec of an intent as it could be read last, and whether it can be read now; none if it is
+    /// not there.
+    fn intent(&mut self, store: &Store, kind: Kind, namespace: &str, name: &str) -> Option<(Value, bool)> {
+        let key = (kind, namespace.to_owned(), name.to_owned());
+        let Some(object) = store.get(kind, namespace, name) else {
+            self.readable.remove(&key);
+            return None;
+        };
+        if object["spec"].is_object() {
+            self.readable.insert(key, object["spec"].clone());
+            return Some((object["spec"].clone(), true));
+        }
+        self.readable.get(&key).map(|spec| (spec.clone(), false))
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Returns protocol and number of all host ports.
+fn host_ports(pod: &Value) -> Vec<(String, u16)> {
+    let containers = pod["spec"]["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ports = containers.iter().filter_map(|container| container["ports"].as_array()).flatten();
+    let bound = ports.filter_map(|port| {
+        let number = u16::try_from(port["hostPort"].as_u64()?).ok()?;
+        Some((port["protocol"].as_str().unwrap_or("TCP").to_owned(), number))
+    });
+    bound.collect()
+}
+
+/// Parses `9000/udp`.
+fn port_entry(entry: &str) -> Option<(String, u16)> {
+    let (port, protocol) = entry.trim().split_once('/')?;
+    Some((protocol.to_uppercase(), port.parse().ok()?))
+}
+
+fn strings(list: &Value) -> Vec<IpNet> {
+    ranges(list.as_array().into_iter().flatten().map(text))
+}
+
+fn ranges<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<IpNet> {
+    texts.filter_map(|text| text.trim().parse().ok()).collect()
+}

@@ -1,0 +1,68 @@
+//! What goes wrong in a cloud.
+
+use std::time::Duration;
+
+use firewall_core::{ErrorKind, ProviderError};
+
+use crate::landscape::WORKLOADS;
+
+/// The faults of the moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults {
+    /// Calls that create or change something of these workloads are refused
+    pub(crate) refused: Vec<(usize, ErrorKind)>,
+    /// Every call that changes something is throttled
+    pub(crate) is_throttled: bool,
+    /// So many of the next changes do not take effect, and their answers are lost
+    pub(crate) lost_before: u32,
+    /// So many of the next changes take effect, and their answers are lost
+    pub(crate) lost_after: u32,
+    /// Changes of a workload take so long
+    pub(crate) slow: Vec<(usize, Duration)>,
+    /// The cloud cannot be read
+    pub(crate) is_unreadable: bool,
+    /// So many of the next reads return the cloud as it was when the fault began
+    pub(crate) stale_reads: u32,
+    /// Machines that so many of the next reads leave out
+    pub(crate) omitted: Vec<(usize, u32)>,
+    /// A process is killed at its so manieth call from now: before the effect if true, else after it
+    pub(crate) kills_at_call: Option<(u32, bool)>,
+}
+
+/// The fate of one call.
+#[derive(Clone, Debug)]
+pub(crate) enum Fate {
+    Succeeds,
+    Fails(ProviderError),
+    AnswerLost(ProviderError),
+}
+
+impl Faults {
+    /// Decides the fate of a change that concerns some workloads.
+    pub(crate) fn decide(&mut self, call: &str, closes: bool) -> Fate {
+        let error = |kind, message: &str| ProviderError::new(kind, "call", call, message);
+        let lost = || error(ErrorKind::Unavailable, "connection reset");
+        if self.is_throttled {
+            return Fate::Fails(error(ErrorKind::Throttled, "too many calls"));
+        }
+        let concerns = |workload: usize| call.contains(WORKLOADS[workload].name) && !closes;
+        if let Some((_, kind)) = self.refused.iter().find(|(workload, _)| concerns(*workload)) {
+            return Fate::Fails(error(*kind, "as the history asks"));
+        }
+        if self.lost_before > 0 {
+            self.lost_before -= 1;
+            return Fate::Fails(lost());
+        }
+        if self.lost_after > 0 {
+            self.lost_after -= 1;
+            return Fate::AnswerLost(lost());
+        }
+        Fate::Succeeds
+    }
+
+    /// Returns how long a change takes.
+    pub(crate) fn duration(&self, call: &str) -> Duration {
+        let slow = self.slow.iter().filter(|(workload, _)| call.contains(WORKLOADS[*workload].name));
+        slow.map(|(_, duration)| *duration).max().unwrap_or(Duration::from_millis(60))
+    }
+}

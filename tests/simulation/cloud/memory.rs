@@ -1,0 +1,308 @@
+//! The cloud in memory, with faults, slow calls, and answers that are lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use firewall_core::testing::memory::{MemoryCloud, MemoryKey, MemoryProvider, MemoryResource};
+use firewall_core::{
+    Action, Applied, Compiled, Desired, ErrorKind, FirewallProvider, InstanceId, Observed, ProviderError,
+    ResourceSet,
+};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::faults::{Fate, Faults};
+use super::{SharedObserver, View};
+use crate::checker::Cause;
+use crate::landscape::{NODES, Probes, admitted};
+use crate::mutants::Mutant;
+use crate::process::Process;
+
+/// The name of the cluster in the cloud.
+pub(crate) const CLUSTER: &str = "ours";
+
+/// The time that a read takes.
+const READ: Duration = Duration::from_millis(80);
+
+/// The cloud. Clones share one state.
+#[derive(Clone)]
+pub(crate) struct SimulatedCloud {
+    cloud: MemoryCloud,
+    faults: Arc<Mutex<Faults>>,
+    /// The resources that stale reads return
+    stale: Arc<Mutex<ResourceSet<MemoryResource>>>,
+    observer: Arc<OnceLock<SharedObserver>>,
+}
+
+impl SimulatedCloud {
+    /// Returns a cloud with all machines, and something of others on each.
+    pub(crate) fn new() -> Self {
+        let cloud = MemoryCloud::new((0..NODES).map(instance));
+        for machine in 0..NODES {
+            for resource in foreign(machine) {
+                cloud.put(resource);
+            }
+        }
+        Self { cloud, faults: Arc::default(), stale: Arc::default(), observer: Arc::default() }
+    }
+
+    pub(crate) fn observe_with(&self, observer: SharedObserver) {
+        _ = self.observer.set(observer);
+    }
+
+    /// Returns the provider of one process.
+    pub(crate) fn provider(&self, process: &Process, cluster: &str, mutant: Option<Mutant>) -> SimulatedProvider {
+        SimulatedProvider {
+            inner: self.cloud.provider(cluster),
+            cloud: self.clone(),
+            process: process.clone(),
+            mutant,
+            is_first_read: Arc::new(Mutex::new(true)),
+        }
+    }
+
+    pub(crate) fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the next reads return the cloud as it is now.
+    pub(crate) fn begin_stale_reads(&self, reads: u32) {
+        *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = self.cloud.resources();
+        self.faults().stale_reads = reads;
+    }
+
+    /// Lets somebody else remove the attachment of a machine, or else add a rule to one of the groups.
+    pub(crate) fn tamper(&self, machine: usize, adds_rule: bool) {
+        let key = MemoryKey::Attachment(CLUSTER.to_owned(), instance(machine));
+        if !adds_rule {
+            self.cloud.remove(&key);
+        } else if let Some(group) = self.cloud.resources().get(&key).and_then(|one| one.groups.first()) {
+            self.cloud.tamper_with(group, |group| {
+                group.rules.insert(firewall_core::testing::conformance::rule("tcp/22 203.0.113.0/24"));
+            });
+        }
+        self.announce(Cause::Other);
+    }
+
+    fn announce(&self, cause: Cause) {
+        if let Some(observer) = self.observer.get() {
+            observer.changed(&self.view(), cause);
+        }
+    }
+
+    /// Returns what the cloud lets in: by walking its resources, not by the program's arithmetic.
+    fn view(&self) -> View {
+        let resources = self.cloud.resources();
+        let mut view = View::default();
+        for (key, resource) in &resources {
+            match key {
+                MemoryKey::Attachment(cluster, machine) if cluster == CLUSTER => {
+                    let groups = resource.groups.iter().filter_map(|group| resources.get(group));
+                    let rules = groups.flat_map(|group| &group.rules);
+                    let probes = rules.fold(0, |set: Probes, rule| {
+                        let protocol = rule.protocol.to_string();
+                        set | admitted(&protocol, rule.ports.first(), rule.ports.last(), &rule.source)
+                    });
+                    view.admits.insert(format!("memory://{machine}"), probes);
+                }
+                MemoryKey::Group(cluster, _) | MemoryKey::Attachment(cluster, _) if cluster != "theirs" => {}
+                _ => view.foreign += &format!("{key}: {:?} {:?}; ", resource.rules, resource.groups),
+            }
+        }
+        view
+    }
+}
+
+/// Returns the id of a machine.
+pub(crate) fn instance(machine: usize) -> InstanceId {
+    InstanceId::new(format!("m{machine}"))
+}
+
+/// Returns the objects of another cluster on a machine.
+fn foreign(machine: usize) -> [MemoryResource; 2] {
+    let group = MemoryKey::Group("theirs".to_owned(), format!("g{machine}"));
+    let resource = |key: MemoryKey| MemoryResource {
+        key,
+        label: "theirs".to_owned(),
+        owner: firewall_core::Owner::Foreign,
+        rules: BTreeSet::new(),
+        groups: BTreeSet::new(),
+    };
+    let rules = BTreeSet::from([firewall_core::testing::conformance::rule("tcp/80 0.0.0.0/0")]);
+    let attachment = resource(MemoryKey::Attachment("theirs".to_owned(), instance(machine)));
+    [
+        MemoryResource { rules, ..resource(group.clone()) },
+        MemoryResource { groups: BTreeSet::from([group]), ..attachment },
+    ]
+}
+
+/// The provider of one process.
+pub(crate) struct SimulatedProvider {
+    inner: MemoryProvider,
+    cloud: SimulatedCloud,
+    process: Process,
+    mutant: Option<Mutant>,
+    is_first_read: Arc<Mutex<bool>>,
+}
+
+impl FirewallProvider for SimulatedProvider {
+    type Resource = MemoryResource;
+    type Inventory = BTreeSet<InstanceId>;
+
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn parse_provider_id(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
+        self.inner.parse_provider_id(provider_id)
+    }
+
+    fn compile(&self, desired: &Desired, inventory: &Self::Inventory) -> Compiled<MemoryResource> {
+        let compiled = self.inner.compile(desired, inventory);
+        match self.mutant {
+            Some(mutant) => mutant.compiled(compiled),
+            None => compiled,
+        }
+    }
+
+    async fn observe(
+        &self,
+        members: &BTreeSet<InstanceId>,
+    ) -> Result<Observed<MemoryResource, Self::Inventory>, ProviderError> {
+        self.process.pause_if_dead().await;
+        sleep(READ).await;
+        let mut observed = self.inner.observe(members).await?;
+        {
+            let mut faults = self.cloud.faults();
+            if faults.is_unreadable {
+                return Err(ProviderError::new(ErrorKind::Unavailable, "read", "all", "as the history asks"));
+            }
+            if faults.stale_reads > 0 {
+                faults.stale_reads -= 1;
+                let stale = self.cloud.stale.lock().unwrap_or_else(PoisonError::into_inner);
+                let own = observed.resources.keys().chain(stale.keys());
+                let own: BTreeSet<&MemoryKey> = own.filter(|key| is_of(key, CLUSTER)).collect();
+                observed.resources = own.into_iter().filter_map(|key| stale.get(key).cloned()).collect();
+            }
+            for (machine, reads) in &mut faults.omitted {
+                if *reads > 0 {
+                    *reads -= 1;
+                    observed.inventory.remove(&instance(*machine));
+                }
+            }
+        }
+        if let Some(observer) = self.cloud.observer.get() {
+            observer.has_read(&self.process);
+        }
+        if let Some(mutant) = self.mutant {
+            let is_first = std::mem::take(&mut *self.is_first_read.lock().unwrap_or_else(PoisonError::into_inner));
+            for action in mutant.after_read(&observed.resources, is_first) {
+                _ = self.send(&action).await;
+            }
+        }
+        self.process.pause_if_dead().await;
+        Ok(observed)
+    }
+
+    fn cloud_id(&self, _: &MemoryKey) -> Option<String> {
+        None
+    }
+
+    fn estimate_duration(&self, _: usize) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn apply(&self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {
+        let Some(mutant) = self.mutant else { return self.send(action).await };
+        let mut last = Ok(Applied::default());
+        for action in mutant.actions(action, &self.cloud.cloud.resources()) {
+            last = self.send(&action).await;
+        }
+        last
+    }
+}
+
+impl SimulatedProvider {
+    /// Sends one change: what has been sent takes effect, whatever becomes of the sender.
+    async fn send(&self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {
+        self.process.pause_if_dead().await;
+        let call = describe(action, &self.cloud.cloud.resources());
+        let observer = self.cloud.observer.get().cloned();
+        if let Some(observer) = &observer {
+            observer.sent(&self.process, &call);
+        }
+        let (fate, duration, kill) = {
+            let mut faults = self.cloud.faults();
+            let kill = match &mut faults.kills_at_call {
+                Some((0, before)) => {
+                    let before = *before;
+                    faults.kills_at_call = None;
+                    Some(before)
+                }
+                Some((calls, _)) => {
+                    *calls -= 1;
+                    None
+                }
+                None => None,
+            };
+            let closes = matches!(action, Action::Delete(_));
+            (faults.decide(&call, closes), faults.duration(&call), kill)
+        };
+        if kill == Some(true) {
+            self.process.kill();
+            self.process.pause_if_dead().await;
+        }
+        let (answer, answered) = oneshot::channel();
+        let (cloud, inner, process) = (self.cloud.clone(), self.inner.clone(), self.process.clone());
+        let action = action.clone();
+        tokio::spawn(async move {
+            sleep(duration / 2).await;
+            let result = match fate {
+                Fate::Succeeds => inner.apply(&action).await,
+                Fate::Fails(error) => Err(error),
+                Fate::AnswerLost(error) => inner.apply(&action).await.and(Err(error)),
+            };
+            let outcome = result.as_ref().map_or_else(|error| error.reason(), |_| "ok");
+            if let Some(observer) = &observer {
+                observer.ended(&process, &call, outcome);
+            }
+            cloud.announce(Cause::Controller);
+            if kill == Some(false) {
+                process.kill();
+            }
+            sleep(duration / 2).await;
+            _ = answer.send(result);
+        });
+        let result = answered.await;
+        self.process.pause_if_dead().await;
+        result.expect("the task ends by answering")
+    }
+}
+
+fn is_of(key: &MemoryKey, owner: &str) -> bool {
+    let (MemoryKey::Group(cluster, _) | MemoryKey::Attachment(cluster, _)) = key;
+    cluster == owner
+}
+
+/// Returns a call as text: the verb, the object, and what it is for.
+fn describe(action: &Action<MemoryResource>, resources: &ResourceSet<MemoryResource>) -> String {
+    let labels: BTreeMap<&MemoryKey, &str> =
+        resources.iter().map(|(key, resource)| (key, resource.label.as_str())).collect();
+    match action.key() {
+        MemoryKey::Group(..) => {
+            let label = action.after().or_else(|| action.before()).map(|one| one.label.clone());
+            format!("{} group of {}", action.verb(), label.unwrap_or_default())
+        }
+        MemoryKey::Attachment(_, machine) => {
+            let groups = |resource: Option<&MemoryResource>| -> BTreeSet<MemoryKey> {
+                resource.map(|resource| resource.groups.clone()).unwrap_or_default()
+            };
+            let name = |key: &MemoryKey| labels.get(key).copied().unwrap_or("?").to_owned();
+            let (before, after) = (groups(action.before()), groups(action.after()));
+            let added: Vec<String> = (&after - &before).iter().map(name).collect();
+            let removed: Vec<String> = (&before - &after).iter().map(name).collect();
+            format!("{} attachment of {machine}: +[{}] -[{}]", action.verb(), added.join(", "), removed.join(", "))
+        }
+    }
+}

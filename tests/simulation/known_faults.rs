@@ -1,0 +1,264 @@
+//! Histories of faults that were found in the field, or by attack: issue E has their numbers. Each is either
+//! found by the checker, because the program still has it, or holds, because it has been mended: then the
+//! events that it is about take part in random histories too.
+
+use firewall_core::ErrorKind;
+
+use crate::api::Kind;
+use crate::checker::Promise;
+use crate::generate::Withheld;
+use crate::history::{Event, History, Setup};
+use crate::world::run;
+
+/// What the simulation shows of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// The program has the fault, and the checker finds it
+    Found,
+    /// The program keeps the promise
+    #[expect(dead_code, reason = "every fault gets there")]
+    Holds,
+}
+
+/// A fault.
+struct KnownFault {
+    number: u8,
+    name: &'static str,
+    breaks: Promise,
+    expected: Expected,
+    history: fn() -> History,
+}
+
+use Expected::Found;
+
+/// Every known fault. Once one is mended, its row becomes `Holds`.
+const KNOWN_FAULTS: [KnownFault; 12] = [
+    KnownFault { number: 1, name: "node-gone", breaks: Promise::StaysOpen, expected: Found, history: node_gone },
+    KnownFault {
+        number: 1,
+        name: "node-without-machine",
+        breaks: Promise::StaysOpen,
+        expected: Found,
+        history: node_without_machine,
+    },
+    KnownFault {
+        number: 2,
+        name: "machine-omitted",
+        breaks: Promise::StaysOpen,
+        expected: Found,
+        history: machine_omitted,
+    },
+    KnownFault {
+        number: 3,
+        name: "exposure-unreadable",
+        breaks: Promise::StaysOpen,
+        expected: Found,
+        history: exposure_unreadable,
+    },
+    KnownFault {
+        number: 3,
+        name: "ingress-unreadable",
+        breaks: Promise::StaysOpen,
+        expected: Found,
+        history: ingress_unreadable,
+    },
+    KnownFault { number: 3, name: "leftover-crd", breaks: Promise::Exact, expected: Found, history: leftover_crd },
+    KnownFault {
+        number: 6,
+        name: "mass-close-holds-others",
+        breaks: Promise::Exact,
+        expected: Found,
+        history: mass_close_holds_others,
+    },
+    KnownFault {
+        number: 8,
+        name: "one-group-cannot-be-made",
+        breaks: Promise::Exact,
+        expected: Found,
+        history: one_group_cannot_be_made,
+    },
+    KnownFault { number: 9, name: "slow-call", breaks: Promise::Exact, expected: Found, history: slow_call },
+    KnownFault {
+        number: 21,
+        name: "late-lease",
+        breaks: Promise::OneWriter,
+        expected: Found,
+        history: late_lease,
+    },
+    KnownFault {
+        number: 21,
+        name: "two-of-one-name",
+        breaks: Promise::OneWriter,
+        expected: Found,
+        history: two_of_one_name,
+    },
+    KnownFault {
+        number: 22,
+        name: "two-projects",
+        breaks: Promise::BoundedCalls,
+        expected: Found,
+        history: two_projects,
+    },
+];
+
+/// Returns the events that random histories must not have yet.
+pub(crate) fn withheld() -> Withheld {
+    let is_found = |names: &[&str]| {
+        KNOWN_FAULTS.iter().any(|fault| fault.expected == Found && names.contains(&fault.name))
+    };
+    Withheld {
+        nodes_vanish: is_found(&["node-gone", "node-without-machine"]),
+        machines_are_omitted: is_found(&["machine-omitted"]),
+        intents_get_unreadable: is_found(&["exposure-unreadable", "ingress-unreadable"]),
+        calls_are_refused: is_found(&["one-group-cannot-be-made"]),
+        calls_are_slow: is_found(&["slow-call"]),
+        lease_is_slow: is_found(&["late-lease"]),
+    }
+}
+
+/// The workloads, by their position in the landscape.
+const WEB: usize = 0;
+const EDGE: usize = 1;
+const LB: usize = 2;
+const MEDIA: usize = 3;
+
+const fn node(node: usize) -> (u64, Event) {
+    (0, Event::NodeRegisters { node, machine: node })
+}
+
+const fn pod(workload: usize, node: usize) -> Event {
+    Event::PodRuns { workload, node, sources: 0 }
+}
+
+fn node_gone() -> History {
+    History::written(
+        Setup::default(),
+        [node(0), (0, pod(WEB, 0)), (30, Event::NodeGone { node: 0 }), (60, Event::NodeRegisters { node: 0, machine: 0 })],
+    )
+}
+
+fn node_without_machine() -> History {
+    let back = Event::NodeRegisters { node: 0, machine: 0 };
+    History::written(
+        Setup::default(),
+        [node(0), (0, pod(WEB, 0)), (30, Event::NodeWithoutMachine { node: 0 }), (60, back)],
+    )
+}
+
+fn machine_omitted() -> History {
+    let omitted = Event::MachineOmitted { machine: 0, reads: 1 };
+    History::written(
+        Setup::default(),
+        [node(0), node(1), (0, pod(WEB, 0)), (30, omitted), (40, pod(WEB, 1))],
+    )
+}
+
+fn exposure_unreadable() -> History {
+    History::written(
+        Setup::default(),
+        [
+            node(0),
+            (0, Event::IntentWritten { workload: EDGE, sources: 0 }),
+            (0, pod(EDGE, 0)),
+            (30, Event::IntentUnreadable { workload: EDGE }),
+        ],
+    )
+}
+
+fn ingress_unreadable() -> History {
+    History::written(
+        Setup::default(),
+        [
+            node(0),
+            (0, Event::IntentWritten { workload: LB, sources: 0 }),
+            (0, pod(LB, 0)),
+            (30, Event::IntentUnreadable { workload: LB }),
+        ],
+    )
+}
+
+/// A definition is left over whose conversion webhook is gone: its objects cannot be listed.
+fn leftover_crd() -> History {
+    let setup = Setup { broken_kind: Some(Kind::VoyagerIngresses), ..Setup::default() };
+    History::written(setup, [node(0), (0, pod(WEB, 0))])
+}
+
+/// Everything of one namespace goes, and with it one pod of another.
+fn mass_close_holds_others() -> History {
+    let mut events = vec![node(0), node(1), node(2), node(3)];
+    for on in 0..4 {
+        // Three ports each, which are one range.
+        events.push((0, pod(MEDIA, on)));
+        events.push((0, pod(5, on)));
+        events.push((0, Event::PodRuns { workload: MEDIA, node: on, sources: 0 }));
+    }
+    events.push((0, Event::IntentWritten { workload: 4, sources: 0 }));
+    events.extend((0..4).map(|on| (0, pod(4, on))));
+    events.push((0, pod(WEB, 0)));
+    for on in 0..4 {
+        for workload in [MEDIA, 4, 5] {
+            events.push((60_000, Event::PodGone { workload, node: on }));
+        }
+    }
+    events.push((60_000, Event::PodGone { workload: WEB, node: 0 }));
+    History { seed: 1, setup: Setup { holds_mass_close: true, ..Setup::default() }, events }
+}
+
+fn one_group_cannot_be_made() -> History {
+    let refused = Event::Refused { workload: WEB, kind: ErrorKind::QuotaReached, seconds: 600 };
+    History::written(Setup::default(), [node(0), (20, refused), (30, pod(WEB, 0)), (30, pod(MEDIA, 0))])
+}
+
+fn slow_call() -> History {
+    let slow = Event::Slow { workload: WEB, each: 195, seconds: 300 };
+    History::written(
+        Setup::default(),
+        [node(0), node(1), (20, slow), (30, pod(WEB, 0)), (35, pod(MEDIA, 1))],
+    )
+}
+
+/// Renewals are answered slowly, and then not at all.
+fn late_lease() -> History {
+    let setup = Setup { replicas: 2, has_lease: true, ..Setup::default() };
+    let mut events = vec![node(0), node(1), node(2), node(3)];
+    events.push((30_000, Event::LeaseSlow { milliseconds: 3_800, seconds: 14 }));
+    events.push((44_500, Event::LeaseAnswersLost { writes: 1 }));
+    events.push((45_000, Event::LeaseSlow { milliseconds: 60_000, seconds: 120 }));
+    for second in 0..25 {
+        let workload = [WEB, MEDIA, 5][second % 3];
+        events.push((45_000 + 1_000 * second as u64, pod(workload, second % 4)));
+    }
+    History { seed: 1, setup, events }
+}
+
+fn two_of_one_name() -> History {
+    let setup = Setup { replicas: 2, has_lease: true, same_identity: true, ..Setup::default() };
+    History::written(setup, [node(0), (30, pod(WEB, 0)), (60, pod(MEDIA, 0))])
+}
+
+fn two_projects() -> History {
+    let setup = Setup { has_gates: true, has_second_project: true, ..Setup::default() };
+    History::written(
+        setup,
+        [node(0), (0, Event::IntentWritten { workload: EDGE, sources: 0 }), (0, pod(EDGE, 0))],
+    )
+}
+
+#[test]
+fn known_faults_are_found_until_they_are_mended() {
+    let mut wrong = Vec::new();
+    for fault in KNOWN_FAULTS {
+        let history = (fault.history)();
+        let outcome = run(&history, None);
+        let is_as_expected = match fault.expected {
+            Found => outcome.broken().contains(&fault.breaks),
+            Expected::Holds => outcome.violations.is_empty(),
+        };
+        let shown = outcome.violations.first().map_or_else(|| "nothing is broken".to_owned(), ToString::to_string);
+        println!("fault {:>2}, {}: {shown}", fault.number, fault.name);
+        if !is_as_expected {
+            wrong.push(format!("fault {}, {}: {:?}, and {shown}", fault.number, fault.name, fault.expected));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

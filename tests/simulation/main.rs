@@ -1,0 +1,25 @@
+//! The whole loop on virtual time, from a seed: watches, demand, planning, execution, publishing and the Lease
+//! of two replicas, against a model API server and a model cloud, with faults. After every event a checker
+//! that shares nothing with the program holds every promise of the design against what is open.
+//!
+//! - `history` is the language: events, and when they happen. `generate` makes a history from a seed,
+//!   `known_faults` has some by hand, `shrink` makes one that breaks a promise shorter.
+//! - `world` runs a history: `api` is the model API server, `cloud` the model clouds, and the controller is the
+//!   real one, behind `kube::Client`.
+//! - `checker` evaluates what the objects ask for by itself, and compares it with what the cloud lets in.
+//! - `mutants` are seeded bugs, each of which the checker has to find.
+
+mod api;
+mod checker;
+mod cloud;
+mod generate;
+mod history;
+mod known_faults;
+mod landscape;
+mod mutants;
+mod objects;
+mod process;
+mod random;
+mod runs;
+mod shrink;
+mod world;

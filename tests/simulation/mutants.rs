@@ -1,0 +1,146 @@
+//! Seeded bugs: programs that break one promise each, to show that the checker finds it.
+
+use firewall_core::testing::conformance::rule;
+use firewall_core::testing::memory::{MemoryKey, MemoryResource};
+use firewall_core::{Action, Compiled, IngressRule, ResourceSet};
+
+use crate::checker::Promise;
+use crate::cloud::memory::CLUSTER;
+
+/// A bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutant {
+    /// Removes everything at the first read, before the cluster is known
+    RevokesBeforeSync,
+    /// Attaches a group that is open to everything until its rules are narrowed
+    AttachesBeforeNarrowing,
+    /// Takes another's group off the machine together with its own
+    DetachesForeignGroup,
+    /// Replaces an attachment by removing it first
+    ReplacesByDeleting,
+    /// Opens one port more than asked for
+    OpensOnePortMore,
+    /// Opens to anywhere what is asked for from some
+    OpensToAnywhere,
+    /// Never closes
+    NeverCloses,
+    /// Forgets one of two groups of a machine
+    ForgetsOneGroup,
+    /// Writes at every read, changed or not
+    WritesAtEveryRead,
+    /// Two processes lead: no Lease is asked
+    LeadsTwice,
+}
+
+impl Mutant {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::RevokesBeforeSync,
+        Self::AttachesBeforeNarrowing,
+        Self::DetachesForeignGroup,
+        Self::ReplacesByDeleting,
+        Self::OpensOnePortMore,
+        Self::OpensToAnywhere,
+        Self::NeverCloses,
+        Self::ForgetsOneGroup,
+        Self::WritesAtEveryRead,
+        Self::LeadsTwice,
+    ];
+
+    /// Returns the promise that it breaks.
+    pub(crate) const fn breaks(self) -> Promise {
+        match self {
+            Self::RevokesBeforeSync | Self::ReplacesByDeleting => Promise::StaysOpen,
+            Self::AttachesBeforeNarrowing | Self::OpensOnePortMore | Self::OpensToAnywhere => Promise::NeverMore,
+            Self::DetachesForeignGroup => Promise::OnlyItsOwn,
+            Self::NeverCloses | Self::ForgetsOneGroup => Promise::Exact,
+            Self::WritesAtEveryRead => Promise::BoundedCalls,
+            Self::LeadsTwice => Promise::OneWriter,
+        }
+    }
+
+    /// Returns true if it shows only where replicas take turns.
+    pub(crate) const fn needs_lease(self) -> bool {
+        matches!(self, Self::LeadsTwice)
+    }
+
+    /// Returns the resources that the bug would have.
+    pub(crate) fn compiled(self, mut compiled: Compiled<MemoryResource>) -> Compiled<MemoryResource> {
+        let groups = compiled.resources.values_mut();
+        match self {
+            Self::OpensOnePortMore => {
+                for group in groups.filter(|group| !group.rules.is_empty()) {
+                    group.rules.insert(rule("tcp/81 0.0.0.0/0"));
+                }
+            }
+            Self::OpensToAnywhere => {
+                for group in groups {
+                    group.rules = group.rules.iter().map(|rule| anywhere(*rule)).collect();
+                }
+            }
+            Self::ForgetsOneGroup => {
+                for attachment in groups.filter(|one| one.groups.len() > 1) {
+                    attachment.groups.pop_last();
+                }
+            }
+            _ => {}
+        }
+        compiled
+    }
+
+    /// Returns the calls that the bug makes after a read.
+    pub(crate) fn after_read(
+        self,
+        observed: &ResourceSet<MemoryResource>,
+        is_first: bool,
+    ) -> Vec<Action<MemoryResource>> {
+        let attachments = observed.values().filter(|one| matches!(one.key, MemoryKey::Attachment(..)));
+        match self {
+            Self::RevokesBeforeSync if is_first => attachments.cloned().map(Action::Delete).collect(),
+            Self::WritesAtEveryRead => {
+                attachments.cloned().map(|one| Action::Update { from: one.clone(), to: one }).take(1).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the calls that the bug makes for one.
+    pub(crate) fn actions(
+        self,
+        action: &Action<MemoryResource>,
+        cloud: &ResourceSet<MemoryResource>,
+    ) -> Vec<Action<MemoryResource>> {
+        let is_attachment = matches!(action.key(), MemoryKey::Attachment(..));
+        match (self, action) {
+            (Self::AttachesBeforeNarrowing, Action::Create(group)) if !is_attachment => {
+                let mut wide = group.clone();
+                wide.rules = group.rules.iter().map(|rule| anywhere(*rule)).collect();
+                wide.rules.insert(rule("tcp/22 0.0.0.0/0"));
+                vec![Action::Create(wide)]
+            }
+            (Self::DetachesForeignGroup, Action::Update { .. } | Action::Delete(_)) if is_attachment => {
+                let is_foreign = |one: &&MemoryResource| {
+                    matches!(&one.key, MemoryKey::Attachment(cluster, machine)
+                        if cluster != CLUSTER && matches!(action.key(), MemoryKey::Attachment(_, own) if own == *machine))
+                };
+                let foreign = cloud.values().filter(is_foreign).cloned().map(Action::Delete);
+                foreign.chain([action.clone()]).collect()
+            }
+            (Self::ReplacesByDeleting, Action::Update { from, to }) if is_attachment => {
+                vec![Action::Delete(from.clone()), Action::Create(to.clone())]
+            }
+            (Self::NeverCloses, Action::Delete(_)) => Vec::new(),
+            (Self::NeverCloses, Action::Update { from, to }) => {
+                let mut both = to.clone();
+                both.rules.extend(from.rules.iter().copied());
+                both.groups.extend(from.groups.iter().cloned());
+                vec![Action::Update { from: from.clone(), to: both }]
+            }
+            _ => vec![action.clone()],
+        }
+    }
+}
+
+fn anywhere(narrow: IngressRule) -> IngressRule {
+    let source = if narrow.source.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+    IngressRule::new(narrow.protocol, narrow.ports, source.parse().expect("a range"))
+}

@@ -1,0 +1,187 @@
+//! A world: an API server, a cloud, and the processes of the controller, on virtual time.
+
+mod events;
+mod replicas;
+mod witness;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hostport_firewall::intents::settings::Settings;
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::api::{ApiServer, Kind};
+use crate::checker::{Checker, Limits, Promise, Scope, Violation};
+use crate::cloud::memory::SimulatedCloud;
+use crate::history::History;
+use crate::mutants::Mutant;
+use crate::objects;
+use events::Ending;
+use replicas::Replica;
+use witness::Witness;
+
+/// How long a membership outlives its pod, and how often the cloud is compared, in milliseconds.
+pub(crate) const LINGER: u64 = 30_000;
+pub(crate) const RESYNC: u64 = 300_000;
+
+/// The time between two looks at the clock.
+const TICK: u64 = 1_000;
+
+/// The time that a controller takes to begin: lists, and the look-up of kinds that are not installed.
+const START: u64 = 20_000;
+
+/// The result of a run.
+pub(crate) struct Outcome {
+    pub(crate) violations: Vec<Violation>,
+    /// Everything that happened, a line each
+    pub(crate) trace: Vec<String>,
+    /// The number of comparisons that the checker has made
+    pub(crate) checks: u64,
+}
+
+impl Outcome {
+    pub(crate) fn broken(&self) -> Vec<Promise> {
+        self.violations.iter().map(|violation| violation.promise).collect()
+    }
+}
+
+/// Runs a history to its end.
+pub(crate) fn run(history: &History, mutant: Option<Mutant>) -> Outcome {
+    // All jitter comes from this thread's generator.
+    fastrand::seed(history.seed);
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+    LocalSet::new().block_on(&runtime.expect("a runtime"), async {
+        let mut world = World::new(history.clone(), mutant);
+        world.play().await;
+        world.outcome()
+    })
+}
+
+struct World {
+    history: History,
+    mutant: Option<Mutant>,
+    start: Instant,
+    api: ApiServer,
+    cloud: SimulatedCloud,
+    witness: Arc<Witness>,
+    settings: watch::Sender<Settings>,
+    replicas: Vec<Replica>,
+    /// What ends, and when
+    endings: BTreeMap<(u64, usize), Ending>,
+    processes: usize,
+}
+
+impl World {
+    fn new(history: History, mutant: Option<Mutant>) -> Self {
+        let (api, cloud, start) = (ApiServer::new(), SimulatedCloud::new(), Instant::now());
+        let checker = Checker::new(Limits::new(LINGER, RESYNC));
+        // A controller that must have the Lease is held to it also where a bug keeps it from asking.
+        let uses_lease = history.setup.has_lease;
+        let witness = Arc::new(Witness::new(start, checker, api.clone(), uses_lease));
+        cloud.observe_with(Arc::clone(&witness) as _);
+        let settings = watch::Sender::new(Settings::default());
+        let (replicas, endings) = (Vec::new(), BTreeMap::new());
+        Self { history, mutant, start, api, cloud, witness, settings, replicas, endings, processes: 0 }
+    }
+
+    fn now(&self) -> u64 {
+        self.witness.now()
+    }
+
+    async fn play(&mut self) {
+        let setup = self.history.setup;
+        for name in ["shop", "games", "operators"] {
+            self.api.change(|state| state.store.put(Kind::Namespaces, objects::namespace(name)));
+        }
+        self.api.change(|state| state.faults.absent.insert(Kind::KubernetesIngresses));
+        if let Some(kind) = setup.broken_kind {
+            self.api.change(|state| state.faults.unlistable.insert(kind, 500));
+        }
+        self.witness.checker().excuses.late(Scope::All, 0, START);
+        let events = self.history.events.clone();
+        let (at_start, later): (Vec<_>, Vec<_>) = events.into_iter().partition(|(at, _)| *at == 0);
+        for (_, event) in at_start {
+            self.apply(event);
+        }
+        self.start_all();
+        for (at, event) in later {
+            self.run_until(at).await;
+            self.apply(event);
+        }
+        self.settle().await;
+        self.stay_quiet().await;
+    }
+
+    /// Lets time pass.
+    async fn run_until(&mut self, at: u64) {
+        loop {
+            let ending = self.endings.keys().next().map(|(at, _)| *at);
+            let next = ending.unwrap_or(u64::MAX).min(self.now() / TICK * TICK + TICK).min(at);
+            sleep_until(self.start + Duration::from_millis(next)).await;
+            self.end_due();
+            self.tend_replicas();
+            let now = self.now();
+            self.witness.checker().time_passed(now);
+            if now >= at {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass until nothing excuses a difference any more, and everything has converged.
+    async fn settle(&mut self) {
+        let checker = self.witness.checker();
+        let limits = Limits::new(LINGER, RESYNC);
+        let longest = limits.close.max(limits.open).max(limits.drift);
+        drop(checker);
+        loop {
+            let last = self.witness.checker().excuses.last().max(self.now_of_last_event());
+            let is_over = self.now() > last + longest;
+            let has_converged = self.witness.checker().has_converged() && self.endings.is_empty();
+            if is_over || has_converged && self.now() > last {
+                break;
+            }
+            self.run_until(self.now() + 5_000).await;
+        }
+        if !self.witness.checker().has_converged() {
+            let now = self.now();
+            self.witness.checker().report(Promise::Exact, now, "it has not converged in the end".to_owned());
+        }
+        // Statuses and Events follow.
+        self.run_until(self.now() + LINGER).await;
+    }
+
+    fn now_of_last_event(&self) -> u64 {
+        self.history.events.last().map_or(0, |(at, _)| *at)
+    }
+
+    /// Lets time pass in which nothing happens: nothing may be written, and the cloud is read at a resync.
+    async fn stay_quiet(&mut self) {
+        let before = self.witness.counts();
+        self.run_until(self.now() + RESYNC).await;
+        let after = self.witness.counts();
+        let controllers = 1 + usize::from(self.history.setup.has_second_project);
+        let reads = after.reads - before.reads;
+        let (calls, writes) = (after.calls - before.calls, after.writes - before.writes);
+        if calls > 0 || writes > 0 || reads > 2 * controllers {
+            let last = self.api.read(|state| state.writes.iter().rev().take(3).cloned().collect::<Vec<_>>());
+            let text = format!("while nothing changed: {calls} calls, {reads} reads, {writes} writes, as {last:?}");
+            let now = self.now();
+            self.witness.checker().report(Promise::BoundedCalls, now, text);
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        for replica in &self.replicas {
+            replica.end();
+        }
+        let mut checker = self.witness.checker();
+        let (violations, checks) = (std::mem::take(&mut checker.violations), checker.checks);
+        drop(checker);
+        Outcome { violations, checks, trace: self.witness.trace() }
+    }
+}

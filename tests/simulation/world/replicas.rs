@@ -1,0 +1,133 @@
+//! The processes of the controller: started, killed and started again, as a kubelet does.
+
+use std::time::Duration;
+
+use firewall_core::Limits;
+use hostport_firewall::controller::clouds::{Choice, CloudsConfig};
+use hostport_firewall::controller::config::{Config, LeaseConfig, SettingsSource};
+use hostport_firewall::controller::run_connected;
+use hostport_firewall::intents::settings::Settings;
+use hostport_firewall::reconcile::cloud::CloudReconciler;
+use hostport_firewall::reconcile::pass::Options;
+use hostport_firewall::reconcile::reconciler::Reconciler;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio_util::sync::CancellationToken;
+
+use super::{LINGER, RESYNC, START, World};
+use crate::checker::Scope;
+use crate::cloud::memory::CLUSTER;
+use crate::history::Setup;
+use crate::mutants::Mutant;
+use crate::process::Process;
+
+/// The time after which a process that has ended is started again, in milliseconds.
+const RESTART: u64 = 2_000;
+
+/// The time after which another replica writes where one has been killed, in milliseconds: the Lease runs out,
+/// and is looked at every two seconds.
+const TAKEOVER: u64 = 25_000;
+
+/// One replica: its process, or the time at which the next starts.
+pub(super) struct Replica {
+    identity: String,
+    /// The name of the cluster in the cloud
+    cluster: String,
+    running: Option<(Process, JoinHandle<()>)>,
+    starts_at: u64,
+}
+
+impl Replica {
+    pub(super) fn end(&self) {
+        if let Some((process, task)) = &self.running {
+            process.kill();
+            task.abort();
+        }
+    }
+}
+
+impl World {
+    /// Starts all replicas.
+    pub(super) fn start_all(&mut self) {
+        let Setup { replicas, same_identity, has_second_project, .. } = self.history.setup;
+        let replica = |identity: String, cluster: &str| Replica {
+            identity,
+            cluster: cluster.to_owned(),
+            running: None,
+            starts_at: 0,
+        };
+        for number in 0..replicas {
+            let identity = if same_identity { "same".to_owned() } else { format!("replica-{number}") };
+            self.replicas.push(replica(identity, CLUSTER));
+        }
+        if has_second_project {
+            self.replicas.push(replica("other".to_owned(), "second"));
+        }
+        self.tend_replicas();
+    }
+
+    /// Starts what is due, and notes what has ended.
+    pub(super) fn tend_replicas(&mut self) {
+        let now = self.now();
+        for position in 0..self.replicas.len() {
+            let has_ended =
+                |(process, task): &(Process, JoinHandle<()>)| !process.is_alive() || task.is_finished();
+            if self.replicas[position].running.as_ref().is_some_and(has_ended) {
+                self.stop_replica(position, RESTART);
+            }
+            let replica = &self.replicas[position];
+            if replica.running.is_none() && replica.starts_at <= now {
+                let running = self.start_process(replica.identity.clone(), &replica.cluster.clone());
+                self.replicas[position].running = Some(running);
+            }
+        }
+    }
+
+    /// Ends a replica's process at whatever it awaits, and starts another later.
+    pub(super) fn stop_replica(&mut self, position: usize, after: u64) {
+        let now = self.now();
+        let has_lease = self.history.setup.has_lease;
+        let Some(replica) = self.replicas.get_mut(position) else { return };
+        let Some((process, task)) = replica.running.take() else { return };
+        process.kill();
+        task.abort();
+        replica.starts_at = now + after;
+        self.witness.note(&format!("process {} has ended", process.number));
+        let takeover = if has_lease { TAKEOVER } else { 0 };
+        self.witness.checker().excuses.late(Scope::All, now, now + after + START + takeover);
+    }
+
+    fn start_process(&mut self, identity: String, cluster: &str) -> (Process, JoinHandle<()>) {
+        self.processes += 1;
+        let process = Process::new(self.processes);
+        self.witness.note(&format!("process {} starts as {identity}", process.number));
+        let setup = self.history.setup;
+        let provider = self.cloud.provider(&process, cluster, self.mutant);
+        let mut options = Options { linger: Duration::from_millis(LINGER), ..Options::default() };
+        options.mass_close_hold = Duration::from_mins(30);
+        if !setup.holds_mass_close {
+            options.limits = Limits { mass_close_least: usize::MAX, ..Limits::default() };
+        }
+        let lease = match self.mutant {
+            Some(Mutant::LeadsTwice) => None,
+            _ => setup.has_lease.then(|| LeaseConfig {
+                name: format!("hostport-firewall-{cluster}"),
+                namespace: Some("operators".to_owned()),
+            }),
+        };
+        let config = Config {
+            clouds: CloudsConfig { choice: Choice::Auto, clouds: Vec::new() },
+            manifests: None,
+            settings: SettingsSource { fixed: Settings::default(), guardrails: None },
+            options: options.clone(),
+            resync: Duration::from_millis(RESYNC),
+            lease,
+            identity: Some(identity),
+            zone: None,
+            metrics_address: None,
+        };
+        let clouds: Vec<Box<dyn CloudReconciler>> = vec![Box::new(Reconciler::new(provider, options))];
+        let (client, settings) = (self.api.client(&process), self.settings.subscribe());
+        let running = run_connected(config, client, clouds, settings, CancellationToken::new());
+        (process, spawn_local(running))
+    }
+}

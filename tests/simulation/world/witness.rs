@@ -1,0 +1,117 @@
+//! The witness: hears everything, tells the checker, and keeps the trace.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::api::{ApiServer, Write};
+use crate::checker::{Cause, Checker, Promise};
+use crate::cloud::{Observer, View};
+use crate::process::Process;
+
+/// The time after its last renewal at which another may take the Lease, in milliseconds.
+const LEASE: u64 = 15_000;
+
+/// Numbers of calls so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    /// Changes sent to the cloud
+    pub(super) calls: usize,
+    /// Reads of the cloud
+    pub(super) reads: usize,
+    /// Writes to the API server, but for the Lease
+    pub(super) writes: usize,
+}
+
+pub(super) struct Witness {
+    start: Instant,
+    checker: Mutex<Checker>,
+    trace: Mutex<Vec<String>>,
+    counts: Mutex<Counts>,
+    api: ApiServer,
+    uses_lease: bool,
+}
+
+impl Witness {
+    pub(super) fn new(start: Instant, checker: Checker, api: ApiServer, uses_lease: bool) -> Self {
+        let (checker, trace, counts) = (Mutex::new(checker), Mutex::default(), Mutex::default());
+        Self { start, checker, trace, counts, api, uses_lease }
+    }
+
+    /// Returns the time since the start, in milliseconds.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from((Instant::now() - self.start).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn checker(&self) -> MutexGuard<'_, Checker> {
+        self.checker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note(&self, line: &str) {
+        let line = format!("{:>8} {line}", self.now());
+        self.trace.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    /// Returns everything so far, with the writes to the API server.
+    pub(super) fn trace(&self) -> Vec<String> {
+        let mut trace = self.trace.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let text = |write: &Write| format!("write by {}: {:?} {}", write.process, write.kind, write.text);
+        trace.extend(self.api.read(|state| state.writes.iter().map(text).collect::<Vec<_>>()));
+        trace
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        Counts { writes: self.api.read(|state| state.writes.len()), ..counts }
+    }
+
+    /// The objects have changed, or the guardrails.
+    pub(super) fn objects_changed(&self) {
+        let now = self.now();
+        self.api.read(|state| self.checker().objects_changed(&state.store, now));
+    }
+
+    /// Checks that the process is the only one that may write.
+    fn check_leadership(&self, process: &Process, call: &str) {
+        let now = self.now();
+        let fault = match self.api.read(|state| state.lease_holder) {
+            Some((number, _)) if number != process.number => format!("process {number} holds the Lease"),
+            Some((_, renewed)) => {
+                let renewed = u64::try_from((renewed - self.start).as_millis()).unwrap_or(0);
+                if now <= renewed + LEASE {
+                    return;
+                }
+                format!("its Lease was renewed {} ms ago", now - renewed)
+            }
+            None => "nobody holds the Lease".to_owned(),
+        };
+        let text = format!("process {} sends {call}, and {fault}", process.number);
+        self.checker().report(Promise::OneWriter, now, text);
+    }
+}
+
+impl Observer for Witness {
+    fn sent(&self, process: &Process, call: &str) {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).calls += 1;
+        self.note(&format!("process {} sends {call}", process.number));
+        if self.uses_lease {
+            self.check_leadership(process, call);
+        }
+    }
+
+    fn ended(&self, process: &Process, call: &str, outcome: &str) {
+        self.note(&format!("process {} {outcome}: {call}", process.number));
+    }
+
+    fn has_read(&self, process: &Process) {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).reads += 1;
+        self.note(&format!("process {} has read the cloud", process.number));
+    }
+
+    fn changed(&self, view: &View, cause: Cause) {
+        let now = self.now();
+        let mut checker = self.checker();
+        checker.cloud_changed(&view.admits, cause, now);
+        checker.foreign_is(&view.foreign, cause, now);
+    }
+}
