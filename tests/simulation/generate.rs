@@ -17,7 +17,7 @@ pub(crate) struct Withheld {
     pub(crate) nodes_vanish: bool,
     pub(crate) machines_are_omitted: bool,
     pub(crate) intents_get_unreadable: bool,
-    pub(crate) calls_are_refused: bool,
+    pub(crate) calls_fail: bool,
     pub(crate) calls_are_slow: bool,
     pub(crate) lease_is_slow: bool,
 }
@@ -30,6 +30,7 @@ pub(crate) fn generate(seed: u64, withheld: Withheld) -> History {
         replicas: if has_lease { 2 } else { 1 },
         has_lease,
         has_gates: random.chance(30),
+        serves_all_kinds: random.chance(50),
         ..Setup::default()
     };
     let mut events = Vec::new();
@@ -78,7 +79,7 @@ fn is_withheld(event: &Event, withheld: Withheld) -> bool {
         Event::NodeGone { .. } | Event::NodeWithoutMachine { .. } => withheld.nodes_vanish,
         Event::MachineOmitted { .. } => withheld.machines_are_omitted,
         Event::IntentUnreadable { .. } => withheld.intents_get_unreadable,
-        Event::Refused { .. } => withheld.calls_are_refused,
+        Event::Refused { .. } | Event::Throttled { .. } | Event::CallsLost { .. } => withheld.calls_fail,
         Event::Slow { .. } => withheld.calls_are_slow,
         Event::LeaseSlow { .. } => withheld.lease_is_slow,
         _ => false,
@@ -107,6 +108,7 @@ fn kubernetes(random: &mut Random, has_lease: bool) -> Event {
         0 | 1 => Event::WatchesBreak { kind },
         2 | 3 => Event::WatchesExpire { kind },
         4 => Event::KindUnlistable { kind, code: random.pick(&[403, 500]), seconds },
+        5 if random.chance(30) => Event::ApiSilent { seconds },
         5 => Event::Undiscoverable { seconds },
         6 => Event::ApiLags { milliseconds: random.between(100, 5_000), seconds },
         7 => Event::LeaseConflicts { writes: 1 },

@@ -45,7 +45,7 @@ pub(crate) enum Event {
     LeaseConflicts { writes: u32 },
     /// So many of the next writes of the Lease take effect and are not answered
     LeaseAnswersLost { writes: u32 },
-    /// Whatever is asked about the Lease is answered so much later
+    /// Writes of the Lease are answered so much after their effect
     LeaseSlow { milliseconds: u64, seconds: u64 },
 
     /// What a workload needs is refused by the cloud
@@ -56,7 +56,7 @@ pub(crate) enum Event {
     CallsLost { calls: u32 },
     /// The answers to so many of the next changes are lost
     AnswersLost { calls: u32 },
-    /// Changes that concern a workload take so long
+    /// Changes that concern a workload take so long, of which they wait a half before they are sent
     Slow { workload: usize, each: u64, seconds: u64 },
     /// The cloud cannot be read
     CloudUnreadable { seconds: u64 },
@@ -86,7 +86,9 @@ pub(crate) struct Setup {
     pub(crate) holds_mass_close: bool,
     /// Another controller, of another project, runs in the same cluster
     pub(crate) has_second_project: bool,
-    /// Kinds that are not installed, or whose definition is broken from the start
+    /// Every kind is installed that the controller looks for
+    pub(crate) serves_all_kinds: bool,
+    /// A kind whose definition is broken from the start
     pub(crate) broken_kind: Option<Kind>,
 }
 
@@ -99,6 +101,7 @@ impl Default for Setup {
             has_gates: false,
             holds_mass_close: false,
             has_second_project: false,
+            serves_all_kinds: false,
             broken_kind: None,
         }
     }

@@ -31,6 +31,9 @@ pub(crate) const RESYNC: u64 = 300_000;
 /// The time between two looks at the clock.
 const TICK: u64 = 1_000;
 
+/// The time after which nothing follows any more where everything has converged: statuses, Events, retries.
+const SETTLED: u64 = 70_000;
+
 /// The time that a controller takes to begin: lists, and the look-up of kinds that are not installed.
 const START: u64 = 20_000;
 
@@ -97,7 +100,9 @@ impl World {
         for name in ["shop", "games", "operators"] {
             self.api.change(|state| state.store.put(Kind::Namespaces, objects::namespace(name)));
         }
-        self.api.change(|state| state.faults.absent.insert(Kind::KubernetesIngresses));
+        if !setup.serves_all_kinds {
+            self.api.change(|state| state.faults.absent.insert(Kind::KubernetesIngresses));
+        }
         if let Some(kind) = setup.broken_kind {
             self.api.change(|state| state.faults.unlistable.insert(kind, 500));
         }
@@ -132,17 +137,20 @@ impl World {
         }
     }
 
-    /// Lets time pass until nothing excuses a difference any more, and everything has converged.
+    /// Lets time pass until everything has converged and stays so, or nothing excuses any more that it has
+    /// not.
     async fn settle(&mut self) {
-        let checker = self.witness.checker();
         let limits = Limits::new(LINGER, RESYNC);
         let longest = limits.close.max(limits.open).max(limits.drift);
-        drop(checker);
+        let last_event = self.history.events.last().map_or(0, |(at, _)| *at);
+        let mut converged_since = None;
         loop {
-            let last = self.witness.checker().excuses.last().max(self.now_of_last_event());
-            let is_over = self.now() > last + longest;
-            let has_converged = self.witness.checker().has_converged() && self.endings.is_empty();
-            if is_over || has_converged && self.now() > last {
+            let last = self.witness.checker().excuses.last().max(last_event);
+            let is_settled = self.witness.checker().has_converged() && self.endings.is_empty();
+            converged_since = if is_settled { converged_since.or_else(|| Some(self.now())) } else { None };
+            let sees_again = self.witness.checker().excuses.blind_until();
+            let has_settled = converged_since.is_some_and(|since| self.now() >= since.max(sees_again) + SETTLED);
+            if has_settled || self.now() > last + longest {
                 break;
             }
             self.run_until(self.now() + 5_000).await;
@@ -151,12 +159,6 @@ impl World {
             let now = self.now();
             self.witness.checker().report(Promise::Exact, now, "it has not converged in the end".to_owned());
         }
-        // Statuses and Events follow.
-        self.run_until(self.now() + LINGER).await;
-    }
-
-    fn now_of_last_event(&self) -> u64 {
-        self.history.events.last().map_or(0, |(at, _)| *at)
     }
 
     /// Lets time pass in which nothing happens: nothing may be written, and the cloud is read at a resync.

@@ -26,7 +26,7 @@ pub(crate) struct Faults {
     pub(crate) lease_conflicts: u32,
     /// So many of the next writes of the Lease take effect and are not answered
     pub(crate) lost_lease_answers: u32,
-    /// So much later is every request about the Lease answered
+    /// So much after its effect is a write of the Lease answered
     pub(crate) lease_delay: Duration,
 }
 

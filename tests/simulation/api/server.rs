@@ -105,9 +105,11 @@ impl ApiServer {
         let target = Target::of_path(parts.uri.path());
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let is_lease = matches!(target, Target::Objects { kind: Kind::Leases, .. });
+        let is_write = parts.method != Method::GET;
         let is_silent = self.read(|state| state.faults.is_silent);
-        let delay = if is_lease { self.read(|state| state.faults.lease_delay) } else { Duration::ZERO };
-        sleep(LATENCY + delay / 2).await;
+        let is_late = is_lease && is_write;
+        let late = if is_late { self.read(|state| state.faults.lease_delay) } else { Duration::ZERO };
+        sleep(LATENCY).await;
         if is_silent {
             sleep(READ_TIMEOUT).await;
             return Err("the API server does not answer".into());
@@ -126,7 +128,7 @@ impl ApiServer {
             }
             json_response(answer)
         };
-        sleep(delay / 2).await;
+        sleep(late).await;
         process.pause_if_dead().await;
         Ok(response)
     }

@@ -62,9 +62,13 @@ impl Excuses {
         horizon
     }
 
+    /// Returns the time from which on controllers see the cluster as it is.
+    pub(crate) fn blind_until(&self) -> u64 {
+        self.blind.iter().map(|(_, until)| *until).max().unwrap_or(0)
+    }
+
     /// Returns the end of the last excuse.
     pub(crate) fn last(&self) -> u64 {
-        let blind = self.blind.iter().map(|(_, until)| *until);
-        self.late.iter().map(|excuse| excuse.until).chain(blind).max().unwrap_or(0)
+        self.late.iter().map(|excuse| excuse.until).max().unwrap_or(0).max(self.blind_until())
     }
 }

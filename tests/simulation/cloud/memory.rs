@@ -55,6 +55,7 @@ impl SimulatedCloud {
     pub(crate) fn provider(&self, process: &Process, cluster: &str, mutant: Option<Mutant>) -> SimulatedProvider {
         SimulatedProvider {
             inner: self.cloud.provider(cluster),
+            cluster: cluster.to_owned(),
             cloud: self.clone(),
             process: process.clone(),
             mutant,
@@ -140,6 +141,7 @@ fn foreign(machine: usize) -> [MemoryResource; 2] {
 /// The provider of one process.
 pub(crate) struct SimulatedProvider {
     inner: MemoryProvider,
+    cluster: String,
     cloud: SimulatedCloud,
     process: Process,
     mutant: Option<Mutant>,
@@ -155,7 +157,8 @@ impl FirewallProvider for SimulatedProvider {
     }
 
     fn parse_provider_id(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
-        self.inner.parse_provider_id(provider_id)
+        // A controller of another project knows none of these machines.
+        if self.cluster == CLUSTER { self.inner.parse_provider_id(provider_id) } else { None }
     }
 
     fn compile(&self, desired: &Desired, inventory: &Self::Inventory) -> Compiled<MemoryResource> {
@@ -228,11 +231,15 @@ impl SimulatedProvider {
     async fn send(&self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {
         self.process.pause_if_dead().await;
         let call = describe(action, &self.cloud.cloud.resources());
+        // A provider waits for its share of the call rate before it sends.
+        let duration = self.cloud.faults().duration(&call) / 2;
+        sleep(duration).await;
+        self.process.pause_if_dead().await;
         let observer = self.cloud.observer.get().cloned();
         if let Some(observer) = &observer {
             observer.sent(&self.process, &call);
         }
-        let (fate, duration, kill) = {
+        let (fate, kill) = {
             let mut faults = self.cloud.faults();
             let kill = match &mut faults.kills_at_call {
                 Some((0, before)) => {
@@ -247,7 +254,7 @@ impl SimulatedProvider {
                 None => None,
             };
             let closes = matches!(action, Action::Delete(_));
-            (faults.decide(&call, closes), faults.duration(&call), kill)
+            (faults.decide(&call, closes), kill)
         };
         if kill == Some(true) {
             self.process.kill();
