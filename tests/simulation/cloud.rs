@@ -1,14 +1,54 @@
 //! Model clouds.
 
+pub(crate) mod ec2;
 pub(crate) mod faults;
+pub(crate) mod gce;
 pub(crate) mod memory;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
+
+use hostport_firewall::reconcile::cloud::CloudReconciler;
+use hostport_firewall::reconcile::pass::Options;
 
 use crate::checker::Cause;
 use crate::landscape::Probes;
+use crate::mutants::Mutant;
 use crate::process::Process;
+use faults::Faults;
+
+/// The name of the cluster in the cloud.
+pub(crate) const CLUSTER: &str = "ours";
+
+/// A cloud, with the provider that the controller has for it.
+pub(crate) trait ModelCloud {
+    /// Tells this observer of everything from now on.
+    fn observe_with(&self, observer: SharedObserver);
+
+    /// Returns the controller's part for this cloud, for one process.
+    fn reconciler(
+        &self,
+        process: &Process,
+        cluster: &str,
+        options: Options,
+        mutant: Option<Mutant>,
+    ) -> Box<dyn CloudReconciler>;
+
+    /// Returns the faults of the moment.
+    fn faults(&self) -> MutexGuard<'_, Faults>;
+
+    /// Lets so many reads miss what has just changed.
+    fn begin_stale_reads(&self, reads: u32);
+
+    /// Lets somebody else take our groups off a machine, or else add a rule to one of them.
+    fn tamper(&self, machine: usize, adds_rule: bool);
+
+    /// Lets a machine come back under its name with another address; false if machines have none here.
+    fn replace_machine(&self, machine: usize) -> bool;
+
+    /// Returns the providerID of a machine.
+    fn provider_id(&self, machine: usize) -> String;
+}
 
 /// Hears of everything that happens in a model cloud.
 pub(crate) trait Observer: Send + Sync {

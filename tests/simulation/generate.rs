@@ -3,7 +3,7 @@
 use firewall_core::ErrorKind;
 
 use crate::api::Kind;
-use crate::history::{Event, History, Setup};
+use crate::history::{CloudKind, Event, History, Setup};
 use crate::landscape::{Intent, NODES, SOURCES, WORKLOADS};
 use crate::random::Random;
 
@@ -19,6 +19,7 @@ pub(crate) struct Withheld {
     pub(crate) intents_get_unreadable: bool,
     pub(crate) calls_fail: bool,
     pub(crate) calls_are_slow: bool,
+    pub(crate) machines_are_replaced: bool,
     pub(crate) lease_is_slow: bool,
 }
 
@@ -26,7 +27,13 @@ pub(crate) struct Withheld {
 pub(crate) fn generate(seed: u64, withheld: Withheld) -> History {
     let mut random = Random::new(seed);
     let has_lease = random.chance(15);
+    let cloud = match random.below(100) {
+        0..=4 => CloudKind::Ec2,
+        5..=9 => CloudKind::Gce,
+        _ => CloudKind::Memory,
+    };
     let setup = Setup {
+        cloud,
         replicas: if has_lease { 2 } else { 1 },
         has_lease,
         has_gates: random.chance(30),
@@ -79,8 +86,9 @@ fn is_withheld(event: &Event, withheld: Withheld) -> bool {
         Event::NodeGone { .. } | Event::NodeWithoutMachine { .. } => withheld.nodes_vanish,
         Event::MachineOmitted { .. } => withheld.machines_are_omitted,
         Event::IntentUnreadable { .. } => withheld.intents_get_unreadable,
-        Event::Refused { .. } | Event::Throttled { .. } | Event::CallsLost { .. } => withheld.calls_fail,
+        Event::Refused { .. } | Event::Throttled { .. } | Event::CallsLost { .. } | Event::GroupsRefused { .. } => withheld.calls_fail,
         Event::Slow { .. } => withheld.calls_are_slow,
+        Event::MachineReplaced { .. } => withheld.machines_are_replaced,
         Event::LeaseSlow { .. } => withheld.lease_is_slow,
         _ => false,
     }
@@ -120,7 +128,8 @@ fn kubernetes(random: &mut Random, has_lease: bool) -> Event {
 /// Something is wrong with the cloud.
 fn cloud(random: &mut Random) -> Event {
     let (workload, seconds) = (random.below(WORKLOADS.len()), random.between(1, 40));
-    match random.below(8) {
+    match random.below(9) {
+        8 => Event::GroupsRefused { seconds },
         0 => {
             let kinds = [ErrorKind::QuotaReached, ErrorKind::Unavailable, ErrorKind::PermissionDenied];
             Event::Refused { workload, kind: random.pick(&kinds), seconds }
@@ -138,7 +147,8 @@ fn cloud(random: &mut Random) -> Event {
 /// Something happens to nodes and machines.
 fn machine(random: &mut Random) -> Event {
     let node = random.below(NODES);
-    match random.below(5) {
+    match random.below(6) {
+        5 => Event::MachineReplaced { machine: node },
         0 => Event::NodeGone { node },
         1 => Event::NodeWithoutMachine { node },
         2 => Event::NodeRegisters { node, machine: random.below(NODES) },

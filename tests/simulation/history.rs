@@ -26,6 +26,8 @@ pub(crate) enum Event {
     NodeGone { node: usize },
     /// A node comes back and its machine is not known yet
     NodeWithoutMachine { node: usize },
+    /// The machine behind a node comes back under its name, with another address
+    MachineReplaced { machine: usize },
     /// The administrator denies the ports of a workload, or allows them again
     PortsDenied { workload: usize, denied: bool },
 
@@ -50,6 +52,8 @@ pub(crate) enum Event {
 
     /// What a workload needs is refused by the cloud
     Refused { workload: usize, kind: ErrorKind, seconds: u64 },
+    /// No group can be created
+    GroupsRefused { seconds: u64 },
     /// Every change is throttled
     Throttled { seconds: u64 },
     /// So many of the next changes are lost on their way
@@ -73,9 +77,18 @@ pub(crate) enum Event {
     KilledAtCall { calls: u32, before: bool },
 }
 
+/// A model cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloudKind {
+    Memory,
+    Ec2,
+    Gce,
+}
+
 /// How a controller is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Setup {
+    pub(crate) cloud: CloudKind,
     pub(crate) replicas: usize,
     pub(crate) has_lease: bool,
     /// All replicas have the same name
@@ -84,6 +97,8 @@ pub(crate) struct Setup {
     pub(crate) has_gates: bool,
     /// A mass close is held, at the limits that are the default
     pub(crate) holds_mass_close: bool,
+    /// The administrator has forbidden to close anything
+    pub(crate) open_only: bool,
     /// Another controller, of another project, runs in the same cluster
     pub(crate) has_second_project: bool,
     /// Every kind is installed that the controller looks for
@@ -95,11 +110,13 @@ pub(crate) struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            cloud: CloudKind::Memory,
             replicas: 1,
             has_lease: false,
             same_identity: false,
             has_gates: false,
             holds_mass_close: false,
+            open_only: false,
             has_second_project: false,
             serves_all_kinds: false,
             broken_kind: None,

@@ -7,7 +7,7 @@ use firewall_core::ErrorKind;
 use crate::api::Kind;
 use crate::checker::Promise;
 use crate::generate::Withheld;
-use crate::history::{Event, History, Setup};
+use crate::history::{CloudKind, Event, History, Setup};
 use crate::world::run;
 
 /// What the simulation shows of a fault.
@@ -32,7 +32,7 @@ struct KnownFault {
 use Expected::Found;
 
 /// Every known fault. Once one is mended, its row becomes `Holds`.
-const KNOWN_FAULTS: [KnownFault; 13] = [
+const KNOWN_FAULTS: [KnownFault; 18] = [
     KnownFault { number: 1, name: "node-gone", breaks: Promise::StaysOpen, expected: Found, history: node_gone },
     KnownFault {
         number: 1,
@@ -64,11 +64,25 @@ const KNOWN_FAULTS: [KnownFault; 13] = [
     },
     KnownFault { number: 3, name: "leftover-crd", breaks: Promise::Exact, expected: Found, history: leftover_crd },
     KnownFault {
+        number: 4,
+        name: "machine-replaced",
+        breaks: Promise::Exact,
+        expected: Found,
+        history: machine_replaced,
+    },
+    KnownFault {
         number: 6,
         name: "mass-close-holds-others",
         breaks: Promise::Exact,
         expected: Found,
         history: mass_close_holds_others,
+    },
+    KnownFault {
+        number: 7,
+        name: "combined-group-deleted",
+        breaks: Promise::StaysOpen,
+        expected: Found,
+        history: combined_group_deleted,
     },
     KnownFault {
         number: 7,
@@ -85,6 +99,27 @@ const KNOWN_FAULTS: [KnownFault; 13] = [
         history: one_group_cannot_be_made,
     },
     KnownFault { number: 9, name: "slow-call", breaks: Promise::Exact, expected: Found, history: slow_call },
+    KnownFault {
+        number: 10,
+        name: "move-refused",
+        breaks: Promise::Exact,
+        expected: Found,
+        history: move_refused,
+    },
+    KnownFault {
+        number: 11,
+        name: "full-rule",
+        breaks: Promise::Exact,
+        expected: Found,
+        history: full_rule,
+    },
+    KnownFault {
+        number: 13,
+        name: "source-crosses-chunks",
+        breaks: Promise::StaysOpen,
+        expected: Found,
+        history: source_crosses_chunks,
+    },
     KnownFault {
         number: 21,
         name: "late-lease",
@@ -119,6 +154,7 @@ pub(crate) fn withheld() -> Withheld {
         intents_get_unreadable: is_found(&["exposure-unreadable", "ingress-unreadable"]),
         calls_fail: is_found(&["one-group-cannot-be-made", "narrowing-fails"]),
         calls_are_slow: is_found(&["slow-call"]),
+        machines_are_replaced: is_found(&["machine-replaced"]),
         lease_is_slow: is_found(&["late-lease"]),
     }
 }
@@ -213,6 +249,31 @@ fn mass_close_holds_others() -> History {
     History { seed: 1, setup: Setup { holds_mass_close: true, ..Setup::default() }, events }
 }
 
+/// A node's groups do not fit its interface any more, and the group for what is left over cannot be created.
+fn combined_group_deleted() -> History {
+    let setup = Setup { cloud: CloudKind::Ec2, ..Setup::default() };
+    let intent = |workload| (0, Event::IntentWritten { workload, sources: 0 });
+    History::written(
+        setup,
+        [
+            node(0),
+            intent(EDGE),
+            intent(LB),
+            intent(TURN),
+            (0, pod(WEB, 0)),
+            (0, pod(EDGE, 0)),
+            (0, pod(LB, 0)),
+            (0, pod(MEDIA, 0)),
+            (0, pod(TURN, 0)),
+            node(1),
+            (30, Event::GroupsRefused { seconds: 120 }),
+            (31, pod(DNS, 0)),
+            // Whatever else happens begins the next pass.
+            (40, pod(WEB, 1)),
+        ],
+    )
+}
+
 /// The narrower rule cannot be had: what is asked for before and after closes with the wider one.
 fn narrowing_fails() -> History {
     History::written(
@@ -238,6 +299,48 @@ fn slow_call() -> History {
         Setup::default(),
         [node(0), node(1), (20, slow), (30, pod(WEB, 0)), (35, pod(MEDIA, 1))],
     )
+}
+
+/// A machine comes back under its name with another address, and its Node says so.
+fn machine_replaced() -> History {
+    let setup = Setup { cloud: CloudKind::Gce, ..Setup::default() };
+    History::written(setup, [node(0), (0, pod(WEB, 0)), (30, Event::MachineReplaced { machine: 0 })])
+}
+
+/// A pod moves, and the call that moves it is refused: the node that it left must close.
+fn move_refused() -> History {
+    let setup = Setup { cloud: CloudKind::Gce, ..Setup::default() };
+    let refused = Event::Refused { workload: WEB, kind: ErrorKind::PermissionDenied, seconds: 900 };
+    let gone = Event::PodGone { workload: WEB, node: 0 };
+    History::written(
+        setup,
+        [node(0), node(2), (0, pod(WEB, 0)), (30, refused), (31, gone), (31, pod(WEB, 2))],
+    )
+}
+
+/// Nothing may close, and the rule that a new node needs is full.
+fn full_rule() -> History {
+    let setup = Setup { cloud: CloudKind::Gce, open_only: true, ..Setup::default() };
+    let on = |node| Event::PodRuns { workload: WEB, node, sources: 1 };
+    History::written(
+        setup,
+        [
+            node(0),
+            node(1),
+            node(2),
+            (0, on(0)),
+            (0, on(1)),
+            (30, Event::PodGone { workload: WEB, node: 0 }),
+            (31, on(2)),
+        ],
+    )
+}
+
+/// One more source makes another one cross from one rule to the next.
+fn source_crosses_chunks() -> History {
+    let setup = Setup { cloud: CloudKind::Gce, ..Setup::default() };
+    let asked = |sources| Event::IntentWritten { workload: EDGE, sources };
+    History::written(setup, [node(0), (0, asked(4)), (0, pod(EDGE, 0)), (30, asked(5))])
 }
 
 /// The first write of the Lease is answered late, and no later one at all: a leader that counts from the answer
@@ -273,6 +376,9 @@ fn known_faults_are_found_until_they_are_mended() {
     for fault in KNOWN_FAULTS {
         let history = (fault.history)();
         let outcome = run(&history, None);
+        if std::env::var("SIMULATION_SHOW").is_ok_and(|name| name == fault.name) {
+            println!("{history}{}", outcome.trace.join("\n"));
+        }
         let is_as_expected = match fault.expected {
             Found => outcome.broken().contains(&fault.breaks),
             Expected::Holds => outcome.violations.is_empty(),

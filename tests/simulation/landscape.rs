@@ -46,8 +46,14 @@ pub(crate) const WORKLOADS: [Workload; 6] = [
 ];
 
 /// The choices of source ranges; the first stands for the default, which is anywhere.
-pub(crate) const SOURCES: [&[&str]; 4] =
-    [&[], &["10.0.0.0/8"], &["10.0.0.0/8", "192.0.2.0/24"], &["198.51.100.0/24", "2001:db8::/32"]];
+pub(crate) const SOURCES: [&[&str]; 6] = [
+    &[],
+    &["10.0.0.0/8"],
+    &["10.0.0.0/8", "192.0.2.0/24"],
+    &["198.51.100.0/24", "2001:db8::/32"],
+    &["192.0.2.0/24", "198.51.100.0/24"],
+    &["10.0.0.0/8", "192.0.2.0/24", "198.51.100.0/24"],
+];
 
 /// Packets that stand for all: a protocol and port from an address, to any instance. Among them are ports
 /// beside those that are asked for, and addresses beside the sources.
@@ -60,6 +66,9 @@ pub(crate) struct Probe {
 
 /// A set of probes, one bit each.
 pub(crate) type Probes = u128;
+
+/// Stands for traffic to anywhere from an instance, which is let out by a rule of ours.
+pub(crate) const EGRESS: Probes = 1 << 127;
 
 /// Returns all probes.
 pub(crate) fn probes() -> &'static [Probe] {
@@ -101,7 +110,8 @@ pub(crate) fn describe(set: Probes) -> String {
     let named = probes().iter().enumerate().filter(|(position, _)| set >> position & 1 == 1);
     let texts: Vec<String> =
         named.map(|(_, probe)| format!("{}/{} from {}", probe.protocol, probe.port, probe.from)).collect();
-    texts.join(", ")
+    let egress = (set & EGRESS != 0).then(|| "anything to anywhere".to_owned());
+    texts.into_iter().chain(egress).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the name of a node.

@@ -9,9 +9,14 @@
 //! - `checker` evaluates what the objects ask for by itself, and compares it with what the cloud lets in.
 //! - `mutants` are seeded bugs, each of which the checker has to find.
 
+// The futures of the clouds' SDKs nest deeper than the default allows.
+#![recursion_limit = "256"]
+
 mod api;
 mod checker;
 mod cloud;
+#[path = "../../providers/aws/tests/fake/mod.rs"]
+mod fake_ec2;
 mod generate;
 mod history;
 mod known_faults;

@@ -5,7 +5,8 @@ use firewall_core::testing::memory::{MemoryKey, MemoryResource};
 use firewall_core::{Action, Compiled, IngressRule, ResourceSet};
 
 use crate::checker::Promise;
-use crate::cloud::memory::CLUSTER;
+use crate::cloud::CLUSTER;
+use crate::history::CloudKind;
 
 /// A bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +29,14 @@ pub(crate) enum Mutant {
     ForgetsOneGroup,
     /// Writes at every read, changed or not
     WritesAtEveryRead,
+    /// Leaves the egress rules of a new group of EC2, which are open to anywhere
+    LeavesEgressOpen,
     /// Two processes lead: no Lease is asked
     LeadsTwice,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::RevokesBeforeSync,
         Self::AttachesBeforeNarrowing,
         Self::DetachesForeignGroup,
@@ -43,6 +46,7 @@ impl Mutant {
         Self::NeverCloses,
         Self::ForgetsOneGroup,
         Self::WritesAtEveryRead,
+        Self::LeavesEgressOpen,
         Self::LeadsTwice,
     ];
 
@@ -50,7 +54,9 @@ impl Mutant {
     pub(crate) const fn breaks(self) -> Promise {
         match self {
             Self::RevokesBeforeSync | Self::ReplacesByDeleting => Promise::StaysOpen,
-            Self::AttachesBeforeNarrowing | Self::OpensOnePortMore | Self::OpensToAnywhere => Promise::NeverMore,
+            Self::AttachesBeforeNarrowing | Self::OpensOnePortMore
+            | Self::OpensToAnywhere
+            | Self::LeavesEgressOpen => Promise::NeverMore,
             Self::DetachesForeignGroup => Promise::OnlyItsOwn,
             Self::NeverCloses | Self::ForgetsOneGroup => Promise::Exact,
             Self::WritesAtEveryRead => Promise::BoundedCalls,
@@ -61,6 +67,19 @@ impl Mutant {
     /// Returns true if it shows only where replicas take turns.
     pub(crate) const fn needs_lease(self) -> bool {
         matches!(self, Self::LeadsTwice)
+    }
+
+    /// Returns the cloud that has it.
+    pub(crate) const fn cloud(self) -> CloudKind {
+        match self {
+            Self::LeavesEgressOpen => CloudKind::Ec2,
+            _ => CloudKind::Memory,
+        }
+    }
+
+    /// Returns true if the bug is to leave this call out.
+    pub(crate) fn skips(self, action: &str) -> bool {
+        self == Self::LeavesEgressOpen && action == "RevokeSecurityGroupEgress"
     }
 
     /// Returns the resources that the bug would have.

@@ -6,7 +6,7 @@ use std::thread::{available_parallelism, scope};
 
 use crate::checker::Promise;
 use crate::generate::{Withheld, generate};
-use crate::history::{Event, History, Setup};
+use crate::history::{CloudKind, Event, History, Setup};
 use crate::known_faults::withheld;
 use crate::mutants::Mutant;
 use crate::shrink::shrink;
@@ -33,12 +33,22 @@ fn seeds() -> (u64, u64) {
     (number("SIMULATION_FIRST_SEED").unwrap_or(1), number("SIMULATION_SEEDS").unwrap_or(SEEDS))
 }
 
+/// Returns the cloud that all histories are to have, if one is asked for.
+fn cloud() -> Option<CloudKind> {
+    match std::env::var("SIMULATION_CLOUD").ok()?.as_str() {
+        "memory" => Some(CloudKind::Memory),
+        "ec2" => Some(CloudKind::Ec2),
+        "gce" => Some(CloudKind::Gce),
+        other => panic!("SIMULATION_CLOUD is memory, ec2 or gce, not {other}"),
+    }
+}
+
 #[test]
 fn random_histories_break_no_promise() {
     let (first, count) = seeds();
     let (next, events, checks) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0));
     let threads = available_parallelism().map_or(2, usize::from);
-    let withheld = withheld();
+    let (withheld, cloud) = (withheld(), cloud());
     let began = std::time::Instant::now();
     scope(|scope| {
         for _ in 0..threads {
@@ -48,7 +58,10 @@ fn random_histories_break_no_promise() {
                     if seed >= first + count {
                         return;
                     }
-                    let history = generate(seed, withheld);
+                    let mut history = generate(seed, withheld);
+                    if let Some(cloud) = cloud {
+                        history.setup.cloud = cloud;
+                    }
                     let outcome = run(&history, None);
                     if !outcome.violations.is_empty() {
                         // The others need not go on.
@@ -81,6 +94,7 @@ fn checker_finds_every_seeded_bug() {
     for mutant in Mutant::ALL {
         let seed = (1..=40).find(|seed| {
             let mut history = generate(*seed, withheld());
+            history.setup.cloud = mutant.cloud();
             if mutant.needs_lease() {
                 history.setup = Setup { replicas: 2, has_lease: true, ..history.setup };
             }
@@ -113,11 +127,12 @@ fn every_event_is_made_from_some_seed() {
         intents_get_unreadable: false,
         calls_fail: false,
         calls_are_slow: false,
+        machines_are_replaced: false,
         lease_is_slow: false,
     };
     let names: std::collections::BTreeSet<String> = (1..=400)
         .flat_map(|seed| generate(seed, all).events)
         .map(|(_, event)| format!("{event:?}").split(' ').next().unwrap_or_default().to_owned())
         .collect();
-    assert_eq!(names.len(), 30, "{names:?}");
+    assert_eq!(names.len(), 32, "{names:?}");
 }

@@ -16,8 +16,11 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::api::{ApiServer, Kind};
 use crate::checker::{Checker, Limits, Promise, Scope, Violation};
+use crate::cloud::ModelCloud;
+use crate::cloud::ec2::Ec2;
+use crate::cloud::gce::Gce;
 use crate::cloud::memory::SimulatedCloud;
-use crate::history::History;
+use crate::history::{CloudKind, History};
 use crate::mutants::Mutant;
 use crate::objects;
 use events::Ending;
@@ -28,8 +31,9 @@ use witness::Witness;
 pub(crate) const LINGER: u64 = 30_000;
 pub(crate) const RESYNC: u64 = 300_000;
 
-/// The time between two looks at the clock.
+/// The time between two looks at the clock, while things happen and while nothing does.
 const TICK: u64 = 1_000;
+const QUIET_TICK: u64 = 30_000;
 
 /// The time after which nothing follows any more where everything has converged: statuses, Events, retries.
 const SETTLED: u64 = 70_000;
@@ -69,7 +73,7 @@ struct World {
     mutant: Option<Mutant>,
     start: Instant,
     api: ApiServer,
-    cloud: SimulatedCloud,
+    cloud: Box<dyn ModelCloud>,
     witness: Arc<Witness>,
     settings: watch::Sender<Settings>,
     replicas: Vec<Replica>,
@@ -80,8 +84,13 @@ struct World {
 
 impl World {
     fn new(history: History, mutant: Option<Mutant>) -> Self {
-        let (api, cloud, start) = (ApiServer::new(), SimulatedCloud::new(), Instant::now());
-        let checker = Checker::new(Limits::new(LINGER, RESYNC));
+        let cloud: Box<dyn ModelCloud> = match history.setup.cloud {
+            CloudKind::Memory => Box::new(SimulatedCloud::new()),
+            CloudKind::Ec2 => Box::new(Ec2::new()),
+            CloudKind::Gce => Box::new(Gce::new()),
+        };
+        let (api, start) = (ApiServer::new(), Instant::now());
+        let checker = Checker::new(Limits::new(LINGER, RESYNC), !history.setup.open_only);
         // A controller that must have the Lease is held to it also where a bug keeps it from asking.
         let uses_lease = history.setup.has_lease;
         let witness = Arc::new(Witness::new(start, checker, api.clone(), uses_lease));
@@ -114,7 +123,7 @@ impl World {
         }
         self.start_all();
         for (at, event) in later {
-            self.run_until(at).await;
+            self.run_until(at, TICK).await;
             self.apply(event);
         }
         self.settle().await;
@@ -122,10 +131,10 @@ impl World {
     }
 
     /// Lets time pass.
-    async fn run_until(&mut self, at: u64) {
+    async fn run_until(&mut self, at: u64, tick: u64) {
         loop {
             let ending = self.endings.keys().next().map(|(at, _)| *at);
-            let next = ending.unwrap_or(u64::MAX).min(self.now() / TICK * TICK + TICK).min(at);
+            let next = ending.unwrap_or(u64::MAX).min(self.now() / tick * tick + tick).min(at);
             sleep_until(self.start + Duration::from_millis(next)).await;
             self.end_due();
             self.tend_replicas();
@@ -153,7 +162,7 @@ impl World {
             if has_settled || self.now() > last + longest {
                 break;
             }
-            self.run_until(self.now() + 5_000).await;
+            self.run_until(self.now() + 5_000, TICK).await;
         }
         if !self.witness.checker().has_converged() {
             let now = self.now();
@@ -164,7 +173,9 @@ impl World {
     /// Lets time pass in which nothing happens: nothing may be written, and the cloud is read at a resync.
     async fn stay_quiet(&mut self) {
         let before = self.witness.counts();
-        self.run_until(self.now() + RESYNC).await;
+        // Replicas that look at their Lease every two seconds make a long time expensive.
+        let lasts = if self.history.setup.has_lease { RESYNC / 5 } else { RESYNC };
+        self.run_until(self.now() + lasts, QUIET_TICK).await;
         let after = self.witness.counts();
         let controllers = 1 + usize::from(self.history.setup.has_second_project);
         let reads = after.reads - before.reads;

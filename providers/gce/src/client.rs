@@ -73,16 +73,31 @@ macro_rules! build_client {
 impl Client {
     /// Connects to Google's endpoint, or to the configured one.
     pub(crate) async fn new(config: &GceConfig, credentials: &Credentials) -> BuildResult<Self> {
-        Ok(Self {
-            firewalls: build_client!(Firewalls, config, credentials)?,
-            instances: build_client!(Instances, config, credentials)?,
-            networks: build_client!(Networks, config, credentials)?,
+        Ok(Self::from_clients(
+            config,
+            build_client!(Firewalls, config, credentials)?,
+            build_client!(Instances, config, credentials)?,
+            build_client!(Networks, config, credentials)?,
+        ))
+    }
+
+    /// Returns the client over those of Google's library.
+    pub(crate) fn from_clients(
+        config: &GceConfig,
+        firewalls: Firewalls,
+        instances: Instances,
+        networks: Networks,
+    ) -> Self {
+        Self {
+            firewalls,
+            instances,
+            networks,
             project: config.project.clone(),
             rule_project: config.rule_project().to_owned(),
             pacer: Arc::new(Pacer::new(config.api_rate_percent)),
             retries: None,
             fence: Fence::always_open(),
-        })
+        }
     }
 
     /// Returns a client for one step of a plan, whose calls share the time for retries.

@@ -33,6 +33,7 @@ use firewall_core::{
     Action, Applied, Compiled, Desired, Fence, FirewallProvider, InstanceId, Observed, ProviderError,
 };
 use google_cloud_auth::credentials::Credentials;
+use google_cloud_compute_v1::client::{Firewalls, Instances, Networks};
 
 pub use api_calls::ApiCall;
 pub use config::{ConfigError, ConnectError, GceConfig, Mode};
@@ -91,6 +92,21 @@ impl Gce {
     pub fn with_fence(mut self, fence: Fence) -> Self {
         self.client.fence = fence;
         self
+    }
+
+    /// Returns the provider over clients of Google's library, with whatever retries they have.
+    ///
+    /// # Errors
+    /// If the configuration is wrong.
+    pub fn from_clients(
+        config: GceConfig,
+        firewalls: Firewalls,
+        instances: Instances,
+        networks: Networks,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let client = Client::from_clients(&config, firewalls, instances, networks);
+        Ok(Self { client, config })
     }
 
     /// Returns the instance behind a node, from `spec.providerID`; see

@@ -1,9 +1,9 @@
 //! Operations, which mutating calls start, and which have their effect when they end.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::error::ApiError;
 use crate::firewall::API;

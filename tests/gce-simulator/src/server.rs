@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -59,13 +59,19 @@ impl Simulator {
     pub async fn listen(cloud: Cloud, address: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let service = Service { cloud: cloud.clone(), discovery: Arc::new(Discovery::load()) };
-        let router = Router::new().fallback(handle).with_state(service);
+        let router = Self::router(cloud.clone());
         let serving = tokio::spawn(async move {
             // It ends only with the task.
             _ = serve(listener, router).await;
         });
         Ok(Self { cloud, address, serving })
+    }
+
+    /// Returns the service alone, to be called in process.
+    #[must_use]
+    pub fn router(cloud: Cloud) -> Router {
+        static DISCOVERY: LazyLock<Arc<Discovery>> = LazyLock::new(|| Arc::new(Discovery::load()));
+        Router::new().fallback(handle).with_state(Service { cloud, discovery: Arc::clone(&DISCOVERY) })
     }
 
     /// Returns the address on which it listens.

@@ -1,9 +1,10 @@
 //! The state of the simulated cloud, and how operations change it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::cloud::Request;
 use crate::error::ApiError;

@@ -7,7 +7,11 @@ use crate::landscape::{Probes, WORKLOADS, probes_of};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     All,
+    /// Of all workloads those that are asked for and not open
+    Openings,
     Workload(usize),
+    /// Of a workload those that are asked for and not open
+    OpeningsOf(usize),
     /// All ports of one machine
     Machine(String),
 }
@@ -38,12 +42,15 @@ impl Excuses {
         self.blind.push((from, until));
     }
 
-    /// Returns the time from which on a port can be late, for each port in `probes` by its bit.
-    pub(crate) fn end(&self, machine: &str, probe: u32, now: u64) -> u64 {
+    /// Returns the time from which on a port must not be late, of one that is asked for or one that is not.
+    pub(crate) fn end(&self, machine: &str, probe: u32, is_asked: bool, now: u64) -> u64 {
         let bit: Probes = 1 << probe;
+        let is_of = |workload: usize| probes_of(&WORKLOADS[workload]) & bit != 0;
         let concerns = |scope: &Scope| match scope {
             Scope::All => true,
-            Scope::Workload(workload) => probes_of(&WORKLOADS[*workload]) & bit != 0,
+            Scope::Openings => is_asked,
+            Scope::Workload(workload) => is_of(*workload),
+            Scope::OpeningsOf(workload) => is_asked && is_of(*workload),
             Scope::Machine(own) => own == machine,
         };
         let begun = self.late.iter().filter(|excuse| excuse.from <= now && concerns(&excuse.scope));

@@ -39,19 +39,22 @@ pub(crate) struct Checker {
     /// The number of comparisons
     pub(crate) checks: u64,
     limits: Limits,
+    /// False if the administrator has forbidden to close anything
+    may_close: bool,
     machines: BTreeMap<String, Machine>,
     foreign: Option<String>,
     reported: BTreeSet<(Promise, String, u32)>,
 }
 
 impl Checker {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, may_close: bool) -> Self {
         Self {
             demand: Demand::default(),
             excuses: Excuses::default(),
             violations: Vec::new(),
             checks: 0,
             limits,
+            may_close,
             machines: BTreeMap::new(),
             foreign: None,
             reported: BTreeSet::new(),
@@ -68,7 +71,9 @@ impl Checker {
         let names: BTreeSet<String> = asked.keys().chain(kept.keys()).chain(self.machines.keys()).cloned().collect();
         for name in names {
             let of = |all: &BTreeMap<String, Probes>| all.get(&name).copied().unwrap_or_default();
-            let (asked, kept) = (of(&asked), of(&kept));
+            // Where nothing may close, nothing is ever free to.
+            let ever_kept = if self.may_close { 0 } else { self.machines.get(&name).map_or(0, |one| one.kept) };
+            let (asked, kept) = (of(&asked), of(&kept) | ever_kept);
             let machine = self.machines.entry(name).or_default();
             for probe in ones(machine.asked & !asked) {
                 machine.last_asked.insert(probe, now);
@@ -133,7 +138,7 @@ impl Checker {
             for (&probe, &since) in &machine.wrong_since {
                 let is_asked = machine.asked >> probe & 1 == 1;
                 let limit = if is_asked { self.limits.open } else { self.limits.close };
-                let excused = self.excuses.end(name, probe, now);
+                let excused = self.excuses.end(name, probe, is_asked, now);
                 let (tampered, promise) = match machine.tampered.get(&probe) {
                     Some(until) if *until > since => (*until, Promise::DriftRepairs),
                     _ => (0, Promise::Exact),

@@ -11,6 +11,8 @@ use crate::landscape::WORKLOADS;
 pub(crate) struct Faults {
     /// Calls that create or change something of these workloads are refused
     pub(crate) refused: Vec<(usize, ErrorKind)>,
+    /// No group can be created: their quota is reached
+    pub(crate) refuses_groups: bool,
     /// Every call that changes something is throttled
     pub(crate) is_throttled: bool,
     /// So many of the next changes do not take effect, and their answers are lost
@@ -37,15 +39,28 @@ pub(crate) enum Fate {
     AnswerLost(ProviderError),
 }
 
+/// A change that is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    /// The object, and what it is for
+    pub(crate) text: &'a str,
+    /// It only closes
+    pub(crate) closes: bool,
+    pub(crate) creates_group: bool,
+}
+
 impl Faults {
-    /// Decides the fate of a change that concerns some workloads.
-    pub(crate) fn decide(&mut self, call: &str, closes: bool) -> Fate {
-        let error = |kind, message: &str| ProviderError::new(kind, "call", call, message);
+    /// Decides the fate of a change.
+    pub(crate) fn decide(&mut self, call: Call<'_>) -> Fate {
+        let error = |kind, message: &str| ProviderError::new(kind, "call", call.text, message);
         let lost = || error(ErrorKind::Unavailable, "connection reset");
         if self.is_throttled {
             return Fate::Fails(error(ErrorKind::Throttled, "too many calls"));
         }
-        let concerns = |workload: usize| call.contains(WORKLOADS[workload].name) && !closes;
+        if self.refuses_groups && call.creates_group {
+            return Fate::Fails(error(ErrorKind::QuotaReached, "too many groups"));
+        }
+        let concerns = |workload: usize| call.text.contains(WORKLOADS[workload].name) && !call.closes;
         if let Some((_, kind)) = self.refused.iter().find(|(workload, _)| concerns(*workload)) {
             return Fate::Fails(error(*kind, "as the history asks"));
         }
@@ -58,6 +73,13 @@ impl Faults {
             return Fate::AnswerLost(lost());
         }
         Fate::Succeeds
+    }
+
+    /// Returns true if the sender is killed before the effect of this change, and false if it is after it.
+    pub(crate) fn next_kill(&mut self) -> Option<bool> {
+        let (calls, before) = self.kills_at_call?;
+        self.kills_at_call = calls.checked_sub(1).map(|calls| (calls, before));
+        (calls == 0).then_some(before)
     }
 
     /// Returns how long a change takes.

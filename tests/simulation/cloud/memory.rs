@@ -9,18 +9,18 @@ use firewall_core::{
     Action, Applied, Compiled, Desired, ErrorKind, FirewallProvider, InstanceId, Observed, ProviderError,
     ResourceSet,
 };
+use hostport_firewall::reconcile::cloud::CloudReconciler;
+use hostport_firewall::reconcile::pass::Options;
+use hostport_firewall::reconcile::reconciler::Reconciler;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::faults::{Fate, Faults};
-use super::{SharedObserver, View};
+use super::faults::{Call, Fate, Faults};
+use super::{CLUSTER, ModelCloud, SharedObserver, View};
 use crate::checker::Cause;
 use crate::landscape::{NODES, Probes, admitted};
 use crate::mutants::Mutant;
 use crate::process::Process;
-
-/// The name of the cluster in the cloud.
-pub(crate) const CLUSTER: &str = "ours";
 
 /// The time that a read takes.
 const READ: Duration = Duration::from_millis(80);
@@ -45,45 +45,6 @@ impl SimulatedCloud {
             }
         }
         Self { cloud, faults: Arc::default(), stale: Arc::default(), observer: Arc::default() }
-    }
-
-    pub(crate) fn observe_with(&self, observer: SharedObserver) {
-        _ = self.observer.set(observer);
-    }
-
-    /// Returns the provider of one process.
-    pub(crate) fn provider(&self, process: &Process, cluster: &str, mutant: Option<Mutant>) -> SimulatedProvider {
-        SimulatedProvider {
-            inner: self.cloud.provider(cluster),
-            cluster: cluster.to_owned(),
-            cloud: self.clone(),
-            process: process.clone(),
-            mutant,
-            is_first_read: Arc::new(Mutex::new(true)),
-        }
-    }
-
-    pub(crate) fn faults(&self) -> MutexGuard<'_, Faults> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets the next reads return the cloud as it is now.
-    pub(crate) fn begin_stale_reads(&self, reads: u32) {
-        *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = self.cloud.resources();
-        self.faults().stale_reads = reads;
-    }
-
-    /// Lets somebody else remove the attachment of a machine, or else add a rule to one of the groups.
-    pub(crate) fn tamper(&self, machine: usize, adds_rule: bool) {
-        let key = MemoryKey::Attachment(CLUSTER.to_owned(), instance(machine));
-        if !adds_rule {
-            self.cloud.remove(&key);
-        } else if let Some(group) = self.cloud.resources().get(&key).and_then(|one| one.groups.first()) {
-            self.cloud.tamper_with(group, |group| {
-                group.rules.insert(firewall_core::testing::conformance::rule("tcp/22 203.0.113.0/24"));
-            });
-        }
-        self.announce(Cause::Other);
     }
 
     fn announce(&self, cause: Cause) {
@@ -115,8 +76,61 @@ impl SimulatedCloud {
     }
 }
 
+impl ModelCloud for SimulatedCloud {
+    fn observe_with(&self, observer: SharedObserver) {
+        _ = self.observer.set(observer);
+    }
+
+    fn reconciler(
+        &self,
+        process: &Process,
+        cluster: &str,
+        options: Options,
+        mutant: Option<Mutant>,
+    ) -> Box<dyn CloudReconciler> {
+        let provider = SimulatedProvider {
+            inner: self.cloud.provider(cluster),
+            cluster: cluster.to_owned(),
+            cloud: self.clone(),
+            process: process.clone(),
+            mutant,
+            is_first_read: Arc::new(Mutex::new(true)),
+        };
+        Box::new(Reconciler::new(provider, options))
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin_stale_reads(&self, reads: u32) {
+        *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = self.cloud.resources();
+        self.faults().stale_reads = reads;
+    }
+
+    fn tamper(&self, machine: usize, adds_rule: bool) {
+        let key = MemoryKey::Attachment(CLUSTER.to_owned(), instance(machine));
+        if !adds_rule {
+            self.cloud.remove(&key);
+        } else if let Some(group) = self.cloud.resources().get(&key).and_then(|one| one.groups.first()) {
+            self.cloud.tamper_with(group, |group| {
+                group.rules.insert(firewall_core::testing::conformance::rule("tcp/22 203.0.113.0/24"));
+            });
+        }
+        self.announce(Cause::Other);
+    }
+
+    fn replace_machine(&self, _: usize) -> bool {
+        false
+    }
+
+    fn provider_id(&self, machine: usize) -> String {
+        format!("memory://{}", instance(machine))
+    }
+}
+
 /// Returns the id of a machine.
-pub(crate) fn instance(machine: usize) -> InstanceId {
+fn instance(machine: usize) -> InstanceId {
     InstanceId::new(format!("m{machine}"))
 }
 
@@ -139,7 +153,7 @@ fn foreign(machine: usize) -> [MemoryResource; 2] {
 }
 
 /// The provider of one process.
-pub(crate) struct SimulatedProvider {
+struct SimulatedProvider {
     inner: MemoryProvider,
     cluster: String,
     cloud: SimulatedCloud,
@@ -241,20 +255,13 @@ impl SimulatedProvider {
         }
         let (fate, kill) = {
             let mut faults = self.cloud.faults();
-            let kill = match &mut faults.kills_at_call {
-                Some((0, before)) => {
-                    let before = *before;
-                    faults.kills_at_call = None;
-                    Some(before)
-                }
-                Some((calls, _)) => {
-                    *calls -= 1;
-                    None
-                }
-                None => None,
+            let creates_group = matches!((action, action.key()), (Action::Create(_), MemoryKey::Group(..)));
+            let closes = match action {
+                Action::Create(_) => false,
+                Action::Delete(_) => true,
+                Action::Update { from, to } => to.rules.is_subset(&from.rules) && to.groups.is_subset(&from.groups),
             };
-            let closes = matches!(action, Action::Delete(_));
-            (faults.decide(&call, closes), kill)
+            (faults.decide(Call { text: &call, closes, creates_group }), faults.next_kill())
         };
         if kill == Some(true) {
             self.process.kill();

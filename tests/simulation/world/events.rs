@@ -9,7 +9,7 @@ use super::{RESYNC, World};
 use crate::api::{Faults, Kind, Store, name_of};
 use crate::checker::Scope;
 use crate::history::Event;
-use crate::landscape::{Intent, WORKLOADS, node_name};
+use crate::landscape::{Intent, NODES, WORKLOADS, node_name};
 use crate::objects;
 
 /// The end of something that lasts.
@@ -21,6 +21,7 @@ pub(super) enum Ending {
     Lag,
     LeaseFast,
     Granted(usize),
+    GroupsGranted,
     Unthrottled,
     Fast(usize),
     Readable,
@@ -54,12 +55,21 @@ impl World {
             | Event::NodeGone { .. }
             | Event::NodeWithoutMachine { .. } => {
                 let has_gates = self.history.setup.has_gates;
-                self.api.change(|state| change_objects(&mut state.store, event, has_gates));
+                let provider_id = |machine| self.cloud.provider_id(machine);
+                self.api.change(|state| change_objects(&mut state.store, event, has_gates, provider_id));
                 self.witness.objects_changed();
             }
             Event::PortsDenied { workload, denied } => {
                 self.deny_ports(workload, denied);
                 self.witness.objects_changed();
+            }
+            Event::MachineReplaced { machine } => {
+                if self.cloud.replace_machine(machine) {
+                    // The kubelet reports its new address.
+                    let node = objects::node(machine, Some(self.cloud.provider_id(machine)), machine + NODES);
+                    self.api.change(|state| state.store.put(Kind::Nodes, node));
+                    self.witness.objects_changed();
+                }
             }
             Event::Killed { replica, seconds } => self.stop_replica(replica, seconds * 1000),
             Event::KilledAtCall { calls, before } => self.cloud.faults().kills_at_call = Some((calls, before)),
@@ -147,7 +157,11 @@ impl World {
             Event::Refused { workload, kind, seconds } => {
                 faults.refused.push((workload, kind));
                 let recovery = if kind.retry() == Retry::Soon { SOON } else { LATER };
-                (Scope::Workload(workload), recovery, Some((seconds, Ending::Granted(workload))))
+                (Scope::OpeningsOf(workload), recovery, Some((seconds, Ending::Granted(workload))))
+            }
+            Event::GroupsRefused { seconds } => {
+                faults.refuses_groups = true;
+                (Scope::Openings, LATER, Some((seconds, Ending::GroupsGranted)))
             }
             Event::Throttled { seconds } => {
                 faults.is_throttled = true;
@@ -171,7 +185,7 @@ impl World {
             }
             Event::MachineOmitted { machine, reads } => {
                 faults.omitted.push((machine, reads));
-                (Scope::Machine(format!("memory://m{machine}")), RESYNC, None)
+                (Scope::Machine(self.cloud.provider_id(machine)), RESYNC, None)
             }
             _ => unreachable!("it breaks no cloud"),
         };
@@ -212,6 +226,7 @@ impl World {
                 Ending::Lag => api(&|faults| faults.lag = Duration::ZERO),
                 Ending::LeaseFast => api(&|faults| faults.lease_delay = Duration::ZERO),
                 Ending::Granted(workload) => self.cloud.faults().refused.retain(|(own, _)| *own != workload),
+                Ending::GroupsGranted => self.cloud.faults().refuses_groups = false,
                 Ending::Unthrottled => self.cloud.faults().is_throttled = false,
                 Ending::Fast(workload) => self.cloud.faults().slow.retain(|(own, _)| *own != workload),
                 Ending::Readable => self.cloud.faults().is_unreadable = false,
@@ -221,7 +236,12 @@ impl World {
 }
 
 /// Changes objects as their owners do.
-fn change_objects(store: &mut Store, event: Event, has_gates: bool) {
+fn change_objects(
+    store: &mut Store,
+    event: Event,
+    has_gates: bool,
+    provider_id: impl Fn(usize) -> String,
+) {
     match event {
         Event::PodRuns { workload, node, sources } => {
             let (namespace, name) = (WORKLOADS[workload].namespace, objects::pod_name(workload, node));
@@ -259,8 +279,7 @@ fn change_objects(store: &mut Store, event: Event, has_gates: bool) {
             }
         }
         Event::NodeRegisters { node, machine } => {
-            let provider_id = Some(format!("memory://m{machine}"));
-            store.put(Kind::Nodes, objects::node(node, provider_id, machine));
+            store.put(Kind::Nodes, objects::node(node, Some(provider_id(machine)), machine));
         }
         Event::NodeWithoutMachine { node } => {
             store.put(Kind::Nodes, objects::node(node, None, node));

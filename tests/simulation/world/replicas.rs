@@ -2,20 +2,18 @@
 
 use std::time::Duration;
 
-use firewall_core::Limits;
+use firewall_core::{Limits, Policy};
 use hostport_firewall::controller::clouds::{Choice, CloudsConfig};
 use hostport_firewall::controller::config::{Config, LeaseConfig, SettingsSource};
 use hostport_firewall::controller::run_connected;
 use hostport_firewall::intents::settings::Settings;
-use hostport_firewall::reconcile::cloud::CloudReconciler;
 use hostport_firewall::reconcile::pass::Options;
-use hostport_firewall::reconcile::reconciler::Reconciler;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::sync::CancellationToken;
 
 use super::{LINGER, RESYNC, START, World};
 use crate::checker::Scope;
-use crate::cloud::memory::CLUSTER;
+use crate::cloud::CLUSTER;
 use crate::history::Setup;
 use crate::mutants::Mutant;
 use crate::process::Process;
@@ -101,11 +99,13 @@ impl World {
         let process = Process::new(self.processes);
         self.witness.note(&format!("process {} starts as {identity}", process.number));
         let setup = self.history.setup;
-        let provider = self.cloud.provider(&process, cluster, self.mutant);
         let mut options = Options { linger: Duration::from_millis(LINGER), ..Options::default() };
         options.mass_close_hold = Duration::from_mins(30);
         if !setup.holds_mass_close {
             options.limits = Limits { mass_close_least: usize::MAX, ..Limits::default() };
+        }
+        if setup.open_only {
+            options.policy = Policy::OpenOnly;
         }
         let lease = match self.mutant {
             Some(Mutant::LeadsTwice) => None,
@@ -125,7 +125,7 @@ impl World {
             zone: None,
             metrics_address: None,
         };
-        let clouds: Vec<Box<dyn CloudReconciler>> = vec![Box::new(Reconciler::new(provider, options))];
+        let clouds = vec![self.cloud.reconciler(&process, cluster, options, self.mutant)];
         let (client, settings) = (self.api.client(&process), self.settings.subscribe());
         let running = run_connected(config, client, clouds, settings, CancellationToken::new());
         (process, spawn_local(running))

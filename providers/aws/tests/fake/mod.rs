@@ -21,7 +21,7 @@ use firewall_aws::ApiCall;
 
 pub(crate) use groups::{Group, Rule};
 pub(crate) use instances::{Instance, Interface};
-pub(crate) use wire::{Failure, Params};
+pub(crate) use wire::{Failure, Params, failure, success};
 
 /// The VPC of most tests; it is not a default VPC.
 pub(crate) const VPC: &str = "vpc-1";
@@ -182,7 +182,11 @@ impl FakeEc2 {
 
     /// Returns the SDK's client over this cloud.
     pub(crate) fn client(&self) -> aws_sdk_ec2::Client {
-        let connector = SharedHttpConnector::new(self.clone());
+        Self::client_over(SharedHttpConnector::new(self.clone()))
+    }
+
+    /// Returns the SDK's client over whatever answers its requests.
+    pub(crate) fn client_over(connector: SharedHttpConnector) -> aws_sdk_ec2::Client {
         let config = aws_sdk_ec2::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("eu-central-1"))
@@ -192,7 +196,8 @@ impl FakeEc2 {
         aws_sdk_ec2::Client::from_conf(config)
     }
 
-    fn respond(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    /// Answers a request.
+    pub(crate) fn respond(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let params = Params::of_body(request.body().bytes().unwrap_or_default());
         let action = params.get("Action").to_owned();
         let mut state = self.state();

@@ -1,8 +1,8 @@
 //! The methods of `compute.firewalls`
 
-use std::time::Instant;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Call, list_response, paginate, require_permission};
 use crate::error::ApiError;

@@ -1,0 +1,289 @@
+//! EC2: the real provider and the real SDK, whose requests the strict EC2 of the provider's own tests answers,
+//! in process.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use firewall_aws::{Aws, AwsConfig, CLUSTER_TAG};
+use firewall_core::{ErrorKind, ProviderError};
+use hostport_firewall::reconcile::cloud::CloudReconciler;
+use hostport_firewall::reconcile::pass::Options;
+use hostport_firewall::reconcile::reconciler::Reconciler;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::faults::{Call, Fate, Faults};
+use super::{CLUSTER, ModelCloud, SharedObserver, View};
+use crate::checker::Cause;
+use crate::fake_ec2::{Failure, FakeEc2, Group, Params, Rule, failure, success};
+use crate::landscape::{EGRESS, NODES, Probes, admitted};
+use crate::mutants::Mutant;
+use crate::process::Process;
+
+/// The tag that names what a group is for.
+const GROUP_TAG: &str = "hostport-firewall.dev/group";
+
+/// The time that a read takes.
+const READ: Duration = Duration::from_millis(30);
+
+/// The account. Clones share one state.
+#[derive(Clone)]
+pub(crate) struct Ec2 {
+    ec2: FakeEc2,
+    faults: Arc<Mutex<Faults>>,
+    observer: Arc<OnceLock<SharedObserver>>,
+}
+
+impl Ec2 {
+    /// Returns an account with all machines, each in the group of the cluster's nodes.
+    pub(crate) fn new() -> Self {
+        Self { ec2: FakeEc2::new(NODES), faults: Arc::default(), observer: Arc::default() }
+    }
+
+    fn announce(&self, cause: Cause) {
+        if let Some(observer) = self.observer.get() {
+            observer.changed(&self.view(), cause);
+        }
+    }
+
+    /// Returns what the account lets in: by walking interfaces, groups and rules.
+    fn view(&self) -> View {
+        let state = self.ec2.state();
+        let is_ours = |group: &Group| group.tags.get(CLUSTER_TAG).is_some_and(|cluster| cluster == CLUSTER);
+        let mut view = View::default();
+        for machine in 0..NODES {
+            let interface = &state.instances[&instance(machine)].interfaces[0];
+            let attached = &state.interfaces[interface].groups;
+            let ours = attached.iter().filter_map(|id| state.groups.get(id)).filter(|group| is_ours(group));
+            let probes = ours.flat_map(|group| &group.rules).fold(0, |set, rule| set | probes(rule));
+            view.admits.insert(self.provider_id(machine), probes);
+            let theirs = attached.iter().filter(|id| state.groups.get(*id).is_none_or(|group| !is_ours(group)));
+            view.foreign += &format!("{interface}: {:?}; ", theirs.collect::<Vec<_>>());
+        }
+        for (id, group) in state.groups.iter().filter(|(_, group)| !is_ours(group)) {
+            view.foreign += &format!("{id}: {:?} {}; ", group.ingress(), group.egress());
+        }
+        view
+    }
+}
+
+/// Returns what a rule lets in, or out.
+fn probes(rule: &Rule) -> Probes {
+    if rule.egress {
+        // The network of a cluster's nodes has an egress rule of its own: one of ours would widen it.
+        return EGRESS;
+    }
+    let port = |text: &str| text.parse::<u16>().unwrap_or(0);
+    let Ok(source) = rule.source.parse() else { return 0 };
+    admitted(&rule.protocol, port(&rule.from), port(&rule.to), &source)
+}
+
+fn instance(machine: usize) -> String {
+    format!("i-{:02x}", machine + 1)
+}
+
+impl ModelCloud for Ec2 {
+    fn observe_with(&self, observer: SharedObserver) {
+        _ = self.observer.set(observer);
+    }
+
+    fn reconciler(
+        &self,
+        process: &Process,
+        cluster: &str,
+        options: Options,
+        mutant: Option<Mutant>,
+    ) -> Box<dyn CloudReconciler> {
+        let connector = Connector { cloud: self.clone(), process: process.clone(), mutant };
+        let client = FakeEc2::client_over(SharedHttpConnector::new(connector));
+        let aws = Aws::from_client(&client, AwsConfig::new(cluster)).expect("a valid configuration");
+        Box::new(Reconciler::new(aws, options))
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin_stale_reads(&self, reads: u32) {
+        self.ec2.state().lag = reads;
+        self.ec2.state().detach_lag = reads;
+    }
+
+    fn tamper(&self, machine: usize, adds_rule: bool) {
+        {
+            let mut state = self.ec2.state();
+            let attached = state.groups_of(&instance(machine)).clone();
+            let is_ours = |id: &&String| {
+                state.groups.get(*id).is_some_and(|group| group.tags.contains_key(CLUSTER_TAG))
+            };
+            let ours: BTreeSet<String> = attached.iter().filter(is_ours).cloned().collect();
+            if adds_rule {
+                if let Some(group) = ours.first().and_then(|id| state.groups.get_mut(id)) {
+                    group.rules.push(Rule::ingress("tcp 22 22 cidrIp 203.0.113.0/24"));
+                }
+            } else {
+                state.groups_of(&instance(machine)).retain(|id| !ours.contains(id));
+            }
+        }
+        self.announce(Cause::Other);
+    }
+
+    fn replace_machine(&self, _: usize) -> bool {
+        false
+    }
+
+    fn provider_id(&self, machine: usize) -> String {
+        format!("aws:///eu-central-1a/{}", instance(machine))
+    }
+}
+
+/// The connection of one process.
+#[derive(Clone)]
+struct Connector {
+    cloud: Ec2,
+    process: Process,
+    mutant: Option<Mutant>,
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connector")
+    }
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let connector = self.clone();
+        HttpConnectorFuture::new(async move { connector.send(request).await })
+    }
+}
+
+impl Connector {
+    async fn send(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        self.process.pause_if_dead().await;
+        let params = Params::of_body(request.body().bytes().unwrap_or_default());
+        let response = if params.get("Action").starts_with("Describe") {
+            sleep(READ).await;
+            self.read(&params, &request)
+        } else {
+            self.change(&params, request).await
+        };
+        self.process.pause_if_dead().await;
+        response
+    }
+
+    fn read(&self, params: &Params, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let mut faults = self.cloud.faults();
+        if faults.is_unreadable {
+            return Ok(failure(&Failure::new("Unavailable", "as the history asks")));
+        }
+        let action = params.get("Action");
+        let mut omitted = None;
+        if action == "DescribeInstances" {
+            let due = faults.omitted.iter_mut().find(|(_, reads)| *reads > 0);
+            if let Some((machine, reads)) = due {
+                *reads -= 1;
+                omitted = self.cloud.ec2.state().instances.remove_entry(&instance(*machine));
+            }
+        }
+        if let Some(observer) = self.cloud.observer.get()
+            && action == "DescribeSecurityGroups"
+            && !params.has("NextToken")
+        {
+            observer.has_read(&self.process);
+        }
+        let response = self.cloud.ec2.respond(request);
+        self.cloud.ec2.state().instances.extend(omitted);
+        response
+    }
+
+    /// Sends one change: what has been sent takes effect, whatever becomes of the sender.
+    async fn change(&self, params: &Params, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let (text, action) = (self.describe(params), params.get("Action").to_owned());
+        let half = self.cloud.faults().duration(&text) / 2;
+        sleep(half).await;
+        self.process.pause_if_dead().await;
+        let observer = self.cloud.observer.get().cloned();
+        if let Some(observer) = &observer {
+            observer.sent(&self.process, &text);
+        }
+        let (fate, kill) = {
+            let mut faults = self.cloud.faults();
+            let closes = self.closes(params);
+            let call = Call { text: &text, closes, creates_group: action == "CreateSecurityGroup" };
+            (faults.decide(call), faults.next_kill())
+        };
+        if kill == Some(true) {
+            self.process.kill();
+            self.process.pause_if_dead().await;
+        }
+        let is_skipped = self.mutant.is_some_and(|mutant| mutant.skips(&action));
+        let (answer, answered) = oneshot::channel();
+        let (cloud, process) = (self.cloud.clone(), self.process.clone());
+        tokio::spawn(async move {
+            sleep(half).await;
+            let response = match fate {
+                _ if is_skipped => Ok(success(&action, "<return>true</return>")),
+                Fate::Succeeds => cloud.ec2.respond(&request),
+                Fate::AnswerLost(_) => {
+                    _ = cloud.ec2.respond(&request);
+                    Err(ConnectorError::io("connection reset".into()))
+                }
+                Fate::Fails(error) => refusal(&action, &error),
+            };
+            let outcome = response.as_ref().map_or(0, |response| response.status().as_u16());
+            if let Some(observer) = &observer {
+                observer.ended(&process, &text, &outcome.to_string());
+            }
+            cloud.announce(Cause::Controller);
+            if kill == Some(false) {
+                process.kill();
+            }
+            _ = answer.send(response);
+        });
+        answered.await.expect("the task ends by answering")
+    }
+
+    /// Returns true if the call only takes something away.
+    fn closes(&self, params: &Params) -> bool {
+        let action = params.get("Action");
+        let state = self.cloud.ec2.state();
+        let attached = state.interfaces.get(params.get("NetworkInterfaceId"));
+        let is_part = attached.is_some_and(|interface| {
+            params.list("SecurityGroupId").iter().all(|group| interface.groups.contains(group))
+        });
+        action.starts_with("Revoke") || action.starts_with("Delete") || is_part
+    }
+
+    /// Returns a call as text: the action, its object, and what the groups are for.
+    fn describe(&self, params: &Params) -> String {
+        let state = self.cloud.ec2.state();
+        let tag = |group: &Group| group.tags.get(GROUP_TAG).cloned().unwrap_or_default();
+        let label = |id: String| state.groups.get(&id).map_or_else(|| id.clone(), tag);
+        let mut labels: Vec<String> = params.list("SecurityGroupId").into_iter().map(label).collect();
+        let own = params.get("GroupId");
+        if !own.is_empty() {
+            labels.push(label(own.to_owned()));
+        }
+        let tags = params.members("TagSpecification.1.Tag");
+        labels.extend(tags.iter().map(|at| params.get(&format!("{at}.Value")).to_owned()));
+        format!("{} {} [{}]", params.get("Action"), params.get("NetworkInterfaceId"), labels.join(", "))
+    }
+}
+
+/// Returns the answer by which EC2 refuses a call.
+fn refusal(action: &str, error: &ProviderError) -> Result<HttpResponse, ConnectorError> {
+    let code = match error.kind {
+        ErrorKind::Throttled => "RequestLimitExceeded",
+        ErrorKind::PermissionDenied => "UnauthorizedOperation",
+        ErrorKind::QuotaReached if action == "CreateSecurityGroup" => "SecurityGroupLimitExceeded",
+        ErrorKind::QuotaReached => "RulesPerSecurityGroupLimitExceeded",
+        _ if error.message == "connection reset" => return Err(ConnectorError::io("connection reset".into())),
+        _ => "Unavailable",
+    };
+    Ok(failure(&Failure::new(code, error.message.clone())))
+}
