@@ -5,6 +5,7 @@ use std::fmt;
 use firewall_core::ErrorKind;
 
 use crate::api::Kind;
+use crate::world::LINGER;
 
 /// One thing that happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +100,8 @@ pub(crate) struct Setup {
     pub(crate) holds_mass_close: bool,
     /// The administrator has forbidden to close anything
     pub(crate) open_only: bool,
+    /// How long a port outlives its pod, in milliseconds
+    pub(crate) linger: u64,
     /// Another controller, of another project, runs in the same cluster
     pub(crate) has_second_project: bool,
     /// Every kind is installed that the controller looks for
@@ -117,6 +120,7 @@ impl Default for Setup {
             has_gates: false,
             holds_mass_close: false,
             open_only: false,
+            linger: LINGER,
             has_second_project: false,
             serves_all_kinds: false,
             broken_kind: None,

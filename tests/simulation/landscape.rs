@@ -46,13 +46,15 @@ pub(crate) const WORKLOADS: [Workload; 6] = [
 ];
 
 /// The choices of source ranges; the first stands for the default, which is anywhere.
-pub(crate) const SOURCES: [&[&str]; 6] = [
+pub(crate) const SOURCES: [&[&str]; 8] = [
     &[],
     &["10.0.0.0/8"],
     &["10.0.0.0/8", "192.0.2.0/24"],
     &["198.51.100.0/24", "2001:db8::/32"],
     &["192.0.2.0/24", "198.51.100.0/24"],
     &["10.0.0.0/8", "192.0.2.0/24", "198.51.100.0/24"],
+    &["100.64.0.0/10", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"],
+    &["10.0.0.0/8", "100.64.0.0/10", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"],
 ];
 
 /// Packets that stand for all: a protocol and port from an address, to any instance. Among them are ports
@@ -112,6 +114,11 @@ pub(crate) fn describe(set: Probes) -> String {
         named.map(|(_, probe)| format!("{}/{} from {}", probe.protocol, probe.port, probe.from)).collect();
     let egress = (set & EGRESS != 0).then(|| "anything to anywhere".to_owned());
     texts.into_iter().chain(egress).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the probes that can arrive at a machine at all.
+pub(crate) fn arriving(machine: usize) -> Probes {
+    EGRESS | bits(probes().iter().map(|probe| probe.from.is_ipv4() || has_ipv6(machine)))
 }
 
 /// Returns the name of a node.

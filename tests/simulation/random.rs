@@ -1,6 +1,7 @@
 //! The only source of chance: SplitMix64, so that a seed names one run on every machine.
 
 /// A generator of numbers from a seed.
+#[derive(Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -58,10 +58,7 @@ fn random_histories_break_no_promise() {
                     if seed >= first + count {
                         return;
                     }
-                    let mut history = generate(seed, withheld);
-                    if let Some(cloud) = cloud {
-                        history.setup.cloud = cloud;
-                    }
+                    let history = generate(seed, withheld, cloud);
                     let outcome = run(&history, None);
                     if !outcome.violations.is_empty() {
                         // The others need not go on.
@@ -80,8 +77,9 @@ fn random_histories_break_no_promise() {
 
 #[test]
 fn same_seed_gives_the_same_run() {
-    for seed in [3, 14, 159, 2653, 58979] {
-        let history = generate(seed, withheld());
+    let clouds = [None, None, Some(CloudKind::Memory), Some(CloudKind::Ec2), Some(CloudKind::Gce)];
+    for (seed, cloud) in [3, 14, 159, 2653, 58979].into_iter().zip(clouds) {
+        let history = generate(seed, withheld(), cloud);
         let (one, other) = (run(&history, None), run(&history, None));
         assert_eq!(one.trace, other.trace, "seed {seed}");
         assert!(one.trace.len() > 20, "something happens: {:?}", one.trace);
@@ -93,8 +91,7 @@ fn checker_finds_every_seeded_bug() {
     let mut found = BTreeMap::new();
     for mutant in Mutant::ALL {
         let seed = (1..=40).find(|seed| {
-            let mut history = generate(*seed, withheld());
-            history.setup.cloud = mutant.cloud();
+            let mut history = generate(*seed, withheld(), Some(mutant.cloud()));
             if mutant.needs_lease() {
                 history.setup = Setup { replicas: 2, has_lease: true, ..history.setup };
             }
@@ -108,7 +105,7 @@ fn checker_finds_every_seeded_bug() {
 
 #[test]
 fn failing_history_is_shrunk_to_what_matters() {
-    let history = generate(1, withheld());
+    let history = generate(1, withheld(), None);
     let mut long = history.clone();
     long.events.push((200_000, Event::PodGone { workload: 0, node: 0 }));
     let breaks = |history: &History| run(history, Some(Mutant::OpensToAnywhere)).broken();
@@ -129,9 +126,10 @@ fn every_event_is_made_from_some_seed() {
         calls_are_slow: false,
         machines_are_replaced: false,
         lease_is_slow: false,
+        sources_need_rules: false,
     };
     let names: std::collections::BTreeSet<String> = (1..=400)
-        .flat_map(|seed| generate(seed, all).events)
+        .flat_map(|seed| generate(seed, all, None).events)
         .map(|(_, event)| format!("{event:?}").split(' ').next().unwrap_or_default().to_owned())
         .collect();
     assert_eq!(names.len(), 32, "{names:?}");

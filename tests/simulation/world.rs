@@ -85,12 +85,12 @@ struct World {
 impl World {
     fn new(history: History, mutant: Option<Mutant>) -> Self {
         let cloud: Box<dyn ModelCloud> = match history.setup.cloud {
-            CloudKind::Memory => Box::new(SimulatedCloud::new()),
-            CloudKind::Ec2 => Box::new(Ec2::new()),
-            CloudKind::Gce => Box::new(Gce::new()),
+            CloudKind::Memory => Box::new(SimulatedCloud::new(history.seed)),
+            CloudKind::Ec2 => Box::new(Ec2::new(history.seed)),
+            CloudKind::Gce => Box::new(Gce::new(history.seed)),
         };
         let (api, start) = (ApiServer::new(), Instant::now());
-        let checker = Checker::new(Limits::new(LINGER, RESYNC), !history.setup.open_only);
+        let checker = Checker::new(Limits::new(history.setup.linger, RESYNC), !history.setup.open_only);
         // A controller that must have the Lease is held to it also where a bug keeps it from asking.
         let uses_lease = history.setup.has_lease;
         let witness = Arc::new(Witness::new(start, checker, api.clone(), uses_lease));
@@ -149,7 +149,7 @@ impl World {
     /// Lets time pass until everything has converged and stays so, or nothing excuses any more that it has
     /// not.
     async fn settle(&mut self) {
-        let limits = Limits::new(LINGER, RESYNC);
+        let limits = Limits::new(self.history.setup.linger, RESYNC);
         let longest = limits.close.max(limits.open).max(limits.drift);
         let last_event = self.history.events.last().map_or(0, |(at, _)| *at);
         let mut converged_since = None;

@@ -60,12 +60,11 @@ impl Demand {
                 if request.ports.iter().any(|(_, port)| self.denied.contains(port)) {
                     continue;
                 }
-                let anywhere = ["0.0.0.0/0", "::/0"].map(|source| source.parse().expect("a range"));
-                let sources = match &request.sources[..] {
-                    [] if has_ipv6 => anywhere.to_vec(),
-                    [] => anywhere[..1].to_vec(),
-                    named => named.to_vec(),
-                };
+                let anywhere: [IpNet; 2] = ["0.0.0.0/0", "::/0"].map(|source| source.parse().expect("a range"));
+                let named = if request.sources.is_empty() { &anywhere[..] } else { &request.sources };
+                // No packet of IPv6 arrives at a machine without such an address.
+                let sources = named.iter().filter(|source| source.addr().is_ipv4() || has_ipv6);
+                let sources: Vec<&IpNet> = sources.collect();
                 let ports = request.ports.iter();
                 let pairs = ports.flat_map(|port| sources.iter().map(move |source| (port, source)));
                 let probes = pairs.fold(0, |set, ((protocol, port), source)| {

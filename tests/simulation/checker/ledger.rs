@@ -11,8 +11,10 @@ use crate::landscape::{Probes, describe, probes};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     Controller,
-    /// Somebody else, or the cloud
+    /// Somebody else
     Other,
+    /// A machine is another one, as the cluster says too
+    Machine,
 }
 
 /// The past of one machine.
@@ -102,6 +104,7 @@ impl Checker {
             let not_free = ones(closed & machine.kept).filter(|probe| is_old(&machine.last_free, *probe));
             let not_free = set(not_free);
             match cause {
+                Cause::Machine => {}
                 Cause::Other => {
                     let until = now + self.limits.drift;
                     machine.tampered.extend(ones(opened | closed).map(|probe| (probe, until)));

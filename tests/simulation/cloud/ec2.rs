@@ -20,7 +20,7 @@ use super::faults::{Call, Fate, Faults};
 use super::{CLUSTER, ModelCloud, SharedObserver, View};
 use crate::checker::Cause;
 use crate::fake_ec2::{Failure, FakeEc2, Group, Params, Rule, failure, success};
-use crate::landscape::{EGRESS, NODES, Probes, admitted};
+use crate::landscape::{EGRESS, NODES, Probes, admitted, arriving};
 use crate::mutants::Mutant;
 use crate::process::Process;
 
@@ -40,8 +40,8 @@ pub(crate) struct Ec2 {
 
 impl Ec2 {
     /// Returns an account with all machines, each in the group of the cluster's nodes.
-    pub(crate) fn new() -> Self {
-        Self { ec2: FakeEc2::new(NODES), faults: Arc::default(), observer: Arc::default() }
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { ec2: FakeEc2::new(NODES), faults: Arc::new(Mutex::new(Faults::new(seed))), observer: Arc::default() }
     }
 
     fn announce(&self, cause: Cause) {
@@ -60,7 +60,7 @@ impl Ec2 {
             let attached = &state.interfaces[interface].groups;
             let ours = attached.iter().filter_map(|id| state.groups.get(id)).filter(|group| is_ours(group));
             let probes = ours.flat_map(|group| &group.rules).fold(0, |set, rule| set | probes(rule));
-            view.admits.insert(self.provider_id(machine), probes);
+            view.admits.insert(self.provider_id(machine), probes & arriving(machine));
             let theirs = attached.iter().filter(|id| state.groups.get(*id).is_none_or(|group| !is_ours(group)));
             view.foreign += &format!("{interface}: {:?}; ", theirs.collect::<Vec<_>>());
         }

@@ -5,10 +5,13 @@ use std::time::Duration;
 use firewall_core::{ErrorKind, ProviderError};
 
 use crate::landscape::WORKLOADS;
+use crate::random::Random;
 
 /// The faults of the moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Faults {
+    /// How long calls take, where nothing is wrong
+    random: Random,
     /// Calls that create or change something of these workloads are refused
     pub(crate) refused: Vec<(usize, ErrorKind)>,
     /// No group can be created: their quota is reached
@@ -50,6 +53,23 @@ pub(crate) struct Call<'a> {
 }
 
 impl Faults {
+    /// Returns none.
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self {
+            random: Random::new(seed),
+            refused: Vec::new(),
+            refuses_groups: false,
+            is_throttled: false,
+            lost_before: 0,
+            lost_after: 0,
+            slow: Vec::new(),
+            is_unreadable: false,
+            stale_reads: 0,
+            omitted: Vec::new(),
+            kills_at_call: None,
+        }
+    }
+
     /// Decides the fate of a change.
     pub(crate) fn decide(&mut self, call: Call<'_>) -> Fate {
         let error = |kind, message: &str| ProviderError::new(kind, "call", call.text, message);
@@ -83,8 +103,9 @@ impl Faults {
     }
 
     /// Returns how long a change takes.
-    pub(crate) fn duration(&self, call: &str) -> Duration {
+    pub(crate) fn duration(&mut self, call: &str) -> Duration {
         let slow = self.slow.iter().filter(|(workload, _)| call.contains(WORKLOADS[*workload].name));
-        slow.map(|(_, duration)| *duration).max().unwrap_or(Duration::from_millis(60))
+        let usual = Duration::from_millis(self.random.between(20, 300));
+        slow.map(|(_, duration)| *duration).max().unwrap_or(usual)
     }
 }

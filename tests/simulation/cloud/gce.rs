@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::faults::Faults;
 use super::{CLUSTER, ModelCloud, SharedObserver, View};
 use crate::checker::Cause;
-use crate::landscape::{NODES, Probes, admitted, has_ipv6};
+use crate::landscape::{NODES, Probes, admitted, arriving, has_ipv6};
 use crate::mutants::Mutant;
 use crate::process::Process;
 use stub::Stub;
@@ -41,7 +41,7 @@ pub(crate) struct Gce {
 
 impl Gce {
     /// Returns a project with all machines in one network, and a rule of somebody else's.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let cloud = Cloud::default();
         cloud.configure(|settings| settings.operation_delay = OPERATION);
         cloud.add_network(PROJECT, "main");
@@ -54,7 +54,7 @@ impl Gce {
         });
         cloud.put_firewall(PROJECT, &foreign).expect("a valid rule");
         let service = Simulator::router(cloud.clone());
-        Self { cloud, service, faults: Arc::default(), observer: Arc::default() }
+        Self { cloud, service, faults: Arc::new(Mutex::new(Faults::new(seed))), observer: Arc::default() }
     }
 
     fn announce(&self, cause: Cause) {
@@ -79,7 +79,7 @@ impl Gce {
                 let port = |text: &str| text.parse().expect("a port");
                 set | admitted(&one.protocol, port(first), port(last), &one.source)
             });
-            view.admits.insert(self.provider_id(machine), probes);
+            view.admits.insert(self.provider_id(machine), probes & arriving(machine));
             view.foreign += &format!("{:?} ", self.cloud.tags(PROJECT, ZONE, &name(machine)));
         }
         let theirs = rules.iter().filter(|(_, rule)| !is_ours(rule));
@@ -152,7 +152,7 @@ impl ModelCloud for Gce {
     fn replace_machine(&self, number: usize) -> bool {
         self.cloud.remove_instance(PROJECT, ZONE, &name(number));
         self.cloud.add_instance(machine(number, number + NODES));
-        self.announce(Cause::Other);
+        self.announce(Cause::Machine);
         true
     }
 

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use super::faults::{Call, Fate, Faults};
 use super::{CLUSTER, ModelCloud, SharedObserver, View};
 use crate::checker::Cause;
-use crate::landscape::{NODES, Probes, admitted};
+use crate::landscape::{NODES, Probes, admitted, arriving};
 use crate::mutants::Mutant;
 use crate::process::Process;
 
@@ -37,14 +37,14 @@ pub(crate) struct SimulatedCloud {
 
 impl SimulatedCloud {
     /// Returns a cloud with all machines, and something of others on each.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let cloud = MemoryCloud::new((0..NODES).map(instance));
         for machine in 0..NODES {
             for resource in foreign(machine) {
                 cloud.put(resource);
             }
         }
-        Self { cloud, faults: Arc::default(), stale: Arc::default(), observer: Arc::default() }
+        Self { cloud, faults: Arc::new(Mutex::new(Faults::new(seed))), stale: Arc::default(), observer: Arc::default() }
     }
 
     fn announce(&self, cause: Cause) {
@@ -66,7 +66,8 @@ impl SimulatedCloud {
                         let protocol = rule.protocol.to_string();
                         set | admitted(&protocol, rule.ports.first(), rule.ports.last(), &rule.source)
                     });
-                    view.admits.insert(format!("memory://{machine}"), probes);
+                    let number = (0..NODES).find(|number| instance(*number) == *machine).unwrap_or_default();
+                    view.admits.insert(format!("memory://{machine}"), probes & arriving(number));
                 }
                 MemoryKey::Group(cluster, _) | MemoryKey::Attachment(cluster, _) if cluster != "theirs" => {}
                 _ => view.foreign += &format!("{key}: {:?} {:?}; ", resource.rules, resource.groups),

@@ -11,7 +11,7 @@ use hostport_firewall::reconcile::pass::Options;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::sync::CancellationToken;
 
-use super::{LINGER, RESYNC, START, World};
+use super::{RESYNC, START, World};
 use crate::checker::Scope;
 use crate::cloud::CLUSTER;
 use crate::history::Setup;
@@ -99,7 +99,7 @@ impl World {
         let process = Process::new(self.processes);
         self.witness.note(&format!("process {} starts as {identity}", process.number));
         let setup = self.history.setup;
-        let mut options = Options { linger: Duration::from_millis(LINGER), ..Options::default() };
+        let mut options = Options { linger: Duration::from_millis(setup.linger), ..Options::default() };
         options.mass_close_hold = Duration::from_mins(30);
         if !setup.holds_mass_close {
             options.limits = Limits { mass_close_least: usize::MAX, ..Limits::default() };
