@@ -198,7 +198,7 @@ async fn wake_on_new_settings(mut settings: watch::Receiver<Settings>, index: &S
     while settings.changed().await.is_ok() {
         index.update(|_| true);
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Returns the host's name, which in a pod is the pod's name.

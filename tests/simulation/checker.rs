@@ -25,6 +25,8 @@ pub(crate) enum Promise {
     OnlyItsOwn,
     /// Nothing is sent by a process that may not be the only one
     OneWriter,
+    /// A process that holds its Lease goes on
+    KeepsLeading,
     /// Nothing is written, and the cloud not read, while nothing changes
     BoundedCalls,
     /// What somebody else has changed is repaired

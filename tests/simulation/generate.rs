@@ -21,6 +21,7 @@ pub(crate) struct Withheld {
     pub(crate) calls_are_slow: bool,
     pub(crate) machines_are_replaced: bool,
     pub(crate) lease_is_slow: bool,
+    pub(crate) lease_conflicts: bool,
     /// Sources that need more than one rule of Compute Engine's
     pub(crate) sources_need_rules: bool,
 }
@@ -30,8 +31,10 @@ pub(crate) fn generate(seed: u64, withheld: Withheld, on: Option<CloudKind>) -> 
     let mut random = Random::new(seed);
     let has_lease = random.chance(15);
     let chosen = match random.below(100) {
-        0..=4 => CloudKind::Ec2,
-        5..=9 => CloudKind::Gce,
+        0..=3 => CloudKind::Ec2,
+        4 => CloudKind::Ec2Shared,
+        5..=8 => CloudKind::Gce,
+        9 => CloudKind::GceTags,
         _ => CloudKind::Memory,
     };
     let cloud = on.unwrap_or(chosen);
@@ -44,7 +47,8 @@ pub(crate) fn generate(seed: u64, withheld: Withheld, on: Option<CloudKind>) -> 
         ..Setup::default()
     };
     // Those that come first have two of a family at most, which are as many as one rule holds.
-    let is_simple = withheld.sources_need_rules && cloud == CloudKind::Gce;
+    let is_gce = matches!(cloud, CloudKind::Gce | CloudKind::GceTags);
+    let is_simple = withheld.sources_need_rules && is_gce;
     let choices = if is_simple { 5 } else { SOURCES.len() };
     let mut events = Vec::new();
     for node in 0..NODES {
@@ -92,10 +96,14 @@ fn is_withheld(event: &Event, withheld: Withheld) -> bool {
         Event::NodeGone { .. } | Event::NodeWithoutMachine { .. } => withheld.nodes_vanish,
         Event::MachineOmitted { .. } => withheld.machines_are_omitted,
         Event::IntentUnreadable { .. } => withheld.intents_get_unreadable,
-        Event::Refused { .. } | Event::Throttled { .. } | Event::CallsLost { .. } | Event::GroupsRefused { .. } => withheld.calls_fail,
+        Event::Refused { .. }
+        | Event::Throttled { .. }
+        | Event::CallsLost { .. }
+        | Event::GroupsRefused { .. } => withheld.calls_fail,
         Event::Slow { .. } => withheld.calls_are_slow,
         Event::MachineReplaced { .. } => withheld.machines_are_replaced,
         Event::LeaseSlow { .. } => withheld.lease_is_slow,
+        Event::LeaseConflicts { .. } => withheld.lease_conflicts,
         _ => false,
     }
 }
@@ -103,7 +111,7 @@ fn is_withheld(event: &Event, withheld: Withheld) -> bool {
 /// Something happens to objects.
 fn objects(random: &mut Random, choices: usize) -> Event {
     let (workload, node) = (random.below(WORKLOADS.len()), random.below(NODES));
-    let sources = random.below(SOURCES.len());
+    let sources = random.below(choices);
     match random.below(20) {
         0..=7 => Event::PodRuns { workload, node, sources },
         8..=12 => Event::PodGone { workload, node },
@@ -166,8 +174,12 @@ fn machine(random: &mut Random) -> Event {
 /// Something happens to the controller.
 fn process(random: &mut Random, has_lease: bool) -> Event {
     let replica = if has_lease { random.below(2) } else { 0 };
-    match random.below(2) {
+    match random.below(3) {
         0 => Event::Killed { replica, seconds: random.between(1, 20) },
-        _ => Event::KilledAtCall { calls: u32::try_from(random.below(4)).unwrap_or(0), before: random.chance(50) },
+        1 => Event::Stopped { replica, seconds: random.between(1, 20) },
+        _ => Event::KilledAtCall {
+            calls: u32::try_from(random.below(4)).unwrap_or(0),
+            before: random.chance(50),
+        },
     }
 }

@@ -11,79 +11,173 @@ use crate::world::LINGER;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A pod of a workload runs on a node; one that runs there is edited
-    PodRuns { workload: usize, node: usize, sources: usize },
+    PodRuns {
+        workload: usize,
+        node: usize,
+        sources: usize,
+    },
     /// It is deleted
-    PodGone { workload: usize, node: usize },
+    PodGone {
+        workload: usize,
+        node: usize,
+    },
     /// It ends, and its object stays
-    PodEnds { workload: usize, node: usize },
+    PodEnds {
+        workload: usize,
+        node: usize,
+    },
     /// The object by which a workload asks is written
-    IntentWritten { workload: usize, sources: usize },
-    IntentGone { workload: usize },
+    IntentWritten {
+        workload: usize,
+        sources: usize,
+    },
+    IntentGone {
+        workload: usize,
+    },
     /// It cannot be read any more, as after a change of its definition
-    IntentUnreadable { workload: usize },
+    IntentUnreadable {
+        workload: usize,
+    },
     /// A node has this machine behind it
-    NodeRegisters { node: usize, machine: usize },
+    NodeRegisters {
+        node: usize,
+        machine: usize,
+    },
     /// The object of a node is deleted; what runs there runs on
-    NodeGone { node: usize },
+    NodeGone {
+        node: usize,
+    },
     /// A node comes back and its machine is not known yet
-    NodeWithoutMachine { node: usize },
+    NodeWithoutMachine {
+        node: usize,
+    },
     /// The machine behind a node comes back under its name, with another address
-    MachineReplaced { machine: usize },
+    MachineReplaced {
+        machine: usize,
+    },
     /// The administrator denies the ports of a workload, or allows them again
-    PortsDenied { workload: usize, denied: bool },
+    PortsDenied {
+        workload: usize,
+        denied: bool,
+    },
 
     /// All watches of a kind break
-    WatchesBreak { kind: Kind },
+    WatchesBreak {
+        kind: Kind,
+    },
     /// All watches of a kind break, and cannot go on where they were
-    WatchesExpire { kind: Kind },
+    WatchesExpire {
+        kind: Kind,
+    },
     /// A kind can be neither listed nor watched
-    KindUnlistable { kind: Kind, code: u16, seconds: u64 },
+    KindUnlistable {
+        kind: Kind,
+        code: u16,
+        seconds: u64,
+    },
     /// The served APIs cannot be looked up
-    Undiscoverable { seconds: u64 },
+    Undiscoverable {
+        seconds: u64,
+    },
     /// The API server does not answer
-    ApiSilent { seconds: u64 },
+    ApiSilent {
+        seconds: u64,
+    },
     /// Watches are told of everything so much later
-    ApiLags { milliseconds: u64, seconds: u64 },
+    ApiLags {
+        milliseconds: u64,
+        seconds: u64,
+    },
     /// So many of the next writes of the Lease meet a conflict
-    LeaseConflicts { writes: u32 },
+    LeaseConflicts {
+        writes: u32,
+    },
     /// So many of the next writes of the Lease take effect and are not answered
-    LeaseAnswersLost { writes: u32 },
+    LeaseAnswersLost {
+        writes: u32,
+    },
     /// Writes of the Lease are answered so much after their effect
-    LeaseSlow { milliseconds: u64, seconds: u64 },
+    LeaseSlow {
+        milliseconds: u64,
+        seconds: u64,
+    },
 
     /// What a workload needs is refused by the cloud
-    Refused { workload: usize, kind: ErrorKind, seconds: u64 },
+    Refused {
+        workload: usize,
+        kind: ErrorKind,
+        seconds: u64,
+    },
     /// No group can be created
-    GroupsRefused { seconds: u64 },
+    GroupsRefused {
+        seconds: u64,
+    },
     /// Every change is throttled
-    Throttled { seconds: u64 },
+    Throttled {
+        seconds: u64,
+    },
     /// So many of the next changes are lost on their way
-    CallsLost { calls: u32 },
+    CallsLost {
+        calls: u32,
+    },
     /// The answers to so many of the next changes are lost
-    AnswersLost { calls: u32 },
+    AnswersLost {
+        calls: u32,
+    },
     /// Changes that concern a workload take so long, of which they wait a half before they are sent
-    Slow { workload: usize, each: u64, seconds: u64 },
+    Slow {
+        workload: usize,
+        each: u64,
+        seconds: u64,
+    },
     /// The cloud cannot be read
-    CloudUnreadable { seconds: u64 },
+    CloudUnreadable {
+        seconds: u64,
+    },
     /// So many reads return the cloud as it is now
-    StaleReads { reads: u32 },
+    StaleReads {
+        reads: u32,
+    },
     /// So many reads leave a machine out
-    MachineOmitted { machine: usize, reads: u32 },
+    MachineOmitted {
+        machine: usize,
+        reads: u32,
+    },
     /// Somebody adds a rule to a group of ours, or removes an attachment
-    Tampered { machine: usize, adds_rule: bool },
+    Tampered {
+        machine: usize,
+        adds_rule: bool,
+    },
 
     /// A replica is killed, and starts again after so long
-    Killed { replica: usize, seconds: u64 },
+    Killed {
+        replica: usize,
+        seconds: u64,
+    },
+    /// A replica is told to end, and starts again after so long
+    Stopped {
+        replica: usize,
+        seconds: u64,
+    },
     /// The replica that writes is killed at its so manieth call from now, before or after its effect
-    KilledAtCall { calls: u32, before: bool },
+    KilledAtCall {
+        calls: u32,
+        before: bool,
+    },
 }
 
 /// A model cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloudKind {
     Memory,
+    /// Groups of its own, attached
     Ec2,
+    /// Rules in the nodes' group
+    Ec2Shared,
+    /// Rules for addresses
     Gce,
+    /// Rules for tags
+    GceTags,
 }
 
 /// How a controller is run.

@@ -33,7 +33,13 @@ pub(crate) struct Workload {
 pub(crate) const WORKLOADS: [Workload; 6] = [
     Workload { name: "web", namespace: "shop", protocol: "TCP", ports: &[80], intent: Intent::Annotation },
     Workload { name: "edge", namespace: "shop", protocol: "TCP", ports: &[443], intent: Intent::Exposure },
-    Workload { name: "lb", namespace: "shop", protocol: "TCP", ports: &[8080, 8443], intent: Intent::Ingress },
+    Workload {
+        name: "lb",
+        namespace: "shop",
+        protocol: "TCP",
+        ports: &[8080, 8443],
+        intent: Intent::Ingress,
+    },
     Workload {
         name: "media",
         namespace: "games",
@@ -98,8 +104,7 @@ pub(crate) fn admitted(protocol: &str, first: u16, last: u16, source: &IpNet) ->
 
 /// Returns the probes to the ports of a workload.
 pub(crate) fn probes_of(workload: &Workload) -> Probes {
-    let is_own =
-        |probe: &Probe| probe.protocol == workload.protocol && workload.ports.contains(&probe.port);
+    let is_own = |probe: &Probe| probe.protocol == workload.protocol && workload.ports.contains(&probe.port);
     bits(probes().iter().map(is_own))
 }
 

@@ -54,7 +54,8 @@ impl Mutant {
     pub(crate) const fn breaks(self) -> Promise {
         match self {
             Self::RevokesBeforeSync | Self::ReplacesByDeleting => Promise::StaysOpen,
-            Self::AttachesBeforeNarrowing | Self::OpensOnePortMore
+            Self::AttachesBeforeNarrowing
+            | Self::OpensOnePortMore
             | Self::OpensToAnywhere
             | Self::LeavesEgressOpen => Promise::NeverMore,
             Self::DetachesForeignGroup => Promise::OnlyItsOwn,
@@ -115,9 +116,11 @@ impl Mutant {
         let attachments = observed.values().filter(|one| matches!(one.key, MemoryKey::Attachment(..)));
         match self {
             Self::RevokesBeforeSync if is_first => attachments.cloned().map(Action::Delete).collect(),
-            Self::WritesAtEveryRead => {
-                attachments.cloned().map(|one| Action::Update { from: one.clone(), to: one }).take(1).collect()
-            }
+            Self::WritesAtEveryRead => attachments
+                .cloned()
+                .map(|one| Action::Update { from: one.clone(), to: one })
+                .take(1)
+                .collect(),
             _ => Vec::new(),
         }
     }

@@ -87,7 +87,8 @@ pub(crate) fn intent(workload: usize, sources: usize) -> Option<Value> {
 
 /// Returns a node. The machine is the one behind it; none while a cloud controller has not found it.
 pub(crate) fn node(node: usize, provider_id: Option<String>, addresses_of: usize) -> Value {
-    let mut addresses = vec![json!({ "type": "InternalIP", "address": format!("10.0.0.{}", 10 + addresses_of) })];
+    let mut addresses =
+        vec![json!({ "type": "InternalIP", "address": format!("10.0.0.{}", 10 + addresses_of) })];
     if has_ipv6(addresses_of) {
         addresses.push(json!({ "type": "InternalIP", "address": format!("fd00::{}", 10 + addresses_of) }));
     }

@@ -7,7 +7,11 @@ use crate::history::History;
 const RUNS: usize = 300;
 
 /// Returns the shortest history found that still breaks the promise.
-pub(crate) fn shrink(history: &History, promise: Promise, breaks: impl Fn(&History) -> Vec<Promise>) -> History {
+pub(crate) fn shrink(
+    history: &History,
+    promise: Promise,
+    breaks: impl Fn(&History) -> Vec<Promise>,
+) -> History {
     let mut shortest = history.clone();
     let mut runs = 0;
     let mut size = shortest.events.len().div_ceil(2);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use firewall_gce::Mode;
 use hostport_firewall::intents::settings::Settings;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
@@ -86,8 +87,10 @@ impl World {
     fn new(history: History, mutant: Option<Mutant>) -> Self {
         let cloud: Box<dyn ModelCloud> = match history.setup.cloud {
             CloudKind::Memory => Box::new(SimulatedCloud::new(history.seed)),
-            CloudKind::Ec2 => Box::new(Ec2::new(history.seed)),
-            CloudKind::Gce => Box::new(Gce::new(history.seed)),
+            CloudKind::Ec2 => Box::new(Ec2::new(history.seed, false)),
+            CloudKind::Ec2Shared => Box::new(Ec2::new(history.seed, true)),
+            CloudKind::Gce => Box::new(Gce::new(history.seed, Mode::Destination)),
+            CloudKind::GceTags => Box::new(Gce::new(history.seed, Mode::Tags)),
         };
         let (api, start) = (ApiServer::new(), Instant::now());
         let checker = Checker::new(Limits::new(history.setup.linger, RESYNC), !history.setup.open_only);
@@ -158,7 +161,8 @@ impl World {
             let is_settled = self.witness.checker().has_converged() && self.endings.is_empty();
             converged_since = if is_settled { converged_since.or_else(|| Some(self.now())) } else { None };
             let sees_again = self.witness.checker().excuses.blind_until();
-            let has_settled = converged_since.is_some_and(|since| self.now() >= since.max(sees_again) + SETTLED);
+            let has_settled =
+                converged_since.is_some_and(|since| self.now() >= since.max(sees_again) + SETTLED);
             if has_settled || self.now() > last + longest {
                 break;
             }
@@ -182,7 +186,8 @@ impl World {
         let (calls, writes) = (after.calls - before.calls, after.writes - before.writes);
         if calls > 0 || writes > 0 || reads > 2 * controllers {
             let last = self.api.read(|state| state.writes.iter().rev().take(3).cloned().collect::<Vec<_>>());
-            let text = format!("while nothing changed: {calls} calls, {reads} reads, {writes} writes, as {last:?}");
+            let text =
+                format!("while nothing changed: {calls} calls, {reads} reads, {writes} writes, as {last:?}");
             let now = self.now();
             self.witness.checker().report(Promise::BoundedCalls, now, text);
         }

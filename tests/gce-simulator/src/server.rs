@@ -68,7 +68,6 @@ impl Simulator {
     }
 
     /// Returns the service alone, to be called in process.
-    #[must_use]
     pub fn router(cloud: Cloud) -> Router {
         static DISCOVERY: LazyLock<Arc<Discovery>> = LazyLock::new(|| Arc::new(Discovery::load()));
         Router::new().fallback(handle).with_state(Service { cloud, discovery: Arc::clone(&DISCOVERY) })

@@ -152,7 +152,8 @@ impl ApiServer {
         }
         let selector = query.selector();
         let is_listed = |object: &&Value| {
-            selector.selects(object) && (in_namespace.is_empty() || object["metadata"]["namespace"] == in_namespace)
+            selector.selects(object)
+                && (in_namespace.is_empty() || object["metadata"]["namespace"] == in_namespace)
         };
         let all: Vec<Value> = state.store.all(*kind).filter(is_listed).cloned().collect();
         let version = state.store.version();
@@ -169,19 +170,27 @@ impl ApiServer {
         }
         let end = if query.get("limit").is_some() { end } else { all.len() };
         let list = format!("{}List", kind.names().3);
-        (200, json!({ "apiVersion": kind.api_version(), "kind": list, "metadata": metadata, "items": all[from..end] }))
+        (
+            200,
+            json!({ "apiVersion": kind.api_version(), "kind": list, "metadata": metadata, "items": all[from..end] }),
+        )
     }
 
     fn watch(&self, process: &Process, target: &Target, query: &Query) -> Response<Body> {
         let state = self.0.lock();
-        let Target::Objects { kind, namespace, .. } = target else { return json_response(failure(404, "no kind")) };
+        let Target::Objects { kind, namespace, .. } = target else {
+            return json_response(failure(404, "no kind"));
+        };
         let refused = state.faults.unlistable.get(kind).copied();
         let refused = refused.or_else(|| state.faults.absent.contains(kind).then_some(404));
         if let Some(code) = refused {
             return json_response(failure(code, "as the history asks"));
         }
         if query.get("sendInitialEvents").is_some() {
-            return json_response(failure(422, "sendInitialEvents is forbidden: the feature WatchList is off"));
+            return json_response(failure(
+                422,
+                "sendInitialEvents is forbidden: the feature WatchList is off",
+            ));
         }
         let version = query.get("resourceVersion").and_then(|version| version.parse().ok());
         let version = version.unwrap_or_else(|| state.store.version());
@@ -238,7 +247,13 @@ impl ApiServer {
         })
     }
 
-    fn write_lease(&self, process: &Process, method: &Method, namespace: &str, mut lease: Value) -> (Answer, bool) {
+    fn write_lease(
+        &self,
+        process: &Process,
+        method: &Method,
+        namespace: &str,
+        mut lease: Value,
+    ) -> (Answer, bool) {
         self.change(|state| {
             let name = lease["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             if lease["metadata"]["namespace"].is_null() {
@@ -252,7 +267,10 @@ impl ApiServer {
             let version = &lease["metadata"]["resourceVersion"];
             let is_current = match before {
                 None => *method == Method::POST,
-                Some(before) => *method != Method::POST && (version.is_null() || *version == before["metadata"]["resourceVersion"]),
+                Some(before) => {
+                    *method != Method::POST
+                        && (version.is_null() || *version == before["metadata"]["resourceVersion"])
+                }
             };
             if !is_current {
                 return (failure(409, "the object has been modified"), false);
@@ -299,7 +317,9 @@ fn resources(faults: &Faults, api_version: &str) -> Answer {
     if faults.is_undiscoverable {
         return failure(503, "the look-up fails");
     }
-    let served = Kind::ALL.into_iter().filter(|kind| kind.api_version() == api_version && !faults.absent.contains(kind));
+    let served = Kind::ALL
+        .into_iter()
+        .filter(|kind| kind.api_version() == api_version && !faults.absent.contains(kind));
     let resource = |kind: Kind| {
         let (_, _, plural, name) = kind.names();
         let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];
@@ -309,7 +329,10 @@ fn resources(faults: &Faults, api_version: &str) -> Answer {
     if resources.is_empty() {
         return failure(404, "no such version");
     }
-    (200, json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": resources }))
+    (
+        200,
+        json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": resources }),
+    )
 }
 
 fn failure(code: u16, message: &str) -> Answer {
@@ -321,7 +344,10 @@ fn failure(code: u16, message: &str) -> Answer {
         422 => "Invalid",
         _ => "InternalError",
     };
-    (code, json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code }))
+    (
+        code,
+        json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code }),
+    )
 }
 
 fn json_response((status, object): Answer) -> Response<Body> {

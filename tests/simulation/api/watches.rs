@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::Kind;
 use super::request::Selector;
 use super::server::Shared;
 use super::store::Change;
-use super::Kind;
 use crate::process::Process;
 
 /// One watch of one client.
@@ -85,7 +85,8 @@ impl Watch {
         let selected = |object: &Option<Value>| {
             object.as_ref().is_some_and(|object| {
                 let namespace = object["metadata"]["namespace"].as_str();
-                self.selector.selects(object) && self.namespace.as_deref().is_none_or(|own| namespace == Some(own))
+                self.selector.selects(object)
+                    && self.namespace.as_deref().is_none_or(|own| namespace == Some(own))
             })
         };
         match (selected(&change.before), selected(&change.after)) {

@@ -41,7 +41,8 @@ impl Demand {
         for node in store.all(Kind::Nodes) {
             if let Some(machine) = node["spec"]["providerID"].as_str() {
                 let addresses = node["status"]["addresses"].as_array().map(Vec::as_slice).unwrap_or_default();
-                let is_v6 = |address: &Value| address["address"].as_str().is_some_and(|text| text.contains(':'));
+                let is_v6 =
+                    |address: &Value| address["address"].as_str().is_some_and(|text| text.contains(':'));
                 let machine = (machine.to_owned(), addresses.iter().any(is_v6));
                 self.machines.insert(text(&node["metadata"]["name"]).to_owned(), machine);
             }
@@ -60,7 +61,8 @@ impl Demand {
                 if request.ports.iter().any(|(_, port)| self.denied.contains(port)) {
                     continue;
                 }
-                let anywhere: [IpNet; 2] = ["0.0.0.0/0", "::/0"].map(|source| source.parse().expect("a range"));
+                let anywhere: [IpNet; 2] =
+                    ["0.0.0.0/0", "::/0"].map(|source| source.parse().expect("a range"));
                 let named = if request.sources.is_empty() { &anywhere[..] } else { &request.sources };
                 // No packet of IPv6 arrives at a machine without such an address.
                 let sources = named.iter().filter(|source| source.addr().is_ipv4() || has_ipv6);
@@ -93,11 +95,14 @@ impl Demand {
         }
         if labels["origin"] == "voyager" {
             let name = text(&labels["origin-name"]);
-            if let Some((ingress, is_readable)) = self.intent(store, Kind::VoyagerIngresses, namespace, name) {
+            if let Some((ingress, is_readable)) = self.intent(store, Kind::VoyagerIngresses, namespace, name)
+            {
                 let rules = ingress["rules"].as_array().cloned().unwrap_or_default();
-                let numbers: Vec<u64> = rules.iter().filter_map(|rule| rule["tcp"]["port"].as_u64()).collect();
-                let ports =
-                    bound.iter().filter(|(_, port)| numbers.contains(&u64::from(*port)) || *port == 80 || *port == 443);
+                let numbers: Vec<u64> =
+                    rules.iter().filter_map(|rule| rule["tcp"]["port"].as_u64()).collect();
+                let ports = bound
+                    .iter()
+                    .filter(|(_, port)| numbers.contains(&u64::from(*port)) || *port == 80 || *port == 443);
                 let sources = strings(&ingress["loadBalancerSourceRanges"]);
                 requests.push(Request { ports: ports.cloned().collect(), sources, is_readable });
             }
@@ -110,7 +115,9 @@ impl Demand {
             .chain(store.all(Kind::Exposures).map(|one| text(&one["metadata"]["name"]).to_owned()))
             .collect();
         for name in names.into_iter().collect::<BTreeSet<_>>() {
-            let Some((spec, is_readable)) = self.intent(store, Kind::Exposures, namespace, &name) else { continue };
+            let Some((spec, is_readable)) = self.intent(store, Kind::Exposures, namespace, &name) else {
+                continue;
+            };
             let selector = spec["podSelector"]["matchLabels"].as_object().cloned().unwrap_or_default();
             if selector.is_empty() || !selector.iter().all(|(key, value)| labels[key] == *value) {
                 continue;

@@ -70,11 +70,13 @@ impl Checker {
     /// The objects, or the administrator's guardrails, have changed.
     pub(crate) fn objects_changed(&mut self, store: &Store, now: u64) {
         let Asked { asked, kept } = self.demand.evaluate(store);
-        let names: BTreeSet<String> = asked.keys().chain(kept.keys()).chain(self.machines.keys()).cloned().collect();
+        let names: BTreeSet<String> =
+            asked.keys().chain(kept.keys()).chain(self.machines.keys()).cloned().collect();
         for name in names {
             let of = |all: &BTreeMap<String, Probes>| all.get(&name).copied().unwrap_or_default();
             // Where nothing may close, nothing is ever free to.
-            let ever_kept = if self.may_close { 0 } else { self.machines.get(&name).map_or(0, |one| one.kept) };
+            let ever_kept =
+                if self.may_close { 0 } else { self.machines.get(&name).map_or(0, |one| one.kept) };
             let (asked, kept) = (of(&asked), of(&kept) | ever_kept);
             let machine = self.machines.entry(name).or_default();
             for probe in ones(machine.asked & !asked) {
@@ -98,8 +100,10 @@ impl Checker {
             let machine = self.machines.entry(name.clone()).or_default();
             let (opened, closed) = (open & !machine.open, machine.open & !open);
             machine.open = open;
-            let is_old = |times: &BTreeMap<u32, u64>, probe: u32| times.get(&probe).is_none_or(|at| *at < horizon);
-            let never_asked = ones(opened & !machine.asked).filter(|probe| is_old(&machine.last_asked, *probe));
+            let is_old =
+                |times: &BTreeMap<u32, u64>, probe: u32| times.get(&probe).is_none_or(|at| *at < horizon);
+            let never_asked =
+                ones(opened & !machine.asked).filter(|probe| is_old(&machine.last_asked, *probe));
             let never_asked = set(never_asked);
             let not_free = ones(closed & machine.kept).filter(|probe| is_old(&machine.last_free, *probe));
             let not_free = set(not_free);
@@ -111,12 +115,22 @@ impl Checker {
                 }
                 Cause::Controller => {
                     if never_asked != 0 {
-                        let text = format!("{name} opens what nobody has asked for: {}", describe(never_asked));
-                        self.violations.push(Violation { promise: Promise::NeverMore, at: now, message: text });
+                        let text =
+                            format!("{name} opens what nobody has asked for: {}", describe(never_asked));
+                        self.violations.push(Violation {
+                            promise: Promise::NeverMore,
+                            at: now,
+                            message: text,
+                        });
                     }
                     if not_free != 0 {
-                        let text = format!("{name} closes what is asked for or unknown: {}", describe(not_free));
-                        self.violations.push(Violation { promise: Promise::StaysOpen, at: now, message: text });
+                        let text =
+                            format!("{name} closes what is asked for or unknown: {}", describe(not_free));
+                        self.violations.push(Violation {
+                            promise: Promise::StaysOpen,
+                            at: now,
+                            message: text,
+                        });
                     }
                 }
             }

@@ -1,14 +1,14 @@
 //! EC2: the real provider and the real SDK, whose requests the strict EC2 of the provider's own tests answers,
 //! in process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use firewall_aws::{Aws, AwsConfig, CLUSTER_TAG};
+use firewall_aws::{Aws, AwsConfig, CLUSTER_TAG, Mode, SharedTargets};
 use firewall_core::{ErrorKind, ProviderError};
 use hostport_firewall::reconcile::cloud::CloudReconciler;
 use hostport_firewall::reconcile::pass::Options;
@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use super::faults::{Call, Fate, Faults};
 use super::{CLUSTER, ModelCloud, SharedObserver, View};
 use crate::checker::Cause;
-use crate::fake_ec2::{Failure, FakeEc2, Group, Params, Rule, failure, success};
+use crate::fake_ec2::{Failure, FakeEc2, Group, Params, Rule, VPC, failure, success};
 use crate::landscape::{EGRESS, NODES, Probes, admitted, arriving};
 use crate::mutants::Mutant;
 use crate::process::Process;
@@ -34,14 +34,23 @@ const READ: Duration = Duration::from_millis(30);
 #[derive(Clone)]
 pub(crate) struct Ec2 {
     ec2: FakeEc2,
+    /// Rules go to groups that are there already, one for each machine
+    is_shared: bool,
     faults: Arc<Mutex<Faults>>,
     observer: Arc<OnceLock<SharedObserver>>,
 }
 
 impl Ec2 {
     /// Returns an account with all machines, each in the group of the cluster's nodes.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { ec2: FakeEc2::new(NODES), faults: Arc::new(Mutex::new(Faults::new(seed))), observer: Arc::default() }
+    pub(crate) fn new(seed: u64, is_shared: bool) -> Self {
+        let ec2 = FakeEc2::new(NODES);
+        for machine in (0..NODES).filter(|_| is_shared) {
+            let mut state = ec2.state();
+            state.groups.insert(shared_group(machine), Group::new(VPC, &format!("node-{machine}"), &[]));
+            state.groups_of(&instance(machine)).push(shared_group(machine));
+        }
+        let (faults, observer) = (Arc::new(Mutex::new(Faults::new(seed))), Arc::default());
+        Self { ec2, is_shared, faults, observer }
     }
 
     fn announce(&self, cause: Cause) {
@@ -53,19 +62,25 @@ impl Ec2 {
     /// Returns what the account lets in: by walking interfaces, groups and rules.
     fn view(&self) -> View {
         let state = self.ec2.state();
-        let is_ours = |group: &Group| group.tags.get(CLUSTER_TAG).is_some_and(|cluster| cluster == CLUSTER);
+        let is_mark =
+            |tags: &BTreeMap<String, String>| tags.get(CLUSTER_TAG).is_some_and(|own| own == CLUSTER);
+        let is_ours = |group: &Group, rule: &Rule| is_mark(&group.tags) || is_mark(&rule.tags);
         let mut view = View::default();
         for machine in 0..NODES {
             let interface = &state.instances[&instance(machine)].interfaces[0];
             let attached = &state.interfaces[interface].groups;
-            let ours = attached.iter().filter_map(|id| state.groups.get(id)).filter(|group| is_ours(group));
-            let probes = ours.flat_map(|group| &group.rules).fold(0, |set, rule| set | probes(rule));
+            let groups = attached.iter().filter_map(|id| state.groups.get(id));
+            let rules = groups.flat_map(|group| group.rules.iter().filter(|rule| is_ours(group, rule)));
+            let probes = rules.fold(0, |set, rule| set | probes(rule));
             view.admits.insert(self.provider_id(machine), probes & arriving(machine));
-            let theirs = attached.iter().filter(|id| state.groups.get(*id).is_none_or(|group| !is_ours(group)));
-            view.foreign += &format!("{interface}: {:?}; ", theirs.collect::<Vec<_>>());
+            let is_theirs = |id: &&String| state.groups.get(*id).is_none_or(|group| !is_mark(&group.tags));
+            view.foreign +=
+                &format!("{interface}: {:?}; ", attached.iter().filter(is_theirs).collect::<Vec<_>>());
         }
-        for (id, group) in state.groups.iter().filter(|(_, group)| !is_ours(group)) {
-            view.foreign += &format!("{id}: {:?} {}; ", group.ingress(), group.egress());
+        for (id, group) in state.groups.iter().filter(|(_, group)| !is_mark(&group.tags)) {
+            let theirs: Vec<&str> =
+                group.rules.iter().filter(|rule| !is_mark(&rule.tags)).map(|rule| rule.id.as_str()).collect();
+            view.foreign += &format!("{id}: {theirs:?}; ");
         }
         view
     }
@@ -80,6 +95,11 @@ fn probes(rule: &Rule) -> Probes {
     let port = |text: &str| text.parse::<u16>().unwrap_or(0);
     let Ok(source) = rule.source.parse() else { return 0 };
     admitted(&rule.protocol, port(&rule.from), port(&rule.to), &source)
+}
+
+/// Returns the id of the group that a machine has for the rules of others.
+fn shared_group(machine: usize) -> String {
+    format!("sg-a{machine}")
 }
 
 fn instance(machine: usize) -> String {
@@ -100,7 +120,12 @@ impl ModelCloud for Ec2 {
     ) -> Box<dyn CloudReconciler> {
         let connector = Connector { cloud: self.clone(), process: process.clone(), mutant };
         let client = FakeEc2::client_over(SharedHttpConnector::new(connector));
-        let aws = Aws::from_client(&client, AwsConfig::new(cluster)).expect("a valid configuration");
+        let mut config = AwsConfig::new(cluster);
+        if self.is_shared {
+            config.mode =
+                Mode::Shared(SharedTargets { ids: (0..NODES).map(shared_group).collect(), tag: None });
+        }
+        let aws = Aws::from_client(&client, config).expect("a valid configuration");
         Box::new(Reconciler::new(aws, options))
     }
 
@@ -282,7 +307,9 @@ fn refusal(action: &str, error: &ProviderError) -> Result<HttpResponse, Connecto
         ErrorKind::PermissionDenied => "UnauthorizedOperation",
         ErrorKind::QuotaReached if action == "CreateSecurityGroup" => "SecurityGroupLimitExceeded",
         ErrorKind::QuotaReached => "RulesPerSecurityGroupLimitExceeded",
-        _ if error.message == "connection reset" => return Err(ConnectorError::io("connection reset".into())),
+        _ if error.message == "connection reset" => {
+            return Err(ConnectorError::io("connection reset".into()));
+        }
         _ => "Unavailable",
     };
     Ok(failure(&Failure::new(code, error.message.clone())))

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use firewall_gce::GceConfig;
+use firewall_gce::{GceConfig, Mode};
 use gce_simulator::{Cloud, Instance, Simulator};
 use google_cloud_compute_v1::client::{Firewalls, Instances, Networks};
 use hostport_firewall::reconcile::cloud::CloudReconciler;
@@ -35,13 +35,14 @@ const OPERATION: Duration = Duration::from_millis(100);
 pub(crate) struct Gce {
     cloud: Cloud,
     service: Router,
+    mode: Mode,
     faults: Arc<Mutex<Faults>>,
     observer: Arc<OnceLock<SharedObserver>>,
 }
 
 impl Gce {
     /// Returns a project with all machines in one network, and a rule of somebody else's.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, mode: Mode) -> Self {
         let cloud = Cloud::default();
         cloud.configure(|settings| settings.operation_delay = OPERATION);
         cloud.add_network(PROJECT, "main");
@@ -54,7 +55,13 @@ impl Gce {
         });
         cloud.put_firewall(PROJECT, &foreign).expect("a valid rule");
         let service = Simulator::router(cloud.clone());
-        Self { cloud, service, faults: Arc::new(Mutex::new(Faults::new(seed))), observer: Arc::default() }
+        Self {
+            cloud,
+            service,
+            mode,
+            faults: Arc::new(Mutex::new(Faults::new(seed))),
+            observer: Arc::default(),
+        }
     }
 
     fn announce(&self, cause: Cause) {
@@ -67,7 +74,9 @@ impl Gce {
     fn view(&self) -> View {
         let rules = self.cloud.firewalls(PROJECT);
         let is_ours = |rule: &Value| {
-            rule["description"].as_str().is_some_and(|text| text.contains(&format!("\"cluster\":\"{CLUSTER}\"")))
+            rule["description"]
+                .as_str()
+                .is_some_and(|text| text.contains(&format!("\"cluster\":\"{CLUSTER}\"")))
         };
         let mut view = View::default();
         for machine in 0..NODES {
@@ -80,7 +89,9 @@ impl Gce {
                 set | admitted(&one.protocol, port(first), port(last), &one.source)
             });
             view.admits.insert(self.provider_id(machine), probes & arriving(machine));
-            view.foreign += &format!("{:?} ", self.cloud.tags(PROJECT, ZONE, &name(machine)));
+            let tags = self.cloud.tags(PROJECT, ZONE, &name(machine));
+            let theirs: Vec<&String> = tags.iter().filter(|tag| !tag.starts_with("hpf-")).collect();
+            view.foreign += &format!("{theirs:?} ");
         }
         let theirs = rules.iter().filter(|(_, rule)| !is_ours(rule));
         view.foreign += &theirs.map(|(name, rule)| format!("{name}: {rule}; ")).collect::<String>();
@@ -98,6 +109,7 @@ fn machine(number: usize, address: usize) -> Instance {
     let last = u8::try_from(10 + address).expect("few machines");
     let mut machine = Instance::new(PROJECT, ZONE, &name(number), &network, Ipv4Addr::new(10, 0, 0, last));
     let ipv6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last));
+    machine.tags.insert("node".to_owned());
     machine.interfaces[0].ipv6 = has_ipv6(number).then_some(ipv6);
     machine
 }
@@ -121,7 +133,7 @@ impl ModelCloud for Gce {
             Networks::from_stub::<Stub>(stub),
         );
         // So few that rules are split in short histories too.
-        let config = GceConfig { ranges_per_rule: 2, ..GceConfig::new(cluster, PROJECT) };
+        let config = GceConfig { mode: self.mode, ranges_per_rule: 2, ..GceConfig::new(cluster, PROJECT) };
         let provider = firewall_gce::Gce::from_clients(config, clients.0, clients.1, clients.2);
         Box::new(Reconciler::new(provider.expect("a valid configuration"), options))
     }

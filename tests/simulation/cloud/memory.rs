@@ -44,7 +44,12 @@ impl SimulatedCloud {
                 cloud.put(resource);
             }
         }
-        Self { cloud, faults: Arc::new(Mutex::new(Faults::new(seed))), stale: Arc::default(), observer: Arc::default() }
+        Self {
+            cloud,
+            faults: Arc::new(Mutex::new(Faults::new(seed))),
+            stale: Arc::default(),
+            observer: Arc::default(),
+        }
     }
 
     fn announce(&self, cause: Cause) {
@@ -214,7 +219,8 @@ impl FirewallProvider for SimulatedProvider {
             observer.has_read(&self.process);
         }
         if let Some(mutant) = self.mutant {
-            let is_first = std::mem::take(&mut *self.is_first_read.lock().unwrap_or_else(PoisonError::into_inner));
+            let is_first =
+                std::mem::take(&mut *self.is_first_read.lock().unwrap_or_else(PoisonError::into_inner));
             for action in mutant.after_read(&observed.resources, is_first) {
                 _ = self.send(&action).await;
             }
@@ -260,7 +266,9 @@ impl SimulatedProvider {
             let closes = match action {
                 Action::Create(_) => false,
                 Action::Delete(_) => true,
-                Action::Update { from, to } => to.rules.is_subset(&from.rules) && to.groups.is_subset(&from.groups),
+                Action::Update { from, to } => {
+                    to.rules.is_subset(&from.rules) && to.groups.is_subset(&from.groups)
+                }
             };
             (faults.decide(Call { text: &call, closes, creates_group }), faults.next_kill())
         };
@@ -317,7 +325,12 @@ fn describe(action: &Action<MemoryResource>, resources: &ResourceSet<MemoryResou
             let (before, after) = (groups(action.before()), groups(action.after()));
             let added: Vec<String> = (&after - &before).iter().map(name).collect();
             let removed: Vec<String> = (&before - &after).iter().map(name).collect();
-            format!("{} attachment of {machine}: +[{}] -[{}]", action.verb(), added.join(", "), removed.join(", "))
+            format!(
+                "{} attachment of {machine}: +[{}] -[{}]",
+                action.verb(),
+                added.join(", "),
+                removed.join(", ")
+            )
         }
     }
 }

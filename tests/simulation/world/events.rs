@@ -72,7 +72,10 @@ impl World {
                 }
             }
             Event::Killed { replica, seconds } => self.stop_replica(replica, seconds * 1000),
-            Event::KilledAtCall { calls, before } => self.cloud.faults().kills_at_call = Some((calls, before)),
+            Event::Stopped { replica, seconds } => self.tell_replica_to_stop(replica, seconds * 1000),
+            Event::KilledAtCall { calls, before } => {
+                self.cloud.faults().kills_at_call = Some((calls, before))
+            }
             Event::WatchesBreak { .. }
             | Event::WatchesExpire { .. }
             | Event::KindUnlistable { .. }
@@ -95,7 +98,11 @@ impl World {
         let mut checker = self.witness.checker();
         let all = &mut checker.demand.denied;
         for port in WORKLOADS[workload].ports {
-            if denied { all.insert(*port) } else { all.remove(port) };
+            if denied {
+                all.insert(*port)
+            } else {
+                all.remove(port)
+            };
         }
         let ports = all.iter().flat_map(|port| [format!("{port}"), format!("{port}/udp")]);
         let ports = ports.map(|port| port.parse().expect("a port")).collect();
@@ -113,7 +120,9 @@ impl World {
                 Event::WatchesBreak { kind } => faults.break_watches(kind),
                 Event::WatchesExpire { kind } => {
                     // Something happens that those who watch are not told of.
-                    state.store.put(Kind::Events, json!({ "metadata": { "name": "e", "namespace": "shop" } }));
+                    state
+                        .store
+                        .put(Kind::Events, json!({ "metadata": { "name": "e", "namespace": "shop" } }));
                     faults.compact(kind, version + 1);
                 }
                 Event::KindUnlistable { kind, code, seconds } => {
@@ -236,12 +245,7 @@ impl World {
 }
 
 /// Changes objects as their owners do.
-fn change_objects(
-    store: &mut Store,
-    event: Event,
-    has_gates: bool,
-    provider_id: impl Fn(usize) -> String,
-) {
+fn change_objects(store: &mut Store, event: Event, has_gates: bool, provider_id: impl Fn(usize) -> String) {
     match event {
         Event::PodRuns { workload, node, sources } => {
             let (namespace, name) = (WORKLOADS[workload].namespace, objects::pod_name(workload, node));
@@ -257,7 +261,9 @@ fn change_objects(
         }
         Event::PodEnds { workload, node } => {
             let namespace = WORKLOADS[workload].namespace;
-            if let Some(mut pod) = store.get(Kind::Pods, namespace, &objects::pod_name(workload, node)).cloned() {
+            if let Some(mut pod) =
+                store.get(Kind::Pods, namespace, &objects::pod_name(workload, node)).cloned()
+            {
                 pod["status"]["phase"] = json!("Succeeded");
                 store.put(Kind::Pods, pod);
             }

@@ -25,18 +25,29 @@ const RESTART: u64 = 2_000;
 /// and is looked at every two seconds.
 const TAKEOVER: u64 = 25_000;
 
+/// The time that a process may take to end when it is told to, in milliseconds.
+const LAST_CALLS: u64 = 35_000;
+
 /// One replica: its process, or the time at which the next starts.
 pub(super) struct Replica {
     identity: String,
     /// The name of the cluster in the cloud
     cluster: String,
-    running: Option<(Process, JoinHandle<()>)>,
+    running: Option<Running>,
     starts_at: u64,
+}
+
+/// A process that runs.
+struct Running {
+    process: Process,
+    task: JoinHandle<()>,
+    /// Tells it to end
+    stop: CancellationToken,
 }
 
 impl Replica {
     pub(super) fn end(&self) {
-        if let Some((process, task)) = &self.running {
+        if let Some(Running { process, task, .. }) = &self.running {
             process.kill();
             task.abort();
         }
@@ -67,9 +78,12 @@ impl World {
     pub(super) fn tend_replicas(&mut self) {
         let now = self.now();
         for position in 0..self.replicas.len() {
-            let has_ended =
-                |(process, task): &(Process, JoinHandle<()>)| !process.is_alive() || task.is_finished();
-            if self.replicas[position].running.as_ref().is_some_and(has_ended) {
+            if let Some(Running { process, task, stop }) = &self.replicas[position].running
+                && (!process.is_alive() || task.is_finished())
+            {
+                if process.is_alive() && !stop.is_cancelled() {
+                    self.witness.has_ended(process);
+                }
                 self.stop_replica(position, RESTART);
             }
             let replica = &self.replicas[position];
@@ -80,12 +94,22 @@ impl World {
         }
     }
 
+    /// Tells a replica's process to end, and starts another later.
+    pub(super) fn tell_replica_to_stop(&mut self, position: usize, after: u64) {
+        let now = self.now();
+        let Some(running) = self.replicas.get(position).and_then(|replica| replica.running.as_ref()) else {
+            return;
+        };
+        running.stop.cancel();
+        self.witness.checker().excuses.late(Scope::All, now, now + after + LAST_CALLS + START + TAKEOVER);
+    }
+
     /// Ends a replica's process at whatever it awaits, and starts another later.
     pub(super) fn stop_replica(&mut self, position: usize, after: u64) {
         let now = self.now();
         let has_lease = self.history.setup.has_lease;
         let Some(replica) = self.replicas.get_mut(position) else { return };
-        let Some((process, task)) = replica.running.take() else { return };
+        let Some(Running { process, task, .. }) = replica.running.take() else { return };
         process.kill();
         task.abort();
         replica.starts_at = now + after;
@@ -94,7 +118,7 @@ impl World {
         self.witness.checker().excuses.late(Scope::All, now, now + after + START + takeover);
     }
 
-    fn start_process(&mut self, identity: String, cluster: &str) -> (Process, JoinHandle<()>) {
+    fn start_process(&mut self, identity: String, cluster: &str) -> Running {
         self.processes += 1;
         let process = Process::new(self.processes);
         self.witness.note(&format!("process {} starts as {identity}", process.number));
@@ -127,7 +151,8 @@ impl World {
         };
         let clouds = vec![self.cloud.reconciler(&process, cluster, options, self.mutant)];
         let (client, settings) = (self.api.client(&process), self.settings.subscribe());
-        let running = run_connected(config, client, clouds, settings, CancellationToken::new());
-        (process, spawn_local(running))
+        let stop = CancellationToken::new();
+        let task = spawn_local(run_connected(config, client, clouds, settings, stop.clone()));
+        Running { process, task, stop }
     }
 }

@@ -71,6 +71,20 @@ impl Witness {
         self.api.read(|state| self.checker().objects_changed(&state.store, now));
     }
 
+    /// A process has ended by itself: it may only have done so for the sake of its Lease.
+    pub(super) fn has_ended(&self, process: &Process) {
+        let holder = self.api.read(|state| state.lease_holder);
+        if let Some((number, renewed)) = holder
+            && number == process.number
+            && renewed.elapsed().as_millis() < u128::from(LEASE / 2)
+        {
+            let text =
+                format!("process {number} ends, and has renewed its Lease {:?} ago", renewed.elapsed());
+            let now = self.now();
+            self.checker().report(Promise::KeepsLeading, now, text);
+        }
+    }
+
     /// Checks that the process is the only one that may write.
     fn check_leadership(&self, process: &Process, call: &str) {
         let now = self.now();

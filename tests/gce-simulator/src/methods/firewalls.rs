@@ -1,6 +1,5 @@
 //! The methods of `compute.firewalls`
 
-
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

@@ -63,7 +63,8 @@ impl Http {
     }
 
     fn request(&self) -> Request<Body> {
-        let given = self.query.iter().filter_map(|(key, value)| Some(format!("{key}={}", encode(value.as_ref()?))));
+        let given =
+            self.query.iter().filter_map(|(key, value)| Some(format!("{key}={}", encode(value.as_ref()?))));
         let query = given.collect::<Vec<_>>().join("&");
         let body = self.body.as_ref().map_or_else(Body::empty, |body| Body::from(body.to_string()));
         Request::builder()
@@ -85,7 +86,8 @@ impl Http {
     /// Returns true if the call only takes ranges off a rule, or the rule itself.
     fn closes(&self, known: Option<&Value>) -> bool {
         let is_part = |field: &str| {
-            let (Some(after), Some(before)) = (self.body.as_ref().map(|body| &body[field]), known.map(|rule| &rule[field]))
+            let (Some(after), Some(before)) =
+                (self.body.as_ref().map(|body| &body[field]), known.map(|rule| &rule[field]))
             else {
                 return false;
             };
@@ -93,7 +95,8 @@ impl Http {
             after.as_array().is_none_or(|after| after.iter().all(|one| before.contains(one)))
         };
         self.verb == "DELETE"
-            || self.verb == "PATCH" && ["destinationRanges", "sourceRanges", "allowed"].into_iter().all(is_part)
+            || self.verb == "PATCH"
+                && ["destinationRanges", "sourceRanges", "allowed"].into_iter().all(is_part)
     }
 
     fn name(&self) -> &str {
@@ -266,7 +269,8 @@ impl stub::Firewalls for Stub {
         of: global_operations::GetRequest,
         _: RequestOptions,
     ) -> Result<Response<Operation>> {
-        self.read(Http::new("GET", format!("projects/{}/global/operations/{}", of.project, of.operation))).await
+        self.read(Http::new("GET", format!("projects/{}/global/operations/{}", of.project, of.operation)))
+            .await
     }
 }
 
@@ -291,7 +295,11 @@ impl stub::Instances for Stub {
         self.read(Http::new("GET", path)).await
     }
 
-    async fn set_tags(&self, of: instances::SetTagsRequest, _: RequestOptions) -> Result<Response<Operation>> {
+    async fn set_tags(
+        &self,
+        of: instances::SetTagsRequest,
+        _: RequestOptions,
+    ) -> Result<Response<Operation>> {
         let path = format!("projects/{}/zones/{}/instances/{}/setTags", of.project, of.zone, of.instance);
         self.change(Http::new("POST", path).with("requestId", of.request_id).with_body(&of.body)).await
     }

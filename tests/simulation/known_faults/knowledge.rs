@@ -1,0 +1,87 @@
+//! Faults of knowledge: what is not known is taken for what is not there.
+
+use super::{DNS, EDGE, LB, MEDIA, TURN, WEB, node, pod};
+use crate::api::Kind;
+use crate::history::{CloudKind, Event, History, Setup};
+
+pub(super) fn node_gone() -> History {
+    History::written(
+        Setup::default(),
+        [
+            node(0),
+            (0, pod(WEB, 0)),
+            (30, Event::NodeGone { node: 0 }),
+            (60, Event::NodeRegisters { node: 0, machine: 0 }),
+        ],
+    )
+}
+
+pub(super) fn node_without_machine() -> History {
+    let back = Event::NodeRegisters { node: 0, machine: 0 };
+    History::written(
+        Setup::default(),
+        [node(0), (0, pod(WEB, 0)), (30, Event::NodeWithoutMachine { node: 0 }), (60, back)],
+    )
+}
+
+pub(super) fn machine_omitted() -> History {
+    let omitted = Event::MachineOmitted { machine: 0, reads: 1 };
+    History::written(Setup::default(), [node(0), node(1), (0, pod(WEB, 0)), (30, omitted), (40, pod(WEB, 1))])
+}
+
+pub(super) fn exposure_unreadable() -> History {
+    History::written(
+        Setup::default(),
+        [
+            node(0),
+            (0, Event::IntentWritten { workload: EDGE, sources: 0 }),
+            (0, pod(EDGE, 0)),
+            (30, Event::IntentUnreadable { workload: EDGE }),
+        ],
+    )
+}
+
+pub(super) fn ingress_unreadable() -> History {
+    History::written(
+        Setup::default(),
+        [
+            node(0),
+            (0, Event::IntentWritten { workload: LB, sources: 0 }),
+            (0, pod(LB, 0)),
+            (30, Event::IntentUnreadable { workload: LB }),
+        ],
+    )
+}
+
+/// A definition is left over whose conversion webhook is gone: its objects cannot be listed.
+pub(super) fn leftover_crd() -> History {
+    let setup = Setup { broken_kind: Some(Kind::VoyagerIngresses), ..Setup::default() };
+    History::written(setup, [node(0), (0, pod(WEB, 0))])
+}
+
+/// A machine comes back under its name with another address, and its Node says so.
+pub(super) fn machine_replaced() -> History {
+    let setup = Setup { cloud: CloudKind::Gce, ..Setup::default() };
+    History::written(setup, [node(0), (0, pod(WEB, 0)), (30, Event::MachineReplaced { machine: 0 })])
+}
+
+/// Everything of one namespace goes, and with it one pod of another.
+pub(super) fn mass_close_holds_others() -> History {
+    let mut events = vec![node(0), node(1), node(2), node(3)];
+    for on in 0..4 {
+        // Three ports each, which are one range.
+        events.push((0, pod(MEDIA, on)));
+        events.push((0, pod(DNS, on)));
+        events.push((0, Event::PodRuns { workload: MEDIA, node: on, sources: 0 }));
+    }
+    events.push((0, Event::IntentWritten { workload: TURN, sources: 0 }));
+    events.extend((0..4).map(|on| (0, pod(TURN, on))));
+    events.push((0, pod(WEB, 0)));
+    for on in 0..4 {
+        for workload in [MEDIA, TURN, DNS] {
+            events.push((60_000, Event::PodGone { workload, node: on }));
+        }
+    }
+    events.push((60_000, Event::PodGone { workload: WEB, node: 0 }));
+    History { seed: 1, setup: Setup { holds_mass_close: true, ..Setup::default() }, events }
+}
