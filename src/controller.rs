@@ -70,7 +70,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), Star
     let guardrails = GuardrailsReloader::new(config.settings.clone())?;
     let metrics = Metrics::default();
     let serving = metrics::serve(config.metrics_address, metrics.clone()).await?;
-    let process = Process { settings: guardrails.settings(), metrics, fence, stop };
+    let process = Process { settings: guardrails.settings(), metrics, fence, lease_client: None, stop };
     if let Some(manifests) = config.manifests.take() {
         return process.run_on_files(&config, &manifests, clouds, guardrails, serving).await;
     }
@@ -85,16 +85,18 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), Star
 }
 
 /// Runs the controller in a cluster and on clouds that are connected already, until `stop`: for tests, which
-/// have a cluster and clouds of their own. Of the configuration, the clouds, the settings and the address of
+/// have a cluster and clouds of their own, and one clock for everything. Of the configuration, the clouds, the settings and the address of
 /// the metrics are not read.
 pub async fn run_connected(
     config: Config,
     client: Client,
     clouds: Vec<Box<dyn CloudReconciler>>,
     settings: watch::Receiver<Settings>,
+    fence: Fence,
     stop: CancellationToken,
 ) {
-    let process = Process { settings, metrics: Metrics::default(), stop };
+    let (metrics, lease_client) = (Metrics::default(), Some(client.clone()));
+    let process = Process { settings, metrics, fence, lease_client, stop };
     process.run_in_cluster(config, client, clouds).await;
 }
 
@@ -104,6 +106,8 @@ struct Process {
     metrics: Metrics,
     /// Open while this process may write
     fence: Fence,
+    /// The client for the Lease on the runtime of everything else; none for one on a thread of its own
+    lease_client: Option<Client>,
     stop: CancellationToken,
 }
 
@@ -166,10 +170,22 @@ impl Process {
         match config.lease {
             None => reconciling.await,
             Some(lease) => {
-                let (fence, metrics) = (self.fence.clone(), self.metrics.clone());
-                let candidacy =
-                    Candidacy { lease, replica: identity, cluster: config.cluster, fence, metrics };
-                lead(candidacy, keep_connecting(), reconciling, &writing).await;
+                let candidacy = Candidacy {
+                    lease,
+                    replica: identity,
+                    cluster: config.cluster,
+                    fence: self.fence.clone(),
+                    metrics: self.metrics.clone(),
+                    has_own_thread: self.lease_client.is_none(),
+                };
+                let shared = self.lease_client.clone();
+                let client = async move {
+                    match shared {
+                        Some(client) => client,
+                        None => keep_connecting().await,
+                    }
+                };
+                lead(candidacy, client, reconciling, &writing).await;
             }
         }
         watching.abort();

@@ -30,6 +30,8 @@ pub(super) struct Candidacy {
     pub(super) cluster: String,
     pub(super) fence: Fence,
     pub(super) metrics: Metrics,
+    /// False to hold the Lease on the runtime of the caller, for a test on virtual time
+    pub(super) has_own_thread: bool,
 }
 
 /// Reconciles while this process leads. A lost lease ends the process: what starts again begins as a follower,
@@ -50,6 +52,7 @@ pub(super) async fn lead(
         }
     };
     tokio::select! {
+        biased;
         () = writing.cancelled() => {}
         () = leads.cancelled() => {
             let mut reconciling = std::pin::pin!(reconciling);
@@ -81,8 +84,15 @@ impl Candidacy {
         leads: CancellationToken,
         done: CancellationToken,
     ) -> io::Result<oneshot::Receiver<()>> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
         let (ended, has_ended) = oneshot::channel();
+        if !self.has_own_thread {
+            tokio::spawn(async move {
+                self.hold(client, &leads, &done).await;
+                _ = ended.send(());
+            });
+            return Ok(has_ended);
+        }
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("lease".to_owned()).spawn(move || {
             runtime.block_on(self.hold(client, &leads, &done));
             // If nobody waits any more, the process ends.
@@ -136,7 +146,14 @@ mod tests {
     fn candidacy(fence: &Fence) -> Candidacy {
         let lease = LeaseConfig { name: "hostport-firewall".to_owned(), namespace: None };
         let (replica, cluster) = ("pod".to_owned(), "test".to_owned());
-        Candidacy { lease, replica, cluster, fence: fence.clone(), metrics: Metrics::default() }
+        Candidacy {
+            lease,
+            replica,
+            cluster,
+            fence: fence.clone(),
+            metrics: Metrics::default(),
+            has_own_thread: true,
+        }
     }
 
     /// Leads on this thread alone, with something else that it does meanwhile.

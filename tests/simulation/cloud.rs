@@ -8,6 +8,7 @@ pub(crate) mod memory;
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard};
 
+use firewall_core::Fence;
 use hostport_firewall::reconcile::cloud::CloudReconciler;
 use hostport_firewall::reconcile::pass::Options;
 
@@ -31,6 +32,7 @@ pub(crate) trait ModelCloud {
         process: &Process,
         cluster: &str,
         options: Options,
+        fence: &Fence,
         mutant: Option<Mutant>,
     ) -> Box<dyn CloudReconciler>;
 

@@ -165,7 +165,7 @@ fn machine(random: &mut Random) -> Event {
         5 => Event::MachineReplaced { machine: node },
         0 => Event::NodeGone { node },
         1 => Event::NodeWithoutMachine { node },
-        2 => Event::NodeRegisters { node, machine: random.below(NODES) },
+        2 => Event::NodeRegisters { node, machine: node + NODES * random.below(2) },
         3 => Event::NodeRegisters { node, machine: node },
         _ => Event::MachineOmitted { machine: node, reads: 1 },
     }

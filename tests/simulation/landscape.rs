@@ -5,8 +5,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// The number of nodes, and of machines that can be behind them.
+/// The number of nodes.
 pub(crate) const NODES: usize = 4;
+
+/// The number of machines: each node can have one of two behind it, and no two nodes the same.
+pub(crate) const MACHINES: usize = 2 * NODES;
 
 /// The way in which a workload asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -85,25 +85,18 @@ impl Mutant {
 
     /// Returns the resources that the bug would have.
     pub(crate) fn compiled(self, mut compiled: Compiled<MemoryResource>) -> Compiled<MemoryResource> {
-        let groups = compiled.resources.values_mut();
-        match self {
-            Self::OpensOnePortMore => {
-                for group in groups.filter(|group| !group.rules.is_empty()) {
-                    group.rules.insert(rule("tcp/81 0.0.0.0/0"));
+        let changed = |mut one: MemoryResource| {
+            match self {
+                Self::OpensOnePortMore if !one.rules.is_empty() => {
+                    _ = one.rules.insert(rule("tcp/81 0.0.0.0/0"))
                 }
+                Self::OpensToAnywhere => one.rules = one.rules.iter().map(|rule| anywhere(*rule)).collect(),
+                Self::ForgetsOneGroup if one.groups.len() > 1 => _ = one.groups.pop_last(),
+                _ => {}
             }
-            Self::OpensToAnywhere => {
-                for group in groups {
-                    group.rules = group.rules.iter().map(|rule| anywhere(*rule)).collect();
-                }
-            }
-            Self::ForgetsOneGroup => {
-                for attachment in groups.filter(|one| one.groups.len() > 1) {
-                    attachment.groups.pop_last();
-                }
-            }
-            _ => {}
-        }
+            one
+        };
+        compiled.resources = compiled.resources.into_values().map(changed).collect();
         compiled
     }
 

@@ -19,7 +19,7 @@ use crate::process::Process;
 const LATENCY: Duration = Duration::from_millis(4);
 
 /// The time after which a client gives up on an answer: the read timeout of the controller's own client.
-const READ_TIMEOUT: Duration = Duration::from_secs(295);
+const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The most objects of one page, whatever the client asks for: a server may give fewer.
 const PAGE: usize = 5;
@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) reads: usize,
     /// The last write of a Lease, by the number of its process, and when; none once it is released
     pub(crate) lease_holder: Option<(usize, Instant)>,
+    /// The last answer to such a write that has arrived
+    pub(crate) lease_answered: Option<(usize, Instant)>,
 }
 
 /// The state, and the version that watches wait for.
@@ -129,6 +131,9 @@ impl ApiServer {
             json_response(answer)
         };
         sleep(late).await;
+        if is_late && response.status().is_success() {
+            self.0.lock().lease_answered = Some((process.number, Instant::now()));
+        }
         process.pause_if_dead().await;
         Ok(response)
     }

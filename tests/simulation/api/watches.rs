@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use futures::stream::unfold;
@@ -14,6 +15,9 @@ use super::request::Selector;
 use super::server::Shared;
 use super::store::Change;
 use crate::process::Process;
+
+/// The time after which a watch that is quiet hears of the version.
+const BOOKMARK: Duration = Duration::from_secs(60);
 
 /// One watch of one client.
 pub(super) struct Watch {
@@ -58,12 +62,13 @@ impl Watch {
                 biased;
                 changed = self.changes.changed() => changed.ok()?,
                 () = sleep_until(self.ends) => return self.wants_bookmarks.then(|| (self.bookmark(), false)),
+                () = sleep(BOOKMARK), if self.wants_bookmarks => return Some((self.bookmark(), true)),
             }
         }
     }
 
     /// Reads what has changed.
-    fn read(&mut self) -> (Option<Bytes>, std::time::Duration, bool) {
+    fn read(&mut self) -> (Option<Bytes>, Duration, bool) {
         let state = self.shared.lock();
         let faults = &state.faults;
         if faults.breaks.get(&self.kind).copied().unwrap_or_default() != self.breaks {

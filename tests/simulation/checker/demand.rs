@@ -15,6 +15,8 @@ pub(crate) struct Asked {
     pub(crate) asked: BTreeMap<String, Probes>,
     /// May not be closed: what is asked for, and what is unknown
     pub(crate) kept: BTreeMap<String, Probes>,
+    /// May be open or not: what pods have asked for that run nobody knows where
+    pub(crate) tolerated: BTreeMap<String, Probes>,
 }
 
 /// The demand, with what was known last of what is not known now.
@@ -24,6 +26,8 @@ pub(crate) struct Demand {
     machines: BTreeMap<String, (String, bool)>,
     /// The spec and the annotations of each intent when it could be read last
     readable: BTreeMap<(Kind, String, String), Value>,
+    /// Every machine that a node has ever named
+    seen: BTreeSet<String>,
     /// Ports that the administrator denies
     pub(crate) denied: BTreeSet<u16>,
 }
@@ -43,42 +47,68 @@ impl Demand {
                 let addresses = node["status"]["addresses"].as_array().map(Vec::as_slice).unwrap_or_default();
                 let is_v6 =
                     |address: &Value| address["address"].as_str().is_some_and(|text| text.contains(':'));
+                self.seen.insert(machine.to_owned());
                 let machine = (machine.to_owned(), addresses.iter().any(is_v6));
                 self.machines.insert(text(&node["metadata"]["name"]).to_owned(), machine);
             }
         }
+        let claimed: BTreeSet<&str> =
+            store.all(Kind::Nodes).filter_map(|node| node["spec"]["providerID"].as_str()).collect();
+        let machines = self.seen.clone();
         let mut asked = Asked::default();
         for pod in store.all(Kind::Pods) {
             let node = text(&pod["spec"]["nodeName"]);
-            let has_ended = ["Succeeded", "Failed"].contains(&text(&pod["status"]["phase"]));
-            let Some((machine, has_ipv6)) = self.machines.get(node).cloned() else { continue };
-            if has_ended {
+            if ["Succeeded", "Failed"].contains(&text(&pod["status"]["phase"])) {
                 continue;
             }
+            let last = self.machines.get(node).cloned();
             let is_known =
                 store.get(Kind::Nodes, "", node).is_some_and(|node| node["spec"]["providerID"].is_string());
             for request in self.requests(store, pod) {
-                if request.ports.iter().any(|(_, port)| self.denied.contains(port)) {
+                let Some((machine, has_ipv6)) = &last else {
+                    self.tolerate(
+                        &mut asked,
+                        &request,
+                        machines.iter().filter(|one| !claimed.contains(one.as_str())),
+                    );
                     continue;
-                }
-                let anywhere: [IpNet; 2] =
-                    ["0.0.0.0/0", "::/0"].map(|source| source.parse().expect("a range"));
-                let named = if request.sources.is_empty() { &anywhere[..] } else { &request.sources };
-                // No packet of IPv6 arrives at a machine without such an address.
-                let sources = named.iter().filter(|source| source.addr().is_ipv4() || has_ipv6);
-                let sources: Vec<&IpNet> = sources.collect();
-                let ports = request.ports.iter();
-                let pairs = ports.flat_map(|port| sources.iter().map(move |source| (port, source)));
-                let probes = pairs.fold(0, |set, ((protocol, port), source)| {
-                    set | admitted(protocol, *port, *port, source)
-                });
+                };
+                let probes = self.probes(&request, *has_ipv6);
                 *asked.kept.entry(machine.clone()).or_default() |= probes;
                 if is_known && request.is_readable {
                     *asked.asked.entry(machine.clone()).or_default() |= probes;
                 }
+                if !is_known {
+                    // It may run on any machine that no node is known to be.
+                    let others = machines.iter().filter(|one| !claimed.contains(one.as_str()));
+                    self.tolerate(&mut asked, &request, others.chain([machine]));
+                }
             }
         }
         asked
+    }
+
+    /// Tolerates that the ports of a request are open on machines, to whichever sources.
+    fn tolerate<'a>(&self, asked: &mut Asked, request: &Request, machines: impl Iterator<Item = &'a String>) {
+        let anyone = Request { sources: Vec::new(), ports: request.ports.clone(), is_readable: true };
+        let probes = self.probes(&anyone, true);
+        for machine in machines {
+            *asked.tolerated.entry(machine.clone()).or_default() |= probes;
+        }
+    }
+
+    /// Returns what a request asks for on a machine with or without an IPv6 address; nothing if a guardrail
+    /// stands against it.
+    fn probes(&self, request: &Request, has_ipv6: bool) -> Probes {
+        if request.ports.iter().any(|(_, port)| self.denied.contains(port)) {
+            return 0;
+        }
+        let anywhere: [IpNet; 2] = ["0.0.0.0/0", "::/0"].map(|source| source.parse().expect("a range"));
+        let named = if request.sources.is_empty() { &anywhere[..] } else { &request.sources };
+        // No packet of IPv6 arrives at a machine without such an address.
+        let sources = named.iter().filter(|source| source.addr().is_ipv4() || has_ipv6);
+        let pairs = sources.flat_map(|source| request.ports.iter().map(move |port| (port, source)));
+        pairs.fold(0, |set, ((protocol, port), source)| set | admitted(protocol, *port, *port, source))
     }
 
     /// Returns everything that asks for ports of the pod.

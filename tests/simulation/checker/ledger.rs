@@ -22,6 +22,7 @@ pub(crate) enum Cause {
 struct Machine {
     asked: Probes,
     kept: Probes,
+    tolerated: Probes,
     open: Probes,
     /// For each port, when it was last asked for
     last_asked: BTreeMap<u32, u64>,
@@ -69,15 +70,20 @@ impl Checker {
 
     /// The objects, or the administrator's guardrails, have changed.
     pub(crate) fn objects_changed(&mut self, store: &Store, now: u64) {
-        let Asked { asked, kept } = self.demand.evaluate(store);
-        let names: BTreeSet<String> =
-            asked.keys().chain(kept.keys()).chain(self.machines.keys()).cloned().collect();
+        let Asked { asked, kept, tolerated } = self.demand.evaluate(store);
+        let names: BTreeSet<String> = asked
+            .keys()
+            .chain(kept.keys())
+            .chain(tolerated.keys())
+            .chain(self.machines.keys())
+            .cloned()
+            .collect();
         for name in names {
             let of = |all: &BTreeMap<String, Probes>| all.get(&name).copied().unwrap_or_default();
             // Where nothing may close, nothing is ever free to.
             let ever_kept =
                 if self.may_close { 0 } else { self.machines.get(&name).map_or(0, |one| one.kept) };
-            let (asked, kept) = (of(&asked), of(&kept) | ever_kept);
+            let (asked, kept, tolerated) = (of(&asked), of(&kept) | ever_kept, of(&tolerated));
             let machine = self.machines.entry(name).or_default();
             for probe in ones(machine.asked & !asked) {
                 machine.last_asked.insert(probe, now);
@@ -85,7 +91,7 @@ impl Checker {
             for probe in ones(!machine.kept & kept & all()) {
                 machine.last_free.insert(probe, now);
             }
-            (machine.asked, machine.kept) = (asked, kept);
+            (machine.asked, machine.kept, machine.tolerated) = (asked, kept, tolerated);
             machine.note_wrong(now);
         }
         self.checks += 1;
@@ -184,7 +190,7 @@ impl Checker {
 impl Machine {
     /// Notes since when each port is as it should not be.
     fn note_wrong(&mut self, now: u64) {
-        let wrong = self.asked & !self.open | self.open & !self.kept;
+        let wrong = self.asked & !self.open | self.open & !self.kept & !self.tolerated;
         self.wrong_since.retain(|probe, _| wrong >> probe & 1 == 1);
         for probe in ones(wrong) {
             self.wrong_since.entry(probe).or_insert(now);

@@ -9,7 +9,7 @@ use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, S
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use firewall_aws::{Aws, AwsConfig, CLUSTER_TAG, Mode, SharedTargets};
-use firewall_core::{ErrorKind, ProviderError};
+use firewall_core::{ErrorKind, Fence, ProviderError};
 use hostport_firewall::reconcile::cloud::CloudReconciler;
 use hostport_firewall::reconcile::pass::Options;
 use hostport_firewall::reconcile::reconciler::Reconciler;
@@ -20,7 +20,7 @@ use super::faults::{Call, Fate, Faults};
 use super::{CLUSTER, ModelCloud, SharedObserver, View};
 use crate::checker::Cause;
 use crate::fake_ec2::{Failure, FakeEc2, Group, Params, Rule, VPC, failure, success};
-use crate::landscape::{EGRESS, NODES, Probes, admitted, arriving};
+use crate::landscape::{EGRESS, MACHINES, Probes, admitted, arriving};
 use crate::mutants::Mutant;
 use crate::process::Process;
 
@@ -43,8 +43,8 @@ pub(crate) struct Ec2 {
 impl Ec2 {
     /// Returns an account with all machines, each in the group of the cluster's nodes.
     pub(crate) fn new(seed: u64, is_shared: bool) -> Self {
-        let ec2 = FakeEc2::new(NODES);
-        for machine in (0..NODES).filter(|_| is_shared) {
+        let ec2 = FakeEc2::new(MACHINES);
+        for machine in (0..MACHINES).filter(|_| is_shared) {
             let mut state = ec2.state();
             state.groups.insert(shared_group(machine), Group::new(VPC, &format!("node-{machine}"), &[]));
             state.groups_of(&instance(machine)).push(shared_group(machine));
@@ -66,7 +66,7 @@ impl Ec2 {
             |tags: &BTreeMap<String, String>| tags.get(CLUSTER_TAG).is_some_and(|own| own == CLUSTER);
         let is_ours = |group: &Group, rule: &Rule| is_mark(&group.tags) || is_mark(&rule.tags);
         let mut view = View::default();
-        for machine in 0..NODES {
+        for machine in 0..MACHINES {
             let interface = &state.instances[&instance(machine)].interfaces[0];
             let attached = &state.interfaces[interface].groups;
             let groups = attached.iter().filter_map(|id| state.groups.get(id));
@@ -116,6 +116,7 @@ impl ModelCloud for Ec2 {
         process: &Process,
         cluster: &str,
         options: Options,
+        fence: &Fence,
         mutant: Option<Mutant>,
     ) -> Box<dyn CloudReconciler> {
         let connector = Connector { cloud: self.clone(), process: process.clone(), mutant };
@@ -123,10 +124,10 @@ impl ModelCloud for Ec2 {
         let mut config = AwsConfig::new(cluster);
         if self.is_shared {
             config.mode =
-                Mode::Shared(SharedTargets { ids: (0..NODES).map(shared_group).collect(), tag: None });
+                Mode::Shared(SharedTargets { ids: (0..MACHINES).map(shared_group).collect(), tag: None });
         }
         let aws = Aws::from_client(&client, config).expect("a valid configuration");
-        Box::new(Reconciler::new(aws, options))
+        Box::new(Reconciler::new(aws.with_fence(fence.clone()), options))
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {

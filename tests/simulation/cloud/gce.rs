@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use firewall_core::Fence;
 use firewall_gce::{GceConfig, Mode};
 use gce_simulator::{Cloud, Instance, Simulator};
 use google_cloud_compute_v1::client::{Firewalls, Instances, Networks};
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use super::faults::Faults;
 use super::{CLUSTER, ModelCloud, SharedObserver, View};
 use crate::checker::Cause;
-use crate::landscape::{NODES, Probes, admitted, arriving, has_ipv6};
+use crate::landscape::{MACHINES, Probes, admitted, arriving, has_ipv6};
 use crate::mutants::Mutant;
 use crate::process::Process;
 use stub::Stub;
@@ -46,7 +47,7 @@ impl Gce {
         let cloud = Cloud::default();
         cloud.configure(|settings| settings.operation_delay = OPERATION);
         cloud.add_network(PROJECT, "main");
-        for number in 0..NODES {
+        for number in 0..MACHINES {
             cloud.add_instance(machine(number, number));
         }
         let foreign = json!({
@@ -79,7 +80,7 @@ impl Gce {
                 .is_some_and(|text| text.contains(&format!("\"cluster\":\"{CLUSTER}\"")))
         };
         let mut view = View::default();
-        for machine in 0..NODES {
+        for machine in 0..MACHINES {
             let all = self.cloud.admits(PROJECT, ZONE, &name(machine));
             let ours = all.iter().filter(|one| rules.get(&one.firewall).is_some_and(is_ours));
             let probes = ours.fold(0, |set: Probes, one| {
@@ -124,6 +125,7 @@ impl ModelCloud for Gce {
         process: &Process,
         cluster: &str,
         options: Options,
+        fence: &Fence,
         _: Option<Mutant>,
     ) -> Box<dyn CloudReconciler> {
         let stub = Arc::new(Stub { gce: self.clone(), process: process.clone() });
@@ -135,7 +137,7 @@ impl ModelCloud for Gce {
         // So few that rules are split in short histories too.
         let config = GceConfig { mode: self.mode, ranges_per_rule: 2, ..GceConfig::new(cluster, PROJECT) };
         let provider = firewall_gce::Gce::from_clients(config, clients.0, clients.1, clients.2);
-        Box::new(Reconciler::new(provider.expect("a valid configuration"), options))
+        Box::new(Reconciler::new(provider.expect("a valid configuration").with_fence(fence.clone()), options))
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
@@ -163,7 +165,7 @@ impl ModelCloud for Gce {
 
     fn replace_machine(&self, number: usize) -> bool {
         self.cloud.remove_instance(PROJECT, ZONE, &name(number));
-        self.cloud.add_instance(machine(number, number + NODES));
+        self.cloud.add_instance(machine(number, number + MACHINES));
         self.announce(Cause::Machine);
         true
     }

@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use firewall_core::testing::memory::{MemoryCloud, MemoryKey, MemoryProvider, MemoryResource};
 use firewall_core::{
-    Action, Applied, Compiled, Desired, ErrorKind, FirewallProvider, InstanceId, Observed, ProviderError,
-    ResourceSet,
+    Action, Applied, Compiled, Desired, ErrorKind, Fence, FirewallProvider, InstanceId, Observed,
+    ProviderError, ResourceSet,
 };
 use hostport_firewall::reconcile::cloud::CloudReconciler;
 use hostport_firewall::reconcile::pass::Options;
 use hostport_firewall::reconcile::reconciler::Reconciler;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::faults::{Call, Fate, Faults};
 use super::{CLUSTER, ModelCloud, SharedObserver, View};
 use crate::checker::Cause;
-use crate::landscape::{NODES, Probes, admitted, arriving};
+use crate::landscape::{MACHINES, Probes, admitted, arriving};
 use crate::mutants::Mutant;
 use crate::process::Process;
 
@@ -38,8 +38,8 @@ pub(crate) struct SimulatedCloud {
 impl SimulatedCloud {
     /// Returns a cloud with all machines, and something of others on each.
     pub(crate) fn new(seed: u64) -> Self {
-        let cloud = MemoryCloud::new((0..NODES).map(instance));
-        for machine in 0..NODES {
+        let cloud = MemoryCloud::new((0..MACHINES).map(instance));
+        for machine in 0..MACHINES {
             for resource in foreign(machine) {
                 cloud.put(resource);
             }
@@ -71,7 +71,8 @@ impl SimulatedCloud {
                         let protocol = rule.protocol.to_string();
                         set | admitted(&protocol, rule.ports.first(), rule.ports.last(), &rule.source)
                     });
-                    let number = (0..NODES).find(|number| instance(*number) == *machine).unwrap_or_default();
+                    let number =
+                        (0..MACHINES).find(|number| instance(*number) == *machine).unwrap_or_default();
                     view.admits.insert(format!("memory://{machine}"), probes & arriving(number));
                 }
                 MemoryKey::Group(cluster, _) | MemoryKey::Attachment(cluster, _) if cluster != "theirs" => {}
@@ -92,6 +93,7 @@ impl ModelCloud for SimulatedCloud {
         process: &Process,
         cluster: &str,
         options: Options,
+        fence: &Fence,
         mutant: Option<Mutant>,
     ) -> Box<dyn CloudReconciler> {
         let provider = SimulatedProvider {
@@ -99,6 +101,7 @@ impl ModelCloud for SimulatedCloud {
             cluster: cluster.to_owned(),
             cloud: self.clone(),
             process: process.clone(),
+            fence: fence.clone(),
             mutant,
             is_first_read: Arc::new(Mutex::new(true)),
         };
@@ -164,6 +167,7 @@ struct SimulatedProvider {
     cluster: String,
     cloud: SimulatedCloud,
     process: Process,
+    fence: Fence,
     mutant: Option<Mutant>,
     is_first_read: Arc<Mutex<bool>>,
 }
@@ -208,12 +212,6 @@ impl FirewallProvider for SimulatedProvider {
                 let own: BTreeSet<&MemoryKey> = own.filter(|key| is_of(key, CLUSTER)).collect();
                 observed.resources = own.into_iter().filter_map(|key| stale.get(key).cloned()).collect();
             }
-            for (machine, reads) in &mut faults.omitted {
-                if *reads > 0 {
-                    *reads -= 1;
-                    observed.inventory.remove(&instance(*machine));
-                }
-            }
         }
         if let Some(observer) = self.cloud.observer.get() {
             observer.has_read(&self.process);
@@ -256,6 +254,14 @@ impl SimulatedProvider {
         let duration = self.cloud.faults().duration(&call) / 2;
         sleep(duration).await;
         self.process.pause_if_dead().await;
+        if !self.fence.allows(Instant::now().into_std()) {
+            return Err(ProviderError::new(
+                ErrorKind::Unavailable,
+                action.verb(),
+                call,
+                "the fence is closed",
+            ));
+        }
         let observer = self.cloud.observer.get().cloned();
         if let Some(observer) = &observer {
             observer.sent(&self.process, &call);

@@ -24,9 +24,18 @@ pub(super) fn node_without_machine() -> History {
     )
 }
 
-pub(super) fn machine_omitted() -> History {
+pub(super) fn machine_omitted_by_ec2() -> History {
+    machine_omitted(CloudKind::Ec2)
+}
+
+pub(super) fn machine_omitted_by_gce() -> History {
+    machine_omitted(CloudKind::Gce)
+}
+
+fn machine_omitted(cloud: CloudKind) -> History {
+    let setup = Setup { cloud, ..Setup::default() };
     let omitted = Event::MachineOmitted { machine: 0, reads: 1 };
-    History::written(Setup::default(), [node(0), node(1), (0, pod(WEB, 0)), (30, omitted), (40, pod(WEB, 1))])
+    History::written(setup, [node(0), node(1), (0, pod(WEB, 0)), (30, omitted), (40, pod(WEB, 1))])
 }
 
 pub(super) fn exposure_unreadable() -> History {
@@ -37,6 +46,21 @@ pub(super) fn exposure_unreadable() -> History {
             (0, Event::IntentWritten { workload: EDGE, sources: 0 }),
             (0, pod(EDGE, 0)),
             (30, Event::IntentUnreadable { workload: EDGE }),
+        ],
+    )
+}
+
+/// An intent that cannot be read holds what another one has let go.
+pub(super) fn unreadable_holds_others() -> History {
+    History::written(
+        Setup::default(),
+        [
+            node(0),
+            (0, Event::IntentWritten { workload: EDGE, sources: 0 }),
+            (0, Event::IntentWritten { workload: LB, sources: 0 }),
+            (0, pod(LB, 0)),
+            (30, Event::IntentUnreadable { workload: EDGE }),
+            (31, Event::IntentGone { workload: LB }),
         ],
     )
 }

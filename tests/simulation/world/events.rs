@@ -9,7 +9,7 @@ use super::{RESYNC, World};
 use crate::api::{Faults, Kind, Store, name_of};
 use crate::checker::Scope;
 use crate::history::Event;
-use crate::landscape::{Intent, NODES, WORKLOADS, node_name};
+use crate::landscape::{Intent, MACHINES, WORKLOADS, node_name};
 use crate::objects;
 
 /// The end of something that lasts.
@@ -33,7 +33,7 @@ const WATCH_RETRY: u64 = 65_000;
 
 /// The time after which it sees the cluster again where the API server did not answer: its read timeout and a
 /// retry.
-const SILENCE: u64 = 295_000 + WATCH_RETRY;
+const SILENCE: u64 = 90_000 + WATCH_RETRY;
 
 /// The longest pause between two attempts of the cloud's calls that may soon succeed, and of those that wait
 /// for a person.
@@ -66,7 +66,8 @@ impl World {
             Event::MachineReplaced { machine } => {
                 if self.cloud.replace_machine(machine) {
                     // The kubelet reports its new address.
-                    let node = objects::node(machine, Some(self.cloud.provider_id(machine)), machine + NODES);
+                    let node =
+                        objects::node(machine, Some(self.cloud.provider_id(machine)), machine + MACHINES);
                     self.api.change(|state| state.store.put(Kind::Nodes, node));
                     self.witness.objects_changed();
                 }

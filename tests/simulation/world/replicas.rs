@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use firewall_core::{Limits, Policy};
+use firewall_core::{Fence, Limits, Policy};
 use hostport_firewall::controller::clouds::{Choice, CloudsConfig};
 use hostport_firewall::controller::config::{Config, LeaseConfig, SettingsSource};
 use hostport_firewall::controller::run_connected;
 use hostport_firewall::intents::settings::Settings;
 use hostport_firewall::reconcile::pass::Options;
 use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{RESYNC, START, World};
@@ -138,7 +139,12 @@ impl World {
                 namespace: Some("operators".to_owned()),
             }),
         };
+        let fence = match &lease {
+            Some(_) => Fence::closed(Instant::now().into_std()),
+            None => Fence::always_open(),
+        };
         let config = Config {
+            cluster: cluster.to_owned(),
             clouds: CloudsConfig { choice: Choice::Auto, clouds: Vec::new() },
             manifests: None,
             settings: SettingsSource { fixed: Settings::default(), guardrails: None },
@@ -149,10 +155,10 @@ impl World {
             zone: None,
             metrics_address: None,
         };
-        let clouds = vec![self.cloud.reconciler(&process, cluster, options, self.mutant)];
+        let clouds = vec![self.cloud.reconciler(&process, cluster, options, &fence, self.mutant)];
         let (client, settings) = (self.api.client(&process), self.settings.subscribe());
         let stop = CancellationToken::new();
-        let task = spawn_local(run_connected(config, client, clouds, settings, stop.clone()));
+        let task = spawn_local(run_connected(config, client, clouds, settings, fence, stop.clone()));
         Running { process, task, stop }
     }
 }

@@ -73,8 +73,9 @@ impl Witness {
 
     /// A process has ended by itself: it may only have done so for the sake of its Lease.
     pub(super) fn has_ended(&self, process: &Process) {
-        let holder = self.api.read(|state| state.lease_holder);
-        if let Some((number, renewed)) = holder
+        let (holder, answered) = self.api.read(|state| (state.lease_holder, state.lease_answered));
+        if let Some((number, renewed)) = answered
+            && holder.is_some_and(|(holder, _)| holder == number)
             && number == process.number
             && renewed.elapsed().as_millis() < u128::from(LEASE / 2)
         {
