@@ -106,7 +106,7 @@ impl Gce {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         let client = Client::from_clients(&config, firewalls, instances, networks);
-        Ok(Self { client, config })
+        Ok(Self { client, config, cache: Mutex::default() })
     }
 
     /// Returns the instance behind a node, from `spec.providerID`; see
