@@ -44,6 +44,6 @@ pub(crate) struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>7.1} s  {:?}: {}", self.at as f64 / 1000.0, self.promise, self.message)
+        write!(f, "{:>5}.{:03} s  {:?}: {}", self.at / 1000, self.at % 1000, self.promise, self.message)
     }
 }

@@ -73,7 +73,7 @@ pub(crate) struct View {
     /// What each machine lets in because of this cluster, by the providerID
     pub(crate) admits: BTreeMap<String, Probes>,
     /// Everything of others, as text
-    pub(crate) foreign: String,
+    pub(crate) foreign: Vec<String>,
 }
 
 /// An observer that can be shared.

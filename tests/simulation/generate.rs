@@ -12,6 +12,7 @@ const WATCHED: [Kind; 6] =
     [Kind::Pods, Kind::Nodes, Kind::Namespaces, Kind::Services, Kind::VoyagerIngresses, Kind::Exposures];
 
 /// Events that the program does not withstand yet: `known_faults` has a history for each.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Withheld {
     pub(crate) nodes_vanish: bool,
@@ -54,8 +55,8 @@ pub(crate) fn generate(seed: u64, withheld: Withheld, on: Option<CloudKind>) -> 
     for node in 0..NODES {
         events.push((0, Event::NodeRegisters { node, machine: node }));
     }
-    for workload in 0..WORKLOADS.len() {
-        if WORKLOADS[workload].intent != Intent::Annotation && random.chance(80) {
+    for (workload, of) in WORKLOADS.iter().enumerate() {
+        if of.intent != Intent::Annotation && random.chance(80) {
             events.push((0, Event::IntentWritten { workload, sources: random.below(choices) }));
         }
         let node = random.below(NODES);

@@ -181,6 +181,7 @@ pub(crate) enum CloudKind {
 }
 
 /// How a controller is run.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Setup {
     pub(crate) cloud: CloudKind,
@@ -243,7 +244,7 @@ impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}, {:?}", self.seed, self.setup)?;
         for (at, event) in &self.events {
-            writeln!(f, "  {:>7.1} s  {event:?}", *at as f64 / 1000.0)?;
+            writeln!(f, "  {:>5}.{:03} s  {event:?}", at / 1000, at % 1000)?;
         }
         Ok(())
     }

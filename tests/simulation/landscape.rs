@@ -136,5 +136,5 @@ pub(crate) fn node_name(node: usize) -> String {
 
 /// Returns true if the machine has an IPv6 address: every second one has.
 pub(crate) const fn has_ipv6(machine: usize) -> bool {
-    machine % 2 == 0
+    machine.is_multiple_of(2)
 }

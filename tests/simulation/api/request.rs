@@ -95,7 +95,7 @@ impl Selector {
         let labels = self.labels.split(',').filter(|term| !term.is_empty());
         fields.into_iter().all(|term| {
             let (path, value, is_equal) = split(term);
-            let field = path.split('.').fold(Some(object), |at, name| at?.get(name));
+            let field = path.split('.').try_fold(object, |at, name| at.get(name));
             (field.and_then(Value::as_str).unwrap_or_default() == value) == is_equal
         }) && labels.into_iter().all(|term| {
             let label = |key: &str| object["metadata"]["labels"].get(key).and_then(Value::as_str);

@@ -17,7 +17,7 @@ use super::store::Change;
 use crate::process::Process;
 
 /// The time after which a watch that is quiet hears of the version.
-const BOOKMARK: Duration = Duration::from_secs(60);
+const BOOKMARK: Duration = Duration::from_mins(1);
 
 /// One watch of one client.
 pub(super) struct Watch {

@@ -12,7 +12,7 @@ use crate::landscape::{Probes, admitted};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Asked {
     /// Must be open
-    pub(crate) asked: BTreeMap<String, Probes>,
+    pub(crate) wanted: BTreeMap<String, Probes>,
     /// May not be closed: what is asked for, and what is unknown
     pub(crate) kept: BTreeMap<String, Probes>,
     /// May be open or not: what pods have asked for that run nobody knows where
@@ -76,7 +76,7 @@ impl Demand {
                 let probes = self.probes(&request, *has_ipv6);
                 *asked.kept.entry(machine.clone()).or_default() |= probes;
                 if is_known && request.is_readable {
-                    *asked.asked.entry(machine.clone()).or_default() |= probes;
+                    *asked.wanted.entry(machine.clone()).or_default() |= probes;
                 }
                 if !is_known {
                     // It may run on any machine that no node is known to be.

@@ -45,7 +45,7 @@ pub(crate) struct Checker {
     /// False if the administrator has forbidden to close anything
     may_close: bool,
     machines: BTreeMap<String, Machine>,
-    foreign: Option<String>,
+    foreign: Option<Vec<String>>,
     reported: BTreeSet<(Promise, String, u32)>,
 }
 
@@ -70,7 +70,7 @@ impl Checker {
 
     /// The objects, or the administrator's guardrails, have changed.
     pub(crate) fn objects_changed(&mut self, store: &Store, now: u64) {
-        let Asked { asked, kept, tolerated } = self.demand.evaluate(store);
+        let Asked { wanted: asked, kept, tolerated } = self.demand.evaluate(store);
         let names: BTreeSet<String> = asked
             .keys()
             .chain(kept.keys())
@@ -146,10 +146,10 @@ impl Checker {
     }
 
     /// Others' objects must be as they were.
-    pub(crate) fn foreign_is(&mut self, foreign: &str, cause: Cause, now: u64) {
-        let before = self.foreign.replace(foreign.to_owned());
-        if cause == Cause::Controller && before.as_deref().is_some_and(|before| before != foreign) {
-            let text = format!("others' objects were {} and are {foreign}", before.unwrap_or_default());
+    pub(crate) fn foreign_is(&mut self, foreign: &[String], cause: Cause, now: u64) {
+        let before = self.foreign.replace(foreign.to_vec());
+        if cause == Cause::Controller && before.as_ref().is_some_and(|before| before != foreign) {
+            let text = format!("others' objects were {:?} and are {foreign:?}", before.unwrap_or_default());
             self.report(Promise::OnlyItsOwn, now, text);
         }
     }

@@ -33,7 +33,7 @@ const READ: Duration = Duration::from_millis(30);
 /// The account. Clones share one state.
 #[derive(Clone)]
 pub(crate) struct Ec2 {
-    ec2: FakeEc2,
+    account: FakeEc2,
     /// Rules go to groups that are there already, one for each machine
     is_shared: bool,
     faults: Arc<Mutex<Faults>>,
@@ -43,14 +43,14 @@ pub(crate) struct Ec2 {
 impl Ec2 {
     /// Returns an account with all machines, each in the group of the cluster's nodes.
     pub(crate) fn new(seed: u64, is_shared: bool) -> Self {
-        let ec2 = FakeEc2::new(MACHINES);
+        let account = FakeEc2::new(MACHINES);
         for machine in (0..MACHINES).filter(|_| is_shared) {
-            let mut state = ec2.state();
+            let mut state = account.state();
             state.groups.insert(shared_group(machine), Group::new(VPC, &format!("node-{machine}"), &[]));
             state.groups_of(&instance(machine)).push(shared_group(machine));
         }
         let (faults, observer) = (Arc::new(Mutex::new(Faults::new(seed))), Arc::default());
-        Self { ec2, is_shared, faults, observer }
+        Self { account, is_shared, faults, observer }
     }
 
     fn announce(&self, cause: Cause) {
@@ -61,7 +61,7 @@ impl Ec2 {
 
     /// Returns what the account lets in: by walking interfaces, groups and rules.
     fn view(&self) -> View {
-        let state = self.ec2.state();
+        let state = self.account.state();
         let is_mark =
             |tags: &BTreeMap<String, String>| tags.get(CLUSTER_TAG).is_some_and(|own| own == CLUSTER);
         let is_ours = |group: &Group, rule: &Rule| is_mark(&group.tags) || is_mark(&rule.tags);
@@ -74,13 +74,13 @@ impl Ec2 {
             let probes = rules.fold(0, |set, rule| set | probes(rule));
             view.admits.insert(self.provider_id(machine), probes & arriving(machine));
             let is_theirs = |id: &&String| state.groups.get(*id).is_none_or(|group| !is_mark(&group.tags));
-            view.foreign +=
-                &format!("{interface}: {:?}; ", attached.iter().filter(is_theirs).collect::<Vec<_>>());
+            let theirs: Vec<&String> = attached.iter().filter(is_theirs).collect();
+            view.foreign.push(format!("{interface}: {theirs:?}"));
         }
         for (id, group) in state.groups.iter().filter(|(_, group)| !is_mark(&group.tags)) {
             let theirs: Vec<&str> =
                 group.rules.iter().filter(|rule| !is_mark(&rule.tags)).map(|rule| rule.id.as_str()).collect();
-            view.foreign += &format!("{id}: {theirs:?}; ");
+            view.foreign.push(format!("{id}: {theirs:?}"));
         }
         view
     }
@@ -135,13 +135,13 @@ impl ModelCloud for Ec2 {
     }
 
     fn begin_stale_reads(&self, reads: u32) {
-        self.ec2.state().lag = reads;
-        self.ec2.state().detach_lag = reads;
+        self.account.state().lag = reads;
+        self.account.state().detach_lag = reads;
     }
 
     fn tamper(&self, machine: usize, adds_rule: bool) {
         {
-            let mut state = self.ec2.state();
+            let mut state = self.account.state();
             let attached = state.groups_of(&instance(machine)).clone();
             let is_ours = |id: &&String| {
                 state.groups.get(*id).is_some_and(|group| group.tags.contains_key(CLUSTER_TAG))
@@ -213,7 +213,7 @@ impl Connector {
             let due = faults.omitted.iter_mut().find(|(_, reads)| *reads > 0);
             if let Some((machine, reads)) = due {
                 *reads -= 1;
-                omitted = self.cloud.ec2.state().instances.remove_entry(&instance(*machine));
+                omitted = self.cloud.account.state().instances.remove_entry(&instance(*machine));
             }
         }
         if let Some(observer) = self.cloud.observer.get()
@@ -222,8 +222,8 @@ impl Connector {
         {
             observer.has_read(&self.process);
         }
-        let response = self.cloud.ec2.respond(request);
-        self.cloud.ec2.state().instances.extend(omitted);
+        let response = self.cloud.account.respond(request);
+        self.cloud.account.state().instances.extend(omitted);
         response
     }
 
@@ -254,9 +254,9 @@ impl Connector {
             sleep(half).await;
             let response = match fate {
                 _ if is_skipped => Ok(success(&action, "<return>true</return>")),
-                Fate::Succeeds => cloud.ec2.respond(&request),
+                Fate::Succeeds => cloud.account.respond(&request),
                 Fate::AnswerLost(_) => {
-                    _ = cloud.ec2.respond(&request);
+                    _ = cloud.account.respond(&request);
                     Err(ConnectorError::io("connection reset".into()))
                 }
                 Fate::Fails(error) => refusal(&action, &error),
@@ -277,7 +277,7 @@ impl Connector {
     /// Returns true if the call only takes something away.
     fn closes(&self, params: &Params) -> bool {
         let action = params.get("Action");
-        let state = self.cloud.ec2.state();
+        let state = self.cloud.account.state();
         let attached = state.interfaces.get(params.get("NetworkInterfaceId"));
         let is_part = attached.is_some_and(|interface| {
             params.list("SecurityGroupId").iter().all(|group| interface.groups.contains(group))
@@ -287,7 +287,7 @@ impl Connector {
 
     /// Returns a call as text: the action, its object, and what the groups are for.
     fn describe(&self, params: &Params) -> String {
-        let state = self.cloud.ec2.state();
+        let state = self.cloud.account.state();
         let tag = |group: &Group| group.tags.get(GROUP_TAG).cloned().unwrap_or_default();
         let label = |id: String| state.groups.get(&id).map_or_else(|| id.clone(), tag);
         let mut labels: Vec<String> = params.list("SecurityGroupId").into_iter().map(label).collect();

@@ -92,10 +92,10 @@ impl Gce {
             view.admits.insert(self.provider_id(machine), probes & arriving(machine));
             let tags = self.cloud.tags(PROJECT, ZONE, &name(machine));
             let theirs: Vec<&String> = tags.iter().filter(|tag| !tag.starts_with("hpf-")).collect();
-            view.foreign += &format!("{theirs:?} ");
+            view.foreign.push(format!("{theirs:?}"));
         }
         let theirs = rules.iter().filter(|(_, rule)| !is_ours(rule));
-        view.foreign += &theirs.map(|(name, rule)| format!("{name}: {rule}; ")).collect::<String>();
+        view.foreign.extend(theirs.map(|(name, rule)| format!("{name}: {rule}")));
         view
     }
 }

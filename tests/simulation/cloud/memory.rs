@@ -76,7 +76,7 @@ impl SimulatedCloud {
                     view.admits.insert(format!("memory://{machine}"), probes & arriving(number));
                 }
                 MemoryKey::Group(cluster, _) | MemoryKey::Attachment(cluster, _) if cluster != "theirs" => {}
-                _ => view.foreign += &format!("{key}: {:?} {:?}; ", resource.rules, resource.groups),
+                _ => view.foreign.push(format!("{key}: {:?} {:?}", resource.rules, resource.groups)),
             }
         }
         view
@@ -174,7 +174,7 @@ struct SimulatedProvider {
 
 impl FirewallProvider for SimulatedProvider {
     type Resource = MemoryResource;
-    type Inventory = BTreeSet<InstanceId>;
+    type Inventory = <MemoryProvider as FirewallProvider>::Inventory;
 
     fn name(&self) -> &'static str {
         self.inner.name()
@@ -292,7 +292,7 @@ impl SimulatedProvider {
                 Fate::Fails(error) => Err(error),
                 Fate::AnswerLost(error) => inner.apply(&action).await.and(Err(error)),
             };
-            let outcome = result.as_ref().map_or_else(|error| error.reason(), |_| "ok");
+            let outcome = result.as_ref().map_or_else(ProviderError::reason, |_| "ok");
             if let Some(observer) = &observer {
                 observer.ended(&process, &call, outcome);
             }

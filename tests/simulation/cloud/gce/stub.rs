@@ -48,7 +48,7 @@ struct Http {
 }
 
 impl Http {
-    fn new(verb: &'static str, path: String) -> Self {
+    fn new(verb: &'static str, path: &str) -> Self {
         Self { verb, path: format!("/compute/v1/{path}"), query: Vec::new(), body: None }
     }
 
@@ -57,8 +57,8 @@ impl Http {
         self
     }
 
-    fn with_body(mut self, body: &Option<impl Serialize>) -> Self {
-        self.body = body.as_ref().map(|body| serde_json::to_value(body).expect("a model can be written"));
+    fn with_body(mut self, body: Option<impl Serialize>) -> Self {
+        self.body = body.map(|body| serde_json::to_value(body).expect("a model can be written"));
         self
     }
 
@@ -235,32 +235,33 @@ fn refusal(error: &ProviderError) -> Error {
 
 impl stub::Firewalls for Stub {
     async fn list(&self, of: firewalls::ListRequest, _: RequestOptions) -> Result<Response<FirewallList>> {
-        let http = Http::new("GET", format!("projects/{}/global/firewalls", of.project));
+        let http = Http::new("GET", &format!("projects/{}/global/firewalls", of.project));
         let http = http.with("filter", of.filter).with("maxResults", of.max_results);
         self.read(http.with("pageToken", of.page_token)).await
     }
 
     async fn get(&self, of: firewalls::GetRequest, _: RequestOptions) -> Result<Response<Firewall>> {
-        self.read(Http::new("GET", format!("projects/{}/global/firewalls/{}", of.project, of.firewall))).await
+        self.read(Http::new("GET", &format!("projects/{}/global/firewalls/{}", of.project, of.firewall)))
+            .await
     }
 
     async fn insert(&self, of: firewalls::InsertRequest, _: RequestOptions) -> Result<Response<Operation>> {
-        let http = Http::new("POST", format!("projects/{}/global/firewalls", of.project));
-        self.change(http.with("requestId", of.request_id).with_body(&of.body)).await
+        let http = Http::new("POST", &format!("projects/{}/global/firewalls", of.project));
+        self.change(http.with("requestId", of.request_id).with_body(of.body)).await
     }
 
     async fn patch(&self, of: firewalls::PatchRequest, _: RequestOptions) -> Result<Response<Operation>> {
-        let http = Http::new("PATCH", format!("projects/{}/global/firewalls/{}", of.project, of.firewall));
-        self.change(http.with("requestId", of.request_id).with_body(&of.body)).await
+        let http = Http::new("PATCH", &format!("projects/{}/global/firewalls/{}", of.project, of.firewall));
+        self.change(http.with("requestId", of.request_id).with_body(of.body)).await
     }
 
     async fn update(&self, of: firewalls::UpdateRequest, _: RequestOptions) -> Result<Response<Operation>> {
-        let http = Http::new("PUT", format!("projects/{}/global/firewalls/{}", of.project, of.firewall));
-        self.change(http.with("requestId", of.request_id).with_body(&of.body)).await
+        let http = Http::new("PUT", &format!("projects/{}/global/firewalls/{}", of.project, of.firewall));
+        self.change(http.with("requestId", of.request_id).with_body(of.body)).await
     }
 
     async fn delete(&self, of: firewalls::DeleteRequest, _: RequestOptions) -> Result<Response<Operation>> {
-        let http = Http::new("DELETE", format!("projects/{}/global/firewalls/{}", of.project, of.firewall));
+        let http = Http::new("DELETE", &format!("projects/{}/global/firewalls/{}", of.project, of.firewall));
         self.change(http.with("requestId", of.request_id)).await
     }
 
@@ -269,14 +270,14 @@ impl stub::Firewalls for Stub {
         of: global_operations::GetRequest,
         _: RequestOptions,
     ) -> Result<Response<Operation>> {
-        self.read(Http::new("GET", format!("projects/{}/global/operations/{}", of.project, of.operation)))
+        self.read(Http::new("GET", &format!("projects/{}/global/operations/{}", of.project, of.operation)))
             .await
     }
 }
 
 impl stub::Instances for Stub {
     async fn list(&self, of: instances::ListRequest, _: RequestOptions) -> Result<Response<InstanceList>> {
-        let http = Http::new("GET", format!("projects/{}/zones/{}/instances", of.project, of.zone));
+        let http = Http::new("GET", &format!("projects/{}/zones/{}/instances", of.project, of.zone));
         let http = http.with("filter", of.filter).with("maxResults", of.max_results);
         self.read(http.with("pageToken", of.page_token)).await
     }
@@ -286,13 +287,13 @@ impl stub::Instances for Stub {
         of: instances::AggregatedListRequest,
         _: RequestOptions,
     ) -> Result<Response<InstanceAggregatedList>> {
-        let http = Http::new("GET", format!("projects/{}/aggregated/instances", of.project));
+        let http = Http::new("GET", &format!("projects/{}/aggregated/instances", of.project));
         self.read(http.with("maxResults", of.max_results).with("pageToken", of.page_token)).await
     }
 
     async fn get(&self, of: instances::GetRequest, _: RequestOptions) -> Result<Response<Instance>> {
         let path = format!("projects/{}/zones/{}/instances/{}", of.project, of.zone, of.instance);
-        self.read(Http::new("GET", path)).await
+        self.read(Http::new("GET", &path)).await
     }
 
     async fn set_tags(
@@ -301,7 +302,7 @@ impl stub::Instances for Stub {
         _: RequestOptions,
     ) -> Result<Response<Operation>> {
         let path = format!("projects/{}/zones/{}/instances/{}/setTags", of.project, of.zone, of.instance);
-        self.change(Http::new("POST", path).with("requestId", of.request_id).with_body(&of.body)).await
+        self.change(Http::new("POST", &path).with("requestId", of.request_id).with_body(of.body)).await
     }
 
     async fn get_operation(
@@ -310,12 +311,12 @@ impl stub::Instances for Stub {
         _: RequestOptions,
     ) -> Result<Response<Operation>> {
         let path = format!("projects/{}/zones/{}/operations/{}", of.project, of.zone, of.operation);
-        self.read(Http::new("GET", path)).await
+        self.read(Http::new("GET", &path)).await
     }
 }
 
 impl stub::Networks for Stub {
     async fn get(&self, of: networks::GetRequest, _: RequestOptions) -> Result<Response<Network>> {
-        self.read(Http::new("GET", format!("projects/{}/global/networks/{}", of.project, of.network))).await
+        self.read(Http::new("GET", &format!("projects/{}/global/networks/{}", of.project, of.network))).await
     }
 }
