@@ -42,8 +42,8 @@ const fn holds(number: u8, name: &'static str, breaks: Promise, history: fn() ->
 const KNOWN_FAULTS: [KnownFault; 21] = [
     holds(1, "node-gone", Promise::StaysOpen, knowledge::node_gone),
     holds(1, "node-without-machine", Promise::StaysOpen, knowledge::node_without_machine),
-    found(2, "machine-omitted-by-ec2", Promise::StaysOpen, knowledge::machine_omitted_by_ec2),
-    found(2, "machine-omitted-by-gce", Promise::StaysOpen, knowledge::machine_omitted_by_gce),
+    holds(2, "machine-omitted-by-ec2", Promise::StaysOpen, knowledge::machine_omitted_by_ec2),
+    holds(2, "machine-omitted-by-gce", Promise::StaysOpen, knowledge::machine_omitted_by_gce),
     holds(3, "exposure-unreadable", Promise::StaysOpen, knowledge::exposure_unreadable),
     holds(3, "ingress-unreadable", Promise::StaysOpen, knowledge::ingress_unreadable),
     found(3, "unreadable-holds-others", Promise::Exact, knowledge::unreadable_holds_others),
