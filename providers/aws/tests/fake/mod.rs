@@ -6,7 +6,7 @@
 
 mod groups;
 mod instances;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,7 +21,7 @@ use firewall_aws::ApiCall;
 
 pub(crate) use groups::{Group, Rule};
 pub(crate) use instances::{Instance, Interface};
-pub(crate) use wire::{Failure, Params, failure, success};
+pub(crate) use wire::{Failure, Params};
 
 /// The VPC of most tests; it is not a default VPC.
 pub(crate) const VPC: &str = "vpc-1";

@@ -1,6 +1,6 @@
 //! Sources beyond one rule's limit.
 
-use firewall_core::{Completeness, Limits, Plan, PlanInput, Policy, Resource, check, plan};
+use firewall_core::{Limits, Plan, PlanInput, Policy, Resource, Unknown, check, plan};
 
 use super::*;
 
@@ -37,7 +37,9 @@ fn plan_between(from: &ResourceSet<GceResource>, to: &ResourceSet<GceResource>) 
     let input = PlanInput {
         desired: to,
         observed: from,
-        completeness: &Completeness::Complete,
+        unknown: &Unknown::default(),
+        released: &BTreeSet::new(),
+        endings: &BTreeMap::new(),
         policy: Policy::Sync,
         limits: Limits { mass_close_released: true, ..Limits::default() },
         backoff: &BTreeSet::new(),
