@@ -123,7 +123,7 @@ impl Process {
         let (index, following) = manifests::watch_manifests(manifests)?;
         let publishers = Publishers {
             events: EventPublisher::to_log(),
-            publisher: Publisher::new(None, None, 0),
+            publisher: Publisher::new(None, None, &config.cluster, Vec::new()),
             metrics: self.metrics.clone(),
         };
         let context = self.context(config, &index, publishers, self.stop.clone());
@@ -159,10 +159,11 @@ impl Process {
         // A replica that waits for the Lease watches already, so that it can act at once when it leads.
         let watching =
             tokio::spawn(watcher::watch_cluster(client.clone(), index.clone(), config.zone.clone()));
-        let writer = StatusWriter::new(client.clone(), self.fence.clone());
+        let writer = StatusWriter::new(client.clone(), &config.cluster, self.fence.clone());
+        let machines = clouds.iter().map(|cloud| cloud.provider_id_prefixes()).collect();
         let publishers = Publishers {
             events: EventPublisher::to_cluster(client, &identity, self.fence.clone()),
-            publisher: Publisher::new(Some(writer), config.zone.clone(), clouds.len()),
+            publisher: Publisher::new(Some(writer), config.zone.clone(), &config.cluster, machines),
             metrics: self.metrics.clone(),
         };
         let writing = self.stop.child_token();

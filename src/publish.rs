@@ -1,10 +1,10 @@
 //! Publishing: reports the outcomes of passes in statuses, readiness gates, DNS, Events and metrics.
 //!
-//! `published_state` joins the results of all clouds to `outcomes`. From these, pure files compute what to
-//! publish: `status` (conditions of `HostPortExposure`s), `readiness` (gates of pods), `dns_records` (with
-//! `addresses`), `transitions` (ports opened and closed), `event_queue`
-//! and `problem_counts`. The others write: `publishers`
-//! hands a pass to `publisher` (by `status_writer` and `dns_publisher`), `events` and `metrics`.
+//! `published_state` joins the results of all clouds to `outcomes`, but for machines that are not among the
+//! `served_machines`. From these, pure files compute what to publish: `status` (conditions of
+//! `HostPortExposure`s), `readiness` (gates of pods), `dns_records` (with `addresses`), `transitions` (ports
+//! opened and closed), `event_queue` and `problem_counts`. The others write: `publishers` hands a pass to
+//! `publisher` (by `status_writer` and `dns_publisher`), `events` and `metrics`.
 
 mod addresses;
 mod dns_publisher;
@@ -18,6 +18,7 @@ mod published_state;
 pub(crate) mod publisher;
 pub(crate) mod publishers;
 mod readiness;
+mod served_machines;
 mod status;
 pub(crate) mod status_writer;
 pub(crate) mod transitions;

@@ -46,7 +46,7 @@ pub const MOST_ADDRESSES: usize = 200;
     printcolumn = r#"{"name": "Programmed", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Programmed\")].status"}"#,
     printcolumn = r#"{"name": "Ports", "type": "string", "jsonPath": ".status.ports"}"#,
     printcolumn = r#"{"name": "Nodes", "type": "integer", "jsonPath": ".status.nodeCount"}"#,
-    printcolumn = r#"{"name": "Addresses", "type": "string", "jsonPath": ".status.addresses[*].address", "priority": 1}"#,
+    printcolumn = r#"{"name": "Addresses", "type": "string", "jsonPath": ".status.controllers[*].addresses[*].address", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -141,10 +141,33 @@ pub fn definition() -> Result<String, serde_saphyr::ser::Error> {
     Ok(format!("# Written by `hostport-firewall crd`. Needs Kubernetes 1.31, for CIDRs in CEL.\n{text}"))
 }
 
-/// The current state of the intent.
+/// The current state of the intent, as all controllers of the cluster together report it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostPortExposureStatus {
+    /// Of each condition, the one that is furthest from being met, of all controllers that serve a node of
+    /// the intent's pods.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The open ports, as text
+    #[serde(default)]
+    pub ports: String,
+    /// The number of nodes where they are open
+    #[serde(default)]
+    pub node_count: i32,
+    /// The report of each controller: one, unless the cluster has several, each for nodes of its own.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub controllers: Vec<ControllerStatus>,
+}
+
+/// The state of the intent on the nodes that one controller serves.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ControllerStatus {
+    /// The controller: the `--cluster-name` that it runs with
+    pub name: String,
     /// `Accepted` is true if the object can be understood, each pod that it selects binds one of its ports,
     /// and no guardrail forbids any of it. `Programmed` is true if the cloud has confirmed all of it.
     #[serde(default)]

@@ -53,6 +53,8 @@ reasons! {
     NOT_PUBLISHED = "NotPublished";
     /// A pod claims to serve a Service for k3s' `ServiceLB`, outside the namespaces where k3s runs such pods.
     NOT_SERVICE_LB = "NotServiceLb";
+    /// All pods that a `HostPortExposure` selects run on nodes that another controller can serve.
+    ON_OTHER_NODES = "OnOtherNodes";
     /// A readiness gate is open.
     OPEN = "Open";
     /// The cloud has not confirmed the ports yet.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::served_machines::ServedMachines;
 use crate::intents::exposure::Exposure;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::Problem;
@@ -11,12 +12,18 @@ use crate::reconcile::outcome::Membership;
 /// The results of all clouds for everything that is exposed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcomes {
+    /// The name of this controller
+    pub(super) controller: String,
+    /// The machines that this controller serves
+    pub(super) machines: ServedMachines,
     /// All problems found
     pub(super) problems: BTreeSet<Problem>,
-    /// The state of each workload's ports, on every node of an active cloud
+    /// The state of each workload's ports, on every node that this controller serves
     pub(super) memberships: Vec<Membership>,
-    /// Everything that is exposed
+    /// Everything that is exposed on machines that this controller serves, or that none does
     pub(super) exposures: Arc<[Exposure]>,
+    /// The intents that expose something on other controllers' machines too, each with one of these nodes
+    pub(super) elsewhere: BTreeMap<ObjectRef, String>,
     /// The generation of each `HostPortExposure` that the outcomes cover
     pub(super) generations: BTreeMap<ObjectRef, i64>,
     /// The pods with the readiness gate that the outcomes cover

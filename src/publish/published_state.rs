@@ -6,9 +6,12 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::outcomes::Outcomes;
-use super::status::{WrittenStatuses, compute_statuses, may_wait, retract_addresses, truncate_lists};
+use super::served_machines::ServedMachines;
+use super::status::joined::JoinedStatus;
+use super::status::{WrittenStatuses, compute_statuses, retract_addresses, truncate_lists};
 use crate::desired::snapshot::ClusterDemand;
-use crate::k8s::host_port_exposure::{HostPortExposure, HostPortExposureStatus};
+use crate::intents::exposure::Exposure;
+use crate::k8s::host_port_exposure::{ControllerStatus, HostPortExposure};
 use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::Problem;
@@ -29,6 +32,9 @@ pub(super) struct CloudResult {
 
 /// Holds the last result of each cloud, the newest demand, and the statuses written last.
 pub(super) struct PublishedState {
+    /// The name of this controller
+    controller: String,
+    machines: ServedMachines,
     cloud_count: usize,
     by_cloud: BTreeMap<&'static str, CloudResult>,
     /// The clouds that could not be observed by their last pass
@@ -43,8 +49,10 @@ pub(super) struct PublishedState {
 }
 
 impl PublishedState {
-    pub(super) fn new(cloud_count: usize) -> Self {
+    pub(super) fn new(controller: &str, cloud_count: usize, machines: ServedMachines) -> Self {
         Self {
+            controller: controller.to_owned(),
+            machines,
             cloud_count,
             by_cloud: BTreeMap::new(),
             unobserved: BTreeSet::new(),
@@ -96,10 +104,26 @@ impl PublishedState {
         })
     }
 
-    /// Joins the results of all clouds.
+    /// Joins the results of all clouds, as far as they are about machines that this controller serves, or that
+    /// none does: another one reports on its own.
     pub(super) fn assemble_outcomes(&self) -> Outcomes {
+        let all = &self.demand.exposures;
+        let is_anothers = |exposure: &&Exposure| self.machines.are_anothers(&exposure.provider_id);
+        let others: Vec<&Exposure> = all.iter().filter(is_anothers).collect();
+        let exposures = if others.is_empty() {
+            Arc::clone(all)
+        } else {
+            all.iter().filter(|exposure| !is_anothers(exposure)).cloned().collect()
+        };
+        let others_nodes: BTreeSet<&str> =
+            others.iter().map(|exposure| exposure.node.name.as_str()).collect();
+        let elsewhere =
+            others.iter().map(|exposure| (exposure.intent.clone(), exposure.node.name.clone())).collect();
         let mut outcomes = Outcomes {
-            exposures: Arc::clone(&self.demand.exposures),
+            controller: self.controller.clone(),
+            machines: self.machines.clone(),
+            exposures,
+            elsewhere,
             pods_with_gate: Arc::clone(&self.demand.pods_with_gate),
             generations: self.covered_generations(),
             is_incomplete: self.by_cloud.len() < self.cloud_count
@@ -109,7 +133,9 @@ impl PublishedState {
         };
         for CloudResult { problems, memberships, .. } in self.by_cloud.values() {
             outcomes.problems.extend(problems.iter().cloned());
-            outcomes.memberships.extend(memberships.iter().cloned());
+            let own =
+                memberships.iter().filter(|membership| !others_nodes.contains(membership.node.name.as_str()));
+            outcomes.memberships.extend(own.cloned());
         }
         outcomes
     }
@@ -130,26 +156,25 @@ impl PublishedState {
         covered
     }
 
-    /// Plans the statuses to write: those that differ from the index. One that [may wait](may_wait) does so
-    /// until some time after the last.
+    /// Plans the statuses to write: those that differ from the index. One that [may
+    /// wait](JoinedStatus::may_wait) does so until some time after the last.
     pub(super) fn plan_statuses(
         &mut self,
         index: &Index,
         outcomes: &Outcomes,
         now: &Time,
-    ) -> Vec<(ObjectRef, HostPortExposureStatus)> {
+    ) -> Vec<(ObjectRef, JoinedStatus)> {
         self.is_waiting = false;
         let mut outdated = Vec::new();
-        for (exposure, status) in compute_statuses(index, outcomes, &self.statuses, now) {
-            let status = truncate_lists(status);
-            if exposure.status.as_ref() == Some(&status) {
+        for (exposure, own) in compute_statuses(index, outcomes, &self.statuses, now) {
+            let current = exposure.status.as_ref();
+            let status = JoinedStatus::new(truncate_lists(own), current);
+            if status.is_written(current) {
                 continue;
             }
             let reference = exposure.reference();
             let is_recent = |at: &Time| now.0.as_second() - at.0.as_second() < STATUS_INTERVAL_SECONDS;
-            if exposure.status.as_ref().is_some_and(|before| may_wait(before, &status))
-                && self.written_at.get(&reference).is_some_and(is_recent)
-            {
+            if status.may_wait(current) && self.written_at.get(&reference).is_some_and(is_recent) {
                 self.is_waiting = true;
                 continue;
             }
@@ -171,13 +196,13 @@ impl PublishedState {
         index: &Index,
         outcomes: &Outcomes,
         now: &Time,
-    ) -> Vec<(ObjectRef, HostPortExposureStatus)> {
+    ) -> Vec<(ObjectRef, JoinedStatus)> {
         retract_addresses(&compute_statuses(index, outcomes, &self.statuses, now), &self.statuses)
     }
 
-    /// Records a status that is written.
-    pub(super) fn record_status(&mut self, exposure: ObjectRef, status: HostPortExposureStatus) {
-        self.statuses.insert(exposure, status);
+    /// Records an own report that is written.
+    pub(super) fn record_status(&mut self, exposure: ObjectRef, own: ControllerStatus) {
+        self.statuses.insert(exposure, own);
     }
 
     /// Forgets the written statuses of objects that no longer exist.
@@ -218,7 +243,7 @@ mod tests {
 
     #[test]
     fn nothing_is_published_before_every_cloud_has_been_tried() {
-        let mut state = PublishedState::new(2);
+        let mut state = PublishedState::new("test", 2, ServedMachines::default());
         state.mark_unobserved("gce");
         assert!(!state.can_publish(), "no cloud has a result");
         state.record("aws", result(0, 1));
@@ -231,7 +256,7 @@ mod tests {
 
     #[test]
     fn covered_generation_is_the_oldest_of_observed_clouds() {
-        let mut state = PublishedState::new(2);
+        let mut state = PublishedState::new("test", 2, ServedMachines::default());
         state.record("aws", result(0, 1));
         state.record("gce", result(1, 2));
         assert_eq!(generation(&state), Some(1));
@@ -239,18 +264,47 @@ mod tests {
         assert_eq!(generation(&state), Some(2));
     }
 
+    /// A pod's ownerReferences are free text: the intent counts, not the workload that a pod says it is of.
+    #[test]
+    fn ports_on_anothers_machine_are_left_to_it() {
+        let programmed = |provider_ids: [&str; 2], intent: ObjectRef| {
+            let planned = outcomes(&["a", "bb"], &[]);
+            let mut exposures = planned.exposures.to_vec();
+            for (exposure, id) in exposures.iter_mut().zip(provider_ids) {
+                id.clone_into(&mut exposure.provider_id);
+                exposure.intent = intent.clone();
+            }
+            let index = index(&["a", "bb"], &["a", "bb"], &Value::Null);
+            let web = index.host_port_exposures().next().expect("the exposure").reference();
+            let mut result = CloudResult { memberships: planned.memberships, ..result(0, 3) };
+            result.demand.exposures = exposures.into();
+            result.demand.generations = BTreeMap::from([(web, 3)]).into();
+            let machines = ServedMachines::new(vec!["gce://own/".to_owned()]);
+            let mut state = PublishedState::new("test", 1, machines);
+            state.record("gce", result);
+            let (_, status) = state.plan_statuses(&index, &state.assemble_outcomes(), &time(1)).remove(0);
+            (status.own.conditions[1].reason.clone(), status.own.addresses.len())
+        };
+        let (own, anothers) = ("gce://own/z/n", "gce://another/z/n");
+        assert_eq!(programmed([own, own], exposure()), ("Programmed".to_owned(), 2));
+        assert_eq!(programmed([own, anothers], exposure()), ("Programmed".to_owned(), 1));
+        assert_eq!(programmed([anothers, anothers], exposure()), ("OnOtherNodes".to_owned(), 0));
+        let pod = object_ref("Pod", "shop", "a");
+        assert_eq!(programmed([anothers, anothers], pod), ("NoPods".to_owned(), 0));
+    }
+
     #[test]
     fn only_readiness_of_many_pods_waits() {
         let names: Vec<String> = (0..20).map(|number| format!("n{number:02}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut state = PublishedState::new(1);
+        let mut state = PublishedState::new("test", 1, ServedMachines::default());
         // The index has the status that was written before.
         let mut written = Value::Null;
         let mut write = |open: &[&str], ready: &[&str], second: i64| {
             let index = index(&names, ready, &written);
             let planned = state.plan_statuses(&index, &outcomes(open, &[]), &time(second));
             if let Some((_, status)) = planned.first() {
-                written = serde_json::to_value(status).expect("JSON");
+                written = serde_json::to_value(status.applied()).expect("JSON");
             }
             (planned.len(), state.is_waiting())
         };
@@ -265,7 +319,7 @@ mod tests {
 
     #[test]
     fn older_demand_does_not_replace_a_newer_one() {
-        let mut state = PublishedState::new(2);
+        let mut state = PublishedState::new("test", 2, ServedMachines::default());
         state.record("aws", result(5, 2));
         state.record("gce", result(1, 1));
         assert_eq!(state.demand.taken_at, Duration::from_secs(5));

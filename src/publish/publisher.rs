@@ -15,10 +15,11 @@ use super::dns_records;
 use super::outcomes::Outcomes;
 use super::published_state::{CloudResult, PublishedState};
 use super::readiness::{GateUpdate, plan_gate_updates};
+use super::served_machines::ServedMachines;
+use super::status::joined::JoinedStatus;
 use super::status_writer::{StatusWriter, current_time};
 use crate::desired::snapshot::ClusterDemand;
 use crate::k8s::dns_zone::Zone;
-use crate::k8s::host_port_exposure::HostPortExposureStatus;
 use crate::k8s::index::Index;
 use crate::k8s::index::shared_index::SharedIndex;
 use crate::k8s::objects::ObjectRef;
@@ -57,16 +58,23 @@ impl PublishOutcome {
 
 /// Everything that differs from the cluster's.
 struct PlannedWrites {
-    statuses: Vec<(ObjectRef, HostPortExposureStatus)>,
+    statuses: Vec<(ObjectRef, JoinedStatus)>,
     gates: Vec<GateUpdate>,
     /// None if hostnames are not published, or the published ones are unknown
     dns: Option<DnsUpdate>,
 }
 
 impl Publisher {
-    /// Returns a publisher for this number of clouds. Without a writer it publishes nothing.
-    pub(crate) fn new(writer: Option<StatusWriter>, zone: Option<Zone>, cloud_count: usize) -> Self {
-        let (dns, state) = (DnsPublisher::new(zone), PublishedState::new(cloud_count));
+    /// Returns a publisher of the controller with this name, for these clouds: each by how the providerIDs of
+    /// its machines begin. Without a writer it publishes nothing.
+    pub(crate) fn new(
+        writer: Option<StatusWriter>,
+        zone: Option<Zone>,
+        controller: &str,
+        clouds: Vec<Vec<String>>,
+    ) -> Self {
+        let (count, machines) = (clouds.len(), ServedMachines::new(clouds.concat()));
+        let (dns, state) = (DnsPublisher::new(zone), PublishedState::new(controller, count, machines));
         Self(Arc::new(Mutex::new(Shared { writer, dns, state })))
     }
 
@@ -135,8 +143,8 @@ impl Shared {
             (statuses, dns.plan_retraction(&index, &outcomes))
         };
         for (exposure, status) in statuses {
-            writer.write_status(&exposure, &status).await;
-            state.record_status(exposure, status);
+            writer.write_status(&exposure, &status.applied()).await;
+            state.record_status(exposure, status.own);
         }
         if let Some(update) = dns_update {
             dns.write(writer, update).await;
@@ -154,8 +162,8 @@ impl Shared {
         let planned = plan_writes(state, dns, &outcomes, &index.read());
         let mut is_complete = !state.is_waiting();
         for (exposure, status) in planned.statuses {
-            is_complete &= writer.write_status(&exposure, &status).await;
-            state.record_status(exposure, status);
+            is_complete &= writer.write_status(&exposure, &status.applied()).await;
+            state.record_status(exposure, status.own);
         }
         let gates = iter(&planned.gates).map(|gate| writer.write_gate(gate));
         let mut gates = gates.buffer_unordered(CONCURRENT_GATE_WRITES);

@@ -42,10 +42,19 @@ pub(super) fn plan_gate_updates(index: &Index, outcomes: &Outcomes) -> Vec<GateU
         let own = by_pod.get(&reference).map_or(&[][..], Vec::as_slice);
         // A pod created after the snapshot is left alone until the next one; so is one without memberships
         // while those of a cloud may be missing.
-        let is_covered = !outcomes.is_incomplete && outcomes.pods_with_gate.contains(&reference);
+        let is_covered = !outcomes.is_incomplete
+            && outcomes.pods_with_gate.contains(&reference)
+            && !runs_elsewhere(index, outcomes, pod);
         if own.is_empty() && !is_covered { None } else { update_gate(pod, reference, own) }
     };
     pods.filter_map(update).collect()
+}
+
+/// Returns true if the pod runs on a machine that another controller can serve, which writes its gate then.
+fn runs_elsewhere(index: &Index, outcomes: &Outcomes, pod: &Pod) -> bool {
+    let node = index.node(pod.spec.node_name.as_deref().unwrap_or_default());
+    node.and_then(|node| node.spec.provider_id.as_deref())
+        .is_some_and(|id| outcomes.machines.are_anothers(id))
 }
 
 /// Returns the update of one pod's gate; none if it is up to date.
@@ -85,6 +94,7 @@ mod tests {
     use firewall_core::{GroupKey, InstanceId, Workload};
     use serde_json::{Value, json};
 
+    use super::super::served_machines::ServedMachines;
     use super::*;
     use crate::desired::snapshot::pods_with_gate;
     use crate::k8s::index::{Object, Watch};
@@ -94,7 +104,7 @@ mod tests {
     fn index(gates: &Value, conditions: &Value) -> Index {
         let pod = json!({
             "metadata": { "name": "web", "namespace": "shop", "uid": "1" },
-            "spec": { "containers": [{ "name": "main" }], "readinessGates": gates },
+            "spec": { "nodeName": "a", "containers": [{ "name": "main" }], "readinessGates": gates },
             "status": { "conditions": conditions },
         });
         let mut index = Index::default();
@@ -196,5 +206,21 @@ mod tests {
             []
         );
         assert_eq!(plan_gate_updates(&index(&json!(null), &json!([])), &open), []);
+    }
+
+    #[test]
+    fn gate_on_another_controllers_machine_is_left_alone() {
+        let declared = json!([{ "conditionType": GATE }]);
+        for (provider_id, expected) in [("gce://own/z/a", 1), ("gce://another/z/a", 0), ("k3s://a", 1)] {
+            let mut index = index(&declared, &json!([]));
+            let node = json!({ "metadata": { "name": "a" }, "spec": { "providerID": provider_id } });
+            index.reset(Watch::Nodes, vec![Object::Node(from_json(node))]);
+            let outcomes = Outcomes {
+                machines: ServedMachines::new(vec!["gce://own/".to_owned()]),
+                pods_with_gate: pods_with_gate(&index).into(),
+                ..Outcomes::default()
+            };
+            assert_eq!(plan_gate_updates(&index, &outcomes).len(), expected, "{provider_id}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Statuses: the current state of each `HostPortExposure`, in the words of the Gateway API. Pure.
 
+pub(super) mod joined;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::GroupKey;
@@ -9,33 +11,31 @@ use super::addresses::{AddressResolver, Reachability, node_addresses};
 use super::outcomes::Outcomes;
 use crate::intents::exposure::Exposure;
 use crate::k8s::host_port_exposure::{
-    HostPortExposure, HostPortExposureStatus, MOST_ADDRESSES, MOST_NODES, OpenAddress, OpenNode,
+    ControllerStatus, HostPortExposure, MOST_ADDRESSES, MOST_NODES, OpenAddress, OpenNode,
 };
 use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::plain_text::escape_unprintable;
 use crate::k8s::problem::{Problem, Verdict};
 use crate::k8s::reasons::{
-    ACCEPTED, INVALID, NO_PODS, NO_PROVIDER_ID, NO_SOURCES, NOT_CONFIRMED, PROGRAMMED, UNKNOWN_NODE,
-    UNSUPPORTED_NODE,
+    ACCEPTED, INVALID, NO_PODS, NO_PROVIDER_ID, NO_SOURCES, NOT_CONFIRMED, ON_OTHER_NODES, PROGRAMMED,
+    UNKNOWN_NODE, UNSUPPORTED_NODE,
 };
 use crate::parse::ports::format_ports;
 use crate::reconcile::outcome::{Membership, with_ids};
+use joined::JoinedStatus;
 
-/// Most addresses for which each change is written at once.
-const FEW_ADDRESSES: usize = 10;
+/// The own reports that were written last: the index may not have them yet.
+pub(super) type WrittenStatuses = BTreeMap<ObjectRef, ControllerStatus>;
 
-/// The statuses that were written last: the index may not have them yet.
-pub(super) type WrittenStatuses = BTreeMap<ObjectRef, HostPortExposureStatus>;
-
-/// Computes the status of every `HostPortExposure` that the outcomes cover, with all nodes and addresses; see
-/// [`truncate_lists`].
+/// Computes this controller's report on every `HostPortExposure` that the outcomes cover, with all nodes and
+/// addresses; see [`truncate_lists`].
 pub(super) fn compute_statuses<'a>(
     index: &'a Index,
     outcomes: &Outcomes,
     written: &WrittenStatuses,
     now: &Time,
-) -> Vec<(&'a HostPortExposure, HostPortExposureStatus)> {
+) -> Vec<(&'a HostPortExposure, ControllerStatus)> {
     let resolver = AddressResolver::new(index, outcomes);
     // By the intent, which the controller itself has found: a workload can be what a pod says of itself.
     let mut exposures: BTreeMap<ObjectName<'_>, Vec<&Exposure>> = BTreeMap::new();
@@ -52,40 +52,56 @@ pub(super) fn compute_statuses<'a>(
     for problem in &outcomes.problems {
         problems.entry(name_of(&problem.object)).or_default().push(problem);
     }
+    let elsewhere: BTreeMap<ObjectName<'_>, &String> =
+        outcomes.elsewhere.iter().map(|(intent, node)| (name_of(intent), node)).collect();
     let status = |intent: &'a HostPortExposure| {
         let reference = intent.reference();
         let generation = outcomes.generations.get(&reference)?;
         let own = memberships.get(&name_of(&reference)).map_or(&[][..], Vec::as_slice);
         let exposures = exposures.get(&name_of(&reference)).map_or(&[][..], Vec::as_slice);
-        let before = written.get(&reference).or(intent.status.as_ref());
+        let before = last_report(intent, &outcomes.controller, written);
         let addresses = list_addresses(index, &resolver, exposures, before);
         let problems = problems.get(&name_of(&reference)).map_or(&[][..], Vec::as_slice);
         let accepted = evaluate_accepted(problems);
         let is_of_node = |problem: &&&Problem| NODE_REASONS.contains(&problem.reason.as_str());
         let node_problem = problems.iter().find(is_of_node).copied();
-        let programmed = evaluate_programmed(own, exposures, &accepted, node_problem, outcomes.is_incomplete);
+        let elsewhere = elsewhere.get(&name_of(&reference)).copied();
+        let programmed =
+            evaluate_programmed(own, exposures, &accepted, node_problem, elsewhere, outcomes.is_incomplete);
         let conditions = [("Accepted", accepted), ("Programmed", programmed)].map(|(kind, state)| {
             let before = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
             state.into_condition(kind, *generation, before, now)
         });
-        Some((intent, build_status(own, conditions.into(), addresses)))
+        Some((intent, build_status(&outcomes.controller, own, conditions.into(), addresses)))
     };
     index.host_port_exposures().filter_map(status).collect()
 }
 
-/// Builds a status; ports and nodes are those of the open memberships.
+/// Returns the controller's last report on an intent.
+fn last_report<'a>(
+    intent: &'a HostPortExposure,
+    controller: &str,
+    written: &'a WrittenStatuses,
+) -> Option<&'a ControllerStatus> {
+    let reports = || intent.status.iter().flat_map(|status| &status.controllers);
+    written.get(&intent.reference()).or_else(|| reports().find(|report| report.name == controller))
+}
+
+/// Builds a report; ports and nodes are those of the open memberships.
 fn build_status(
+    controller: &str,
     own: &[&Membership],
     conditions: Vec<Condition>,
     addresses: Vec<OpenAddress>,
-) -> HostPortExposureStatus {
+) -> ControllerStatus {
     let open = || own.iter().filter(|membership| membership.open.is_ok());
     let mut nodes: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for membership in open() {
         nodes.entry(&membership.node.name).or_default().extend(with_ids(&membership.resources));
     }
     let ports = open().flat_map(|membership| membership.group.ports.iter().copied()).collect();
-    HostPortExposureStatus {
+    ControllerStatus {
+        name: controller.to_owned(),
         conditions,
         ports: format_ports(&ports),
         node_count: i32::try_from(nodes.len()).unwrap_or(i32::MAX),
@@ -159,20 +175,23 @@ fn evaluate_programmed(
     exposures: &[&Exposure],
     accepted: &ConditionState,
     node_problem: Option<&Problem>,
+    elsewhere: Option<&String>,
     is_incomplete: bool,
 ) -> ConditionState {
     let failed = own.iter().find_map(|membership| Some((membership, membership.open.as_ref().err()?)));
     if let Some((membership, (reason, message))) = failed {
         return ConditionState::new(false, reason, &format!("on node {}: {message}", membership.node.name));
     }
-    if let Some(problem) = node_problem {
-        return ConditionState::new(false, &problem.reason, &problem.message);
-    }
     let confirmed: BTreeSet<(&GroupKey, &str)> =
         own.iter().map(|membership| (&membership.group, membership.node.name.as_str())).collect();
     let unconfirmed = exposures
         .iter()
         .find(|exposure| !confirmed.contains(&(&exposure.group(), exposure.node.name.as_str())));
+    // It can be about a node that another controller serves.
+    let is_own = |problem: &&Problem| problem.reason != UNSUPPORTED_NODE || unconfirmed.is_some();
+    if let Some(problem) = node_problem.filter(is_own) {
+        return ConditionState::new(false, &problem.reason, &problem.message);
+    }
     match unconfirmed {
         Some(Exposure { node, .. }) => {
             let message =
@@ -184,9 +203,16 @@ fn evaluate_programmed(
         None if own.is_empty() && accepted.is_met == Some(false) => {
             ConditionState::new(false, INVALID, "it is not accepted, so none of its ports is opened")
         }
-        None if own.is_empty() => {
-            ConditionState::new(false, NO_PODS, "it selects no pod that has a host port")
-        }
+        None if own.is_empty() => match elsewhere {
+            Some(node) => {
+                let message = format!(
+                    "its pods run on nodes that this controller leaves to another, such as {node}; the node's Events \
+                     say why"
+                );
+                ConditionState::new(false, ON_OTHER_NODES, &message)
+            }
+            None => ConditionState::new(false, NO_PODS, "it selects no pod that has a host port"),
+        },
         None => ConditionState::new(true, PROGRAMMED, "the cloud has confirmed all of its ports"),
     }
 }
@@ -197,7 +223,7 @@ fn list_addresses(
     index: &Index,
     resolver: &AddressResolver<'_>,
     exposures: &[&Exposure],
-    before: Option<&HostPortExposureStatus>,
+    before: Option<&ControllerStatus>,
 ) -> Vec<OpenAddress> {
     let listed: BTreeSet<&str> = before
         .into_iter()
@@ -220,9 +246,9 @@ fn list_addresses(
     addresses.into_iter().collect()
 }
 
-/// Truncates the lists of nodes and addresses to the lengths that a status holds. Numbers and conditions
+/// Truncates the lists of nodes and addresses to the lengths that a report holds. Numbers and conditions
 /// cover all.
-pub(super) fn truncate_lists(mut status: HostPortExposureStatus) -> HostPortExposureStatus {
+pub(super) fn truncate_lists(mut status: ControllerStatus) -> ControllerStatus {
     status.nodes.truncate(MOST_NODES);
     let nodes: BTreeSet<&str> = status.addresses.iter().map(|address| address.node.as_str()).collect();
     let first_excess = nodes.into_iter().nth(MOST_NODES).map(str::to_owned);
@@ -233,26 +259,18 @@ pub(super) fn truncate_lists(mut status: HostPortExposureStatus) -> HostPortExpo
     status
 }
 
-/// Returns true if it matters little when the status is written: nothing differs but a long list of
-/// addresses, as when one of many pods becomes ready.
-pub(super) fn may_wait(before: &HostPortExposureStatus, status: &HostPortExposureStatus) -> bool {
-    let rest =
-        |status: &HostPortExposureStatus| HostPortExposureStatus { addresses: Vec::new(), ..status.clone() };
-    before.addresses.len().min(status.addresses.len()) > FEW_ADDRESSES && rest(before) == rest(status)
-}
-
-/// Removes the addresses whose ports are about to close, and changes nothing else. Returns the statuses that
-/// lose any.
+/// Removes the addresses whose ports are about to close, and changes nothing else. Returns the reports that
+/// lose any, joined with those of other controllers.
 pub(super) fn retract_addresses(
-    statuses: &[(&HostPortExposure, HostPortExposureStatus)],
+    statuses: &[(&HostPortExposure, ControllerStatus)],
     written: &WrittenStatuses,
-) -> Vec<(ObjectRef, HostPortExposureStatus)> {
+) -> Vec<(ObjectRef, JoinedStatus)> {
     let retracted = statuses.iter().filter_map(|(intent, desired)| {
-        let reference = intent.reference();
-        let before = written.get(&reference).or(intent.status.as_ref())?;
+        let before = last_report(intent, &desired.name, written)?;
         let mut kept = before.clone();
         kept.addresses.retain(|address| desired.addresses.contains(address));
-        (kept.addresses.len() < before.addresses.len()).then_some((reference, kept))
+        let is_retracted = kept.addresses.len() < before.addresses.len();
+        is_retracted.then(|| (intent.reference(), JoinedStatus::new(kept, intent.status.as_ref())))
     });
     retracted.collect()
 }

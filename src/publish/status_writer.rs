@@ -19,9 +19,6 @@ use crate::k8s::host_port_exposure::{HostPortExposure, HostPortExposureStatus};
 use crate::k8s::objects::{DNSEndpoint, GATE, ObjectRef};
 use crate::k8s::plain_text::escape_unprintable;
 
-/// The owner of the written fields, for server-side apply.
-const FIELD_MANAGER: &str = "hostport-firewall";
-
 /// The time that one write may take: an API server that does not answer must not hold up ports.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,6 +32,8 @@ const CONFLICT: u16 = 409;
 /// logged, and returned as false.
 pub(crate) struct StatusWriter {
     client: Client,
+    /// The owner of the written fields: of several controllers in one cluster, each has its own
+    field_manager: String,
     /// Closed once another replica may lead, which may have written something newer
     fence: Fence,
     /// True if a write of this round was not sent or not answered: the others would not be either
@@ -42,8 +41,9 @@ pub(crate) struct StatusWriter {
 }
 
 impl StatusWriter {
-    pub(crate) const fn new(client: Client, fence: Fence) -> Self {
-        Self { client, fence, is_unanswered: AtomicBool::new(false) }
+    pub(crate) fn new(client: Client, controller: &str, fence: Fence) -> Self {
+        let field_manager = format!("hostport-firewall-{controller}");
+        Self { client, field_manager, fence, is_unanswered: AtomicBool::new(false) }
     }
 
     /// Begins a round of writes: the API server may answer again.
@@ -61,7 +61,7 @@ impl StatusWriter {
             "metadata": { "name": name },
             "status": status,
         });
-        let (parameters, patch) = (PatchParams::apply(FIELD_MANAGER).force(), Patch::Apply(object));
+        let (parameters, patch) = (PatchParams::apply(&self.field_manager).force(), Patch::Apply(object));
         let call = api.patch_status(name, &parameters, &patch);
         self.send(&exposure.to_string(), "its status", &[NOT_FOUND], call).await
     }
@@ -102,7 +102,8 @@ impl StatusWriter {
                 "metadata": { "name": name, "labels": { MANAGED_BY.0: MANAGED_BY.1, label: value } },
                 "spec": spec,
             });
-            let (parameters, patch) = (PatchParams::apply(FIELD_MANAGER).force(), Patch::Apply(endpoint));
+            let (parameters, patch) =
+                (PatchParams::apply(&self.field_manager).force(), Patch::Apply(endpoint));
             // An apply creates the object: NOT_FOUND would mean that the kind is missing.
             self.send(&object, hostname, &[], api.patch(name, &parameters, &patch)).await
         } else {

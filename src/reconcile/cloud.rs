@@ -23,6 +23,10 @@ pub trait CloudReconciler: Send + Sync {
     /// Returns the cloud's name.
     fn name(&self) -> CloudName;
 
+    /// Returns how the providerIDs of its machines begin, see
+    /// [`FirewallProvider::provider_id_prefixes`].
+    fn provider_id_prefixes(&self) -> Vec<String>;
+
     /// Observes the cloud and plans, see [`Reconciler::observe_and_plan`]. The plan holds the reconciler: it
     /// is executed before the next is made.
     fn observe_and_plan<'a>(
@@ -57,6 +61,10 @@ pub trait PlannedCloud: Send {
 impl<P: FirewallProvider> CloudReconciler for Reconciler<P> {
     fn name(&self) -> CloudName {
         self.provider().name()
+    }
+
+    fn provider_id_prefixes(&self) -> Vec<String> {
+        self.provider().provider_id_prefixes()
     }
 
     fn observe_and_plan<'a>(

@@ -29,13 +29,15 @@ const IMPURE: [&str; 19] = [
 ];
 
 /// Folders and files that only compute.
-const PURE: [&str; 16] = [
+const PURE: [&str; 18] = [
+    "src/controller/candidate",
     "src/parse",
     "src/guardrails",
     "src/intents",
     "src/desired",
     "src/publish/addresses",
     "src/publish/dns_records",
+    "src/publish/served_machines",
     "src/publish/outcomes",
     "src/publish/problem_counts",
     "src/publish/published_state",

@@ -101,9 +101,14 @@ impl TestEnvironment {
 
     /// Starts one replica of the controller under this identity.
     pub(crate) fn start_replica(&self, identity: &str, options: &[&str]) -> Process {
+        self.start_replica_of(CLUSTER, identity, options)
+    }
+
+    /// Starts one replica of the controller for another cluster name.
+    pub(crate) fn start_replica_of(&self, cluster: &str, identity: &str, options: &[&str]) -> Process {
         let mut command = Command::new(binary());
         command
-            .args(["run", "--cluster-name", CLUSTER, "--linger", "0s", "--identity", identity])
+            .args(["run", "--cluster-name", cluster, "--linger", "0s", "--identity", identity])
             .args(["--lease-namespace", NAMESPACE])
             .args(self.mode_options())
             .args(options)

@@ -41,13 +41,14 @@ async fn exposure_opens_ports_of_selected_pods() {
     env.wait_until_open(b, &[]).await;
     let status = env.cluster.wait_for_condition("Programmed", "True", "Programmed").await;
     assert_eq!((&status["ports"], &status["nodeCount"]), (&json!("tcp/80"), &json!(1)));
-    assert_eq!(status["nodes"][0]["name"], json!(a.name));
-    let opened_by = status["nodes"][0]["resources"][0].as_str().expect("the opening resources");
+    assert_eq!(status["controllers"][0]["nodes"][0]["name"], json!(a.name));
+    let opened_by =
+        status["controllers"][0]["nodes"][0]["resources"][0].as_str().expect("the opening resources");
     assert!(opened_by.starts_with("firewall rule hpf-"), "{opened_by}");
-    assert_eq!(status["addresses"], json!([]), "no pod is ready");
+    assert_eq!(status["controllers"][0]["addresses"], json!([]), "no pod is ready");
     env.cluster.mark_ready("web").await;
     let status = wait_for_addresses(&env, 2).await;
-    assert_eq!(status["addresses"][0]["address"], json!(a.address()));
+    assert_eq!(status["controllers"][0]["addresses"][0]["address"], json!(a.address()));
 
     for (kind, name) in [("Pod", "web"), ("HostPortExposure", "web")] {
         let note = env.cluster.wait_for_event(kind, name, &format!("tcp/80 open on node {}", a.name)).await;
@@ -112,7 +113,8 @@ async fn security_group_is_reported_with_its_ec2_id() {
     env.cluster.create_pod(web("web", &a.name, "web")).await;
     let status = env.cluster.wait_for_condition("Programmed", "True", "Programmed").await;
     let [id] = &env.aws().list_owned_groups(CLUSTER).await[..] else { panic!("one group") };
-    let resources = status["nodes"][0]["resources"].as_array().expect("the opening resources");
+    let resources =
+        status["controllers"][0]["nodes"][0]["resources"].as_array().expect("the opening resources");
     assert!(resources.iter().any(|one| one.as_str().is_some_and(|one| one.ends_with(&format!("({id})")))));
     for (kind, name) in [("Pod", "web"), ("HostPortExposure", "web")] {
         let note = env.cluster.wait_for_event(kind, name, &format!("tcp/80 open on node {}", a.name)).await;
@@ -142,7 +144,9 @@ async fn address_leaves_status_before_firewall_closes() {
 
 /// Waits until the status has this many addresses, and returns all of it.
 async fn wait_for_addresses(env: &TestEnvironment, count: usize) -> Value {
-    let fits = |status: &Value| status["addresses"].as_array().is_some_and(|all| all.len() == count);
+    let fits = |status: &Value| {
+        status["controllers"][0]["addresses"].as_array().is_some_and(|all| all.len() == count)
+    };
     env.cluster.wait_for_exposure_status(&format!("there are {count} addresses"), fits).await
 }
 

@@ -28,6 +28,7 @@ mod gates;
 mod guardrails;
 mod kubectl;
 mod malformed;
+mod neighbours;
 mod permissions;
 mod recovery;
 mod rollout;

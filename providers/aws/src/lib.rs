@@ -124,6 +124,11 @@ impl FirewallProvider for Aws {
         provider_id::instance(provider_id)
     }
 
+    /// A bare instance id is one too.
+    fn provider_id_prefixes(&self) -> Vec<String> {
+        vec!["aws://".to_owned(), "i-".to_owned()]
+    }
+
     fn compile(&self, desired: &Desired, inventory: &Inventory) -> Compiled<AwsResource> {
         compile::compile(desired, inventory, &self.config)
     }

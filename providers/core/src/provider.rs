@@ -28,6 +28,10 @@ pub trait FirewallProvider: Send + Sync {
     /// The id is this cloud's, but no instance's (a Fargate node, a malformed id); the text names the cause.
     fn parse_provider_id(&self, provider_id: &str) -> Option<Result<InstanceId, String>>;
 
+    /// Returns how the providerIDs of this provider's machines begin. A machine of this cloud whose
+    /// providerID begins otherwise, such as one of another project, is left to another controller.
+    fn provider_id_prefixes(&self) -> Vec<String>;
+
     /// Compiles firewall groups to resources within the cloud's limits. Pure.
     fn compile(&self, desired: &Desired, inventory: &Self::Inventory) -> Compiled<Self::Resource>;
 

@@ -129,6 +129,10 @@ impl FirewallProvider for Gce {
         provider_id::instance(provider_id)
     }
 
+    fn provider_id_prefixes(&self) -> Vec<String> {
+        vec![format!("gce://{}/", self.config.project)]
+    }
+
     fn compile(&self, desired: &Desired, inventory: &Inventory) -> Compiled<GceResource> {
         compile::compile(desired, inventory, &self.config)
     }

@@ -33,6 +33,9 @@ impl FirewallProvider for Read {
     fn parse_provider_id(&self, provider_id: &str) -> Option<Result<InstanceId, String>> {
         self.cloud.parse_provider_id(provider_id)
     }
+    fn provider_id_prefixes(&self) -> Vec<String> {
+        self.cloud.provider_id_prefixes()
+    }
     fn compile(&self, desired: &Desired, inventory: &Self::Inventory) -> Compiled<MemoryResource> {
         self.cloud.compile(desired, inventory)
     }
@@ -75,7 +78,7 @@ impl TestLoop {
         let metrics = Metrics::default();
         let publishers = Publishers {
             events: EventPublisher::to_log(),
-            publisher: Publisher::new(None, None, 0),
+            publisher: Publisher::new(None, None, "test", Vec::new()),
             metrics,
         };
         let context = LoopContext {

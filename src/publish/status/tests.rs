@@ -19,6 +19,12 @@ fn object(kind: &'static str, name: &str) -> ObjectRef {
 
 const KIND: &str = "HostPortExposure";
 
+/// Returns a status with this report of the controller alone.
+fn reported(mut report: Value) -> Value {
+    report["name"] = json!("test");
+    json!({ "controllers": [report] })
+}
+
 /// One exposure, on a node with a pod of the same name each; `ready` are the ready ones.
 pub(crate) fn index(nodes: &[&str], ready: &[&str], status: &Value) -> Index {
     let mut index = Index::default();
@@ -77,12 +83,13 @@ pub(crate) fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
         open: if failed.contains(name) { Err(("QuotaReached".into(), "it is full".into())) } else { Ok(()) },
     };
     Outcomes {
+        controller: "test".to_owned(),
         problems: BTreeSet::new(),
         memberships: nodes.iter().map(membership).collect(),
         exposures: nodes.iter().map(|name| exposure(name)).collect(),
         generations: BTreeMap::from([(reference(), 3)]),
         pods_with_gate: Arc::default(),
-        is_incomplete: false,
+        ..Outcomes::default()
     }
 }
 
@@ -101,12 +108,12 @@ fn exposure(node: &str) -> Exposure {
     }
 }
 
-fn the_status(index: &Index, outcomes: &Outcomes, now: i64) -> HostPortExposureStatus {
+fn the_status(index: &Index, outcomes: &Outcomes, now: i64) -> ControllerStatus {
     compute_statuses(index, outcomes, &WrittenStatuses::new(), &time(now)).pop().expect("a status").1
 }
 
 /// The conditions as `Type=Status Reason`.
-fn conditions(status: &HostPortExposureStatus) -> Vec<String> {
+fn conditions(status: &ControllerStatus) -> Vec<String> {
     let text =
         |condition: &Condition| format!("{}={} {}", condition.type_, condition.status, condition.reason);
     status.conditions.iter().map(text).collect()
@@ -193,9 +200,9 @@ fn rejected_intent_is_not_accepted() {
 #[test]
 fn transition_time_changes_only_with_the_status() {
     let first = the_status(&index(&["a"], &[], &Value::Null), &outcomes(&["a"], &["a"]), 10);
-    let before = serde_json::to_value(first).expect("JSON");
+    let before = reported(serde_json::to_value(first).expect("JSON"));
     let index = index(&["a"], &[], &before);
-    let times = |status: &HostPortExposureStatus| {
+    let times = |status: &ControllerStatus| {
         status
             .conditions
             .iter()
@@ -213,7 +220,7 @@ fn address_of_unknown_state_stays_but_is_not_added() {
             .iter()
             .map(|name| json!({ "type": "InternalIP", "address": format!("10.0.0.{}", name.len()), "node": name }))
             .collect();
-        let index = index(&["a", "bb"], &["a", "bb"], &json!({ "addresses": before }));
+        let index = index(&["a", "bb"], &["a", "bb"], &reported(json!({ "addresses": before })));
         let mut outcomes = outcomes(&["a", "bb"], pending);
         for membership in &mut outcomes.memberships {
             membership.partly_open = true;
@@ -236,8 +243,8 @@ fn retraction_removes_addresses_and_nothing_else() {
         retract_addresses(&desired, &written)
     };
     assert_eq!(retracted(&outcomes(&["a", "bb"], &[])), []);
-    let kept = HostPortExposureStatus { addresses: vec![before.addresses[1].clone()], ..before.clone() };
-    assert_eq!(retracted(&outcomes(&["bb"], &[])), [(exposure, kept)]);
+    let kept = ControllerStatus { addresses: vec![before.addresses[1].clone()], ..before.clone() };
+    assert_eq!(retracted(&outcomes(&["bb"], &[])), [(exposure, JoinedStatus::new(kept, None))]);
 }
 
 #[test]
@@ -258,7 +265,7 @@ fn status_lists_the_first_nodes_and_counts_all() {
     let exposure = index.host_port_exposures().next().expect("the exposure").reference();
     let later = WrittenStatuses::from([(
         exposure,
-        HostPortExposureStatus { addresses: all.addresses[1..].to_vec(), ..written.clone() },
+        ControllerStatus { addresses: all.addresses[1..].to_vec(), ..written.clone() },
     )]);
     let desired = compute_statuses(&index, &outcomes(&names, &[]), &later, &time(8));
     assert_eq!(retract_addresses(&desired, &later), []);

@@ -300,18 +300,23 @@ fn summary(kind: Kind, body: &Value) -> String {
     }
 }
 
-/// Merges a status: conditions by their type, everything else as it is written.
+/// Merges a status: conditions by their type, reports by their controller, everything else as it is written.
 fn merge_status(object: &mut Value, status: &Value) {
     for (field, value) in status.as_object().into_iter().flatten() {
-        if field != "conditions" || !object["status"]["conditions"].is_array() {
+        let key = match field.as_str() {
+            "conditions" => "type",
+            "controllers" => "name",
+            _ => "",
+        };
+        if key.is_empty() || !object["status"][field].is_array() {
             object["status"][field] = value.clone();
             continue;
         }
-        for condition in value.as_array().into_iter().flatten() {
-            let all = object["status"]["conditions"].as_array_mut().expect("an array");
-            match all.iter_mut().find(|own| own["type"] == condition["type"]) {
-                Some(own) => *own = condition.clone(),
-                None => all.push(condition.clone()),
+        for element in value.as_array().into_iter().flatten() {
+            let all = object["status"][field].as_array_mut().expect("an array");
+            match all.iter_mut().find(|own| own[key] == element[key]) {
+                Some(own) => *own = element.clone(),
+                None => all.push(element.clone()),
             }
         }
     }

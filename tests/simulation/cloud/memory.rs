@@ -185,6 +185,10 @@ impl FirewallProvider for SimulatedProvider {
         if self.cluster == CLUSTER { self.inner.parse_provider_id(provider_id) } else { None }
     }
 
+    fn provider_id_prefixes(&self) -> Vec<String> {
+        if self.cluster == CLUSTER { self.inner.provider_id_prefixes() } else { Vec::new() }
+    }
+
     fn compile(&self, desired: &Desired, inventory: &Self::Inventory) -> Compiled<MemoryResource> {
         let compiled = self.inner.compile(desired, inventory);
         match self.mutant {

@@ -287,6 +287,10 @@ impl FirewallProvider for MemoryProvider {
         })
     }
 
+    fn provider_id_prefixes(&self) -> Vec<String> {
+        vec!["memory://".to_owned()]
+    }
+
     fn compile(&self, desired: &Desired, inventory: &MemoryInventory) -> Compiled<MemoryResource> {
         let mut compiled = Compiled {
             resources: ResourceSet::<MemoryResource>::new(),
