@@ -123,7 +123,7 @@ impl Process {
         let (index, following) = manifests::watch_manifests(manifests)?;
         let publishers = Publishers {
             events: EventPublisher::to_log(),
-            publisher: Publisher::new(None, None, &config.cluster, Vec::new()),
+            publisher: Publisher::new(None, None, &config.cluster, &[]),
             metrics: self.metrics.clone(),
         };
         let context = self.context(config, &index, publishers, self.stop.clone());
@@ -160,10 +160,10 @@ impl Process {
         let watching =
             tokio::spawn(watcher::watch_cluster(client.clone(), index.clone(), config.zone.clone()));
         let writer = StatusWriter::new(client.clone(), &config.cluster, self.fence.clone());
-        let machines = clouds.iter().map(|cloud| cloud.provider_id_prefixes()).collect();
+        let machines: Vec<_> = clouds.iter().map(|cloud| cloud.provider_id_prefixes()).collect();
         let publishers = Publishers {
             events: EventPublisher::to_cluster(client, &identity, self.fence.clone()),
-            publisher: Publisher::new(Some(writer), config.zone.clone(), &config.cluster, machines),
+            publisher: Publisher::new(Some(writer), config.zone.clone(), &config.cluster, &machines),
             metrics: self.metrics.clone(),
         };
         let writing = self.stop.child_token();

@@ -140,7 +140,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    use super::super::lease::fake::{Server, client, lock};
+    use super::super::lease::tests::fake::{Server, client, lock};
     use super::*;
 
     fn candidacy(fence: &Fence) -> Candidacy {

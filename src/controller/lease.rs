@@ -198,6 +198,4 @@ impl Election {
 }
 
 #[cfg(test)]
-pub(super) mod fake;
-#[cfg(test)]
-mod tests;
+pub(super) mod tests;

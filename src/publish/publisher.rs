@@ -71,7 +71,7 @@ impl Publisher {
         writer: Option<StatusWriter>,
         zone: Option<Zone>,
         controller: &str,
-        clouds: Vec<Vec<String>>,
+        clouds: &[Vec<String>],
     ) -> Self {
         let (count, machines) = (clouds.len(), ServedMachines::new(clouds.concat()));
         let (dns, state) = (DnsPublisher::new(zone), PublishedState::new(controller, count, machines));

@@ -42,8 +42,8 @@ async fn start() -> (TestEnvironment, Machine) {
         json!({ "apiGroups": groups, "resources": ["leases"], "verbs": verbs, "resourceNames": names })
     };
     let names = ["hostport-firewall", "hostport-firewall-neighbour"];
-    let rules = json!({ "rules": [rule(&["create"], &[]), rule(&["get", "update"], &names)] });
-    let patched = roles.patch("hostport-firewall", &PatchParams::default(), &Patch::Merge(rules)).await;
+    let grants = json!({ "rules": [rule(&["create"], &[]), rule(&["get", "update"], &names)] });
+    let patched = roles.patch("hostport-firewall", &PatchParams::default(), &Patch::Merge(grants)).await;
     patched.expect("the role changes");
     (env, machine)
 }

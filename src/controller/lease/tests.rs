@@ -1,13 +1,15 @@
 //! Tests of a whole election against a Lease API in memory, on virtual time.
 
+pub(in crate::controller) mod fake;
+
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use tokio::time::sleep;
 
 use super::super::candidate::RENEW_DEADLINE;
-use super::fake::{Fault, Server, client, lock};
 use super::*;
+use fake::{Fault, Server, client, lock};
 
 fn candidate(server: &Server, identity: &str) -> Election {
     let candidate = Candidate::new("hostport-firewall", identity, "test");

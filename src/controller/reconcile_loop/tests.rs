@@ -78,7 +78,7 @@ impl TestLoop {
         let metrics = Metrics::default();
         let publishers = Publishers {
             events: EventPublisher::to_log(),
-            publisher: Publisher::new(None, None, "test", Vec::new()),
+            publisher: Publisher::new(None, None, "test", &[]),
             metrics,
         };
         let context = LoopContext {

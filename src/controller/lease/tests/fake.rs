@@ -59,11 +59,11 @@ async fn write(State(server): State<Server>, body: Bytes) -> (StatusCode, String
         sleep(delay).await;
     }
     let answer = {
-        let mut served = lock(&server);
+        let mut state = lock(&server);
         if matches!(fault, Some(Fault::Annotated)) {
-            served.annotate();
+            state.annotate();
         }
-        served.write(serde_json::from_slice(&body).expect("a Lease"))
+        state.write(serde_json::from_slice(&body).expect("a Lease"))
     };
     if let Some(Fault::Late(delay)) = fault {
         sleep(delay).await;
