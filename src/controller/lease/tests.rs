@@ -59,20 +59,24 @@ async fn annotations_do_not_keep_a_dead_holders_lease() {
     assert!(taken.is_ok(), "a Lease that only its annotations change is never taken over");
 }
 
-/// Returns what happens to the writes of a candidate.
-fn faults() -> impl Strategy<Value = Vec<Option<Fault>>> {
-    let delay = || (0_u64..12_000).prop_map(Duration::from_millis);
+/// Returns what happens to the writes, which come from the leader: an outage is a run of them.
+fn faults() -> impl Strategy<Value = Vec<Fault>> {
+    let delay = || (0_u64..20_000).prop_map(Duration::from_millis);
+    let lost = Fault::Slow(Duration::from_hours(1));
     let fault = prop_oneof![
-        6 => Just(None),
-        1 => delay().prop_map(|delay| Some(Fault::Late(delay))),
-        1 => delay().prop_map(|delay| Some(Fault::Slow(delay))),
-        1 => Just(Some(Fault::Annotated)),
+        2 => Just(lost),
+        1 => delay().prop_map(Fault::Late),
+        1 => delay().prop_map(Fault::Slow),
+        1 => Just(Fault::Annotated),
+        1 => Just(Fault::Late(Duration::ZERO)),
     ];
-    prop::collection::vec(fault, 0..30)
+    let run = (fault, 1_usize..5).prop_map(|(fault, times)| vec![fault; times]);
+    prop::collection::vec(run, 0..6).prop_map(|runs| runs.concat())
 }
 
 /// A process that stands for election again and again, as one that its kubelet restarts.
-async fn stand_again(server: Server, name: &'static str, fence: Arc<Mutex<Fence>>) {
+async fn stand_again(server: Server, name: &'static str, offset: u64, fence: Arc<Mutex<Fence>>) {
+    sleep(Duration::from_millis(offset)).await;
     for number in 0.. {
         let mut election = candidate(&server, &format!("{name}_{number}"));
         *fence.lock().expect("nobody panics") = election.fence.clone();
@@ -82,20 +86,20 @@ async fn stand_again(server: Server, name: &'static str, fence: Arc<Mutex<Fence>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn never_may_two_replicas_write(faults in faults()) {
+    fn never_may_two_replicas_write(faults in faults(), offset in 0_u64..2000) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         runtime.expect("a runtime").block_on(async {
             let server = Server::default();
-            lock(&server).faults = faults.into_iter().flatten().collect();
-            let fences = ["one", "two"].map(|name| {
+            lock(&server).faults = faults;
+            let fences = [("one", 0), ("two", offset)].map(|(name, offset)| {
                 let fence = Arc::new(Mutex::new(Fence::closed(Instant::now().into_std())));
-                tokio::spawn(stand_again(Arc::clone(&server), name, Arc::clone(&fence)));
+                tokio::spawn(stand_again(Arc::clone(&server), name, offset, Arc::clone(&fence)));
                 fence
             });
             let mut open = 0;
-            for _ in 0..1000 {
+            for _ in 0..800 {
                 sleep(Duration::from_millis(250)).await;
                 let now = Instant::now().into_std();
                 let allowed =
