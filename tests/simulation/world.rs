@@ -21,7 +21,7 @@ use crate::cloud::ModelCloud;
 use crate::cloud::ec2::Ec2;
 use crate::cloud::gce::Gce;
 use crate::cloud::memory::SimulatedCloud;
-use crate::history::{CloudKind, History};
+use crate::history::{CloudKind, Event, History};
 use crate::mutants::Mutant;
 use crate::objects;
 use events::Ending;
@@ -155,15 +155,19 @@ impl World {
         let limits = Limits::new(self.history.setup.linger, RESYNC);
         let longest = limits.close.max(limits.open).max(limits.drift);
         let last_event = self.history.events.last().map_or(0, |(at, _)| *at);
+        // What somebody changed in the cloud is seen when that is read again, also where nobody asks for it.
+        let is_tampering = |(_, event): &&(u64, Event)| matches!(event, Event::Tampered { .. });
+        let tampered = self.history.events.iter().filter(is_tampering).map(|(at, _)| *at + RESYNC).max();
+        let tampered = tampered.unwrap_or_default();
         let mut converged_since = None;
         loop {
             let last = self.witness.checker().excuses.last().max(last_event);
             let is_settled = self.witness.checker().has_converged() && self.endings.is_empty();
             converged_since = if is_settled { converged_since.or_else(|| Some(self.now())) } else { None };
             let sees_again = self.witness.checker().excuses.blind_until();
-            let has_settled =
-                converged_since.is_some_and(|since| self.now() >= since.max(sees_again) + SETTLED);
-            if has_settled || self.now() > last + longest {
+            let has_settled = converged_since
+                .is_some_and(|since| self.now() >= since.max(sees_again).max(tampered) + SETTLED);
+            if has_settled || self.now() > (last + longest).max(tampered + SETTLED) {
                 break;
             }
             self.run_until(self.now() + 5_000, TICK).await;
