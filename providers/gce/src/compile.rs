@@ -37,10 +37,9 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
     };
     let mut groups = Vec::new();
     for (key, group) in &desired.groups {
-        let has_unaccounted = group.members.iter().any(|member| compiler.is_unaccounted(member));
         for (network, members) in compiler.members_by_network(key, group) {
             let templates = compiler.rule_templates(key, group, &network);
-            groups.push(NetworkGroup { key, members, templates, has_unaccounted });
+            groups.push(NetworkGroup { key, members, templates });
         }
     }
     match config.mode {
@@ -82,9 +81,6 @@ struct NetworkGroup<'a> {
     key: &'a GroupKey,
     members: NetworkMembers<'a>,
     templates: Vec<RuleTemplate>,
-    /// True if it has a member about which nothing is known: it may be in this network, and it may be the
-    /// target of a rule that there is
-    has_unaccounted: bool,
 }
 
 /// The members of a group in one network, each with its interface there.
@@ -109,18 +105,7 @@ impl<'a> Compiler<'a> {
                 Err(reason) => self.add_infeasible(key, instance, reason),
             }
         }
-        if group.members.iter().any(|member| self.is_unaccounted(member)) {
-            for network in &self.inventory.rule_networks {
-                by_network.entry(network.clone()).or_default();
-            }
-        }
         by_network
-    }
-
-    /// Returns true if it is not known whether the instance exists, nor what it was.
-    fn is_unaccounted(&self, instance: &InstanceId) -> bool {
-        self.inventory.unknown_instances.contains_key(instance)
-            && !self.inventory.instances.contains_key(instance)
     }
 
     /// Returns templates that together hold all rules of the group, without targets yet. One rule cannot hold
@@ -183,10 +168,9 @@ impl<'a> Compiler<'a> {
     }
 
     /// Compiles one group for mode `destination`: the members' addresses, spread over the rules' destination
-    /// ranges. What a member has that is unknown stays as it is: addresses are kept where they are, also those
-    /// that could be the ones of a member about which nothing is known.
+    /// ranges. A member that is unknown keeps its last known addresses where they are, and gets no others.
     fn compile_destinations(&mut self, group: &NetworkGroup<'_>) {
-        let NetworkGroup { key, members, templates, has_unaccounted } = group;
+        let NetworkGroup { key, members, templates } = group;
         for template in templates {
             let current = self.inventory.shards.get(&template.base_name);
             let held: BTreeSet<IpNet> =
@@ -199,10 +183,7 @@ impl<'a> Compiler<'a> {
                     owners.entry(address).or_default().push((instance, interface));
                 }
             }
-            let mut addresses: BTreeSet<IpNet> = owners.keys().copied().collect();
-            if *has_unaccounted {
-                addresses.extend(&held - &self.inventory.attributed_addresses);
-            }
+            let addresses = owners.keys().copied().collect();
             for (shard, destinations) in shard::assign(&addresses, current, self.config.ranges_per_rule) {
                 let rule = GceKey::Rule(ownership::shard_name(&template.base_name, shard));
                 for address in &destinations {
@@ -232,7 +213,7 @@ impl<'a> Compiler<'a> {
     /// has.
     fn compile_tags(&mut self, groups: &[NetworkGroup<'_>]) {
         let mut wanted: BTreeMap<&InstanceId, TagsByGroup<'_>> = BTreeMap::new();
-        for NetworkGroup { key, members, templates, .. } in groups {
+        for NetworkGroup { key, members, templates } in groups {
             for (&instance, interface) in members {
                 let reachable =
                     templates.iter().filter(|template| !interface.addresses(template.ipv6).is_empty());
@@ -249,9 +230,7 @@ impl<'a> Compiler<'a> {
         for group in groups {
             for template in &group.templates {
                 let rule = template.shard(0);
-                let is_kept =
-                    group.has_unaccounted && self.inventory.sources.contains_key(&template.base_name);
-                if is_kept || used.contains(&rule.name) {
+                if used.contains(&rule.name) {
                     let tags = BTreeSet::from([rule.name.clone()]);
                     self.insert(GceResource::Rule(FirewallRule { tags, ..rule }));
                 }

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use firewall_core::{Absences, InstanceId};
-use ipnet::IpNet;
 
 use crate::inventory::InstanceFacts;
 use crate::provider_id::Location;
@@ -42,8 +41,6 @@ pub(crate) struct Known {
     pub(crate) instances: BTreeMap<InstanceId, InstanceFacts>,
     /// The members that may exist, with the reason why that is not known
     pub(crate) unknown: BTreeMap<InstanceId, String>,
-    /// The addresses in use of which it is known which instance has or had them
-    pub(crate) attributed_addresses: BTreeSet<IpNet>,
 }
 
 /// The facts about instances when they were last read.
@@ -71,12 +68,11 @@ impl InstanceCache {
     /// Records an answer at `now`, and returns what is known with it and the answers before.
     ///
     /// A member of a zone that was not read is as it was. One that the answer leaves out is so until an answer
-    /// at least a minute later leaves it out too. `in_use` are the addresses in this cluster's rules.
+    /// at least a minute later leaves it out too.
     pub(crate) fn record(
         &mut self,
         members: &BTreeSet<InstanceId>,
         answer: Answer<InstanceFacts>,
-        in_use: &BTreeSet<IpNet>,
         now: Instant,
     ) -> Known {
         let Answer { instances, unread } = answer;
@@ -92,15 +88,12 @@ impl InstanceCache {
         self.facts.retain(|id, facts| {
             members.contains(id)
                 || !facts.own_tags.is_empty() && (instances.contains_key(id) || is_unread(id))
-                || !facts.addresses().is_disjoint(in_use)
         });
         let last_known = self.facts.iter().filter(|(id, facts)| {
             unknown.contains_key(*id) || !members.contains(*id) && is_unread(id) && !facts.own_tags.is_empty()
         });
         let last_known = last_known.map(|(id, facts)| (id.clone(), facts.clone()));
-        let attributed_addresses = self.facts.values().flat_map(InstanceFacts::addresses);
-        let attributed_addresses = attributed_addresses.filter(|address| in_use.contains(address)).collect();
-        Known { instances: instances.into_iter().chain(last_known).collect(), unknown, attributed_addresses }
+        Known { instances: instances.into_iter().chain(last_known).collect(), unknown }
     }
 
     /// Returns the reason why it is unknown whether a member exists that an answer does not have; `None` if it

@@ -15,10 +15,6 @@ pub struct Inventory {
     pub instances: BTreeMap<InstanceId, InstanceFacts>,
     /// The members of which it is not known whether they exist, with the reason
     pub unknown_instances: BTreeMap<InstanceId, String>,
-    /// Destination addresses of this cluster's rules of which it is known which instance has or had them
-    pub attributed_addresses: BTreeSet<IpNet>,
-    /// The networks of this cluster's rules
-    pub rule_networks: BTreeSet<Network>,
     /// The destination addresses in each of this cluster's rules, by the rule's name without its shard
     /// number, and by shard number
     pub shards: BTreeMap<String, BTreeMap<usize, BTreeSet<IpNet>>>,
@@ -37,14 +33,6 @@ pub struct InstanceFacts {
     pub foreign_tag_count: usize,
     /// Its network tags that are this cluster's
     pub own_tags: BTreeSet<String>,
-}
-
-impl InstanceFacts {
-    /// Returns all its addresses.
-    #[must_use]
-    pub fn addresses(&self) -> BTreeSet<IpNet> {
-        self.interfaces.iter().flat_map(|own| &own.addresses(false) | &own.addresses(true)).collect()
-    }
 }
 
 /// One network interface of an instance.

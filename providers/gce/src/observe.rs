@@ -30,16 +30,13 @@ pub(crate) async fn observe(
     let prefix = ownership::prefix(&config.cluster);
     let rules = client.list_rules(&prefix).await?;
     let rules: Vec<FirewallRule> = rules.iter().map(|rule| firewall::read(rule, config)).collect();
-    let own_rules = || rules.iter().filter(|rule| rule.owner == Owner::Ours);
     let known = know_instances(client, config, cache, members, &rules).await?;
     let is_member = |id: &InstanceId| members.contains(id);
     let mut inventory = Inventory {
         instances: known.instances.iter().filter(|(id, _)| is_member(id)).map(clone_pair).collect(),
         unknown_instances: known.unknown.clone(),
-        attributed_addresses: known.attributed_addresses,
-        rule_networks: own_rules().map(|rule| rule.network.clone()).collect(),
         shards: destinations_by_shard(&rules),
-        sources: sources_by_base_name(own_rules()),
+        sources: sources_by_base_name(rules.iter().filter(|rule| rule.owner == Owner::Ours)),
         missing_network: None,
     };
     inventory.missing_network = find_missing_network(client, config, &inventory.instances).await?;
@@ -72,8 +69,7 @@ async fn know_instances(
     let facts = |(id, found): (InstanceId, Instance)| (id, instance::facts(&found, &prefix));
     let facts = answer.instances.into_iter().map(facts).collect();
     let answer = Answer { instances: facts, unread: answer.unread };
-    let in_use = rules.iter().flat_map(|rule| rule.destinations.iter().copied()).collect();
-    Ok(lock(cache).record(&members, answer, &in_use, Instant::now().into_std()))
+    Ok(lock(cache).record(&members, answer, Instant::now().into_std()))
 }
 
 fn lock(cache: &Mutex<InstanceCache>) -> MutexGuard<'_, InstanceCache> {

@@ -1,11 +1,10 @@
 //! Builders for this crate's unit tests.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use firewall_core::Owner;
 use firewall_core::testing::conformance::rule;
-use ipnet::IpNet;
 
 use crate::config::GceConfig;
 use crate::inventory::{InstanceFacts, Interface};
@@ -32,11 +31,6 @@ pub(crate) fn firewall_rule(rules: &[&str], destinations: &[&str]) -> FirewallRu
         owner: Owner::Ours,
         capacity: GceConfig::new("prod", "p").rule_capacity(),
     }
-}
-
-/// Returns the range of the address `10.0.0.` and the number.
-pub(crate) fn address(number: u8) -> IpNet {
-    IpNet::from(IpAddr::from(Ipv4Addr::new(10, 0, 0, number)))
 }
 
 /// Returns an instance with this address in [`network`], and no tags.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::testing::{address, instance_facts};
+use crate::testing::instance_facts;
 
 fn id(zone: &str, number: u8) -> InstanceId {
     InstanceId::new(format!("p/{zone}/node-{number}"))
@@ -24,10 +24,10 @@ fn answer(instances: &[(&str, u8)], unread: &[(&str, UnreadZone)]) -> Answer<Ins
 fn member_of_an_unread_zone_is_as_it_was() {
     let (mut cache, now) = (InstanceCache::default(), Instant::now());
     let members = BTreeSet::from([id("a", 1), id("b", 2), id("b", 3)]);
-    cache.record(&members, answer(&[("a", 1), ("b", 2)], &[]), &BTreeSet::new(), now);
+    cache.record(&members, answer(&[("a", 1), ("b", 2)], &[]), now);
     for reason in [UnreadZone::NoAnswer("503".into()), UnreadZone::NotFound("Unknown zone".into())] {
         let later = now + Duration::from_hours(1);
-        let known = cache.record(&members, answer(&[("a", 1)], &[("b", reason)]), &BTreeSet::new(), later);
+        let known = cache.record(&members, answer(&[("a", 1)], &[("b", reason)]), later);
         assert_eq!(known.instances.keys().collect::<Vec<_>>(), [&id("a", 1), &id("b", 2)]);
         assert_eq!(known.unknown.keys().collect::<Vec<_>>(), [&id("b", 2), &id("b", 3)]);
     }
@@ -40,19 +40,16 @@ fn member_that_is_left_out_is_gone_after_a_minute() {
         let members = BTreeSet::from([id("a", 1)]);
         let mut unknown_at = |seconds| {
             let at = now + Duration::from_secs(seconds);
-            cache.record(&members, answer(&[], unread), &BTreeSet::new(), at).unknown.len()
+            cache.record(&members, answer(&[], unread), at).unknown.len()
         };
         assert_eq!([0, 59, 60, 300].map(&mut unknown_at), [1, 1, 0, 0]);
     }
 }
 
 #[test]
-fn addresses_of_former_members_stay_known_while_they_are_in_use() {
+fn nothing_is_remembered_for_ever() {
     let (mut cache, now) = (InstanceCache::default(), Instant::now());
-    let in_use = BTreeSet::from([address(1), address(9)]);
-    cache.record(&BTreeSet::from([id("a", 1)]), answer(&[("a", 1)], &[]), &in_use, now);
-    let known = cache.record(&BTreeSet::new(), answer(&[], &[]), &in_use, now);
-    assert_eq!(known.attributed_addresses, BTreeSet::from([address(1)]));
-    cache.record(&BTreeSet::new(), answer(&[], &[]), &BTreeSet::new(), now);
-    assert!(cache.facts.is_empty(), "nothing is remembered for ever");
+    cache.record(&BTreeSet::from([id("a", 1)]), answer(&[("a", 1)], &[]), now);
+    cache.record(&BTreeSet::new(), answer(&[], &[]), now);
+    assert!(cache.facts.is_empty());
 }

@@ -38,10 +38,10 @@ fn plan_between(from: &ResourceSet<GceResource>, to: &ResourceSet<GceResource>) 
         desired: to,
         observed: from,
         unknown: &Unknown::default(),
-        released: &BTreeSet::new(),
-        endings: &BTreeMap::new(),
         policy: Policy::Sync,
         limits: Limits { mass_close_released: true, ..Limits::default() },
+        released: &BTreeSet::new(),
+        endings: &BTreeMap::new(),
         backoff: &BTreeSet::new(),
     };
     let plan = plan(&input);
