@@ -49,11 +49,7 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
     let Compiler { resources, requirements, infeasible, .. } = compiler;
     let unknown = desired.unknown.clone();
     let compiled = Compiled { resources, requirements, infeasible, unknown }.keeping_infeasible(desired);
-    let mut unknown = compiled.unknown.by_ids(|instance| ids_of(instance, inventory));
-    for network in &inventory.rule_networks {
-        let targets = inventory.attributed_addresses.iter();
-        targets.for_each(|address| unknown.locate(RuleTarget::Address(*address, network.clone()).id()));
-    }
+    let unknown = compiled.unknown.by_ids(|instance| ids_of(instance, inventory));
     Compiled { unknown, ..compiled }
 }
 
