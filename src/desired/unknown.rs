@@ -29,10 +29,14 @@ pub(crate) fn place_unknown(
             Place::UnknownMachine => unknown.add_elsewhere(&rules, missing),
             Place::Anywhere => {
                 unknown.add_elsewhere(&rules, missing);
-                machines.iter().for_each(|machine| unknown.add_at(machine, &rules, missing));
+                for machine in &machines {
+                    unknown.add_at(machine, &rules, missing);
+                }
             }
         }
     }
-    machines.into_iter().for_each(|machine| unknown.locate(machine));
+    for machine in machines {
+        unknown.locate(machine);
+    }
     unknown
 }

@@ -63,7 +63,7 @@ impl Transition {
         };
         let because = match self.facts.len() {
             0 => String::new(),
-            ..=MAX_NAMED => format!(" because {}", join_all(&self.facts, "; ")),
+            1..=MAX_NAMED => format!(" because {}", join_all(&self.facts, "; ")),
             count => format!(" because {} and {} more", join(&self.facts), count - MAX_NAMED),
         };
         format!("{} {state} on {nodes}, for {intents}{because}", format_ports(&self.ports))

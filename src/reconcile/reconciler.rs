@@ -147,8 +147,8 @@ impl<P: FirewallProvider> Reconciler<P> {
     fn released(&self, closings: &BTreeMap<String, Closings>, now: Instant) -> BTreeSet<String> {
         let hold = self.options.mass_close_hold;
         let is_released = |(namespace, closings): &(&String, &Closings)| {
-            let held = |port: &&OpenPort| self.held.get(&((*namespace).clone(), (*port).clone()));
-            let is_old = |port: &&OpenPort| held(port).is_some_and(|since| now - *since >= hold);
+            let since = |port: &&OpenPort| self.held.get(&((*namespace).clone(), (*port).clone()));
+            let is_old = |port: &&OpenPort| since(port).is_some_and(|since| now - *since >= hold);
             let count =
                 |ports: Vec<&OpenPort>| ports.iter().map(|(_, _, range)| range.count()).sum::<usize>();
             let (old, young): (Vec<_>, Vec<_>) = closings.closing.iter().partition(is_old);

@@ -10,4 +10,4 @@ mod watches;
 
 pub(crate) use faults::Faults;
 pub(crate) use server::{ApiServer, Write};
-pub(crate) use store::{Kind, Store, name_of};
+pub(crate) use store::{Kind, Name, Store, name_of};

@@ -88,7 +88,7 @@ impl Mutant {
         let changed = |mut one: MemoryResource| {
             match self {
                 Self::OpensOnePortMore if !one.rules.is_empty() => {
-                    _ = one.rules.insert(rule("tcp/81 0.0.0.0/0"))
+                    _ = one.rules.insert(rule("tcp/81 0.0.0.0/0"));
                 }
                 Self::OpensToAnywhere => one.rules = one.rules.iter().map(|rule| anywhere(*rule)).collect(),
                 Self::ForgetsOneGroup if one.groups.len() > 1 => _ = one.groups.pop_last(),

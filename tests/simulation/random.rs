@@ -1,4 +1,4 @@
-//! The only source of chance: SplitMix64, so that a seed names one run on every machine.
+//! The only source of chance: `SplitMix64`, so that a seed names one run on every machine.
 
 /// A generator of numbers from a seed.
 #[derive(Debug)]

@@ -122,12 +122,12 @@ impl World {
         let events = self.history.events.clone();
         let (at_start, later): (Vec<_>, Vec<_>) = events.into_iter().partition(|(at, _)| *at == 0);
         for (_, event) in at_start {
-            self.apply(event);
+            self.apply(&event);
         }
         self.start_all();
         for (at, event) in later {
             self.run_until(at, TICK).await;
-            self.apply(event);
+            self.apply(&event);
         }
         self.settle().await;
         self.stay_quiet().await;

@@ -109,7 +109,9 @@ impl Unknown {
                 if ids.is_empty() {
                     unknown.elsewhere.add(&doubt.rules, missing);
                 }
-                ids.iter().for_each(|id| unknown.add_at(id, &doubt.rules, missing));
+                for id in &ids {
+                    unknown.add_at(id, &doubt.rules, missing);
+                }
             }
         }
         unknown.located = self.located.iter().flat_map(ids).collect();

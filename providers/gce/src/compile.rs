@@ -48,9 +48,9 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
     }
     let Compiler { resources, requirements, infeasible, .. } = compiler;
     let unknown = desired.unknown.clone();
-    let compiled = Compiled { resources, requirements, infeasible, unknown }.keeping_infeasible(desired);
-    let unknown = compiled.unknown.by_ids(|instance| ids_of(instance, inventory));
-    Compiled { unknown, ..compiled }
+    let whole = Compiled { resources, requirements, infeasible, unknown }.keeping_infeasible(desired);
+    let unknown = whole.unknown.by_ids(|instance| ids_of(instance, inventory));
+    Compiled { unknown, ..whole }
 }
 
 /// Returns the ids under which resources of either mode know the instance; none if its addresses are not

@@ -40,8 +40,12 @@ struct Request {
 }
 
 impl Demand {
-    /// Evaluates what is asked for now.
-    pub(crate) fn evaluate(&mut self, store: &Store) -> Asked {
+    /// Evaluates what is asked for now, as if these pods, which are gone, were still there.
+    pub(crate) fn evaluate<'a>(
+        &mut self,
+        store: &'a Store,
+        gone: impl IntoIterator<Item = &'a Value>,
+    ) -> Asked {
         for node in store.all(Kind::Nodes) {
             if let Some(machine) = node["spec"]["providerID"].as_str() {
                 let addresses = node["status"]["addresses"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -56,7 +60,7 @@ impl Demand {
             store.all(Kind::Nodes).filter_map(|node| node["spec"]["providerID"].as_str()).collect();
         let machines = self.seen.clone();
         let mut asked = Asked::default();
-        for pod in store.all(Kind::Pods) {
+        for pod in store.all(Kind::Pods).chain(gone) {
             let node = text(&pod["spec"]["nodeName"]);
             if ["Succeeded", "Failed"].contains(&text(&pod["status"]["phase"])) {
                 continue;

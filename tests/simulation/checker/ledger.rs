@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::demand::{Asked, Demand};
 use super::{Excuses, Limits, Promise, Violation};
-use crate::api::Store;
+use serde_json::Value;
+
+use crate::api::{Kind, Name, Store, name_of};
 use crate::landscape::{Probes, describe, probes};
 
 /// The cause of a change of the cloud.
@@ -45,6 +47,8 @@ pub(crate) struct Checker {
     /// False if the administrator has forbidden to close anything
     may_close: bool,
     machines: BTreeMap<String, Machine>,
+    /// The pods of a moment ago, and when each was there last
+    pods: BTreeMap<Name, (Value, u64)>,
     foreign: Option<Vec<String>>,
     reported: BTreeSet<(Promise, String, u32)>,
 }
@@ -59,6 +63,7 @@ impl Checker {
             limits,
             may_close,
             machines: BTreeMap::new(),
+            pods: BTreeMap::new(),
             foreign: None,
             reported: BTreeSet::new(),
         }
@@ -70,7 +75,8 @@ impl Checker {
 
     /// The objects, or the administrator's guardrails, have changed.
     pub(crate) fn objects_changed(&mut self, store: &Store, now: u64) {
-        let Asked { wanted: asked, kept, tolerated } = self.demand.evaluate(store);
+        self.note_asked_of_the_gone(store, now);
+        let Asked { wanted: asked, kept, tolerated } = self.demand.evaluate(store, []);
         let names: BTreeSet<String> = asked
             .keys()
             .chain(kept.keys())
@@ -95,6 +101,22 @@ impl Checker {
             machine.note_wrong(now);
         }
         self.checks += 1;
+    }
+
+    /// Notes what pods that went a moment ago would ask for now: a controller may hear of the intent that was
+    /// written since, and not yet of the pods.
+    fn note_asked_of_the_gone(&mut self, store: &Store, now: u64) {
+        for pod in store.all(Kind::Pods) {
+            self.pods.insert(name_of(pod), (pod.clone(), now));
+        }
+        let horizon = self.excuses.horizon(now, self.limits.staleness);
+        self.pods.retain(|_, (_, seen)| *seen >= horizon);
+        let is_gone = |(namespace, name): &Name| store.get(Kind::Pods, namespace, name).is_none();
+        let gone = self.pods.iter().filter(|(name, _)| is_gone(name)).map(|(_, (pod, _))| pod);
+        for (machine, asked) in self.demand.evaluate(store, gone).wanted {
+            let machine = self.machines.entry(machine).or_default();
+            machine.last_asked.extend(ones(asked & !machine.asked).map(|probe| (probe, now)));
+        }
     }
 
     /// The cloud lets in something else than before.

@@ -42,9 +42,9 @@ const LATER: u64 = 25 * 60_000;
 
 impl World {
     /// Lets an event happen.
-    pub(super) fn apply(&mut self, event: Event) {
+    pub(super) fn apply(&mut self, event: &Event) {
         self.witness.note(&format!("{event:?}"));
-        match event {
+        match *event {
             Event::PodRuns { .. }
             | Event::PodGone { .. }
             | Event::PodEnds { .. }
@@ -75,7 +75,7 @@ impl World {
             Event::Killed { replica, seconds } => self.stop_replica(replica, seconds * 1000),
             Event::Stopped { replica, seconds } => self.tell_replica_to_stop(replica, seconds * 1000),
             Event::KilledAtCall { calls, before } => {
-                self.cloud.faults().kills_at_call = Some((calls, before))
+                self.cloud.faults().kills_at_call = Some((calls, before));
             }
             Event::WatchesBreak { .. }
             | Event::WatchesExpire { .. }
@@ -85,13 +85,13 @@ impl World {
             | Event::ApiLags { .. }
             | Event::LeaseConflicts { .. }
             | Event::LeaseAnswersLost { .. }
-            | Event::LeaseSlow { .. } => self.break_api(&event),
+            | Event::LeaseSlow { .. } => self.break_api(event),
             Event::StaleReads { reads } => {
                 self.cloud.begin_stale_reads(reads);
                 self.excuse(Scope::All, RESYNC);
             }
             Event::Tampered { machine, adds_rule } => self.cloud.tamper(machine, adds_rule),
-            _ => self.break_cloud(&event),
+            _ => self.break_cloud(event),
         }
     }
 
@@ -246,8 +246,8 @@ impl World {
 }
 
 /// Changes objects as their owners do.
-fn change_objects(store: &mut Store, event: Event, has_gates: bool, provider_id: impl Fn(usize) -> String) {
-    match event {
+fn change_objects(store: &mut Store, event: &Event, has_gates: bool, provider_id: impl Fn(usize) -> String) {
+    match *event {
         Event::PodRuns { workload, node, sources } => {
             let (namespace, name) = (WORKLOADS[workload].namespace, objects::pod_name(workload, node));
             let before = store.get(Kind::Pods, namespace, &name);

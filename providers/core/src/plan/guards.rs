@@ -125,7 +125,7 @@ pub(super) fn find_held<R: Resource>(
     }
     let open = closings.values().map(|one| one.open).sum();
     let closing = closings.values().map(Closings::count).sum();
-    let of_cluster = limits.is_mass_close_of_cluster(open, closing).then(|| WithheldReason::MassClose {
+    let of_cluster = limits.is_mass_close_of_cluster(open, closing).then_some(WithheldReason::MassClose {
         namespace: None,
         closing,
         open,

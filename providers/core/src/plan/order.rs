@@ -110,12 +110,12 @@ impl<'a, R: Resource> Scheduler<'a, R> {
 
     /// Schedules one half of a move, if there is one that is safe; the other half stays in `blocked`. Moves
     /// can wait for each other in a circle, as when two groups swap members and change their sources.
-    fn schedule_half_of_a_move(&mut self, blocked: &mut Vec<Action<R>>) -> bool {
-        for position in 0..blocked.len() {
+    fn schedule_half_of_a_move(&mut self, blocked: &mut [Action<R>]) -> bool {
+        for action in blocked {
             for split in [split_move_closing_first, split_move_opening_first] {
-                let Some([first, rest]) = split(&blocked[position]) else { continue };
+                let Some([first, rest]) = split(action) else { continue };
                 if self.schedule_if_safe(&first, Loss::Forbidden) {
-                    blocked[position] = rest;
+                    *action = rest;
                     return true;
                 }
             }
@@ -192,8 +192,8 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         action.apply_to(&mut self.state);
         let after: Vec<Reach> = instances.iter().map(|instance| self.state.reach(instance)).collect();
         let is_allowed = self.is_allowed(&instances, &after);
-        let loses = |before: &Vec<Reach>| self.loses_desired(&instances, before, &after);
-        let is_lossy = loss == Loss::Forbidden && before.as_ref().is_some_and(loses);
+        let closes_desired = |before: &Vec<Reach>| self.loses_desired(&instances, before, &after);
+        let is_lossy = loss == Loss::Forbidden && before.as_ref().is_some_and(closes_desired);
         if !is_allowed || is_lossy {
             match action.before() {
                 Some(resource) => self.state.insert(resource.key(), resource.clone()),

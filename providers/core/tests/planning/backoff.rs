@@ -60,7 +60,7 @@ fn desired_port_stays_open_while_its_replacement_waits() {
     let attachment = attachment_key(&ids[0]);
     for rules in [&["tcp/80 0.0.0.0/0", "tcp/81 0.0.0.0/0"][..], &["tcp/80 10.0.0.0/8"]] {
         let to = desired([group("later", rules, &[&ids[0]])]);
-        let desired = RuleSet::from_iter(rules.iter().map(|text| rule(text)));
+        let desired: RuleSet = rules.iter().map(|text| rule(text)).collect();
         let both = RuleSet::from_iter([rule(HTTP[0])]).intersection(&desired);
         for waiting in [&attachment, &group_key("later", rules)] {
             let mut case = Case::between(1, &web(HTTP, &[&ids[0]]), &to);

@@ -59,7 +59,7 @@ fn unknown_demand_opens_nothing() {
 fn in_namespace(namespace: &str, ports: &str, members: &[InstanceId]) -> (GroupKey, FirewallGroup) {
     let members: Vec<&InstanceId> = members.iter().collect();
     let (mut key, group) = group("web", &[&format!("tcp/{ports} 0.0.0.0/0")], &members);
-    key.workload.namespace = namespace.to_owned();
+    namespace.clone_into(&mut key.workload.namespace);
     (key, group)
 }
 
