@@ -1,6 +1,6 @@
-//! Histories of faults that were found in the field, or by attack: issue E has their numbers. Each is either
-//! found by the checker, because the program still has it, or holds, because it has been mended: then the
-//! events that it is about take part in random histories too.
+//! Histories of faults that were found in the field, or by attack; those of one kind have one number. Each is
+//! either found by the checker, because the program still has it, or holds, because it has been mended: then
+//! the events that it is about take part in random histories too.
 
 mod knowledge;
 mod waiting;
