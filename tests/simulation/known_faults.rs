@@ -49,7 +49,7 @@ const KNOWN_FAULTS: [KnownFault; 21] = [
     found(3, "unreadable-holds-others", Promise::Exact, knowledge::unreadable_holds_others),
     holds(3, "leftover-crd", Promise::Exact, knowledge::leftover_crd),
     holds(4, "machine-replaced", Promise::Exact, knowledge::machine_replaced),
-    found(6, "mass-close-holds-others", Promise::Exact, knowledge::mass_close_holds_others),
+    holds(6, "mass-close-holds-others", Promise::Exact, knowledge::mass_close_holds_others),
     holds(7, "combined-group-deleted", Promise::StaysOpen, waiting::combined_group_deleted),
     holds(7, "narrowing-fails", Promise::StaysOpen, waiting::narrowing_fails),
     holds(8, "one-group-cannot-be-made", Promise::Exact, waiting::one_group_cannot_be_made),

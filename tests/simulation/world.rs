@@ -22,6 +22,7 @@ use crate::cloud::ec2::Ec2;
 use crate::cloud::gce::Gce;
 use crate::cloud::memory::SimulatedCloud;
 use crate::history::{CloudKind, Event, History};
+use crate::landscape::WORKLOADS;
 use crate::mutants::Mutant;
 use crate::objects;
 use events::Ending;
@@ -31,6 +32,9 @@ use witness::Witness;
 /// How long a membership outlives its pod, and how often the cloud is compared, in milliseconds.
 pub(crate) const LINGER: u64 = 30_000;
 pub(crate) const RESYNC: u64 = 300_000;
+
+/// The time for which a mass close is held.
+pub(crate) const HOLD: u64 = 1_800_000;
 
 /// The time between two looks at the clock, while things happen and while nothing does.
 const TICK: u64 = 1_000;
@@ -119,6 +123,14 @@ impl World {
             self.api.change(|state| state.faults.unlistable.insert(kind, 500));
         }
         self.witness.checker().excuses.late(Scope::All, 0, START);
+        if setup.holds_mass_close {
+            // What goes at once is held; of the first workload's namespace it is never so much.
+            let held =
+                WORKLOADS.iter().enumerate().filter(|(_, one)| one.namespace != WORKLOADS[0].namespace);
+            for (workload, _) in held {
+                self.witness.checker().excuses.late(Scope::Workload(workload), 0, HOLD + RESYNC);
+            }
+        }
         let events = self.history.events.clone();
         let (at_start, later): (Vec<_>, Vec<_>) = events.into_iter().partition(|(at, _)| *at == 0);
         for (_, event) in at_start {

@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{RESYNC, START, World};
+use super::{HOLD, RESYNC, START, World};
 use crate::checker::Scope;
 use crate::cloud::CLUSTER;
 use crate::history::Setup;
@@ -125,7 +125,7 @@ impl World {
         self.witness.note(&format!("process {} starts as {identity}", process.number));
         let setup = self.history.setup;
         let mut options = Options { linger: Duration::from_millis(setup.linger), ..Options::default() };
-        options.mass_close_hold = Duration::from_mins(30);
+        options.mass_close_hold = Duration::from_millis(HOLD);
         if !setup.holds_mass_close {
             options.limits = Limits { mass_close_least: usize::MAX, ..Limits::default() };
         }
