@@ -311,7 +311,8 @@ pub struct Infeasible {
     pub reason: &'static str,
     /// The cause and the remedy
     pub message: String,
-    /// True if it is a fact that ends the demand: the machine is gone. If false, what is open stays open.
+    /// True if it is a fact that nothing can be asked for there: the machine is gone, or is not this cluster's to
+    /// serve. If false, what is open stays open.
     pub ends: bool,
 }
 

@@ -300,8 +300,9 @@ impl<'a> Compiler<'a> {
         (reason, message): member::ReasonAndMessage,
     ) {
         let infeasible = Infeasible::of_member(key, instance, reason, message);
-        let is_gone = reason == reasons::INSTANCE_NOT_FOUND;
-        self.infeasible.push(if is_gone { infeasible.ending() } else { infeasible });
+        // Nothing of this cluster's can be open on a machine that is gone, or is another project's.
+        let is_elsewhere = [reasons::INSTANCE_NOT_FOUND, reasons::OTHER_PROJECT].contains(&reason);
+        self.infeasible.push(if is_elsewhere { infeasible.ending() } else { infeasible });
     }
 
     /// Records the resources that open a membership, and the ids under which its instance is then reachable.
