@@ -167,12 +167,13 @@ async fn deleted_ingress_closes_only_its_own_ports_on_a_shared_node() {
     env.cluster.delete("ingresses.voyager.appscode.com", "shop").await;
     env.wait_until_open(machine, &["tcp/9090 198.51.100.0/24"]).await;
 
-    // Voyager's CRD accepts any content; an Ingress that cannot be read opens nothing.
+    // Voyager's CRD accepts any content: an Ingress that cannot be read opens nothing, and closes nothing.
     let mut unreadable = own("blog", 9090, "198.51.100.0/24");
     unreadable["spec"]["rules"] = json!("none");
     env.cluster.apply(unreadable).await;
-    env.wait_until_open(machine, &[]).await;
     env.cluster.wait_for_event("Ingress", "blog", "cannot be read").await;
+    env.wait_until_idle().await;
+    env.wait_until_open(machine, &["tcp/9090 198.51.100.0/24"]).await;
     env.cluster.apply(own("blog", 9090, "198.51.100.0/24")).await;
     env.wait_until_open(machine, &["tcp/9090 198.51.100.0/24"]).await;
     env.cluster.delete_pod("voyager-blog-1").await;
