@@ -167,9 +167,15 @@ impl World {
         let limits = Limits::new(self.history.setup.linger, RESYNC);
         let longest = limits.close.max(limits.open).max(limits.drift);
         let last_event = self.history.events.last().map_or(0, |(at, _)| *at);
-        // What somebody changed in the cloud is seen when that is read again, also where nobody asks for it.
-        let is_tampering = |(_, event): &&(u64, Event)| matches!(event, Event::Tampered { .. });
-        let tampered = self.history.events.iter().filter(is_tampering).map(|(at, _)| *at + RESYNC).max();
+        // What somebody changed in the cloud is seen when that is read again, also where nobody asks for it; so
+        // it is with what a stale answer makes of it.
+        let resyncs = |event: &Event| match event {
+            Event::Tampered { .. } => Some(1),
+            Event::StaleReads { reads } => Some(u64::from(*reads)),
+            _ => None,
+        };
+        let seen = self.history.events.iter().filter_map(|(at, event)| Some(at + resyncs(event)? * RESYNC));
+        let tampered = seen.max();
         let tampered = tampered.unwrap_or_default();
         let mut converged_since = None;
         loop {
