@@ -69,6 +69,17 @@ impl<R: Resource> ResourceSet<R> {
         self.by_place.get(place).into_iter().flatten().map(|key| &self.resources[key])
     }
 
+    /// Returns, for each instance whose reach depends on any, the resources that it depends on.
+    pub(crate) fn by_instance(&self) -> BTreeMap<InstanceId, Vec<&R>> {
+        let mut by_instance: BTreeMap<InstanceId, Vec<&R>> = BTreeMap::new();
+        for resource in self.resources.values() {
+            for instance in resource.instances(self) {
+                by_instance.entry(instance).or_default().push(resource);
+            }
+        }
+        by_instance
+    }
+
     /// Returns everything that the set lets in to `instance`.
     #[must_use]
     pub fn reach(&self, instance: &InstanceId) -> Reach {

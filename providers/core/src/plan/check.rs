@@ -118,14 +118,11 @@ fn find_held_ports<R: Resource>(
 }
 
 fn labels_by_instance<R: Resource>(observed: &ResourceSet<R>) -> BTreeMap<InstanceId, Vec<GroupLabel>> {
-    let mut labels: BTreeMap<InstanceId, Vec<GroupLabel>> = BTreeMap::new();
-    for resource in observed.values() {
-        for instance in resource.instances(observed) {
-            let own = resource.serves().into_iter().flat_map(|label| GroupLabel::read(&label));
-            labels.entry(instance).or_default().extend(own);
-        }
-    }
-    labels
+    let labels = |(instance, resources): (InstanceId, Vec<&R>)| {
+        let texts = resources.into_iter().flat_map(Resource::serves);
+        (instance, texts.flat_map(|text| GroupLabel::read(&text)).collect())
+    };
+    observed.by_instance().into_iter().map(labels).collect()
 }
 
 fn ports_at<R: Resource>(set: &ResourceSet<R>, instance: &InstanceId) -> BTreeSet<(Protocol, u16)> {

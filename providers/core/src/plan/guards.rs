@@ -34,8 +34,7 @@ impl Closings {
 }
 
 /// Returns, by namespace, the number of open ports in `observed`, and those of them that are not open in
-/// `goal`. Only instances that the difference between the two concerns are compared; the open ports of all
-/// are counted.
+/// `goal`.
 ///
 /// A port counts once per instance and namespace, from whichever sources it is open: narrowing its sources
 /// closes nothing here. A resource of which no namespace is known counts for the namespace with no name.
@@ -64,12 +63,6 @@ pub fn find_closings<R: Resource>(
 fn contributions<R: Resource>(
     observed: &ResourceSet<R>,
 ) -> BTreeMap<InstanceId, BTreeSet<(String, Protocol, PortRange)>> {
-    let mut by_instance: BTreeMap<InstanceId, Vec<&R>> = BTreeMap::new();
-    for resource in observed.values() {
-        for instance in resource.instances(observed) {
-            by_instance.entry(instance).or_default().push(resource);
-        }
-    }
     let open = |(instance, resources): (InstanceId, Vec<&R>)| {
         let open = ports_of(&observed.reach(&instance).rules);
         let labels = resources.iter().flat_map(|resource| resource.serves());
@@ -78,7 +71,7 @@ fn contributions<R: Resource>(
         let ports = ports.collect();
         (instance, ports)
     };
-    by_instance.into_iter().map(open).collect()
+    observed.by_instance().into_iter().map(open).collect()
 }
 
 /// Splits an open port range among the namespaces of the groups that have ports in it.

@@ -45,10 +45,6 @@ struct Scheduler<'a, R: Resource> {
     desired: &'a ResourceSet<R>,
     /// The resources after the steps so far
     state: ResourceSet<R>,
-    /// The observed resources that refer to a resource
-    observed_users: BTreeMap<R::Key, Vec<R::Key>>,
-    /// Number of resources of `state` that refer to a resource
-    reference_counts: BTreeMap<R::Key, usize>,
     /// The reach that each instance may have at any time: its own now, with the desired one
     allowed: BTreeMap<InstanceId, Reach>,
     steps: Vec<Step<R>>,
@@ -77,19 +73,10 @@ enum Loss {
 impl<'a, R: Resource> Scheduler<'a, R> {
     fn new(input: &PlanInput<'a, R>) -> Self {
         let PlanInput { observed, desired, .. } = *input;
-        let mut observed_users: BTreeMap<R::Key, Vec<R::Key>> = BTreeMap::new();
-        for (user, resource) in observed {
-            for key in resource.refers_to() {
-                observed_users.entry(key).or_default().push(user.clone());
-            }
-        }
-        let reference_counts = observed_users.iter().map(|(key, users)| (key.clone(), users.len())).collect();
         Self {
             observed,
             desired,
             state: observed.clone(),
-            observed_users,
-            reference_counts,
             allowed: BTreeMap::new(),
             steps: Vec::new(),
             dependencies: DependencyTracker::new(),
@@ -211,27 +198,29 @@ impl<'a, R: Resource> Scheduler<'a, R> {
     fn replaced_at(&self, action: &Action<R>) -> BTreeSet<InstanceId> {
         let Some(observed) = self.observed.get(&action.key()) else { return BTreeSet::new() };
         let left = action.after().and_then(|after| observed.intersection(after));
-        let users = self.observed_users.get(&action.key()).into_iter().flatten().cloned();
-        let related = users.chain(observed.refers_to()).filter_map(|key| self.observed.get(&key).cloned());
-        let before: ResourceSet<R> = related.chain([observed.clone()]).collect();
+        let before = with_references(self.observed, Some(observed));
         let mut after = before.clone();
         match left {
             Some(left) => after.insert(left.key(), left),
             None => after.remove(&observed.key()),
         };
         let is_replaced = |instance: &InstanceId| {
-            let (before, after) = (before.reach(instance).rules, after.reach(instance).rules);
-            !after.covers(&before) && !after.covers(&before.intersection(&self.desired.reach(instance).rules))
+            self.loses_desired_at(instance, &before.reach(instance), &after.reach(instance))
         };
         observed.instances(self.observed).into_iter().filter(is_replaced).collect()
     }
 
     /// Returns true if an instance would no longer admit something that is desired there.
     fn loses_desired(&self, instances: &BTreeSet<InstanceId>, before: &[Reach], after: &[Reach]) -> bool {
-        instances.iter().zip(before.iter().zip(after)).any(|(instance, (before, after))| {
-            !after.rules.covers(&before.rules)
-                && !after.rules.covers(&before.rules.intersection(&self.desired.reach(instance).rules))
-        })
+        instances
+            .iter()
+            .zip(before.iter().zip(after))
+            .any(|(instance, (before, after))| self.loses_desired_at(instance, before, after))
+    }
+
+    fn loses_desired_at(&self, instance: &InstanceId, before: &Reach, after: &Reach) -> bool {
+        !after.rules.covers(&before.rules)
+            && !after.rules.covers(&before.rules.intersection(&self.desired.reach(instance).rules))
     }
 
     /// Returns for each instance whether the resource lets in more there. A resource that others refer to
@@ -241,7 +230,8 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         if !opens || self.is_referred_to(&action.key()) {
             return instances.into_iter().map(|instance| (instance, opens)).collect();
         }
-        let (before, after) = (self.with_references(action.before()), self.with_references(action.after()));
+        let (before, after) =
+            (with_references(&self.state, action.before()), with_references(&self.state, action.after()));
         let opens = |instance: InstanceId| {
             let opens = !before.reach(&instance).covers(&after.reach(&instance));
             (instance, opens)
@@ -250,7 +240,7 @@ impl<'a, R: Resource> Scheduler<'a, R> {
     }
 
     fn is_referred_to(&self, key: &R::Key) -> bool {
-        self.reference_counts.get(key).is_some_and(|count| *count > 0)
+        self.state.referrers(key).next().is_some()
     }
 
     /// Returns true if each instance may admit this.
@@ -261,21 +251,6 @@ impl<'a, R: Resource> Scheduler<'a, R> {
             });
             allowed.covers(reach)
         })
-    }
-
-    /// Returns a resource with those that it needs to let anything in: those that it refers to, and those
-    /// that refer to it.
-    fn with_references(&self, resource: Option<&R>) -> ResourceSet<R> {
-        let Some(resource) = resource else { return ResourceSet::<R>::new() };
-        let key = resource.key();
-        let mut set: ResourceSet<R> =
-            resource.refers_to().into_iter().filter_map(|other| self.state.get(&other).cloned()).collect();
-        if self.is_referred_to(&key) {
-            let users = self.state.iter().filter(|(_, other)| other.refers_to().contains(&key));
-            set.extend(users.map(|(_, resource)| resource.clone()));
-        }
-        set.insert(key, resource.clone());
-        set
     }
 
     fn push_step(&mut self, action: Action<R>, impact: &Impact) {
@@ -291,12 +266,6 @@ impl<'a, R: Resource> Scheduler<'a, R> {
             opens_at: &impact.opens_at,
             replaced_at: &impact.replaced_at,
         });
-        for other in &after {
-            *self.reference_counts.entry(other.clone()).or_default() += 1;
-        }
-        for other in &before {
-            self.reference_counts.entry(other.clone()).and_modify(|count| *count -= 1);
-        }
         let changed = match effect {
             Effect::Open => &after - &before,
             Effect::Close => &before - &after,
@@ -324,6 +293,14 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         let of = if names.is_empty() { String::new() } else { format!(" ({names})") };
         format!("{facts}{of}")
     }
+}
+
+/// Returns a resource with those of the set that it needs to let anything in: those that it refers to, and
+/// those that refer to it.
+fn with_references<R: Resource>(set: &ResourceSet<R>, resource: Option<&R>) -> ResourceSet<R> {
+    let Some(resource) = resource else { return ResourceSet::<R>::new() };
+    let references = resource.refers_to().into_iter().filter_map(|other| set.get(&other).cloned());
+    references.chain(set.referrers(&resource.key()).cloned()).chain([resource.clone()]).collect()
 }
 
 /// Returns true if the action can close anything.

@@ -46,8 +46,8 @@ use crate::{
 /// Sources are all IPv4 addresses unless given; `foreign web` is a group of that name with another owner.
 ///
 /// The input is complete knowledge and the policy `Sync`, except: `open-only` and `observe` are policies;
-/// `unknown` is that everything is unknown; `least 2` holds a plan that closes two ports (of all); `released` lets a
-/// held plan go ahead; `opening web failed` has that change in backoff.
+/// `unknown` is that everything is unknown; `least 2` holds a plan that closes two ports (of all);
+/// `released` lets a held plan go ahead; `opening web failed` has that change in backoff.
 ///
 /// | example | desired | observed | input | steps | withheld |
 /// | --- | --- | --- | --- | --- | --- |

@@ -68,8 +68,7 @@ fn detach_others<R: Resource>(
         !asked.covers(&lets_in(kept, user, instance))
             && lets_in(current, user, instance).intersection(&asked).is_empty()
     };
-    let users = goal.values().filter(|user| user.refers_to().contains(key));
-    let users = users.filter(|user| !is_in_backoff(input, &user.key(), Effect::Close));
+    let users = goal.referrers(key).filter(|user| !is_in_backoff(input, &user.key(), Effect::Close));
     let excessive = users.filter(|user| {
         let others = user.instances(goal).into_iter().filter(|instance| !part.ids.contains(instance));
         others.into_iter().any(|instance| is_excessive(user, &instance))
@@ -154,21 +153,16 @@ fn touched_instances<'a, R: Resource>(
 ) -> BTreeMap<InstanceId, Vec<&'a R>> {
     let difference = diff(goal, observed);
     let closing = difference.delete.iter().chain(difference.update.iter().map(|change| &change.from));
-    let mut touched: BTreeMap<InstanceId, Vec<&R>> = closing
-        .flat_map(|resource| resource.instances(observed))
-        .map(|instance| (instance, Vec::new()))
-        .collect();
+    let touched: BTreeSet<InstanceId> = closing.flat_map(|resource| resource.instances(observed)).collect();
     if touched.is_empty() {
-        return touched;
+        return BTreeMap::new();
     }
-    for resource in observed.values().filter(|resource| resource.owner() == Owner::Ours) {
-        for instance in resource.instances(observed) {
-            if let Some(resources) = touched.get_mut(&instance) {
-                resources.push(resource);
-            }
-        }
+    let mut by_instance = observed.by_instance();
+    by_instance.retain(|instance, _| touched.contains(instance));
+    for resources in by_instance.values_mut() {
+        resources.retain(|resource| resource.owner() == Owner::Ours);
     }
-    touched
+    by_instance
 }
 
 /// Returns what the resource itself lets in to the instance; nothing for one that only makes others apply.
