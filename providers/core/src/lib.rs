@@ -14,6 +14,7 @@ mod absences;
 mod capacity;
 mod fence;
 mod group;
+mod infeasible;
 mod instance;
 mod plan;
 mod provider;
@@ -27,6 +28,7 @@ pub use absences::{Absences, GONE_AFTER};
 pub use capacity::{Incumbency, select_within_capacity};
 pub use fence::{Fence, Fenced};
 pub use group::{Desired, FirewallGroup, GroupKey, GroupLabel, Workload, digest};
+pub use infeasible::Infeasible;
 pub use instance::InstanceId;
 pub use plan::check::{Promise, Violation, check};
 pub use plan::diff::{Change, Diff, diff};
@@ -36,9 +38,7 @@ pub use plan::{
     Action, Dependency, Effect, Limits, OpenPort, Plan, PlanInput, Policy, Step, Withheld, WithheldReason,
 };
 pub use provider::{Applied, ErrorKind, FirewallProvider, Observed, ProviderError, Retry};
-pub use resource::{
-    Compiled, Infeasible, MemberRequirements, Owner, Reach, Requirements, Resource, ResourceSet,
-};
+pub use resource::{Compiled, MemberRequirements, Owner, Reach, Requirements, Resource, ResourceSet};
 pub use rule::ingress_rule::IngressRule;
 pub use rule::port::{PortError, PortRange, Protocol};
 pub use rule::rule_set::RuleSet;
