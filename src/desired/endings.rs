@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{GroupKey, InstanceId};
 
-use super::snapshot::Snapshot;
+use super::snapshot::{Machine, Snapshot};
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::Verdict;
 
@@ -18,19 +18,23 @@ pub(super) struct Behind {
     /// Each intent with its fingerprint
     pub(super) intents: BTreeMap<ObjectRef, Option<String>>,
     pub(super) node: String,
-    /// The cloud's id of the node's machine
-    pub(super) provider_id: Option<String>,
+    /// The node's machine
+    pub(super) machine: Option<Machine>,
 }
 
 impl Behind {
-    /// Returns true if the port owners have gone, and an intent goes on asking for the same. A pod that is
-    /// its own intent counts as unchanged.
+    /// Returns true if the port owners have gone, and an intent goes on asking for the same on the same machine:
+    /// one that has got another address would open there what nobody asks for. A pod that is its own intent
+    /// counts as unchanged.
     pub(super) fn lingers(&self, snapshot: &Snapshot) -> bool {
         let goes_on = |(intent, before): (&ObjectRef, &Option<String>)| {
             let now = snapshot.fingerprints.fingerprint(intent);
             intent.kind == "Pod" || before.is_some() && now == before.as_deref()
         };
-        !self.port_owners.iter().any(|port_owner| snapshot.port_owners.owns(port_owner, &self.node))
+        let machine = snapshot.machines.get(&self.node);
+        let is_same_machine = machine.is_none() || machine == self.machine.as_ref();
+        is_same_machine
+            && !self.port_owners.iter().any(|port_owner| snapshot.port_owners.owns(port_owner, &self.node))
             && self.intents.iter().any(goes_on)
     }
 }
@@ -53,11 +57,10 @@ pub(super) fn find_ending(snapshot: &Snapshot, behind: &Behind) -> String {
     let Some(owner) = behind.port_owners.iter().find(owns) else {
         return describe_departure(behind);
     };
-    let machine = snapshot.machines.get(&behind.node).map(|machine| machine.provider_id.as_str());
-    if let (Some(now), Some(before)) = (machine, behind.provider_id.as_deref())
-        && now != before
+    if let (Some(now), Some(before)) = (snapshot.machines.get(&behind.node), &behind.machine)
+        && now.provider_id != before.provider_id
     {
-        return format!("node {} is another machine now, {now}", behind.node);
+        return format!("node {} is another machine now, {}", behind.node, now.provider_id);
     }
     format!("{owner} asks for it no longer")
 }

@@ -136,8 +136,8 @@ impl Linger {
             let asking = grouped.intents.get(id)?.iter();
             let intents = asking.map(|intent| (intent.clone(), fingerprint(intent))).collect();
             let node = grouped.nodes.get(&id.1)?.name.clone();
-            let provider_id = snapshot.machines.get(&node).map(|machine| machine.provider_id.clone());
-            Some((id.clone(), Behind { port_owners: port_owners.clone(), intents, node, provider_id }))
+            let machine = snapshot.machines.get(&node).cloned();
+            Some((id.clone(), Behind { port_owners: port_owners.clone(), intents, node, machine }))
         }));
     }
 }
@@ -231,6 +231,29 @@ mod tests {
             assert_eq!(!extended.groups.is_empty(), ending.is_none(), "{intent} {pod} {ingress:?}");
             let ending_now = linger.endings().values().next().map(String::as_str);
             assert_eq!(ending_now, ending, "{intent} {pod} {ingress:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_lingers_on_a_machine_with_another_address() {
+        let id = InstanceId::new("i-0");
+        let cluster = |address: &str| {
+            let node = json!({
+                "metadata": { "name": "a" },
+                "spec": { "providerID": "memory://i-0" },
+                "status": { "addresses": [{ "type": "InternalIP", "address": address }] },
+            });
+            let mut index = Index::default();
+            index.reset(Watch::Nodes, vec![Object::Node(serde_json::from_value(node).expect("a node"))]);
+            snapshot(&index)
+        };
+        for (address, lingers) in [("10.0.0.1", true), ("10.0.0.2", false)] {
+            let mut linger = Linger::new(LINGER);
+            let web = desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+            linger.extend(&because_of(web, &object("Pod", "web")), &cluster("10.0.0.1"), at(0));
+            let gone = because_of(Desired::nothing(), &object("Pod", "web"));
+            let (extended, _) = linger.extend(&gone, &cluster(address), at(1));
+            assert_eq!(!extended.groups.is_empty(), lingers, "{address}");
         }
     }
 
