@@ -5,6 +5,7 @@ pub mod cleanup;
 pub mod cloud;
 pub mod executor;
 mod failures;
+pub mod in_flight;
 mod membership;
 pub mod outcome;
 pub mod pass;

@@ -102,6 +102,11 @@ impl CloudLoop {
 
     /// Runs passes until the context's `stop`: the program.
     async fn run(mut self) {
+        self.run_passes().await;
+        self.cloud.end_all_changes().await;
+    }
+
+    async fn run_passes(&mut self) {
         let context = self.context.clone();
         tokio::select! {
             biased;
@@ -119,11 +124,13 @@ impl CloudLoop {
                 }
                 Err(error) => (None, self.report_unobserved(&error).await),
             };
+            let name = self.cloud.name();
             wake = tokio::select! {
                 biased;
                 () = context.stop.cancelled() => return,
+                () = self.cloud.wait_for_ended_change() => Wake::Due(WakeReason::ChangeEnded),
                 () = sleep(next.after) => Wake::Due(next.reason),
-                wake = context.wait_for_plan_change(&mut self.changes, self.cloud.name(), before.as_deref()) => wake,
+                wake = context.wait_for_plan_change(&mut self.changes, name, before.as_deref()) => wake,
             };
         }
     }

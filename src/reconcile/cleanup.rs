@@ -1,17 +1,19 @@
 //! Removes every resource that carries this cluster's mark, and only those.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::{
-    Desired, FirewallProvider, Limits, Plan, PlanInput, Policy, ProviderError, Resource, Step, Unknown,
-    check, plan,
+    Desired, FirewallProvider, InFlight, Limits, Plan, PlanInput, Policy, ProviderError, Resource, Step,
+    Unknown, check, plan,
 };
 use thiserror::Error;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::executor::{StepOutcome, execute};
+use super::executor::{Allowance, StepOutcome, execute};
+use super::in_flight::StepsInFlight;
 use super::reported_plan::ReportedPlan;
 
 /// Attempts before giving up, and the pause between: a group can be deleted only some
@@ -43,15 +45,15 @@ pub(super) async fn plan_cleanup<P: FirewallProvider>(provider: &P) -> Result<Re
 ///
 /// # Errors
 /// If something is left after a few tries; the text says what and why.
-pub(super) async fn clean_up<P: FirewallProvider>(provider: &P) -> Result<(), CleanupError> {
+pub(super) async fn clean_up<P: FirewallProvider + 'static>(provider: &Arc<P>) -> Result<(), CleanupError> {
     let mut error = None;
     for _ in 0..TRIES {
-        let (plan, violations) = removal(provider).await?;
+        let (plan, violations) = removal(&**provider).await?;
         if is_done(&plan) {
             return Ok(());
         }
         error = None;
-        let mut log = |step: &Step<P::Resource>, outcome: &StepOutcome| {
+        let log = |step: &Step<P::Resource>, outcome: &StepOutcome, _| {
             if let StepOutcome::Failed(failure) = outcome {
                 tracing::warn!("{failure}");
                 error = Some(failure.to_string());
@@ -59,10 +61,13 @@ pub(super) async fn clean_up<P: FirewallProvider>(provider: &P) -> Result<(), Cl
                 tracing::info!("{} {}", step.action.verb(), step.action.key());
             }
         };
-        execute(provider, &plan, &violations, &CancellationToken::new(), &mut log).await;
+        // Here everything waits: what is left when this returns stays.
+        let allowance = Allowance { leave: &CancellationToken::new(), patience: Duration::MAX };
+        let mut in_flight = StepsInFlight::none();
+        execute(provider, (&plan, &violations), &mut in_flight, &allowance, log).await;
         sleep(PAUSE).await;
     }
-    let (plan, _) = removal(provider).await?;
+    let (plan, _) = removal(&**provider).await?;
     if is_done(&plan) { Ok(()) } else { Err(CleanupError::Left(error.unwrap_or_else(|| left(&plan)))) }
 }
 
@@ -92,6 +97,7 @@ async fn removal<P: FirewallProvider>(
         policy: Policy::Sync,
         limits: Limits { mass_close_released: true, ..Limits::default() },
         backoff: &BTreeSet::new(),
+        in_flight: &InFlight::none(),
     };
     let plan = plan(&input);
     let violations = check(&input, &plan).into_iter().map(|violation| violation.step).collect();
@@ -118,7 +124,7 @@ mod tests {
         converge(&cloud.provider("ours"), &desired).await;
         let error = ProviderError::new(ErrorKind::InUse, "x", "x", "x");
         cloud.inject([Fault::None, Fault::CallFails(error)]);
-        clean_up(&cloud.provider("ours")).await.unwrap();
+        clean_up(&Arc::new(cloud.provider("ours"))).await.unwrap();
         assert_eq!(cloud.resources(), others);
     }
 
@@ -132,7 +138,7 @@ mod tests {
             let cloud = MemoryCloud::new([id.clone()]);
             converge(&cloud.provider("ours"), &desired).await;
             cloud.inject((0..failing).map(|_| Fault::CallFails(error())));
-            let removed = clean_up(&cloud.provider("ours")).await;
+            let removed = clean_up(&Arc::new(cloud.provider("ours"))).await;
             assert_eq!(removed.is_ok(), succeeds, "{removed:?}");
             assert_eq!(cloud.resources().is_empty(), succeeds);
             if let Err(error) = removed {

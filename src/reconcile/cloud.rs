@@ -34,6 +34,12 @@ pub trait CloudReconciler: Send + Sync {
         snapshot: &'a Arc<Snapshot>,
     ) -> BoxFuture<'a, Result<Box<dyn PlannedCloud + 'a>, ProviderError>>;
 
+    /// Waits until a change that an earlier pass left under way has ended; for ever if there is none.
+    fn wait_for_ended_change(&mut self) -> BoxFuture<'_, ()>;
+
+    /// Waits until every change under way has ended.
+    fn end_all_changes(&mut self) -> BoxFuture<'_, ()>;
+
     /// Returns the plan that would remove everything of this cluster.
     fn plan_cleanup(&self) -> BoxFuture<'_, Result<ReportedPlan, CleanupError>>;
 
@@ -52,13 +58,13 @@ pub trait PlannedCloud: Send {
     /// Returns the plan in a form that does not depend on the cloud.
     fn report(&self) -> ReportedPlan;
 
-    /// Executes the plan until `stop`.
-    fn execute<'a>(self: Box<Self>, stop: &'a CancellationToken) -> BoxFuture<'a, Pass>
+    /// Executes the plan until `leave`.
+    fn execute<'a>(self: Box<Self>, leave: &'a CancellationToken) -> BoxFuture<'a, Pass>
     where
         Self: 'a;
 }
 
-impl<P: FirewallProvider> CloudReconciler for Reconciler<P> {
+impl<P: FirewallProvider + 'static> CloudReconciler for Reconciler<P> {
     fn name(&self) -> CloudName {
         self.provider().name()
     }
@@ -79,12 +85,20 @@ impl<P: FirewallProvider> CloudReconciler for Reconciler<P> {
         .boxed()
     }
 
+    fn wait_for_ended_change(&mut self) -> BoxFuture<'_, ()> {
+        Self::wait_for_ended_change(self).boxed()
+    }
+
+    fn end_all_changes(&mut self) -> BoxFuture<'_, ()> {
+        Self::end_all_changes(self).boxed()
+    }
+
     fn plan_cleanup(&self) -> BoxFuture<'_, Result<ReportedPlan, CleanupError>> {
         cleanup::plan_cleanup(self.provider()).boxed()
     }
 
     fn clean_up(&self) -> BoxFuture<'_, Result<(), CleanupError>> {
-        cleanup::clean_up(self.provider()).boxed()
+        cleanup::clean_up(self.shared_provider()).boxed()
     }
 }
 
@@ -93,7 +107,7 @@ struct Planned<'a, P: FirewallProvider> {
     planned: PlannedPass<P>,
 }
 
-impl<P: FirewallProvider> PlannedCloud for Planned<'_, P> {
+impl<P: FirewallProvider + 'static> PlannedCloud for Planned<'_, P> {
     fn problems(&self) -> &BTreeSet<Problem> {
         &self.planned.problems
     }
@@ -106,10 +120,10 @@ impl<P: FirewallProvider> PlannedCloud for Planned<'_, P> {
         ReportedPlan::new(self.reconciler.provider().name(), &self.planned.plan)
     }
 
-    fn execute<'a>(self: Box<Self>, stop: &'a CancellationToken) -> BoxFuture<'a, Pass>
+    fn execute<'a>(self: Box<Self>, leave: &'a CancellationToken) -> BoxFuture<'a, Pass>
     where
         Self: 'a,
     {
-        async move { self.reconciler.execute_plan(self.planned, stop).await }.boxed()
+        async move { self.reconciler.execute_plan(self.planned, leave).await }.boxed()
     }
 }

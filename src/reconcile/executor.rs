@@ -1,14 +1,17 @@
 //! Executes a checked plan: steps in parallel where they do not wait for each other. Makes no choices.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use firewall_core::{Applied, Dependency, FirewallProvider, Plan, ProviderError, Resource, Step};
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// Steps under way at once. Calls are paced by the provider; this only bounds what is in flight when the
-/// process has to stop.
+use super::in_flight::{EndedStep, StepNumber, StepsInFlight};
+
+/// Steps of one plan under way at once. Calls are paced by the provider; this only bounds what is in flight
+/// when the process has to stop.
 const IN_FLIGHT: usize = 16;
 
 /// The outcome of a step.
@@ -18,34 +21,58 @@ pub enum StepOutcome {
     Applied(Applied),
     /// The cloud did not.
     Failed(ProviderError),
+    /// It is still under way.
+    InFlight,
     /// It must not go ahead because a step before it failed, or it violates a promise.
     LeftOut,
-    /// The pass was ended before it began.
+    /// The pass ended before it began.
     Stopped,
 }
 
-/// Applies every step but those with a violation, each after those it waits for, calls `ended` for each as it
-/// ends, and returns the outcome of all. On `stop`, steps under way are finished and no others begin.
-pub async fn execute<P: FirewallProvider>(
-    provider: &P,
-    plan: &Plan<P::Resource>,
-    violations: &BTreeSet<usize>,
-    stop: &CancellationToken,
-    mut ended: impl FnMut(&Step<P::Resource>, &StepOutcome),
+/// The time that a plan is given.
+pub struct Allowance<'a> {
+    /// On this, no step begins any more.
+    pub leave: &'a CancellationToken,
+    /// Where no step can begin, those under way are waited for as long as one of them ends within this time.
+    pub patience: Duration,
+}
+
+/// Applies every step but those with a violation, each after those it waits for, and returns the outcome of
+/// all. Calls `ended` for each as it ends, also, with `true`, for those that an earlier plan left under way.
+/// Steps that are under way when the allowance ends are left so.
+pub async fn execute<P: FirewallProvider + 'static>(
+    provider: &Arc<P>,
+    (plan, violations): (&Plan<P::Resource>, &BTreeSet<usize>),
+    in_flight: &mut StepsInFlight<P>,
+    allowance: &Allowance<'_>,
+    mut ended: impl FnMut(&Step<P::Resource>, &StepOutcome, bool),
 ) -> Vec<StepOutcome> {
     let mut schedule = Schedule::new(plan, violations);
-    let mut running = FuturesUnordered::new();
+    let mut own: BTreeMap<StepNumber, usize> = BTreeMap::new();
     loop {
-        while running.len() < IN_FLIGHT {
-            let Some(position) = schedule.next(stop.is_cancelled()) else { break };
-            let action = &plan.steps[position].action;
-            running.push(async move { (position, provider.apply(action).await) });
+        while own.len() < IN_FLIGHT {
+            let Some(position) = schedule.next(allowance.leave.is_cancelled()) else { break };
+            own.insert(in_flight.begin(provider, &plan.steps[position]), position);
         }
-        let Some((position, result)) = running.next().await else { return schedule.outcomes() };
+        if own.is_empty() {
+            break;
+        }
+        let is_stuck = schedule.ready.is_empty();
+        let ended_step = tokio::select! {
+            biased;
+            ended_step = in_flight.next() => ended_step,
+            () = allowance.leave.cancelled() => break,
+            () = sleep(allowance.patience), if is_stuck => break,
+        };
+        let Some(EndedStep { number, step, result }) = ended_step else { break };
         let outcome = result.map_or_else(StepOutcome::Failed, StepOutcome::Applied);
-        ended(&plan.steps[position], &outcome);
-        schedule.ended(position, outcome);
+        let position = own.remove(&number);
+        ended(&step, &outcome, position.is_none());
+        if let Some(position) = position {
+            schedule.ended(position, outcome);
+        }
     }
+    schedule.outcomes(own.into_values())
 }
 
 /// Holds which steps have ended, and which may begin.
@@ -110,9 +137,14 @@ impl<'a, R: Resource> Schedule<'a, R> {
         }
     }
 
-    fn outcomes(self) -> Vec<StepOutcome> {
-        // A step that never became ready would wait for itself; plans wait only for earlier steps.
-        self.outcomes.into_iter().map(|outcome| outcome.unwrap_or(StepOutcome::LeftOut)).collect()
+    /// Returns the outcome of all, where these are under way: those that wait for them have not begun.
+    fn outcomes(self, in_flight: impl IntoIterator<Item = usize>) -> Vec<StepOutcome> {
+        let mut outcomes: Vec<_> =
+            self.outcomes.into_iter().map(|outcome| outcome.unwrap_or(StepOutcome::Stopped)).collect();
+        for position in in_flight {
+            outcomes[position] = StepOutcome::InFlight;
+        }
+        outcomes
     }
 }
 
@@ -133,10 +165,12 @@ mod tests {
         (MemoryCloud::new(ids.clone()), desired([web, dns]))
     }
 
-    async fn outcomes(cloud: &MemoryCloud, desired: &Desired, stop: &CancellationToken) -> Vec<StepOutcome> {
-        let provider = cloud.provider("c");
-        let (plan, _) = observe_and_plan(&provider, desired).await.unwrap();
-        execute(&provider, &plan, &BTreeSet::new(), stop, |_, _| {}).await
+    async fn outcomes(cloud: &MemoryCloud, desired: &Desired, leave: &CancellationToken) -> Vec<StepOutcome> {
+        let provider = Arc::new(cloud.provider("c"));
+        let (plan, _) = observe_and_plan(&*provider, desired).await.unwrap();
+        let allowance = Allowance { leave, patience: Duration::MAX };
+        let mut in_flight = StepsInFlight::none();
+        execute(&provider, (&plan, &BTreeSet::new()), &mut in_flight, &allowance, |_, _, _| {}).await
     }
 
     #[tokio::test]

@@ -49,7 +49,7 @@ impl<K: Ord + Clone> Failures<K> {
                 let since = self.errors.get(&failing).map_or(now, |(_, since)| *since);
                 self.errors.insert(failing, (error.clone(), since));
             }
-            StepOutcome::LeftOut | StepOutcome::Stopped => {}
+            StepOutcome::InFlight | StepOutcome::LeftOut | StepOutcome::Stopped => {}
         }
     }
 

@@ -58,7 +58,9 @@ pub(super) fn memberships<P: FirewallProvider>(
                 .map(|key| (key.to_string(), provider.cloud_id(key)))
                 .collect(),
             partly_open: open.is_ok() || compiled.requirements.contains_key(id) && reached == Reached::Partly,
-            opened: open.is_ok() && reach(&mut before) != Reached::All,
+            opened: open.is_ok()
+                && (reach(&mut before) != Reached::All
+                    || !requirements.resources.is_disjoint(&planned.changed_late)),
             open,
         });
     }

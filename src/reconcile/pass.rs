@@ -61,6 +61,10 @@ pub struct PlannedPass<P: FirewallProvider> {
     pub problems: BTreeSet<Problem>,
     /// The snapshot that all of it follows from
     pub snapshot: Arc<Snapshot>,
+    /// The resources that were being changed when the cloud was read
+    pub(super) in_flight: BTreeSet<Key<P>>,
+    /// The resources that have been changed since an earlier pass, which left the change under way
+    pub(super) changed_late: BTreeSet<Key<P>>,
     pub(super) linger_ends: Option<Duration>,
 }
 
@@ -73,7 +77,7 @@ pub struct Pass {
     pub next: Option<NextPass>,
     /// Number of steps that the cloud accepted
     pub applied: usize,
-    /// Number of steps that failed or were left out
+    /// Number of steps that failed, were left out, or have not ended yet
     pub not_applied: usize,
     /// The ports of every port owner on every node of this cloud, and whether they are open
     pub memberships: Vec<Membership>,
@@ -117,6 +121,8 @@ pub enum WakeReason {
     Resync,
     /// A change failed, and what does not need it is planned around it.
     ChangeFailed,
+    /// A change that an earlier pass left under way has ended.
+    ChangeEnded,
     /// A resource that failed may be tried again.
     RetryDue,
     /// A membership has outlived its pod for long enough.
@@ -142,6 +148,7 @@ impl WakeReason {
             Self::PlanChanged => "plan-changed",
             Self::Resync => "resync",
             Self::ChangeFailed => "change-failed",
+            Self::ChangeEnded => "change-ended",
             Self::RetryDue => "retry-due",
             Self::LingerEnded => "linger-ended",
             Self::HoldEnded => "hold-ended",

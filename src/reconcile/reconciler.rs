@@ -4,18 +4,20 @@
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::{
-    Closings, Compiled, FirewallProvider, OpenPort, Plan, PlanInput, ProviderError, Resource, ResourceSet,
-    Step, Withheld, WithheldReason, check, find_closings, plan,
+    Action, Closings, Compiled, FirewallProvider, InFlight, OpenPort, Plan, PlanInput, ProviderError,
+    Resource, ResourceSet, Step, Withheld, WithheldReason, check, find_closings, plan,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::executor::{StepOutcome, execute};
+use super::executor::{Allowance, StepOutcome, execute};
 use super::failures::{Failures, infeasible_problems};
+use super::in_flight::{EndedStep, StepsInFlight};
 use super::membership::{memberships, state_after};
 use super::outcome::Membership;
 use super::pass::{Key, NextPass, Options, Pass, PlannedPass, WakeReason};
@@ -31,14 +33,21 @@ use crate::intents::settings::Settings;
 /// then, or somebody may have freed a slot.
 const CAPACITY_RECHECK: Duration = Duration::from_mins(1);
 
+/// Time for which steps under way are waited for while none of them ends and no other can begin. Then the pass
+/// ends, and what has opened is told.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// A pass that is expected to take longer than this is announced in the log.
 const LONG_PASS: Duration = Duration::from_secs(10);
 
 /// Reconciles one cloud, pass by pass. Its memory of earlier passes can be lost: that costs a repetition,
 /// never correctness.
 pub struct Reconciler<P: FirewallProvider> {
-    provider: P,
+    provider: Arc<P>,
     options: Options,
+    in_flight: StepsInFlight<P>,
+    /// The resources that a step has changed which an earlier pass left under way
+    changed_late: BTreeSet<Key<P>>,
     /// The settings of the last snapshot
     settings: Option<Settings>,
     linger: Linger,
@@ -50,14 +59,16 @@ pub struct Reconciler<P: FirewallProvider> {
     planned_at: Instant,
 }
 
-impl<P: FirewallProvider> Reconciler<P> {
+impl<P: FirewallProvider + 'static> Reconciler<P> {
     /// Returns a reconciler without memory.
     pub fn new(provider: P, options: Options) -> Self {
         let linger = Linger::new(options.linger);
         let now = Instant::now();
         Self {
-            provider,
+            provider: Arc::new(provider),
             options,
+            in_flight: StepsInFlight::none(),
+            changed_late: BTreeSet::new(),
             settings: None,
             linger,
             failures: Failures::none(),
@@ -69,7 +80,11 @@ impl<P: FirewallProvider> Reconciler<P> {
 
     /// Returns the provider.
     #[must_use]
-    pub const fn provider(&self) -> &P {
+    pub fn provider(&self) -> &P {
+        &self.provider
+    }
+
+    pub(super) const fn shared_provider(&self) -> &Arc<P> {
         &self.provider
     }
 
@@ -94,18 +109,36 @@ impl<P: FirewallProvider> Reconciler<P> {
         let mut grouped = grouped(&snapshot.demand.exposures, instance, unclaimed, unknown);
         let (desired, linger_ends) = self.linger.extend(&grouped, snapshot, self.started.elapsed());
         grouped.desired = desired;
-        let observed = self.provider.observe(&grouped.desired.members()).await?;
+        while let Some(ended) = self.in_flight.next_ended() {
+            self.record_late(ended);
+        }
+        // Those that end while the cloud is read may or may not be in the answer.
+        let changing = self.in_flight.actions();
+        let mut observed = self.provider.observe(&grouped.desired.members()).await?;
         let left: BTreeSet<String> = observed.resources.values().flat_map(Resource::serves).collect();
         self.linger.retain_endings(|group| left.contains(&group.to_string()));
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
-        let (plan, violations) = self.plan(&compiled, &observed.resources);
+        let in_flight = InFlight::settle(&changing, &mut observed.resources);
+        let (plan, violations) = self.plan(&compiled, &observed.resources, &in_flight);
         let mut problems = snapshot.problems.clone();
         problems.extend(grouped.problems.iter().cloned());
         for infeasible in &compiled.infeasible {
             problems.extend(infeasible_problems(infeasible, &grouped));
         }
         let (observed, snapshot) = (observed.resources, Arc::clone(snapshot));
-        Ok(PlannedPass { compiled, observed, grouped, plan, violations, problems, snapshot, linger_ends })
+        let in_flight = changing.iter().map(Action::key).collect();
+        Ok(PlannedPass {
+            compiled,
+            observed,
+            grouped,
+            plan,
+            violations,
+            problems,
+            snapshot,
+            in_flight,
+            changed_late: std::mem::take(&mut self.changed_late),
+            linger_ends,
+        })
     }
 
     /// Plans and checks; a mass close that has been held for long enough is released.
@@ -113,6 +146,7 @@ impl<P: FirewallProvider> Reconciler<P> {
         &mut self,
         compiled: &Compiled<P::Resource>,
         observed: &ResourceSet<P::Resource>,
+        in_flight: &InFlight<Key<P>>,
     ) -> (Plan<P::Resource>, BTreeSet<usize>) {
         let now = Instant::now();
         // Slow, and needed only where something is held.
@@ -127,6 +161,7 @@ impl<P: FirewallProvider> Reconciler<P> {
             released: &released,
             endings: self.linger.endings(),
             backoff: &self.failures.backoff.waiting(now),
+            in_flight,
         };
         let plan = plan(&input);
         let violations = check(&input, &plan);
@@ -196,36 +231,45 @@ impl<P: FirewallProvider> Reconciler<P> {
     /// Returns the memberships as they will be after the plan; used to retract addresses before ports close.
     #[must_use]
     pub fn projected_memberships(&self, planned: &PlannedPass<P>) -> Vec<Membership> {
-        let mut memberships = memberships(&self.provider, &self.failures, planned, &planned.observed);
+        let mut memberships = memberships(&*self.provider, &self.failures, planned, &planned.observed);
         let all = planned.compiled.resources.keys().cloned().collect();
         mark_untried(&mut memberships, &planned.compiled, &all);
         memberships
     }
 
-    /// Executes the plan until `stop`. A step that fails becomes a problem, and is tried again in a later
-    /// pass.
-    pub async fn execute_plan(&mut self, planned: PlannedPass<P>, stop: &CancellationToken) -> Pass {
+    /// Executes the plan until `leave`, or until those of its steps that are under way keep the others waiting.
+    /// These go on. A step that fails becomes a problem, and is tried again in a later pass.
+    pub async fn execute_plan(&mut self, planned: PlannedPass<P>, leave: &CancellationToken) -> Pass {
         self.announce(&planned.plan);
-        let (provider, failures) = (&self.provider, &mut self.failures);
-        let record = |step: &Step<P::Resource>, outcome: &StepOutcome| {
+        let (failures, changed_late) = (&mut self.failures, &mut self.changed_late);
+        let (mut has_failed, mut has_ended_late) = (false, false);
+        let record = |step: &Step<P::Resource>, outcome: &StepOutcome, is_late| {
             log(step, outcome);
             failures.record(step, outcome);
+            has_failed |= matches!(outcome, StepOutcome::Failed(_));
+            has_ended_late |= is_late;
+            if is_late {
+                changed_late.insert(step.action.key());
+            }
         };
-        let outcomes = execute(provider, &planned.plan, &planned.violations, stop, record).await;
+        let (plan, allowance) =
+            ((&planned.plan, &planned.violations), Allowance { leave, patience: PATIENCE });
+        let outcomes = execute(&self.provider, plan, &mut self.in_flight, &allowance, record).await;
         let applied = outcomes.iter().filter(|outcome| matches!(outcome, StepOutcome::Applied(_))).count();
         let state = state_after(&planned.observed, &planned.plan, &outcomes);
         self.failures.retain(&state, &planned.compiled.resources);
-        let mut memberships = memberships(&self.provider, &self.failures, &planned, &state);
-        mark_untried(&mut memberships, &planned.compiled, &untried(&planned.plan, &outcomes));
+        let mut memberships = memberships(&*self.provider, &self.failures, &planned, &state);
+        let untried = &untried(&planned.plan, &outcomes) | &planned.in_flight;
+        mark_untried(&mut memberships, &planned.compiled, &untried);
         let mut withheld = BTreeMap::new();
         for Withheld { reason, .. } in &planned.plan.withheld {
             *withheld.entry(reason.as_str()).or_default() += 1;
         }
         let failed = self.failures.problems(&planned, &memberships);
-        let has_failed = outcomes.iter().any(|outcome| matches!(outcome, StepOutcome::Failed(_)));
         // What did not need the failed change must not wait until that is tried again.
         let around = has_failed.then_some(NextPass::at_once(WakeReason::ChangeFailed));
-        let next = around.or_else(|| self.next_pass(&planned));
+        let late = has_ended_late.then_some(NextPass::at_once(WakeReason::ChangeEnded));
+        let next = around.or(late).or_else(|| self.next_pass(&planned));
         let mut problems = planned.problems;
         problems.extend(failed);
         Pass {
@@ -240,6 +284,29 @@ impl<P: FirewallProvider> Reconciler<P> {
             endings: self.linger.endings().clone(),
             snapshot: planned.snapshot,
         }
+    }
+
+    /// Waits until a change that an earlier pass left under way has ended, and records it; for ever if there is
+    /// none. Cancel-safe.
+    pub async fn wait_for_ended_change(&mut self) {
+        match self.in_flight.next().await {
+            Some(ended) => self.record_late(ended),
+            None => pending().await,
+        }
+    }
+
+    /// Waits until every change under way has ended, and records them.
+    pub async fn end_all_changes(&mut self) {
+        while let Some(ended) = self.in_flight.next().await {
+            self.record_late(ended);
+        }
+    }
+
+    fn record_late(&mut self, EndedStep { step, result, .. }: EndedStep<P>) {
+        let outcome = result.map_or_else(StepOutcome::Failed, StepOutcome::Applied);
+        log(&step, &outcome);
+        self.failures.record(&step, &outcome);
+        self.changed_late.insert(step.action.key());
     }
 
     /// Logs what the plan leaves as it is, and how long a long one takes.
@@ -259,10 +326,16 @@ impl<P: FirewallProvider> Reconciler<P> {
         let now = Instant::now();
         let hold_ends = is_held(&planned.plan).then(|| self.hold_ends(now));
         let retry = self.failures.backoff.next(self.planned_at, now);
+        // What was held back for a failure that is forgotten, because it is open otherwise or not asked for.
+        let is_forgotten = |withheld: &Withheld<_>| {
+            withheld.reason == WithheldReason::Backoff && self.failures.last_error(&withheld.key).is_none()
+        };
+        let forgotten = planned.plan.withheld.iter().any(is_forgotten).then_some(Duration::ZERO);
         let recheck = (!planned.compiled.infeasible.is_empty()).then_some(CAPACITY_RECHECK);
         let due = [
             (planned.linger_ends, WakeReason::LingerEnded),
             (retry, WakeReason::RetryDue),
+            (forgotten, WakeReason::RetryDue),
             (hold_ends, WakeReason::HoldEnded),
             (recheck, WakeReason::CapacityRecheck),
         ];

@@ -24,7 +24,7 @@ pub(super) fn log<R: Resource>(step: &Step<R>, outcome: &StepOutcome) {
                 tracing::warn!(resource = %key, "somebody with the permission can run: {command}");
             }
         }
-        StepOutcome::LeftOut | StepOutcome::Stopped => {}
+        StepOutcome::InFlight | StepOutcome::LeftOut | StepOutcome::Stopped => {}
     }
 }
 
@@ -43,11 +43,11 @@ pub(super) fn mark_untried<R: Resource>(
     }
 }
 
-/// Returns the resources of the steps that did not begin because the pass was ended.
+/// Returns the resources of the steps that did not begin, or did not end, before the pass ended.
 pub(super) fn untried<R: Resource>(plan: &Plan<R>, outcomes: &[StepOutcome]) -> BTreeSet<R::Key> {
     let steps = plan.steps.iter().zip(outcomes);
     steps
-        .filter(|(_, outcome)| matches!(outcome, StepOutcome::Stopped))
+        .filter(|(_, outcome)| matches!(outcome, StepOutcome::InFlight | StepOutcome::Stopped))
         .map(|(step, _)| step.action.key())
         .collect()
 }

@@ -53,7 +53,7 @@ const KNOWN_FAULTS: [KnownFault; 21] = [
     holds(7, "combined-group-deleted", Promise::StaysOpen, waiting::combined_group_deleted),
     holds(7, "narrowing-fails", Promise::StaysOpen, waiting::narrowing_fails),
     holds(8, "one-group-cannot-be-made", Promise::Exact, waiting::one_group_cannot_be_made),
-    found(9, "slow-call", Promise::Exact, waiting::slow_call),
+    holds(9, "slow-call", Promise::Exact, waiting::slow_call),
     holds(10, "move-refused", Promise::Exact, waiting::move_refused),
     found(11, "edited-sources", Promise::Exact, waiting::edited_sources),
     holds(13, "source-crosses-chunks", Promise::StaysOpen, waiting::source_crosses_chunks),

@@ -33,6 +33,7 @@ pub use instance::InstanceId;
 pub use plan::check::{Promise, Violation, check};
 pub use plan::diff::{Change, Diff, diff};
 pub use plan::guards::{Closings, find_closings};
+pub use plan::in_flight::InFlight;
 pub use plan::planner::plan;
 pub use plan::{
     Action, Dependency, Effect, Limits, OpenPort, Plan, PlanInput, Policy, Step, Withheld, WithheldReason,

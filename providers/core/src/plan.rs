@@ -7,6 +7,7 @@ mod dependencies;
 pub(crate) mod diff;
 mod endings;
 pub(crate) mod guards;
+pub(crate) mod in_flight;
 mod interleave;
 mod order;
 pub(crate) mod planner;
@@ -18,7 +19,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{GroupKey, InstanceId, PortRange, Protocol, Resource, ResourceSet, Unknown};
+use crate::{GroupKey, InFlight, InstanceId, PortRange, Protocol, Resource, ResourceSet, Unknown};
 
 /// One change of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +136,8 @@ pub enum WithheldReason {
     },
     /// The change failed before and is tried again later.
     Backoff,
+    /// Another change of the resource, or one that refers to it, is under way.
+    InFlight,
     /// The key belongs to a resource of another owner.
     Foreign,
     /// The change would let in what was not asked for, or break a reference, until another change is made.
@@ -146,11 +149,12 @@ pub enum WithheldReason {
 
 impl WithheldReason {
     /// Every value of [`as_str`](Self::as_str).
-    pub const ALL: [&str; 7] = [
+    pub const ALL: [&str; 8] = [
         "incomplete-state",
         "policy",
         "mass-close",
         "backoff",
+        "in-flight",
         "foreign",
         "blocked-by-order",
         "capacity-exceeded",
@@ -164,6 +168,7 @@ impl WithheldReason {
             Self::Policy => "policy",
             Self::MassClose { .. } => "mass-close",
             Self::Backoff => "backoff",
+            Self::InFlight => "in-flight",
             Self::Foreign => "foreign",
             Self::BlockedByOrder => "blocked-by-order",
             Self::CapacityExceeded => "capacity-exceeded",
@@ -189,6 +194,7 @@ impl fmt::Display for WithheldReason {
                 )
             }
             Self::Backoff => f.write_str("it failed before and will be tried again"),
+            Self::InFlight => f.write_str("a call that concerns it has not been answered yet"),
             Self::Foreign => f.write_str("the name belongs to a resource that this cluster does not own"),
             Self::BlockedByOrder => f.write_str("another change has to be made first"),
             Self::CapacityExceeded => f.write_str(
@@ -288,6 +294,8 @@ pub struct PlanInput<'a, R: Resource> {
     pub endings: &'a BTreeMap<(GroupKey, InstanceId), String>,
     /// The resources that failed to open, or to close, and must not be tried again yet
     pub backoff: &'a BTreeSet<(R::Key, Effect)>,
+    /// The changes that are under way; `observed` has been [settled](InFlight::settle) for them
+    pub in_flight: &'a InFlight<R::Key>,
 }
 
 /// A port range that is open on an instance, from whichever sources.

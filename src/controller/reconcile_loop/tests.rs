@@ -15,11 +15,16 @@ use crate::publish::publisher::Publisher;
 use crate::reconcile::pass::Options;
 use crate::reconcile::reconciler::Reconciler;
 
+/// Time that the attachment of a slow instance takes.
+const SLOW: Duration = Duration::from_secs(195);
+
 /// A cloud that takes a while to read, and for each change.
 struct Read {
     cloud: MemoryProvider,
     takes: Duration,
     changes_take: Duration,
+    /// The instance that takes much longer to be attached
+    slow: Option<&'static str>,
     times: Arc<AtomicUsize>,
 }
 
@@ -54,7 +59,9 @@ impl FirewallProvider for Read {
         self.cloud.estimate_duration(changes)
     }
     async fn apply(&self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {
-        sleep(self.changes_take).await;
+        let key = action.key().to_string();
+        let is_slow = self.slow.is_some_and(|slow| key.ends_with(slow));
+        sleep(if is_slow { SLOW } else { self.changes_take }).await;
         self.cloud.apply(action).await
     }
 }
@@ -69,9 +76,18 @@ struct TestLoop {
 
 impl TestLoop {
     fn new(nodes: usize, takes: Duration, changes_take: Duration) -> Self {
+        Self::with_slow_instance(nodes, takes, changes_take, None)
+    }
+
+    fn with_slow_instance(
+        nodes: usize,
+        takes: Duration,
+        changes_take: Duration,
+        slow: Option<&'static str>,
+    ) -> Self {
         let cloud = MemoryCloud::new((0..nodes).map(|node| InstanceId::new(format!("i-{node}"))));
         let reads = Arc::default();
-        let read = Read { cloud: cloud.provider("c"), takes, changes_take, times: Arc::clone(&reads) };
+        let read = Read { cloud: cloud.provider("c"), takes, changes_take, slow, times: Arc::clone(&reads) };
         let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
         index.reset(Watch::Nodes, (0..nodes).map(node).collect());
         index.reset(Watch::Pods, (0..nodes).map(|node| pod(node, false)).collect());
@@ -155,6 +171,46 @@ async fn open_ports_are_published_while_a_plan_takes_long() {
         () = opened => {}
     }
     assert!(reads.load(Ordering::Relaxed) > 2, "it was planned anew meanwhile");
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_call_holds_up_no_other_change() {
+    let TestLoop { cloud, reconciler, context, reads } =
+        TestLoop::with_slow_instance(2, Duration::ZERO, Duration::ZERO, Some("i-0"));
+    context.index.update(|index| index.reset(Watch::Pods, vec![pod(0, false)]));
+    let open = || {
+        let instances = (0..2).map(|number| InstanceId::new(format!("i-{number}")));
+        let reaches = instances.map(|instance| cloud.resources().reach(&instance).rules);
+        reaches.map(|rules| !rules.is_empty()).collect::<Vec<_>>()
+    };
+    let story = async {
+        sleep(Duration::from_secs(5)).await;
+        context.index.update(|index| index.apply(&Watch::Pods, pod(1, false)));
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(open(), [false, true], "the second pod does not wait for the call of the first");
+        context.index.update(|index| index.reset(Watch::Pods, vec![pod(0, false)]));
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(open(), [false, false], "nor does its closing");
+        sleep(SLOW).await;
+        assert_eq!(open(), [true, false]);
+        assert_eq!(reads.load(Ordering::Relaxed), 4, "one read for each change, and one after the call");
+    };
+    tokio::select! {
+        () = CloudLoop::new(reconciler, context.clone()).run() => panic!("it ended"),
+        () = story => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_under_way_ends_before_the_loop_does() {
+    let TestLoop { cloud, reconciler, context, .. } =
+        TestLoop::with_slow_instance(1, Duration::ZERO, Duration::ZERO, Some("i-0"));
+    let stop = async {
+        sleep(Duration::from_secs(10)).await;
+        context.stop.cancel();
+    };
+    tokio::join!(CloudLoop::new(reconciler, context.clone()).run(), stop);
+    assert!(!cloud.resources().reach(&InstanceId::new("i-0")).rules.is_empty());
 }
 
 fn node(number: usize) -> Object {

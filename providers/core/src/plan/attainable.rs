@@ -15,8 +15,8 @@ pub(super) fn drop_unattainable<R: Resource>(
 ) -> ResourceSet<R> {
     let mut goal = ResourceSet::<R>::new();
     let mut still_attached = BTreeSet::new();
-    let failed: BTreeSet<&R::Key> = input.backoff.iter().map(|(key, _)| key).collect();
-    for key in failed.union(&input.desired.keys().collect()).copied() {
+    let waiting = input.backoff.iter().map(|(key, _)| key).chain(input.in_flight.keys());
+    for key in waiting.chain(input.desired.keys()).collect::<BTreeSet<_>>() {
         let desired = input.desired.get(key);
         let observed = input.observed.get(key);
         if observed.is_some_and(|observed| observed.owner() == Owner::Foreign) {
@@ -25,12 +25,12 @@ pub(super) fn drop_unattainable<R: Resource>(
             }
             continue;
         }
-        let reachable = without_changes_in_backoff(input, key, observed, desired);
+        let reachable = without_waiting_changes(input, key, observed, desired);
         if !have_same_spec(reachable.as_ref(), desired) {
-            withheld.push(Withheld { key: key.clone(), reason: WithheldReason::Backoff });
+            withheld.push(Withheld { key: key.clone(), reason: waiting_reason(input, key) });
         }
         if let Some(reachable) = reachable {
-            if is_in_backoff(input, key, Effect::Close) {
+            if must_wait(input, key, Effect::Close) {
                 still_attached.extend(reachable.refers_to());
             }
             goal.insert(key.clone(), reachable);
@@ -51,15 +51,19 @@ pub(super) fn assert_attainable_post_condition<R: Resource>(input: &PlanInput<'_
     }
 }
 
-/// Returns the state that a resource may reach before its failed changes are tried again: only the closing
-/// part of the change if an opening failed, only the opening part if a closing failed.
-fn without_changes_in_backoff<R: Resource>(
+/// Returns the state that a resource may reach before its failed changes are tried again, and those under way
+/// have ended: only the closing part of the change if an opening failed, only the opening part if a closing
+/// failed, and without references to what changes.
+fn without_waiting_changes<R: Resource>(
     input: &PlanInput<'_, R>,
     key: &R::Key,
     observed: Option<&R>,
     desired: Option<&R>,
 ) -> Option<R> {
-    match (is_in_backoff(input, key, Effect::Open), is_in_backoff(input, key, Effect::Close)) {
+    let leave_out = desired.map(|desired| input.in_flight.references_to_leave_out(observed, desired));
+    let reduced = leave_out.filter(|keys| !keys.is_empty()).map(|keys| desired?.without_references(&keys));
+    let desired = reduced.as_ref().map_or(desired, Option::as_ref);
+    match (must_wait(input, key, Effect::Open), must_wait(input, key, Effect::Close)) {
         (false, false) => desired.cloned(),
         (true, true) => observed.cloned(),
         (true, false) => {
@@ -79,9 +83,20 @@ fn without_changes_in_backoff<R: Resource>(
     }
 }
 
-/// Returns true if this change of the resource failed and must not be tried again yet.
-pub(super) fn is_in_backoff<R: Resource>(input: &PlanInput<'_, R>, key: &R::Key, effect: Effect) -> bool {
-    input.backoff.contains(&(key.clone(), effect))
+/// Returns true if this change of the resource failed and must not be tried again yet, or has to wait for a
+/// change under way.
+pub(super) fn must_wait<R: Resource>(input: &PlanInput<'_, R>, key: &R::Key, effect: Effect) -> bool {
+    input.backoff.contains(&(key.clone(), effect)) || input.in_flight.holds(key)
+}
+
+/// Returns the reason why a resource that does not reach the desired state waits.
+fn waiting_reason<R: Resource>(input: &PlanInput<'_, R>, key: &R::Key) -> WithheldReason {
+    let has_failed = |effect| input.backoff.contains(&(key.clone(), effect));
+    if has_failed(Effect::Open) || has_failed(Effect::Close) {
+        WithheldReason::Backoff
+    } else {
+        WithheldReason::InFlight
+    }
 }
 
 fn have_same_spec<R: Resource>(one: Option<&R>, other: Option<&R>) -> bool {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::attainable::is_in_backoff;
+use super::attainable::must_wait;
 use super::diff::diff;
 use crate::{
     Effect, InstanceId, Owner, PlanInput, Reach, Resource, ResourceSet, RuleSet, Withheld, WithheldReason,
@@ -68,7 +68,7 @@ fn detach_others<R: Resource>(
         !asked.covers(&lets_in(kept, user, instance))
             && lets_in(current, user, instance).intersection(&asked).is_empty()
     };
-    let users = goal.referrers(key).filter(|user| !is_in_backoff(input, &user.key(), Effect::Close));
+    let users = goal.referrers(key).filter(|user| !must_wait(input, &user.key(), Effect::Close));
     let excessive = users.filter(|user| {
         let others = user.instances(goal).into_iter().filter(|instance| !part.ids.contains(instance));
         others.into_iter().any(|instance| is_excessive(user, &instance))
@@ -186,7 +186,7 @@ fn part_of<R: Resource>(
 ) -> Option<R> {
     let part = current.retain(ids, rules)?;
     let opens = || current.union(&part).is_none_or(|both| !both.has_same_spec(current));
-    Some(if is_in_backoff(input, &part.key(), Effect::Open) && opens() { current.clone() } else { part })
+    Some(if must_wait(input, &part.key(), Effect::Open) && opens() { current.clone() } else { part })
 }
 
 /// Puts the part into the goal, together with what the goal has under the key; `join` returns the two, or, as

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use crate::{
-    Compiled, Desired, FirewallGroup, FirewallProvider, GroupKey, IngressRule, InstanceId, Limits, Plan,
-    PlanInput, Policy, PortRange, Protocol, ProviderError, Resource, ResourceSet, RuleSet, Unknown, Workload,
-    check, plan,
+    Compiled, Desired, FirewallGroup, FirewallProvider, GroupKey, InFlight, IngressRule, InstanceId, Limits,
+    Plan, PlanInput, Policy, PortRange, Protocol, ProviderError, Resource, ResourceSet, RuleSet, Unknown,
+    Workload, check, plan,
 };
 
 /// A cloud under test. One harness is one fresh, empty cloud with at least three instances.
@@ -120,6 +120,7 @@ pub async fn observe_and_plan<P: FirewallProvider>(
         released: &BTreeSet::new(),
         endings: &BTreeMap::new(),
         backoff: &BTreeSet::new(),
+        in_flight: &InFlight::none(),
     };
     let plan = plan(&input);
     assert_eq!(check(&input, &plan), [], "the plan has violations");

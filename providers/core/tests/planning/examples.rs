@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_core::testing::conformance::{desired, group};
 use firewall_core::testing::memory::{MemoryCloud, MemoryKey, MemoryResource};
 use firewall_core::{
-    Desired, Effect, FirewallGroup, FirewallProvider, GroupKey, InstanceId, Limits, Owner, Plan, Policy,
-    Resource, ResourceSet, Step, Unknown, Withheld,
+    Desired, Effect, FirewallGroup, FirewallProvider, GroupKey, InFlight, InstanceId, Limits, Owner, Plan,
+    Policy, Resource, ResourceSet, Step, Unknown, Withheld,
 };
 
 use crate::{CLUSTER, Case};
@@ -86,6 +86,7 @@ fn case(example: &Example<'_>) -> Case {
         policy: Policy::Sync,
         limits: Limits::default(),
         backoff: BTreeSet::new(),
+        in_flight: InFlight::none(),
     };
     for input in example.input.split(", ") {
         match input.split(' ').collect::<Vec<_>>()[..] {

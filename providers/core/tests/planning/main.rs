@@ -7,6 +7,7 @@ mod conforms;
 mod examples;
 mod guards;
 mod histories;
+mod in_flight;
 mod order;
 mod unknown;
 mod violations;
@@ -16,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_core::testing::conformance::{self, desired, group};
 use firewall_core::testing::memory::{MemoryCloud, MemoryKey, MemoryProvider, MemoryResource};
 use firewall_core::{
-    Dependency, Desired, Effect, FirewallProvider, GroupKey, InstanceId, Limits, Observed, Plan, PlanInput,
-    Policy, ResourceSet, Unknown, check, plan,
+    Dependency, Desired, Effect, FirewallProvider, GroupKey, InFlight, InstanceId, Limits, Observed, Plan,
+    PlanInput, Policy, ResourceSet, Unknown, check, plan,
 };
 use futures::executor::block_on;
 
@@ -61,6 +62,7 @@ struct Case {
     policy: Policy,
     limits: Limits,
     backoff: BTreeSet<(MemoryKey, Effect)>,
+    in_flight: InFlight<MemoryKey>,
 }
 
 impl Case {
@@ -77,6 +79,7 @@ impl Case {
             policy: Policy::Sync,
             limits: Limits::default(),
             backoff: BTreeSet::new(),
+            in_flight: InFlight::none(),
         }
     }
 
@@ -95,6 +98,7 @@ impl Case {
             policy: self.policy,
             limits: self.limits,
             backoff: &self.backoff,
+            in_flight: &self.in_flight,
         }
     }
 

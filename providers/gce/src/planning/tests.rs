@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use firewall_core::{Dependency, Effect, Limits, PlanInput, Policy, Unknown, check, plan};
+use firewall_core::{Dependency, Effect, InFlight, Limits, PlanInput, Policy, Unknown, check, plan};
 
 use super::*;
 use crate::network::Network;
@@ -155,6 +155,7 @@ fn planned(
         policy: Policy::Sync,
         limits: Limits::default(),
         backoff,
+        in_flight: &InFlight::none(),
     };
     let plan = plan(&input);
     assert_eq!(check(&input, &plan), []);

@@ -1,6 +1,6 @@
 //! Sources beyond one rule's limit.
 
-use firewall_core::{Limits, Plan, PlanInput, Policy, Resource, Unknown, check, plan};
+use firewall_core::{InFlight, Limits, Plan, PlanInput, Policy, Resource, Unknown, check, plan};
 
 use super::*;
 
@@ -43,6 +43,7 @@ fn plan_between(from: &ResourceSet<GceResource>, to: &ResourceSet<GceResource>) 
         released: &BTreeSet::new(),
         endings: &BTreeMap::new(),
         backoff: &BTreeSet::new(),
+        in_flight: &InFlight::none(),
     };
     let plan = plan(&input);
     assert_eq!(check(&input, &plan), []);
