@@ -218,7 +218,12 @@ impl RunArgs {
             clouds: self.cloud.clouds(),
             manifests: self.source.manifests,
             settings: self.intent.settings(),
-            options: Options { mass_close_hold: self.mass_close_hold, linger: self.linger, ..options },
+            options: Options {
+                mass_close_hold: self.mass_close_hold,
+                linger: self.linger,
+                resync: self.resync,
+                ..options
+            },
             resync: self.resync,
             lease: (!self.no_leader_election)
                 .then_some(LeaseConfig { name: self.lease_name, namespace: self.lease_namespace }),

@@ -6,6 +6,7 @@ pub mod cloud;
 pub mod executor;
 mod failures;
 pub mod in_flight;
+mod known_cloud;
 mod membership;
 pub mod outcome;
 pub mod pass;

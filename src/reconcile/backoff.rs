@@ -50,6 +50,12 @@ impl<K: Ord + Clone> Backoff<K> {
         self.failing.iter().filter(|(_, (_, until))| *until > now).map(|(key, _)| key.clone()).collect()
     }
 
+    /// Returns true if the key failed, and nobody has forgotten it.
+    #[must_use]
+    pub fn has(&self, key: &K) -> bool {
+        self.failing.contains_key(key)
+    }
+
     /// Returns the time until the first key may be tried again that could not be at `planned`.
     #[must_use]
     pub fn next(&self, planned: Instant, now: Instant) -> Option<Duration> {

@@ -86,7 +86,8 @@ impl<K: Ord + Clone> Failures<K> {
         P: FirewallProvider,
         P::Resource: Resource<Key = K>,
     {
-        let PlannedPass { compiled, observed, grouped, .. } = planned;
+        let PlannedPass { compiled, grouped, .. } = planned;
+        let observed = &planned.observed.resources;
         let mut requiring: BTreeMap<&K, Vec<&Membership>> = BTreeMap::new();
         // Nothing has failed in almost every pass.
         for membership in memberships.iter().filter(|_| !self.errors.is_empty()) {

@@ -27,7 +27,7 @@ pub(super) fn memberships<P: FirewallProvider>(
     let nothing = Requirements { resources: BTreeSet::new(), reachable_at: BTreeSet::new() };
     let infeasible = infeasible_by_member(&compiled.infeasible);
     let (mut own, mut now, mut before) =
-        (OwnResources::of(&compiled.resources), Reaches::of(state), Reaches::of(&planned.observed));
+        (OwnResources::of(&compiled.resources), Reaches::of(state), Reaches::of(&planned.observed.resources));
     let mut memberships = Vec::new();
     for (id, port_owners) in &grouped.port_owners {
         let (group, instance) = id;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::{
-    Compiled, FirewallProvider, GroupKey, InstanceId, Limits, Plan, Policy, Resource, ResourceSet,
+    Compiled, Effect, FirewallProvider, GroupKey, InstanceId, Limits, Observed, Plan, Policy, Resource,
 };
+use tokio::time::Instant;
 
 use super::outcome::Membership;
 use crate::desired::claims::CloudName;
@@ -28,18 +29,21 @@ pub struct Options {
     pub mass_close_hold: Duration,
     /// Time that a membership outlives its pod
     pub linger: Duration,
+    /// Time after which the cloud is read whole again; zero reads it whole in each pass
+    pub resync: Duration,
     /// The clouds of this run: a node that belongs to none of them gets a problem
     pub active: BTreeSet<CloudName>,
 }
 
 impl Default for Options {
-    /// Nothing lingers, and a mass close is held for ever.
+    /// Nothing lingers, a mass close is held for ever, and each pass reads the whole cloud.
     fn default() -> Self {
         Self {
             policy: Policy::default(),
             limits: Limits::default(),
             mass_close_hold: Duration::MAX,
             linger: Duration::ZERO,
+            resync: Duration::ZERO,
             active: BTreeSet::new(),
         }
     }
@@ -49,8 +53,8 @@ impl Default for Options {
 pub struct PlannedPass<P: FirewallProvider> {
     /// The resources that the groups compile to
     pub compiled: Compiled<P::Resource>,
-    /// The resources that the cloud has
-    pub observed: ResourceSet<P::Resource>,
+    /// The resources that the cloud has, and the facts about instances
+    pub observed: Observed<P::Resource, P::Inventory>,
     /// The groups, with the Kubernetes objects behind them
     pub grouped: Grouped,
     /// The plan
@@ -61,6 +65,10 @@ pub struct PlannedPass<P: FirewallProvider> {
     pub problems: BTreeSet<Problem>,
     /// The snapshot that all of it follows from
     pub snapshot: Arc<Snapshot>,
+    /// The time at which the cloud was last read whole
+    pub(super) read_at: Instant,
+    /// The changes that had failed and were not to be tried again yet
+    pub(super) backoff: BTreeSet<(Key<P>, Effect)>,
     /// The resources that were being changed when the cloud was read
     pub(super) in_flight: BTreeSet<Key<P>>,
     /// The resources that have been changed since an earlier pass, which left the change under way

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::{
-    Action, Closings, Compiled, FirewallProvider, InFlight, OpenPort, Plan, PlanInput, ProviderError,
+    Action, Closings, Compiled, Effect, FirewallProvider, InFlight, OpenPort, Plan, PlanInput, ProviderError,
     Resource, ResourceSet, Step, Withheld, WithheldReason, check, find_closings, plan,
 };
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::executor::{Allowance, StepOutcome, execute};
 use super::failures::{Failures, infeasible_problems};
 use super::in_flight::{EndedStep, StepsInFlight};
+use super::known_cloud::{KnownCloud, is_certain, observe};
 use super::membership::{memberships, state_after};
 use super::outcome::Membership;
 use super::pass::{Key, NextPass, Options, Pass, PlannedPass, WakeReason};
@@ -29,8 +30,8 @@ use crate::desired::snapshot::Snapshot;
 use crate::desired::unknown::place_unknown;
 use crate::intents::settings::Settings;
 
-/// Time until the cloud is read again where it had no capacity for something: it may list a new machine by
-/// then, or somebody may have freed a slot.
+/// Time until the cloud is read again where it had no capacity for something, or did not say whether a machine
+/// exists: it may list a new machine by then, or somebody may have freed a slot.
 const CAPACITY_RECHECK: Duration = Duration::from_mins(1);
 
 /// Time for which steps under way are waited for while none of them ends and no other can begin. Then the pass
@@ -46,6 +47,7 @@ pub struct Reconciler<P: FirewallProvider> {
     provider: Arc<P>,
     options: Options,
     in_flight: StepsInFlight<P>,
+    known: Option<KnownCloud<P>>,
     /// The resources that a step has changed which an earlier pass left under way
     changed_late: BTreeSet<Key<P>>,
     /// The settings of the last snapshot
@@ -68,6 +70,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
             provider: Arc::new(provider),
             options,
             in_flight: StepsInFlight::none(),
+            known: None,
             changed_late: BTreeSet::new(),
             settings: None,
             linger,
@@ -114,18 +117,20 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         }
         // Those that end while the cloud is read may or may not be in the answer.
         let changing = self.in_flight.actions();
-        let mut observed = self.provider.observe(&grouped.desired.members()).await?;
+        let known = self.known.take();
+        let (mut observed, read_at) =
+            observe(&*self.provider, known, &grouped.desired.members(), snapshot).await?;
         let left: BTreeSet<String> = observed.resources.values().flat_map(Resource::serves).collect();
         self.linger.retain_endings(|group| left.contains(&group.to_string()));
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
         let in_flight = InFlight::settle(&changing, &mut observed.resources);
-        let (plan, violations) = self.plan(&compiled, &observed.resources, &in_flight);
+        let backoff = self.failures.backoff.waiting(Instant::now());
+        let (plan, violations) = self.plan(&compiled, &observed.resources, &backoff, &in_flight);
         let mut problems = snapshot.problems.clone();
         problems.extend(grouped.problems.iter().cloned());
         for infeasible in &compiled.infeasible {
             problems.extend(infeasible_problems(infeasible, &grouped));
         }
-        let (observed, snapshot) = (observed.resources, Arc::clone(snapshot));
         let in_flight = changing.iter().map(Action::key).collect();
         Ok(PlannedPass {
             compiled,
@@ -134,7 +139,9 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
             plan,
             violations,
             problems,
-            snapshot,
+            snapshot: Arc::clone(snapshot),
+            read_at,
+            backoff,
             in_flight,
             changed_late: std::mem::take(&mut self.changed_late),
             linger_ends,
@@ -146,6 +153,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         &mut self,
         compiled: &Compiled<P::Resource>,
         observed: &ResourceSet<P::Resource>,
+        backoff: &BTreeSet<(Key<P>, Effect)>,
         in_flight: &InFlight<Key<P>>,
     ) -> (Plan<P::Resource>, BTreeSet<usize>) {
         let now = Instant::now();
@@ -160,7 +168,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
             limits: self.options.limits,
             released: &released,
             endings: self.linger.endings(),
-            backoff: &self.failures.backoff.waiting(now),
+            backoff,
             in_flight,
         };
         let plan = plan(&input);
@@ -231,7 +239,8 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
     /// Returns the memberships as they will be after the plan; used to retract addresses before ports close.
     #[must_use]
     pub fn projected_memberships(&self, planned: &PlannedPass<P>) -> Vec<Membership> {
-        let mut memberships = memberships(&*self.provider, &self.failures, planned, &planned.observed);
+        let mut memberships =
+            memberships(&*self.provider, &self.failures, planned, &planned.observed.resources);
         let all = planned.compiled.resources.keys().cloned().collect();
         mark_untried(&mut memberships, &planned.compiled, &all);
         memberships
@@ -239,7 +248,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
 
     /// Executes the plan until `leave`, or until those of its steps that are under way keep the others waiting.
     /// These go on. A step that fails becomes a problem, and is tried again in a later pass.
-    pub async fn execute_plan(&mut self, planned: PlannedPass<P>, leave: &CancellationToken) -> Pass {
+    pub async fn execute_plan(&mut self, mut planned: PlannedPass<P>, leave: &CancellationToken) -> Pass {
         self.announce(&planned.plan);
         let (failures, changed_late) = (&mut self.failures, &mut self.changed_late);
         let (mut has_failed, mut has_ended_late) = (false, false);
@@ -256,7 +265,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
             ((&planned.plan, &planned.violations), Allowance { leave, patience: PATIENCE });
         let outcomes = execute(&self.provider, plan, &mut self.in_flight, &allowance, record).await;
         let applied = outcomes.iter().filter(|outcome| matches!(outcome, StepOutcome::Applied(_))).count();
-        let state = state_after(&planned.observed, &planned.plan, &outcomes);
+        let state = state_after(&planned.observed.resources, &planned.plan, &outcomes);
         self.failures.retain(&state, &planned.compiled.resources);
         let mut memberships = memberships(&*self.provider, &self.failures, &planned, &state);
         let untried = &untried(&planned.plan, &outcomes) | &planned.in_flight;
@@ -265,24 +274,32 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         for Withheld { reason, .. } in &planned.plan.withheld {
             *withheld.entry(reason.as_str()).or_default() += 1;
         }
+        let differing = differing(&planned.plan, &outcomes);
         let failed = self.failures.problems(&planned, &memberships);
         // What did not need the failed change must not wait until that is tried again.
         let around = has_failed.then_some(NextPass::at_once(WakeReason::ChangeFailed));
         let late = has_ended_late.then_some(NextPass::at_once(WakeReason::ChangeEnded));
-        let next = around.or(late).or_else(|| self.next_pass(&planned));
-        let mut problems = planned.problems;
+        let mut problems = std::mem::take(&mut planned.problems);
         problems.extend(failed);
+        let lasts = if is_to_be_rechecked(&planned) { CAPACITY_RECHECK } else { self.options.resync };
+        let next = around.or(late).or_else(|| self.next_pass(&planned));
+        let PlannedPass { compiled, mut observed, snapshot, read_at, in_flight, .. } = planned;
+        if in_flight.is_empty() && !has_ended_late && is_certain(&outcomes) {
+            observed.resources = state;
+            let lasts = lasts.min(self.options.resync);
+            self.known = Some(KnownCloud { observed, read_at, lasts, snapshot: Arc::clone(&snapshot) });
+        }
         Pass {
             problems,
             next,
             applied,
             not_applied: outcomes.len() - applied,
             memberships,
-            differing: differing(&planned.plan, &outcomes),
+            differing,
             withheld,
-            still_open: planned.compiled.requirements.into_keys().collect(),
+            still_open: compiled.requirements.into_keys().collect(),
             endings: self.linger.endings().clone(),
-            snapshot: planned.snapshot,
+            snapshot,
         }
     }
 
@@ -326,21 +343,27 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let now = Instant::now();
         let hold_ends = is_held(&planned.plan).then(|| self.hold_ends(now));
         let retry = self.failures.backoff.next(self.planned_at, now);
-        // What was held back for a failure that is forgotten, because it is open otherwise or not asked for.
-        let is_forgotten = |withheld: &Withheld<_>| {
-            withheld.reason == WithheldReason::Backoff && self.failures.last_error(&withheld.key).is_none()
-        };
-        let forgotten = planned.plan.withheld.iter().any(is_forgotten).then_some(Duration::ZERO);
-        let recheck = (!planned.compiled.infeasible.is_empty()).then_some(CAPACITY_RECHECK);
+        // What was held back for a failure that has been forgotten since, because nobody needs the change.
+        let mut failing = planned.backoff.iter();
+        let forgotten = failing.any(|change| !self.failures.backoff.has(change)).then_some(Duration::ZERO);
+        let recheck = is_to_be_rechecked(planned).then_some(CAPACITY_RECHECK);
+        let resync = self.options.resync;
+        let resync = (!resync.is_zero()).then(|| resync.saturating_sub(now - planned.read_at));
         let due = [
             (planned.linger_ends, WakeReason::LingerEnded),
             (retry, WakeReason::RetryDue),
             (forgotten, WakeReason::RetryDue),
             (hold_ends, WakeReason::HoldEnded),
             (recheck, WakeReason::CapacityRecheck),
+            (resync, WakeReason::Resync),
         ];
         due.into_iter().filter_map(|(after, reason)| Some(NextPass { after: after?, reason })).min()
     }
+}
+
+/// Returns true if the cloud has no capacity for something, or did not say whether a machine exists.
+fn is_to_be_rechecked<P: FirewallProvider>(planned: &PlannedPass<P>) -> bool {
+    !planned.compiled.infeasible.is_empty() || !planned.observed.unknown_instances.is_empty()
 }
 
 fn is_held<R: Resource>(plan: &Plan<R>) -> bool {

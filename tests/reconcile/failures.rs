@@ -176,10 +176,30 @@ async fn lost_reply_is_reported_only_until_the_next_read() {
     cluster.cloud.inject([Fault::ReplyLost(lost)]);
     assert!(!cluster.pass().await.problems.is_empty());
     let mut pass = cluster.pass().await;
+    let next = Some(NextPass::at_once(WakeReason::RetryDue));
+    assert_eq!(pass.next, next, "what the failure held back is planned once it is found to be none");
     while pass.not_applied > 0 || pass.applied > 0 {
         tokio::time::advance(Duration::from_mins(10)).await;
         pass = cluster.pass().await;
     }
     assert_eq!(pass.problems, BTreeSet::new());
     assert_eq!(cluster.open(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_failure_begins_no_pass_before_it() {
+    let mut cluster = TestCluster::new(1);
+    cluster.pass().await;
+    cluster.leave(0..0);
+    cluster.pass().await;
+    tokio::time::advance(LINGER).await;
+    cluster.cloud.inject([Fault::CallFails(ProviderError::new(
+        ErrorKind::Unavailable,
+        "memory:Update",
+        "x",
+        "for now",
+    ))]);
+    assert_eq!(cluster.pass().await.next, Some(NextPass::at_once(WakeReason::ChangeFailed)));
+    let next = cluster.pass().await.next.expect("a time");
+    assert_eq!((next.reason, next.after.is_zero()), (WakeReason::RetryDue, false), "the group waits too");
 }

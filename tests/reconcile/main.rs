@@ -2,6 +2,7 @@
 
 mod failures;
 mod knowledge;
+mod known_cloud;
 mod mass_close;
 
 use std::sync::Arc;

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_core::{IngressRule, InstanceId};
+use firewall_core::{IngressRule, InstanceId, ResourceSet};
 
 use crate::ec2_cache::AttachApi;
-use crate::resource::{GroupName, RuleCapacity};
+use crate::resource::{AwsKey, AwsResource, GroupName, RuleCapacity};
 
 /// The facts that compiling needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,34 @@ pub struct Inventory {
     pub attach_api: AttachApi,
     /// True if the permission to revoke egress is known to be missing
     pub is_egress_unmanaged: bool,
+}
+
+impl Inventory {
+    /// Forgets all instances but these. Returns those of these that are not known.
+    pub(crate) fn keep_only(&mut self, members: &BTreeSet<InstanceId>) -> BTreeSet<InstanceId> {
+        self.instances.retain(|id, _| members.contains(id));
+        members.iter().filter(|id| !self.instances.contains_key(*id)).cloned().collect()
+    }
+
+    /// Takes over what these resources say of our groups and where they are attached.
+    pub(crate) fn follow(&mut self, resources: &ResourceSet<AwsResource>) {
+        for (id, facts) in &mut self.instances {
+            facts.own_groups = match resources.get(&AwsKey::Attachment(id.clone())) {
+                Some(AwsResource::Attachment(attachment)) => attachment.groups.clone(),
+                _ => BTreeSet::new(),
+            };
+        }
+        self.security_groups = security_groups(resources);
+    }
+}
+
+/// Returns the ingress rules of our security groups.
+fn security_groups(resources: &ResourceSet<AwsResource>) -> BTreeMap<GroupName, BTreeSet<IngressRule>> {
+    let groups = resources.values().filter_map(|resource| match resource {
+        AwsResource::SecurityGroup(group) => Some((group.name.clone(), group.rules.clone())),
+        _ => None,
+    });
+    groups.collect()
 }
 
 /// Facts about one instance.

@@ -140,7 +140,23 @@ impl FirewallProvider for Aws {
         match &self.config.mode {
             Mode::Attach => observe::observe_attach(&self.client, &self.config, &self.cache, members).await,
             Mode::Shared(targets) => {
-                observe::observe_shared(&self.client, &self.config, &self.cache, targets, members).await
+                let known = Inventory::default();
+                observe::observe_shared(&self.client, &self.config, &self.cache, targets, known, members)
+                    .await
+            }
+        }
+    }
+
+    async fn observe_added(
+        &self,
+        known: Observed<AwsResource, Inventory>,
+        members: &BTreeSet<InstanceId>,
+    ) -> Result<Observed<AwsResource, Inventory>, ProviderError> {
+        let (client, config, cache) = (&self.client, &self.config, &self.cache);
+        match &config.mode {
+            Mode::Attach => observe::observe_added_attached(client, config, cache, known, members).await,
+            Mode::Shared(targets) => {
+                observe::observe_shared(client, config, cache, targets, known.inventory, members).await
             }
         }
     }

@@ -7,7 +7,7 @@ mod shared;
 
 use firewall_core::Observed;
 
-pub(crate) use attach::{detect_attach_api, observe_attach};
+pub(crate) use attach::{detect_attach_api, observe_added_attached, observe_attach};
 pub(crate) use shared::observe_shared;
 
 use crate::inventory::Inventory;

@@ -47,6 +47,19 @@ pub trait FirewallProvider: Send + Sync {
         members: &BTreeSet<InstanceId>,
     ) -> impl Future<Output = Result<Observed<Self::Resource, Self::Inventory>, ProviderError>> + Send;
 
+    /// Completes what is known from an earlier answer and from the changes made since: reads what it lacks about
+    /// `members`, and what cannot be known otherwise, but not the whole.
+    ///
+    /// `known` has the resources as the changes have left them; its inventory is of before.
+    ///
+    /// # Errors
+    /// As of [`observe`](Self::observe).
+    fn observe_added(
+        &self,
+        known: Observed<Self::Resource, Self::Inventory>,
+        members: &BTreeSet<InstanceId>,
+    ) -> impl Future<Output = Result<Observed<Self::Resource, Self::Inventory>, ProviderError>> + Send;
+
     /// Returns the id that the cloud has given a resource, if it is known and people need it beside the key.
     fn cloud_id(&self, key: &<Self::Resource as Resource>::Key) -> Option<String>;
 

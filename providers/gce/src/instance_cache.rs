@@ -96,6 +96,27 @@ impl InstanceCache {
         Known { instances: instances.into_iter().chain(last_known).collect(), unknown }
     }
 
+    /// Records an answer at `now` about members that were not known, and returns what is known of these.
+    pub(crate) fn record_added(
+        &mut self,
+        added: &BTreeSet<InstanceId>,
+        answer: Answer<InstanceFacts>,
+        now: Instant,
+    ) -> Known {
+        let Answer { mut instances, unread } = answer;
+        let mut unknown = BTreeMap::new();
+        for id in added.iter().filter(|id| !instances.contains_key(id)) {
+            if let Some(reason) = self.why_unknown(id, &unread, now) {
+                unknown.insert(id.clone(), reason);
+            }
+        }
+        self.absences.retain(|id| !instances.contains_key(id));
+        self.facts.extend(instances.iter().map(|(id, facts)| (id.clone(), facts.clone())));
+        let as_last_known = unknown.keys().filter_map(|id| Some((id.clone(), self.facts.get(id)?.clone())));
+        instances.extend(as_last_known.collect::<Vec<_>>());
+        Known { instances, unknown }
+    }
+
     /// Returns the reason why it is unknown whether a member exists that an answer does not have; `None` if it
     /// is gone.
     fn why_unknown(

@@ -144,6 +144,14 @@ impl FirewallProvider for Gce {
         observe::observe(&self.client, &self.config, &self.cache, members).await
     }
 
+    async fn observe_added(
+        &self,
+        known: Observed<GceResource, Inventory>,
+        members: &BTreeSet<InstanceId>,
+    ) -> Result<Observed<GceResource, Inventory>, ProviderError> {
+        observe::observe_added(&self.client, &self.config, &self.cache, known, members).await
+    }
+
     /// Returns `None`: Google's own tools name these resources by their names.
     fn cloud_id(&self, _: &GceKey) -> Option<String> {
         None

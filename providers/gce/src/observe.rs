@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use firewall_core::{InstanceId, Observed, Owner, ProviderError, ResourceSet};
+use firewall_core::{InstanceId, Observed, Owner, ProviderError, Resource, ResourceSet};
 use futures::future::try_join_all;
 use google_cloud_compute_v1::model::Instance;
 use ipnet::IpNet;
@@ -16,7 +16,7 @@ use crate::inventory::{InstanceFacts, Inventory};
 use crate::network::Network;
 use crate::ownership;
 use crate::provider_id::Location;
-use crate::resource::{FirewallRule, GceResource, InstanceTags};
+use crate::resource::{FirewallRule, GceKey, GceResource, InstanceTags};
 use crate::wire::error::CallError;
 use crate::wire::{firewall, instance};
 
@@ -32,18 +32,55 @@ pub(crate) async fn observe(
     let rules: Vec<FirewallRule> = rules.iter().map(|rule| firewall::read(rule, config)).collect();
     let known = know_instances(client, config, cache, members, &rules).await?;
     let is_member = |id: &InstanceId| members.contains(id);
-    let mut inventory = Inventory {
-        instances: known.instances.iter().filter(|(id, _)| is_member(id)).map(clone_pair).collect(),
-        unknown_instances: known.unknown.clone(),
-        shards: destinations_by_shard(&rules),
-        sources: sources_by_base_name(rules.iter().filter(|rule| rule.owner == Owner::Ours)),
-        missing_network: None,
-    };
-    inventory.missing_network = find_missing_network(client, config, &inventory.instances).await?;
     let tags = known.instances.iter().filter_map(|(id, facts)| own_tags(id, facts));
     let resources = rules.into_iter().map(GceResource::Rule).chain(tags.map(GceResource::Tags));
     let resources: ResourceSet<GceResource> = resources.collect();
+    let mut inventory = Inventory {
+        instances: known.instances.iter().filter(|(id, _)| is_member(id)).map(clone_pair).collect(),
+        unknown_instances: known.unknown.clone(),
+        ..Inventory::default()
+    };
+    follow(&mut inventory, &resources);
+    inventory.missing_network = find_missing_network(client, config, &inventory.instances).await?;
     Ok(Observed { resources, inventory, unknown_instances: known.unknown })
+}
+
+/// Completes what is known: reads the members that are not known.
+pub(crate) async fn observe_added(
+    client: &Client,
+    config: &GceConfig,
+    cache: &Mutex<InstanceCache>,
+    known: Observed<GceResource, Inventory>,
+    members: &BTreeSet<InstanceId>,
+) -> Result<Observed<GceResource, Inventory>, ProviderError> {
+    let Observed { mut resources, mut inventory, .. } = known;
+    inventory.instances.retain(|id, _| members.contains(id));
+    let is_added = |id: &&InstanceId| is_in_project(id, config) && !inventory.instances.contains_key(*id);
+    let added: BTreeSet<InstanceId> = members.iter().filter(is_added).cloned().collect();
+    let answer = read_zones(client, &added).await?;
+    let answer = read_absent_again(client, config, cache, &added, answer).await?;
+    let found = lock(cache).record_added(&added, answer, Instant::now().into_std());
+    for tags in found.instances.iter().filter_map(|(id, facts)| own_tags(id, facts)) {
+        let tags = GceResource::Tags(tags);
+        resources.insert(tags.key(), tags);
+    }
+    inventory.instances.extend(found.instances);
+    inventory.unknown_instances.clone_from(&found.unknown);
+    follow(&mut inventory, &resources);
+    Ok(Observed { resources, inventory, unknown_instances: found.unknown })
+}
+
+/// Takes over what these resources say of our rules and tags.
+fn follow(inventory: &mut Inventory, resources: &ResourceSet<GceResource>) {
+    let rules = || resources.values().filter_map(GceResource::as_rule);
+    inventory.shards = destinations_by_shard(rules());
+    inventory.sources = sources_by_base_name(rules().filter(|rule| rule.owner == Owner::Ours));
+    for (id, facts) in &mut inventory.instances {
+        facts.own_tags = match resources.get(&GceKey::Tags(id.clone())) {
+            Some(GceResource::Tags(tags)) => tags.tags.clone(),
+            _ => BTreeSet::new(),
+        };
+    }
 }
 
 fn clone_pair<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
@@ -59,17 +96,32 @@ async fn know_instances(
     rules: &[FirewallRule],
 ) -> Result<Known, CallError> {
     let prefix = ownership::prefix(&config.cluster);
-    let in_project = |id: &&InstanceId| {
-        Location::parse(id.as_str()).is_some_and(|location| location.project == config.project)
-    };
-    let members: BTreeSet<InstanceId> = members.iter().filter(in_project).cloned().collect();
-    let mut answer = read_instances(client, config, &members, rules, &prefix).await?;
-    let absent = lock(cache).newly_absent(&members, &answer);
-    answer.instances.extend(read_zones(client, &absent).await?.instances);
-    let facts = |(id, found): (InstanceId, Instance)| (id, instance::facts(&found, &prefix));
-    let facts = answer.instances.into_iter().map(facts).collect();
-    let answer = Answer { instances: facts, unread: answer.unread };
+    let members: BTreeSet<InstanceId> =
+        members.iter().filter(|id| is_in_project(id, config)).cloned().collect();
+    let answer = read_instances(client, config, &members, rules, &prefix).await?;
+    let answer = read_absent_again(client, config, cache, &members, answer).await?;
     Ok(lock(cache).record(&members, answer, Instant::now().into_std()))
+}
+
+fn is_in_project(id: &InstanceId, config: &GceConfig) -> bool {
+    Location::parse(id.as_str()).is_some_and(|location| location.project == config.project)
+}
+
+/// Asks once more for the members that an answer leaves out for the first time. Returns the facts of both
+/// answers.
+async fn read_absent_again(
+    client: &Client,
+    config: &GceConfig,
+    cache: &Mutex<InstanceCache>,
+    members: &BTreeSet<InstanceId>,
+    mut answer: Answer<Instance>,
+) -> Result<Answer<InstanceFacts>, CallError> {
+    let absent = lock(cache).newly_absent(members, &answer);
+    answer.instances.extend(read_zones(client, &absent).await?.instances);
+    let prefix = ownership::prefix(&config.cluster);
+    let facts = |(id, found): (InstanceId, Instance)| (id, instance::facts(&found, &prefix));
+    let instances = answer.instances.into_iter().map(facts).collect();
+    Ok(Answer { instances, unread: answer.unread })
 }
 
 fn lock(cache: &Mutex<InstanceCache>) -> MutexGuard<'_, InstanceCache> {
@@ -134,7 +186,9 @@ async fn find_missing_network(
 }
 
 /// Returns the rules' destination addresses by the rule's name without shard number, and by shard number.
-fn destinations_by_shard(rules: &[FirewallRule]) -> BTreeMap<String, BTreeMap<usize, BTreeSet<IpNet>>> {
+fn destinations_by_shard<'a>(
+    rules: impl Iterator<Item = &'a FirewallRule>,
+) -> BTreeMap<String, BTreeMap<usize, BTreeSet<IpNet>>> {
     let mut shards: BTreeMap<String, BTreeMap<usize, BTreeSet<IpNet>>> = BTreeMap::new();
     for rule in rules {
         if let Some((base, shard)) = ownership::split_shard_name(&rule.name) {

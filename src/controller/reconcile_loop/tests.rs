@@ -52,6 +52,13 @@ impl FirewallProvider for Read {
         sleep(self.takes).await;
         self.cloud.observe(members).await
     }
+    async fn observe_added(
+        &self,
+        known: Observed<MemoryResource, Self::Inventory>,
+        members: &BTreeSet<InstanceId>,
+    ) -> Result<Observed<MemoryResource, Self::Inventory>, ProviderError> {
+        self.cloud.observe_added(known, members).await
+    }
     fn cloud_id(&self, key: &<MemoryResource as firewall_core::Resource>::Key) -> Option<String> {
         self.cloud.cloud_id(key)
     }

@@ -231,6 +231,15 @@ impl FirewallProvider for SimulatedProvider {
         Ok(observed)
     }
 
+    async fn observe_added(
+        &self,
+        known: Observed<MemoryResource, Self::Inventory>,
+        members: &BTreeSet<InstanceId>,
+    ) -> Result<Observed<MemoryResource, Self::Inventory>, ProviderError> {
+        self.process.pause_if_dead().await;
+        self.inner.observe_added(known, members).await
+    }
+
     fn cloud_id(&self, _: &MemoryKey) -> Option<String> {
         None
     }

@@ -126,6 +126,7 @@ impl World {
         let setup = self.history.setup;
         let mut options = Options { linger: Duration::from_millis(setup.linger), ..Options::default() };
         options.mass_close_hold = Duration::from_millis(HOLD);
+        options.resync = Duration::from_millis(RESYNC);
         if !setup.holds_mass_close {
             options.limits = Limits { mass_close_least: usize::MAX, ..Limits::default() };
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::SecurityGroup as Ec2Group;
-use firewall_core::{InstanceId, ProviderError};
+use firewall_core::{InstanceId, ProviderError, Resource};
 
 use super::AwsObserved;
 use super::groups::describe_own_groups;
@@ -57,6 +57,35 @@ pub(crate) async fn observe_attach(
         is_egress_unmanaged: cache.is_egress_denied(),
     };
     Ok(AwsObserved { resources: resources.collect(), inventory, unknown_instances: described.unknown })
+}
+
+/// Completes what is known of the groups and their attachments: describes the members that are not known.
+pub(crate) async fn observe_added_attached(
+    client: &Client,
+    config: &AwsConfig,
+    cache: &Ec2Cache,
+    known: AwsObserved,
+    members: &BTreeSet<InstanceId>,
+) -> Result<AwsObserved, ProviderError> {
+    let AwsObserved { mut resources, mut inventory, .. } = known;
+    let added = inventory.keep_only(members);
+    let described = describe_members(client, cache, &added).await?;
+    let own_groups = cache.group_names();
+    for instance in &described.instances {
+        inventory.instances.insert(instance.id.clone(), facts(instance, &own_groups));
+        // What is left from another time.
+        if let Some(attachment) = attachment(&instance.primary, &own_groups, config) {
+            let attachment = AwsResource::Attachment(attachment);
+            resources.insert(attachment.key(), attachment);
+        }
+    }
+    let facts = |id| Some((InstanceId::clone(id), inventory.instances.get(id)?.clone()));
+    let added = added.iter().filter_map(facts).collect();
+    inventory.cluster_tagged.extend(find_cluster_tagged(client, cache, &added).await?);
+    inventory.is_egress_unmanaged = cache.is_egress_denied();
+    inventory.unknown_instances.clone_from(&described.unknown);
+    inventory.follow(&resources);
+    Ok(AwsObserved { resources, inventory, unknown_instances: described.unknown })
 }
 
 /// Returns the calls by which groups are attached. EC2 is asked once, because a policy is not changed while

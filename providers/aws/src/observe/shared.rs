@@ -17,12 +17,14 @@ use crate::resource::{AwsResource, RuleCapacity, SharedRules};
 use crate::wire::error::CallError;
 use crate::wire::permission::{self, ParsedPermission};
 
-/// Observes in mode `shared`: the rules with the cluster's tag in the user's groups.
+/// Observes in mode `shared`: the rules with the cluster's tag in the user's groups. Only members that are not
+/// `known` are described; rules are read in any case, because their ids are told nowhere else.
 pub(crate) async fn observe_shared(
     client: &Client,
     config: &AwsConfig,
     cache: &Ec2Cache,
     targets: &SharedTargets,
+    mut known: Inventory,
     members: &BTreeSet<InstanceId>,
 ) -> Result<AwsObserved, ProviderError> {
     let groups = find_target_groups(client, targets).await?;
@@ -46,9 +48,11 @@ pub(crate) async fn observe_shared(
         }
     }
     let resources = shared_rules(&own, &shared_groups, config);
-    let Members { instances, unknown } = describe_members(client, cache, members).await?;
+    let added = known.keep_only(members);
+    let Members { instances: described, unknown } = describe_members(client, cache, &added).await?;
     let none = BTreeMap::new();
-    let instances = instances.iter().map(|instance| (instance.id.clone(), facts(instance, &none))).collect();
+    let mut instances = known.instances;
+    instances.extend(described.iter().map(|instance| (instance.id.clone(), facts(instance, &none))));
     let unknown_instances = unknown.clone();
     let inventory = Inventory { instances, unknown_instances, shared_groups, ..Inventory::default() };
     Ok(AwsObserved { resources, inventory, unknown_instances: unknown })

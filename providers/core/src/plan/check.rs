@@ -48,11 +48,15 @@ impl fmt::Display for Violation {
 /// applied.
 #[must_use]
 pub fn check<R: Resource>(input: &PlanInput<'_, R>, plan: &Plan<R>) -> Vec<Violation> {
+    if plan.steps.is_empty() {
+        return Vec::new();
+    }
     let mut end = input.observed.clone();
     for step in &plan.steps {
         step.action.apply_to(&mut end);
     }
-    let held = find_held_ports(input, &end);
+    let held =
+        if can_close_a_mass(input, plan, &end) { find_held_ports(input, &end) } else { BTreeMap::new() };
     let mut replay = Replay { input, state: input.observed.clone(), allowed: BTreeMap::new(), held };
     let mut violations = Vec::new();
     for (position, step) in plan.steps.iter().enumerate() {
@@ -67,6 +71,18 @@ fn is_closing_forbidden<R: Resource>(input: &PlanInput<'_, R>) -> bool {
     input.unknown.why_everything().is_some() || input.policy != Policy::Sync
 }
 
+/// Returns true if the instances that the steps touch lose as many ports as a mass close has at least.
+fn can_close_a_mass<R: Resource>(input: &PlanInput<'_, R>, plan: &Plan<R>, end: &ResourceSet<R>) -> bool {
+    let closing = plan.steps.iter().filter_map(|step| step.action.before());
+    let touched: BTreeSet<InstanceId> =
+        closing.flat_map(|resource| resource.instances(input.observed)).collect();
+    let lost = touched.iter().map(|instance| {
+        let then = ports_at(end, instance);
+        ports_at(input.observed, instance).into_iter().filter(|port| !then.contains(port)).count()
+    });
+    lost.sum::<usize>() >= input.limits.mass_close_least
+}
+
 /// Returns the ports, by instance, of the namespaces of which more would close at once than the limits allow.
 ///
 /// A port of an instance belongs to the namespaces whose groups have a resource there that names it. It stays
@@ -78,7 +94,7 @@ fn find_held_ports<R: Resource>(
     if input.limits.mass_close_released || is_closing_forbidden(input) {
         return BTreeMap::new();
     }
-    let mut open: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut open, mut all_open): (BTreeMap<String, usize>, usize) = (BTreeMap::new(), 0);
     let mut closing: BTreeMap<String, BTreeSet<(InstanceId, Protocol, u16)>> = BTreeMap::new();
     for (instance, labels) in labels_by_instance(input.observed) {
         let (now, then) = (ports_at(input.observed, &instance), ports_at(end, &instance));
@@ -91,6 +107,7 @@ fn find_held_ports<R: Resource>(
             if owners.is_empty() {
                 owners.insert("");
             }
+            all_open += 1;
             for owner in owners {
                 *open.entry(owner.to_owned()).or_default() += 1;
                 if !then.contains(&(protocol, port)) {
@@ -102,7 +119,7 @@ fn find_held_ports<R: Resource>(
     let exceeds = |open: usize, closing: usize, percent: usize| {
         closing >= input.limits.mass_close_least && closing * 100 > open * percent
     };
-    let (all_open, all_closing) = (open.values().sum(), closing.values().map(BTreeSet::len).sum());
+    let all_closing = closing.values().flatten().collect::<BTreeSet<_>>().len();
     let percent = input.limits.mass_close_percent;
     let is_cluster_held = exceeds(all_open, all_closing, percent.max(90));
     let mut held: BTreeMap<InstanceId, BTreeSet<(Protocol, u16)>> = BTreeMap::new();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     GroupLabel, InstanceId, OpenPort, PlanInput, Policy, PortRange, Protocol, Resource, ResourceSet, RuleSet,
-    WithheldReason,
+    WithheldReason, diff,
 };
 
 /// Returns the reason why no plan may close anything; `None` if some of it may close.
@@ -59,6 +59,28 @@ pub fn find_closings<R: Resource>(
     by_namespace
 }
 
+/// Returns true if the goal closes so many ports that they have to be counted by namespace. That looks at every
+/// instance, and this only at those where a resource differs.
+pub(super) fn may_be_mass_close<R: Resource>(input: &PlanInput<'_, R>, goal: &ResourceSet<R>) -> bool {
+    if input.limits.mass_close_released {
+        return false;
+    }
+    let diff = diff(goal, input.observed);
+    let closing = diff.update.iter().map(|change| &change.from).chain(&diff.delete);
+    let instances: BTreeSet<InstanceId> =
+        closing.flat_map(|resource| resource.instances(input.observed)).collect();
+    let mut count = 0;
+    instances.iter().any(|instance| {
+        let open = ports_of(&input.observed.reach(instance).rules);
+        let after = ports_of(&goal.reach(instance).rules);
+        let closed = open.iter().flat_map(|(protocol, range)| {
+            without(*range, after.iter().filter(|(other, _)| other == protocol).map(|(_, ports)| *ports))
+        });
+        count += closed.map(PortRange::count).sum::<usize>();
+        count >= input.limits.mass_close_least
+    })
+}
+
 /// Returns the open ports of each instance, each with the namespace that it is open for.
 fn contributions<R: Resource>(
     observed: &ResourceSet<R>,
@@ -104,20 +126,32 @@ fn without(range: PortRange, others: impl IntoIterator<Item = PortRange>) -> Vec
         .fold(vec![range], |parts, other| parts.into_iter().flat_map(|part| part.difference(other)).collect())
 }
 
+/// Returns the number of ports in these ranges, one that several namespaces share once.
+fn count_once<'a>(ports: impl Iterator<Item = &'a OpenPort>) -> usize {
+    let mut by_instance: BTreeMap<&InstanceId, Vec<(Protocol, PortRange)>> = BTreeMap::new();
+    for (instance, protocol, range) in ports {
+        by_instance.entry(instance).or_default().push((*protocol, *range));
+    }
+    let merged = by_instance.into_values().map(RuleSet::from_anywhere);
+    merged.map(|rules| count(&rules)).sum()
+}
+
+fn count(rules: &RuleSet) -> usize {
+    ports_of(rules).iter().map(|(_, range)| range.count()).sum()
+}
+
 /// Returns the namespaces of which so much would close at once that it is held, each with the reason.
 ///
 /// A namespace is held for its own closings. All are held where nearly everything of the cluster would close:
-/// that is a fault of the cluster or of its administrator more often than everybody's wish.
+/// that is a fault of the cluster or of its administrator more often than everybody's wish. There a port that
+/// several namespaces share counts once.
 pub(super) fn find_held<R: Resource>(
     input: &PlanInput<'_, R>,
     closings: &BTreeMap<String, Closings>,
 ) -> BTreeMap<String, WithheldReason> {
     let limits = input.limits;
-    if limits.mass_close_released {
-        return BTreeMap::new();
-    }
-    let open = closings.values().map(|one| one.open).sum();
-    let closing = closings.values().map(Closings::count).sum();
+    let open = input.observed.by_instance().keys().map(|id| count(&input.observed.reach(id).rules)).sum();
+    let closing = count_once(closings.values().flat_map(|one| &one.closing));
     let of_cluster = limits.is_mass_close_of_cluster(open, closing).then_some(WithheldReason::MassClose {
         namespace: None,
         closing,

@@ -26,6 +26,9 @@ pub(super) fn schedule<R: Resource>(
     input: &PlanInput<'_, R>,
     actions: BTreeMap<Rank, Vec<Action<R>>>,
 ) -> Schedule<R> {
+    if actions.values().all(Vec::is_empty) {
+        return Schedule { steps: Vec::new(), blocked: Vec::new() };
+    }
     let mut scheduler = Scheduler::new(input);
     let mut blocked: Vec<Action<R>> = Vec::new();
     for actions in actions.into_values() {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::attainable::{assert_attainable_post_condition, drop_unattainable};
-use super::guards::{find_closings, find_held, why_nothing_closes};
+use super::guards::{find_closings, find_held, may_be_mass_close, why_nothing_closes};
 use super::interleave::interleave;
 use super::order::{Schedule, schedule};
 use super::retain::{Kept, asked_or_unknown, retain_open};
@@ -123,6 +123,9 @@ fn hold_mass_closes<R: Resource>(
     goal: ResourceSet<R>,
     withheld: &mut Vec<Withheld<R>>,
 ) -> ResourceSet<R> {
+    if !may_be_mass_close(input, &goal) {
+        return goal;
+    }
     let closings = find_closings(input.observed, &goal);
     let held = find_held(input, &closings);
     if held.is_empty() {

@@ -9,8 +9,8 @@ use std::future::Future;
 
 use crate::{
     Compiled, Desired, FirewallGroup, FirewallProvider, GroupKey, InFlight, IngressRule, InstanceId, Limits,
-    Plan, PlanInput, Policy, PortRange, Protocol, ProviderError, Resource, ResourceSet, RuleSet, Unknown,
-    Workload, check, plan,
+    Observed, Plan, PlanInput, Policy, PortRange, Protocol, ProviderError, Resource, ResourceSet, RuleSet,
+    Unknown, Workload, check, plan,
 };
 
 /// A cloud under test. One harness is one fresh, empty cloud with at least three instances.
@@ -110,6 +110,14 @@ pub async fn observe_and_plan<P: FirewallProvider>(
     desired: &Desired,
 ) -> Result<(Plan<P::Resource>, usize), ProviderError> {
     let observed = provider.observe(&desired.members()).await?;
+    Ok(compile_and_plan(provider, desired, &observed))
+}
+
+fn compile_and_plan<P: FirewallProvider>(
+    provider: &P,
+    desired: &Desired,
+    observed: &Observed<P::Resource, P::Inventory>,
+) -> (Plan<P::Resource>, usize) {
     let compiled = provider.compile(desired, &observed.inventory);
     let input = PlanInput {
         desired: &compiled.resources,
@@ -124,20 +132,35 @@ pub async fn observe_and_plan<P: FirewallProvider>(
     };
     let plan = plan(&input);
     assert_eq!(check(&input, &plan), [], "the plan has violations");
-    Ok((plan, compiled.infeasible.len()))
+    (plan, compiled.infeasible.len())
 }
 
-/// Applies a plan, and asserts that planning again yields no steps. Returns the number of steps.
+/// Applies a plan, and asserts that planning again yields no steps, from what is known then and from what is
+/// read, and that both are the same. Returns the number of steps.
 ///
 /// # Panics
 /// If a step fails or steps are left.
 pub async fn converge<P: FirewallProvider>(provider: &P, desired: &Desired) -> usize {
-    let (plan, _) = observe_and_plan(provider, desired).await.expect("observing works");
+    let members = desired.members();
+    let mut known = provider.observe(&members).await.expect("observing works");
+    let (plan, _) = compile_and_plan(provider, desired, &known);
     for step in &plan.steps {
         provider.apply(&step.action).await.unwrap_or_else(|error| panic!("{:?}: {error}", step.action));
+        step.action.apply_to(&mut known.resources);
     }
-    let (again, _) = observe_and_plan(provider, desired).await.expect("observing works");
-    assert_eq!(again.steps, [], "planning again after convergence yields steps");
+    let known = provider.observe_added(known, &members).await.expect("observing works");
+    let read = provider.observe(&members).await.expect("observing works");
+    for (how, observed) in [("known", &known), ("read", &read)] {
+        let (again, _) = compile_and_plan(provider, desired, observed);
+        assert_eq!(again.steps, [], "planning again after convergence yields steps from what is {how}");
+    }
+    for key in known.resources.keys().chain(read.resources.keys()) {
+        let is_same = match (known.resources.get(key), read.resources.get(key)) {
+            (Some(known), Some(read)) => known.has_same_spec(read),
+            _ => false,
+        };
+        assert!(is_same, "{key} is not as it is known");
+    }
     plan.steps.len()
 }
 

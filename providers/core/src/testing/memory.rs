@@ -243,6 +243,15 @@ impl FirewallProvider for MemoryProvider {
         Ok(Observed { resources, inventory, unknown_instances: unknown })
     }
 
+    async fn observe_added(
+        &self,
+        known: Observed<MemoryResource, MemoryInventory>,
+        members: &BTreeSet<InstanceId>,
+    ) -> Result<Observed<MemoryResource, MemoryInventory>, ProviderError> {
+        let resources = known.resources;
+        self.observe(members).await.map(|observed| Observed { resources, ..observed })
+    }
+
     fn cloud_id(&self, _: &MemoryKey) -> Option<String> {
         None
     }
