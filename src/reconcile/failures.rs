@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use firewall_core::{
-    Effect, ErrorKind, FirewallProvider, Infeasible, InstanceId, ProviderError, Resource, ResourceSet, Step,
+    Effect, ErrorKind, FirewallProvider, Infeasible, InstanceId, Plan, ProviderError, Resource, ResourceSet,
+    Step, WithheldReason,
 };
 use tokio::time::Instant;
 
@@ -25,8 +26,17 @@ const RELEASE_DELAY: Duration = Duration::from_mins(2);
 /// Holds the resources that failed to open or to close, and their backoff.
 pub(super) struct Failures<K> {
     pub(super) backoff: Backoff<(K, Effect)>,
-    /// The last error of each, and the time of the first
-    errors: BTreeMap<(K, Effect), (ProviderError, Instant)>,
+    errors: BTreeMap<(K, Effect), Failure>,
+}
+
+/// The failure of one change.
+struct Failure {
+    /// The last error
+    error: ProviderError,
+    /// The time of the first
+    since: Instant,
+    /// The firewall groups that the resource serves, as text
+    groups: BTreeSet<String>,
 }
 
 impl<K: Ord + Clone> Failures<K> {
@@ -46,8 +56,10 @@ impl<K: Ord + Clone> Failures<K> {
             StepOutcome::Failed(error) => {
                 let now = Instant::now();
                 self.backoff.failed(failing.clone(), error, now);
-                let since = self.errors.get(&failing).map_or(now, |(_, since)| *since);
-                self.errors.insert(failing, (error.clone(), since));
+                let since = self.errors.get(&failing).map_or(now, |failure| failure.since);
+                let resources = step.action.before().into_iter().chain(step.action.after());
+                let groups = resources.flat_map(Resource::serves).collect();
+                self.errors.insert(failing, Failure { error: error.clone(), since, groups });
             }
             StepOutcome::InFlight | StepOutcome::LeftOut | StepOutcome::Stopped => {}
         }
@@ -56,16 +68,24 @@ impl<K: Ord + Clone> Failures<K> {
     /// Returns the last error of a resource. One that kept it from opening comes before one that kept it from
     /// closing.
     pub(super) fn last_error(&self, key: &K) -> Option<&ProviderError> {
-        let of = |effect| self.errors.get(&(key.clone(), effect)).map(|(error, _)| error);
+        let of = |effect| self.errors.get(&(key.clone(), effect)).map(|failure| &failure.error);
         of(Effect::Open).or_else(|| of(Effect::Close))
     }
 
-    /// Removes failures whose opening or closing is no longer needed.
-    pub(super) fn retain<R: Resource<Key = K>>(&mut self, state: &ResourceSet<R>, desired: &ResourceSet<R>) {
+    /// Removes failures whose opening or closing is no longer needed. A substitute is needed as long as it is
+    /// planned, though nobody desires it.
+    pub(super) fn retain<R: Resource<Key = K>>(
+        &mut self,
+        state: &ResourceSet<R>,
+        desired: &ResourceSet<R>,
+        plan: &Plan<R>,
+    ) {
+        let withheld = plan.withheld.iter().filter(|withheld| withheld.reason == WithheldReason::Backoff);
+        let steps = plan.steps.iter().map(|step| step.action.key());
+        let planned: BTreeSet<K> = withheld.map(|withheld| withheld.key.clone()).chain(steps).collect();
         let differs = |(key, effect): &(K, Effect)| match (state.get(key), desired.get(key)) {
-            (None, None) => false,
-            (None, Some(_)) => *effect == Effect::Open,
-            (Some(_), None) => *effect == Effect::Close,
+            (None, _) => *effect == Effect::Open && (desired.contains_key(key) || planned.contains(key)),
+            (Some(_), None) => *effect == Effect::Close || planned.contains(key),
             (Some(now), Some(desired)) if now.has_same_spec(desired) => false,
             (Some(now), Some(desired)) => now.union(desired).is_none_or(|both| match effect {
                 Effect::Open => !both.has_same_spec(now),
@@ -103,17 +123,16 @@ impl<K: Ord + Clone> Failures<K> {
             groups.map(|(group, objects)| (group.to_string(), objects)).collect::<ObjectsByGroup<'_>>()
         });
         let mut problems = BTreeSet::new();
-        for ((key, _), (error, since)) in &self.errors {
+        for ((key, _), Failure { error, since, groups }) in &self.errors {
             if error.kind == ErrorKind::InUse && since.elapsed() < RELEASE_DELAY {
                 continue;
             }
-            let concerned = match requiring.get(key) {
-                Some(requiring) => waiting_objects(requiring),
-                None => observed
-                    .get(key)
-                    .map(|left| objects_of_orphan(left, observed, &grouped.nodes, &by_text))
-                    .unwrap_or_default(),
-            };
+            let concerned = requiring.get(key).map(|requiring| waiting_objects(requiring));
+            let concerned = concerned.unwrap_or_else(|| {
+                let mut concerned = node_of_orphan(observed.get(key), observed, &grouped.nodes);
+                concerned.extend(groups.iter().filter_map(|group| by_text.get(group)).copied().flatten());
+                concerned
+            });
             problems.extend(concerned.into_iter().flat_map(|object| failed(object, error)));
         }
         problems
@@ -140,21 +159,18 @@ fn waiting_objects<'a>(requiring: &[&'a Membership]) -> BTreeSet<&'a ObjectRef> 
 /// The intents and port owners behind each group, by the text that resources name it with.
 type ObjectsByGroup<'a> = BTreeMap<String, &'a BTreeSet<ObjectRef>>;
 
-/// Returns the objects to notify of a resource that no membership requires any more: its node if it serves
-/// only one, and the objects that ask for another part of the same group.
-fn objects_of_orphan<'a, R: Resource>(
-    left: &R,
+/// Returns the node to notify of a resource that no membership requires: the one that it serves, if it serves
+/// no other. The objects that ask for a part of the same groups are notified too.
+fn node_of_orphan<'a, R: Resource>(
+    orphan: Option<&R>,
     observed: &ResourceSet<R>,
     nodes: &'a BTreeMap<InstanceId, ObjectRef>,
-    by_group: &ObjectsByGroup<'a>,
 ) -> BTreeSet<&'a ObjectRef> {
-    let mut concerned: BTreeSet<&ObjectRef> =
-        match left.instances(observed).into_iter().collect::<Vec<_>>().as_slice() {
-            [only] => nodes.get(only).into_iter().collect(),
-            _ => BTreeSet::new(),
-        };
-    concerned.extend(left.serves().iter().filter_map(|group| by_group.get(group)).copied().flatten());
-    concerned
+    let instances = orphan.map(|orphan| orphan.instances(observed)).unwrap_or_default();
+    match instances.into_iter().collect::<Vec<_>>().as_slice() {
+        [only] => nodes.get(only).into_iter().collect(),
+        _ => BTreeSet::new(),
+    }
 }
 
 /// Returns the problems of a failed call: the error, and apart from it, so that it can be copied, the command

@@ -266,7 +266,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let outcomes = execute(&self.provider, plan, &mut self.in_flight, &allowance, record).await;
         let applied = outcomes.iter().filter(|outcome| matches!(outcome, StepOutcome::Applied(_))).count();
         let state = state_after(&planned.observed.resources, &planned.plan, &outcomes);
-        self.failures.retain(&state, &planned.compiled.resources);
+        self.failures.retain(&state, &planned.compiled.resources, &planned.plan);
         let mut memberships = memberships(&*self.provider, &self.failures, &planned, &state);
         let untried = &untried(&planned.plan, &outcomes) | &planned.in_flight;
         mark_untried(&mut memberships, &planned.compiled, &untried);

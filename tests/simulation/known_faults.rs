@@ -55,7 +55,7 @@ const KNOWN_FAULTS: [KnownFault; 21] = [
     holds(8, "one-group-cannot-be-made", Promise::Exact, waiting::one_group_cannot_be_made),
     holds(9, "slow-call", Promise::Exact, waiting::slow_call),
     holds(10, "move-refused", Promise::Exact, waiting::move_refused),
-    found(11, "edited-sources", Promise::Exact, waiting::edited_sources),
+    holds(11, "edited-sources", Promise::Exact, waiting::edited_sources),
     holds(13, "source-crosses-chunks", Promise::StaysOpen, waiting::source_crosses_chunks),
     holds(21, "late-lease", Promise::OneWriter, writers::late_lease),
     holds(21, "lease-conflict", Promise::KeepsLeading, writers::lease_conflict),

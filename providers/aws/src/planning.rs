@@ -236,6 +236,22 @@ impl Resource for AwsResource {
         }
     }
 
+    fn substitute(&self, number: usize) -> Option<Self> {
+        let Self::SecurityGroup(group) = self else { return None };
+        let name = GroupName { name: format!("{}-{number}", group.name.name), ..group.name.clone() };
+        Some(Self::SecurityGroup(SecurityGroup { name, id: None, ..group.clone() }))
+    }
+
+    fn redirect(&self, from: &AwsKey, to: &AwsKey) -> Self {
+        let (Self::Attachment(attachment), AwsKey::SecurityGroup(from), AwsKey::SecurityGroup(to)) =
+            (self, from, to)
+        else {
+            return self.clone();
+        };
+        let groups = attachment.groups.iter().map(|group| if group == from { to } else { group });
+        Self::Attachment(attachment.with(groups.cloned().collect()))
+    }
+
     /// Returns true for an attachment: one call replaces all groups of an interface. Rules are authorized and
     /// revoked in calls of their own.
     fn is_replaced_at_once(&self) -> bool {

@@ -13,6 +13,7 @@ mod order;
 pub(crate) mod planner;
 mod retain;
 mod split;
+mod substitute;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -64,6 +64,12 @@ impl<R: Resource> ResourceSet<R> {
         self.referrers.get(key).into_iter().flatten().map(|referrer| &self.resources[referrer])
     }
 
+    /// Returns true if whatever refers to a resource here does so in `other` too.
+    pub(crate) fn has_no_other_referrers(&self, key: &R::Key, other: &Self) -> bool {
+        let others = other.referrers.get(key);
+        self.referrers.get(key).is_none_or(|own| others.is_some_and(|others| own.is_subset(others)))
+    }
+
     /// Returns the resources at a [place](Resource::places).
     pub fn at<'a>(&'a self, place: &InstanceId) -> impl Iterator<Item = &'a R> + use<'a, R> {
         self.by_place.get(place).into_iter().flatten().map(|key| &self.resources[key])
@@ -212,6 +218,14 @@ pub trait Resource: Clone + Debug + Eq + Send + Sync + 'static {
     /// `ids`. Where no single resource can express that it lets in more of what it does now; `None` if
     /// nothing is left.
     fn retain(&self, ids: &BTreeSet<InstanceId>, rules: &RuleSet) -> Option<Self>;
+
+    /// Returns the resource under the `number`th of the other names that it can have, counted from one, so that
+    /// what its own name cannot take is open beside it; `None` if it can have no other.
+    fn substitute(&self, number: usize) -> Option<Self>;
+
+    /// Returns the resource with its reference to `from`, if it has one, replaced by one to `to`.
+    #[must_use]
+    fn redirect(&self, from: &Self::Key, to: &Self::Key) -> Self;
 
     /// Returns true if the cloud replaces the resource in a single call. If not, an update opens in one step
     /// and closes in another.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use firewall_core::{InstanceId, Owner, Reach, Resource, ResourceSet, RuleSet};
 use ipnet::IpNet;
 
+use crate::ownership;
 use crate::resource::{FirewallRule, GceKey, GceResource, InstanceTags, PortsBySources, RuleCapacity};
 use crate::target::RuleTarget;
 
@@ -86,7 +87,9 @@ impl FirewallRule {
             RuleTarget::Address(address, network) => {
                 *network == self.network && (whole_network || self.destinations.contains(address))
             }
-            RuleTarget::Tag(tag, network) => *network == self.network && self.tags.contains(tag),
+            RuleTarget::Tag(base, network) => {
+                *network == self.network && self.tags.iter().any(|tag| base_of_tag(tag) == base)
+            }
         }
     }
 
@@ -131,10 +134,15 @@ fn combined_reach<'a>(rules: impl Iterator<Item = &'a FirewallRule>) -> Reach {
     Reach::union_of(&rules.map(FirewallRule::admits).collect::<Vec<_>>())
 }
 
-/// Returns the place of the rules with a tag, whatever their network. It is distinct from the id of every
-/// instance and target.
-fn place_of_tag(tag: &str) -> InstanceId {
-    InstanceId::new(format!("tag {tag}"))
+/// Returns a tag without its shard number: what a rule and its substitutes have in common.
+fn base_of_tag(tag: &str) -> &str {
+    ownership::split_shard_name(tag).map_or(tag, |(base, _)| base)
+}
+
+/// Returns the place of the rules with tags of this base, whatever their network. It is distinct from the id of
+/// every instance and target.
+fn place_of_tags(base: &str) -> InstanceId {
+    InstanceId::new(format!("tag {base}"))
 }
 
 impl InstanceTags {
@@ -241,6 +249,23 @@ impl Resource for GceResource {
         Some(Self::Rule(FirewallRule { rules, destinations, foreign_parts: BTreeSet::new(), ..rule.clone() }))
     }
 
+    /// Returns a rule as another shard.
+    fn substitute(&self, number: usize) -> Option<Self> {
+        let Self::Rule(rule) = self else { return None };
+        let (base, shard) = ownership::split_shard_name(&rule.name)?;
+        let name = ownership::shard_name(base, shard + number);
+        let tags = rule.tags.iter().map(|tag| if *tag == rule.name { &name } else { tag }).cloned().collect();
+        Some(Self::Rule(FirewallRule { name, tags, ..rule.clone() }))
+    }
+
+    fn redirect(&self, from: &GceKey, to: &GceKey) -> Self {
+        let (Self::Tags(tags), GceKey::Rule(from), GceKey::Rule(to)) = (self, from, to) else {
+            return self.clone();
+        };
+        let redirected = tags.tags.iter().map(|tag| if tag == from { to } else { tag }).cloned().collect();
+        Self::Tags(tags.with_tags(redirected))
+    }
+
     /// One PATCH replaces every list of a rule, one setTags all tags of an instance.
     fn is_replaced_at_once(&self) -> bool {
         true
@@ -271,7 +296,7 @@ impl Resource for GceResource {
         let instances_or_target = |tag: &String| {
             let instances = tagged(tag);
             if instances.is_empty() {
-                BTreeSet::from([RuleTarget::Tag(tag.clone(), network()).id()])
+                BTreeSet::from([RuleTarget::Tag(base_of_tag(tag).to_owned(), network()).id()])
             } else {
                 instances
             }
@@ -286,7 +311,7 @@ impl Resource for GceResource {
         }
         let address = |address: &IpNet| RuleTarget::Address(*address, rule.network.clone()).id();
         let addresses = rule.destinations.iter().map(address);
-        addresses.chain(rule.tags.iter().map(|tag| place_of_tag(tag))).collect()
+        addresses.chain(rule.tags.iter().map(|tag| place_of_tags(base_of_tag(tag)))).collect()
     }
 
     fn reach(resources: &ResourceSet<Self>, instance: &InstanceId) -> Reach {
@@ -294,7 +319,10 @@ impl Resource for GceResource {
         let Some(target) = RuleTarget::from_id(instance) else {
             let own = resources.get(&GceKey::Tags(instance.clone())).and_then(Self::as_tags);
             let tags = own.into_iter().flat_map(|own| &own.tags);
-            let rules = tags.flat_map(|tag| rules_at(place_of_tag(tag)));
+            let rules = tags.flat_map(|tag| {
+                let rules = rules_at(place_of_tags(base_of_tag(tag))).into_iter();
+                rules.filter(move |rule| rule.tags.contains(tag))
+            });
             return combined_reach(rules.filter(|rule| rule.destinations.is_empty()));
         };
         let rules = match &target {
@@ -302,7 +330,7 @@ impl Resource for GceResource {
             RuleTarget::Address(_, network) => {
                 [rules_at(target.id()), rules_at(RuleTarget::WholeNetwork(network.clone()).id())].concat()
             }
-            RuleTarget::Tag(tag, _) => rules_at(place_of_tag(tag)),
+            RuleTarget::Tag(base, _) => rules_at(place_of_tags(base)),
         };
         combined_reach(rules.into_iter().filter(|rule| rule.applies_to(&target)))
     }

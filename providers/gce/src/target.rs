@@ -18,7 +18,7 @@ pub(crate) enum RuleTarget {
     WholeNetwork(Network),
     /// One address
     Address(IpNet, Network),
-    /// The instances that carry a network tag
+    /// The instances that carry a network tag, by the tag without its shard number
     Tag(String, Network),
 }
 

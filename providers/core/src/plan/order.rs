@@ -35,7 +35,10 @@ pub(super) fn schedule<R: Resource>(
         blocked.extend(actions);
         scheduler.schedule_all(&mut blocked);
     }
-    while scheduler.schedule_half_of_a_move(&mut blocked) || scheduler.schedule_one_with_loss(&mut blocked) {
+    while scheduler.schedule_half_of_a_move(&mut blocked)
+        || scheduler.schedule_one_detachment(&mut blocked)
+        || scheduler.schedule_one_with_loss(&mut blocked)
+    {
         scheduler.schedule_all(&mut blocked);
     }
     Schedule { steps: scheduler.steps, blocked }
@@ -106,6 +109,24 @@ impl<'a, R: Resource> Scheduler<'a, R> {
                 let Some([first, rest]) = split(action) else { continue };
                 if self.schedule_if_safe(&first, Loss::Forbidden) {
                     *action = rest;
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Detaches one resource of a move that nothing needs, if there is one. What the move detaches beside it can
+    /// have to stay until what it attaches is ready, and that can wait for this one to have no users.
+    fn schedule_one_detachment(&mut self, blocked: &mut [Action<R>]) -> bool {
+        for action in blocked {
+            let Action::Update { from, to } = action else { continue };
+            let (from, to) = (from.clone(), to.clone());
+            for reference in &from.refers_to() - &to.refers_to() {
+                let Some(rest) = from.without_references(&BTreeSet::from([reference])) else { continue };
+                let detachment = Action::Update { from: from.clone(), to: rest.clone() };
+                if !rest.has_same_spec(&to) && self.schedule_if_safe(&detachment, Loss::Forbidden) {
+                    *action = Action::Update { from: rest, to };
                     return true;
                 }
             }

@@ -10,8 +10,9 @@ use super::attainable::{assert_attainable_post_condition, drop_unattainable};
 use super::guards::{find_closings, find_held, may_be_mass_close, why_nothing_closes};
 use super::interleave::interleave;
 use super::order::{Schedule, schedule};
-use super::retain::{Kept, asked_or_unknown, retain_open};
+use super::retain::{Kept, asked_or_unknown, join_references, retain_open};
 use super::split::{assert_split_post_condition, split_into_actions};
+use super::substitute::add_substitutes;
 use crate::{
     InstanceId, Owner, Plan, PlanInput, Policy, Resource, ResourceSet, RuleSet, Step, Withheld,
     WithheldReason, diff,
@@ -27,7 +28,7 @@ use crate::{
 ///    *Post-condition:* no key of the goal is foreign, and every reference leads to a resource of the goal.
 /// 2. `apply_guards`: the goal, with what is open and must stay open, is the new goal: where nothing may
 ///    close, everything; else what is asked for and cannot be had otherwise now, what may be asked for, and
-///    what a mass close is held for.
+///    what a mass close is held for. What that leaves no room for gets a substitute.
 ///    *Post-condition:* where everything is unknown or the policy forbids it, nothing of ours closes; with
 ///    the policy `Observe`, the goal is what is observed.
 /// 3. `split_into_actions`: the difference becomes actions that only open or only close, by rank.
@@ -47,7 +48,8 @@ use crate::{
 ///
 /// The input is complete knowledge and the policy `Sync`, except: `open-only` and `observe` are policies;
 /// `unknown` is that everything is unknown; `least 2` holds a plan that closes two ports (of all);
-/// `released` lets a held plan go ahead; `opening web failed` has that change in backoff.
+/// `released` lets a held plan go ahead; `opening web failed` has that change in backoff; `web-1` is a
+/// substitute of `web`.
 ///
 /// | example | desired | observed | input | steps | withheld |
 /// | --- | --- | --- | --- | --- | --- |
@@ -65,7 +67,8 @@ use crate::{
 /// | mass close | nothing | web on a b | least 2 | - | mass-close: web, a, b |
 /// | mass close released | nothing | web on a b | least 2, released | delete a, delete b, delete web | - |
 /// | opening failed | web on a | nothing | opening web failed | - | backoff: web |
-/// | closing failed | web from ::/0 on a b | web on a | closing web failed | open web | backoff: web; blocked-by-order: b |
+/// | closing failed | web from ::/0 on a b | web on a | closing web failed | create web-1, create b, open web | backoff: web |
+/// | no room | web from ::/0 on a b | web on a | open-only | create web-1, create b, open web | policy: web |
 #[must_use]
 pub fn plan<R: Resource>(input: &PlanInput<'_, R>) -> Plan<R> {
     let mut withheld = Vec::new();
@@ -110,11 +113,13 @@ fn apply_guards<R: Resource>(
         withhold_every_change(input.observed, &goal, withheld);
         return input.observed.clone();
     }
-    if let Some(reason) = why_nothing_closes(input) {
-        return without_closings(input.observed, goal, &reason, withheld);
-    }
-    let goal = retain_open(input, goal, |instance| asked_or_unknown(input, instance), withheld);
-    hold_mass_closes(input, goal, withheld)
+    let goal = if let Some(reason) = why_nothing_closes(input) {
+        without_closings(input.observed, goal, &reason, withheld)
+    } else {
+        let goal = retain_open(input, goal, |instance| asked_or_unknown(input, instance), withheld);
+        hold_mass_closes(input, goal, withheld)
+    };
+    add_substitutes(input, goal, withheld)
 }
 
 /// Adds to the goal what would close in a mass that is held.
@@ -168,15 +173,14 @@ fn without_closings<R: Resource>(
         if current.has_same_spec(target) {
             continue;
         }
-        let both = current.union(target);
-        match &both {
-            None => withheld.push(Withheld { key: key.clone(), reason: WithheldReason::CapacityExceeded }),
-            Some(both) if !both.has_same_spec(target) => {
-                withheld.push(Withheld { key: key.clone(), reason: reason.clone() });
-            }
-            Some(_) => {}
+        let both = join_references(current, target).unwrap_or_else(|part| {
+            withheld.push(Withheld { key: key.clone(), reason: WithheldReason::CapacityExceeded });
+            part
+        });
+        if !both.has_same_spec(target) {
+            withheld.push(Withheld { key: key.clone(), reason: reason.clone() });
         }
-        goal.insert(key.clone(), both.unwrap_or_else(|| current.clone()));
+        goal.insert(key.clone(), both);
     }
     goal
 }

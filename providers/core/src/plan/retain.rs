@@ -23,7 +23,7 @@ pub(super) fn asked_or_unknown<R: Resource>(input: &PlanInput<'_, R>, instance: 
 ///
 /// A part is of one resource, and no larger than what is kept, as far as the cloud can express that: what has
 /// ended closes although it shares a resource with what stays. Where the part and the goal's own do not fit
-/// into one resource, the part stays and the goal's own waits.
+/// into one resource, the part stays with what the resource has of the goal's own.
 pub(super) fn retain_open<R: Resource>(
     input: &PlanInput<'_, R>,
     mut goal: ResourceSet<R>,
@@ -34,7 +34,8 @@ pub(super) fn retain_open<R: Resource>(
     for (key, part) in &parts.standing {
         let Some(retained) = part_of(input, &input.observed[key], &part.ids, &part.rules) else { continue };
         insert(&mut goal, &retained, &part.reason, withheld, |retained, target| {
-            retained.union(target).ok_or_else(|| retained.clone())
+            let present = || retained.union(&input.observed[key].intersection(target)?);
+            retained.union(target).ok_or_else(|| present().unwrap_or_else(|| retained.clone()))
         });
         detach_others(input, &mut goal, key, part, withheld);
     }
@@ -215,7 +216,7 @@ fn insert<R: Resource>(
 }
 
 /// Adds to the part the references of the target, one by one where all together are too many.
-fn join_references<R: Resource>(part: &R, target: &R) -> Result<R, R> {
+pub(super) fn join_references<R: Resource>(part: &R, target: &R) -> Result<R, R> {
     if let Some(both) = part.union(target) {
         return Ok(both);
     }

@@ -4,6 +4,8 @@
 //! reads open ports from the cloud by other means than the provider does, so that an error in the provider's
 //! reading is found.
 
+mod openings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
@@ -52,6 +54,7 @@ pub async fn run<H: Harness>(harness: &H) {
     names_the_requirements_of_memberships(harness).await;
     moves_and_closes(harness).await;
     changes_sources_in_place(harness).await;
+    openings::wait_for_no_closing(harness).await;
     repairs_drift(harness).await;
     shares_an_instance_between_groups(harness).await;
     leaves_other_clusters_alone(harness).await;
@@ -109,6 +112,21 @@ pub async fn observe_and_plan<P: FirewallProvider>(
     provider: &P,
     desired: &Desired,
 ) -> Result<(Plan<P::Resource>, usize), ProviderError> {
+    observe_and_plan_with(provider, desired, Policy::Sync).await
+}
+
+/// Does the same with a policy.
+///
+/// # Errors
+/// If observing fails.
+///
+/// # Panics
+/// If the check finds a violation.
+pub async fn observe_and_plan_with<P: FirewallProvider>(
+    provider: &P,
+    desired: &Desired,
+    policy: Policy,
+) -> Result<(Plan<P::Resource>, usize), ProviderError> {
     let observed = provider.observe(&desired.members()).await?;
     Ok(compile_and_plan(provider, desired, &observed))
 }
@@ -123,7 +141,7 @@ fn compile_and_plan<P: FirewallProvider>(
         desired: &compiled.resources,
         observed: &observed.resources,
         unknown: &compiled.unknown,
-        policy: Policy::Sync,
+        policy,
         limits: Limits { mass_close_released: true, ..Limits::default() },
         released: &BTreeSet::new(),
         endings: &BTreeMap::new(),

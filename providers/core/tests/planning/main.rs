@@ -9,6 +9,7 @@ mod guards;
 mod histories;
 mod in_flight;
 mod order;
+mod substitutes;
 mod unknown;
 mod violations;
 

@@ -73,7 +73,7 @@ fn rule_with_a_tag_is_open_on_instances_with_the_tag() {
     let mut resources: ResourceSet<GceResource> = [rule.clone()].into();
     assert_eq!(
         rule.instances(&resources),
-        BTreeSet::from([InstanceId::new("tag hpf-x-0@projects/p/global/networks/n")])
+        BTreeSet::from([InstanceId::new("tag hpf-x@projects/p/global/networks/n")])
     );
     let tags = GceResource::Tags(tags);
     resources.insert(tags.key(), tags);

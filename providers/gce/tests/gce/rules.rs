@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use firewall_core::testing::conformance::{converge, desired, group, observe_and_plan};
-use firewall_core::{Action, Compiled, Desired, ErrorKind, Fence, FirewallProvider};
+use firewall_core::testing::conformance::{
+    converge, desired, group, observe_and_plan, observe_and_plan_with,
+};
+use firewall_core::{Action, Compiled, Desired, ErrorKind, Fence, FirewallProvider, Policy};
 use firewall_gce::{Gce, GceKey, GceResource, Mode, reasons};
 use gce_simulator::FaultKind;
 use serde_json::json;
@@ -51,6 +53,26 @@ async fn moved_group_with_new_sources_takes_one_patch() {
     let fields: Vec<String> =
         patch.body.expect("a body").as_object().expect("fields").keys().cloned().collect();
     assert_eq!(fields, ["allowed", "destinationRanges", "name", "sourceRanges"]);
+}
+
+#[tokio::test]
+async fn new_node_opens_beside_a_full_rule_that_may_not_close() {
+    let mut simulated = Simulated::start(Mode::Destination, 4).await;
+    simulated.config.ranges_per_rule = 2;
+    let gce = simulated.connect(CLUSTER).await;
+    converge(&gce, &web(&[0, 1])).await;
+    for wanted in [web(&[1, 2]), web(&[1, 2, 3])] {
+        let (plan, _) = observe_and_plan_with(&gce, &wanted, Policy::OpenOnly).await.expect("observed");
+        assert_eq!(plan.steps.len(), 1, "{plan:?}");
+        gce.apply(&plan.steps[0].action).await.expect("it is applied");
+        let (again, _) = observe_and_plan_with(&gce, &wanted, Policy::OpenOnly).await.expect("observed");
+        assert_eq!(again.steps, []);
+    }
+    for number in 0..4 {
+        assert_eq!(simulated.open_rules(CLUSTER, &id(number)).len(), 1, "node {number}");
+    }
+    converge(&gce, &web(&[1, 2])).await;
+    assert_eq!(simulated.owned(CLUSTER).len(), 1);
 }
 
 #[tokio::test]

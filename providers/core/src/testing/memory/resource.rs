@@ -95,6 +95,16 @@ impl Resource for MemoryResource {
         Some(Self { rules: rules.select_within(&self.rules), ..self.clone() })
     }
 
+    fn substitute(&self, number: usize) -> Option<Self> {
+        let MemoryKey::Group(cluster, name) = &self.key else { return None };
+        Some(Self { key: MemoryKey::Group(cluster.clone(), format!("{name}-{number}")), ..self.clone() })
+    }
+
+    fn redirect(&self, from: &MemoryKey, to: &MemoryKey) -> Self {
+        let groups = self.groups.iter().map(|group| if group == from { to } else { group });
+        Self { groups: groups.cloned().collect(), ..self.clone() }
+    }
+
     fn is_replaced_at_once(&self) -> bool {
         matches!(self.key, MemoryKey::Attachment(..))
     }
