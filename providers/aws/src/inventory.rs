@@ -77,16 +77,16 @@ pub struct InstanceFacts {
 impl Inventory {
     /// Returns instances by id, each with these groups, none of them ours, on its only interface.
     pub(crate) fn of_instances(instances: &[(&str, &[&str])]) -> Self {
-        let facts = |groups: &[&str]| InstanceFacts {
+        let facts = |id: &str, groups: &[&str]| InstanceFacts {
             vpc: "vpc-1".into(),
-            interface: "eni-1".into(),
+            interface: format!("eni-of-{id}"),
             foreign_groups: groups.iter().map(ToString::to_string).collect(),
             own_groups: BTreeSet::new(),
             interface_count: 1,
             has_ipv6: false,
             managed_by: None,
         };
-        let instances = instances.iter().map(|(id, groups)| (InstanceId::new(*id), facts(groups)));
+        let instances = instances.iter().map(|(id, groups)| (InstanceId::new(*id), facts(id, groups)));
         Self { instances: instances.collect(), ..Self::default() }
     }
 }

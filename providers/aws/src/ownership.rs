@@ -1,6 +1,9 @@
 //! Tags and descriptions, by which everything that this cluster owns is known.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+use firewall_core::{GroupLabel, PortRange, Protocol};
 
 /// The tag whose value is the cluster that owns a group or a rule.
 pub const CLUSTER_TAG: &str = "hostport-firewall.dev/cluster";
@@ -54,6 +57,16 @@ pub(crate) fn join_label<'a>(texts: impl IntoIterator<Item = &'a String>) -> Str
     shorten(&joined, MAX_TAG_VALUE)
 }
 
+/// Returns the label of those of the firewall groups that have some of these ports; of all, if none is known to.
+pub(crate) fn label_of_ports(groups: &BTreeSet<String>, protocol: Protocol, ports: PortRange) -> String {
+    let has_port = |text: &&String| {
+        let own = GroupLabel::read(text).into_iter().flat_map(|label| label.ports);
+        own.into_iter().any(|(other, own)| other == protocol && own.intersection(ports).is_some())
+    };
+    let having = join_label(groups.iter().filter(has_port));
+    if having.is_empty() { join_label(groups) } else { having }
+}
+
 /// Returns the text as a description: with EC2's characters only, and within its limit.
 pub(crate) fn clean_description(text: &str) -> String {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || " ._-:/()#,@[]+=;{}!$*".contains(c);
@@ -79,6 +92,16 @@ mod tests {
         assert_eq!(keys, [CLUSTER_TAG, GROUP_TAG, "Name"]);
         assert!(!is_node_group(tags.tags()));
         assert!(is_ours(tags.tags(), "prod") && !is_ours(tags.tags(), "production"));
+    }
+
+    #[test]
+    fn label_of_ports_names_the_groups_that_have_them() {
+        let [web, dns] = ["Deployment shop/web tcp/80-81,tcp/443", "DaemonSet kube/dns udp/53"];
+        let groups = BTreeSet::from([web, dns].map(str::to_owned));
+        let port = |first, last| PortRange::new(first, last).unwrap();
+        assert_eq!(label_of_ports(&groups, Protocol::Tcp, port(81, 90)), web);
+        assert_eq!(label_of_ports(&groups, Protocol::Udp, port(53, 53)), dns);
+        assert_eq!(label_of_ports(&groups, Protocol::Udp, port(80, 80)), format!("{dns}; {web}"));
     }
 
     #[test]

@@ -123,12 +123,15 @@ impl Context<'_> {
         mut rules: BTreeSet<IngressRule>,
     ) -> Result<(), ProviderError> {
         let label = ownership::join_label(&to.serves);
-        let description = ownership::clean_description(&label);
+        let description = |protocol, ports| {
+            let label = ownership::label_of_ports(&to.serves, protocol, ports);
+            Some(ownership::clean_description(&label))
+        };
         for _ in 0..MAX_ATTEMPTS {
             if rules.is_empty() {
                 return Ok(());
             }
-            let permissions = permission::build_permissions(&rules, Some(&description));
+            let permissions = permission::build_permissions(&rules, description);
             let tags = ownership::rule_tags(&self.config.cluster, &label);
             match self.client.authorize_ingress(id, permissions, tags).await {
                 Ok(()) => return Ok(()),
@@ -152,7 +155,7 @@ impl Context<'_> {
             if rules.is_empty() && foreign.is_empty() {
                 return Ok(());
             }
-            let mut permissions = permission::build_permissions(&rules, None);
+            let mut permissions = permission::build_permissions(&rules, |_, _| None);
             permissions.extend(permission::build_foreign_permissions(&foreign));
             match self.client.revoke_ingress(id, permissions).await {
                 Ok(()) => return Ok(()),

@@ -39,7 +39,7 @@ impl Context<'_> {
             if rules.is_empty() {
                 return Ok(notes);
             }
-            let permissions = permission::build_permissions(&rules, Some(&description));
+            let permissions = permission::build_permissions(&rules, |_, _| Some(description.clone()));
             let tags = ownership::rule_tags(cluster, &label);
             match self.client.authorize_ingress(&to.group, permissions, tags).await {
                 Ok(()) => return Ok(notes),

@@ -203,7 +203,7 @@ impl Compiler<'_> {
         facts: &InstanceFacts,
         groups: &InstanceGroups<'d>,
     ) -> CurrentAttachments<'d> {
-        let names = groups.keys().map(|key| (self.security_group_name(&facts.vpc, [*key]), *key));
+        let names = groups.keys().map(|key| (self.dedicated_group_name(&facts.vpc, key), *key));
         let dedicated: BTreeMap<GroupName, &GroupKey> =
             names.filter(|(name, _)| facts.own_groups.contains(name)).collect();
         let shared = facts.own_groups.iter().filter(|name| !dedicated.contains_key(*name));
@@ -219,16 +219,19 @@ impl Compiler<'_> {
         capacity: usize,
     ) -> Vec<SecurityGroup> {
         if groups.len() > capacity {
-            return vec![self.security_group(&facts.vpc, groups)];
+            return vec![self.security_group(self.combined_group_name(facts), groups)];
         }
-        let dedicated = |(&key, &group)| self.security_group(&facts.vpc, &BTreeMap::from([(key, group)]));
+        let dedicated = |(&key, &group)| {
+            let name = self.dedicated_group_name(&facts.vpc, key);
+            self.security_group(name, &BTreeMap::from([(key, group)]))
+        };
         groups.iter().map(dedicated).collect()
     }
 
-    fn security_group(&self, vpc: &str, groups: &InstanceGroups<'_>) -> SecurityGroup {
+    fn security_group(&self, name: GroupName, groups: &InstanceGroups<'_>) -> SecurityGroup {
         let rules = RuleSet::union_of(groups.values().map(|group| &group.rules));
         SecurityGroup {
-            name: self.security_group_name(vpc, groups.keys().copied()),
+            name,
             id: None,
             serves: groups.keys().map(ToString::to_string).collect(),
             rules: rules.rules().clone(),
@@ -238,18 +241,19 @@ impl Compiler<'_> {
         }
     }
 
-    /// Returns the name of the security group for exactly these firewall groups. EC2 compares names without
-    /// regard to case, so they are in lower case.
-    fn security_group_name<'a>(
-        &self,
-        vpc: &str,
-        groups: impl IntoIterator<Item = &'a GroupKey>,
-    ) -> GroupName {
-        let digests: BTreeSet<String> = groups.into_iter().map(GroupKey::digest).collect();
-        let digest = match digests.first() {
-            Some(only) if digests.len() == 1 => only.clone(),
-            _ => digest(digests.iter().map(String::as_str)),
-        };
+    /// Returns the name of the security group for one firewall group.
+    fn dedicated_group_name(&self, vpc: &str, group: &GroupKey) -> GroupName {
+        self.security_group_name(vpc, &group.digest())
+    }
+
+    /// Returns the name of the security group that several firewall groups on one interface share. It does not
+    /// depend on which they are, so that one more or one less changes its rules and not its name.
+    fn combined_group_name(&self, facts: &InstanceFacts) -> GroupName {
+        self.security_group_name(&facts.vpc, &digest(["interface", &facts.interface]))
+    }
+
+    /// Returns a name in lower case: EC2 compares names without regard to it.
+    fn security_group_name(&self, vpc: &str, digest: &str) -> GroupName {
         let cluster = self.config.cluster.to_ascii_lowercase();
         GroupName { vpc: vpc.to_owned(), name: format!("hostport-firewall-{cluster}-{digest}") }
     }

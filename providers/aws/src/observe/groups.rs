@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::slice;
 
 use aws_sdk_ec2::types::SecurityGroup as Ec2Group;
+use firewall_core::GroupLabel;
 
 use crate::client::Client;
 use crate::config::AwsConfig;
@@ -56,14 +57,20 @@ async fn describe_unlisted(client: &Client, ids: &[String]) -> Result<Vec<Ec2Gro
     Ok(groups)
 }
 
+/// Returns the group as a resource. The tag names the firewall groups that it was created for; the
+/// descriptions of the rules name those that it serves now.
 fn security_group(group: &Ec2Group, config: &AwsConfig) -> SecurityGroup {
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
     let (rules, foreign) = permission::parse_permissions(group.ip_permissions());
-    let serves = ownership::tag_value(group.tags(), ownership::GROUP_TAG).map(ToOwned::to_owned);
+    let mut serves = permission::descriptions(group.ip_permissions());
+    serves.retain(|text| !GroupLabel::read(text).is_empty());
+    if serves.is_empty() {
+        serves.extend(ownership::tag_value(group.tags(), ownership::GROUP_TAG).map(ToOwned::to_owned));
+    }
     SecurityGroup {
         name: GroupName { vpc: text(group.vpc_id()), name: text(group.group_name()) },
         id: group.group_id().map(ToOwned::to_owned),
-        serves: serves.into_iter().collect(),
+        serves,
         rules,
         foreign,
         egress: if group.ip_permissions_egress().is_empty() { Egress::Closed } else { Egress::Open },

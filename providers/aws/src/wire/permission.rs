@@ -106,12 +106,19 @@ pub(crate) fn parse_rule(rule: &SecurityGroupRule) -> ParsedPermission {
     parse_permission(rule.ip_protocol().unwrap_or("-1"), rule.from_port(), rule.to_port(), source)
 }
 
+/// Returns the descriptions of the sources of permissions.
+pub(crate) fn descriptions(permissions: &[IpPermission]) -> BTreeSet<String> {
+    let v4 = permissions.iter().flat_map(IpPermission::ip_ranges).filter_map(IpRange::description);
+    let v6 = permissions.iter().flat_map(IpPermission::ipv6_ranges).filter_map(Ipv6Range::description);
+    v4.chain(v6).map(ToOwned::to_owned).collect()
+}
+
 /// Returns the permissions to authorize or revoke for `rules`, one for each protocol and port range.
 ///
-/// A description is for authorizing; EC2 compares the other properties when it revokes.
+/// Descriptions are for authorizing; EC2 compares the other properties when it revokes.
 pub(crate) fn build_permissions<'a>(
     rules: impl IntoIterator<Item = &'a IngressRule>,
-    description: Option<&str>,
+    description: impl Fn(Protocol, PortRange) -> Option<String>,
 ) -> Vec<IpPermission> {
     let mut by_ports: BTreeMap<(Protocol, PortRange), Vec<IpNet>> = BTreeMap::new();
     for rule in rules {
@@ -119,7 +126,9 @@ pub(crate) fn build_permissions<'a>(
     }
     by_ports
         .into_iter()
-        .map(|((protocol, ports), sources)| build_permission(protocol, ports, &sources, description))
+        .map(|((protocol, ports), sources)| {
+            build_permission(protocol, ports, &sources, description(protocol, ports).as_deref())
+        })
         .collect()
 }
 
@@ -191,14 +200,15 @@ mod tests {
         ]
         .map(rule)
         .into();
-        let permissions = build_permissions(&rules, Some("web"));
+        let permissions = build_permissions(&rules, |_, _| Some("web".to_owned()));
         assert_eq!(permissions.len(), 4, "one for each protocol and port range");
         assert_eq!(parse_permissions(&permissions), (rules, BTreeSet::new()));
+        assert_eq!(descriptions(&permissions), BTreeSet::from(["web".to_owned()]));
     }
 
     #[test]
     fn sctp_is_written_as_a_number() {
-        let permissions = build_permissions(&[rule("sctp/3868 10.0.0.0/8")], None);
+        let permissions = build_permissions(&[rule("sctp/3868 10.0.0.0/8")], |_, _| None);
         assert_eq!(permissions[0].ip_protocol(), Some("132"));
     }
 

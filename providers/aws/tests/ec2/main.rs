@@ -2,6 +2,7 @@
 
 mod attachments;
 mod calls;
+mod combined;
 #[path = "../fake/mod.rs"]
 mod fake;
 mod groups;

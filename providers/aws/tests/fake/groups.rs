@@ -30,6 +30,7 @@ pub(crate) struct Rule {
     /// The element of an answer that holds the source
     pub(crate) kind: &'static str,
     pub(crate) source: String,
+    pub(crate) description: String,
     pub(crate) id: String,
     pub(crate) tags: BTreeMap<String, String>,
 }
@@ -42,7 +43,8 @@ impl Rule {
         let kind = SOURCES.iter().map(|source| source.2).find(|name| *name == kind).unwrap();
         let tags = BTreeMap::new();
         let [protocol, from, to, source] = [protocol, from, to, source].map(ToOwned::to_owned);
-        Self { egress: false, protocol, from, to, kind, source, id: format!("sgr-{text}"), tags }
+        let (description, id) = (String::new(), format!("sgr-{text}"));
+        Self { egress: false, protocol, from, to, kind, source, description, id, tags }
     }
 
     fn is_same_traffic(&self, other: &Self) -> bool {
@@ -61,7 +63,8 @@ impl Rule {
 
     fn permission_xml(&self) -> String {
         let (_, _, _, set) = SOURCES.iter().find(|source| source.2 == self.kind).unwrap();
-        let source = list(set, [element(self.kind, &self.source)]);
+        let description = element("description", &self.description);
+        let source = list(set, [element(self.kind, &self.source) + &description]);
         element("ipProtocol", &self.protocol) + &self.ports_xml() + &source
     }
 
@@ -111,6 +114,7 @@ impl Group {
             to: String::new(),
             kind,
             source: source.into(),
+            description: String::new(),
             id: format!("sgr-{name}-{kind}"),
             tags: BTreeMap::new(),
         };
@@ -163,10 +167,11 @@ fn parse_rules(params: &Params, egress: bool) -> Result<Vec<Rule>, Failure> {
         let field = |name: &str| params.get(&format!("{at}.{name}")).to_owned();
         for (name, key, kind, _) in SOURCES {
             for source in params.members(&format!("{at}.{name}")) {
+                let description = params.get(&format!("{source}.Description")).to_owned();
                 let source = params.get(&format!("{source}.{key}")).to_owned();
                 let (protocol, from, to) = (field("IpProtocol"), field("FromPort"), field("ToPort"));
                 let (id, tags) = (String::new(), BTreeMap::new());
-                let rule = Rule { egress, protocol, from, to, kind, source, id, tags };
+                let rule = Rule { egress, protocol, from, to, kind, source, description, id, tags };
                 if rules.iter().any(|other| other.is_same_traffic(&rule)) {
                     return Err(Failure::new(
                         "InvalidParameterValue",

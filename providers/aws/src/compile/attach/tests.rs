@@ -96,10 +96,22 @@ fn groups_beyond_the_slots_share_one_security_group() {
     groups.extend(numbered(5, &[&a, &b]).into_iter().skip(4));
     let compiled = compile(groups, &inventory(&instances));
     let of = |instance| attachments(&compiled)[instance].groups.clone();
-    assert_eq!(of(&a).len(), 1);
-    assert_eq!(of(&a), of(&b), "instances with the same set share the combined group");
-    assert_ne!(of(&a), of(&c), "another set is another group");
-    assert_eq!(security_groups(&compiled).len(), 2, "no security group is created that is attached nowhere");
+    let names: BTreeSet<_> = [&a, &b, &c].into_iter().flat_map(of).collect();
+    assert_eq!((of(&a).len(), names.len()), (1, 3), "each interface has a combined group of its own");
+    assert_eq!(security_groups(&compiled).len(), 3, "no security group is created that is attached nowhere");
+}
+
+#[test]
+fn combined_group_keeps_its_name_whatever_it_holds() {
+    let a = id("i-a");
+    let nodes = inventory(&[("i-a", &["sg-nodes"])]);
+    let name_of = |groups: Vec<(GroupKey, FirewallGroup)>| {
+        let compiled = compile(groups, &nodes);
+        attachments(&compiled)[&a].groups.clone()
+    };
+    let (five, six) = (numbered(5, &[&a]), numbered(6, &[&a]));
+    assert_eq!(name_of(five), name_of(six.clone()));
+    assert_eq!(name_of(six[1..].to_vec()), name_of(six));
 }
 
 #[test]
