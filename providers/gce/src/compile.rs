@@ -1,5 +1,6 @@
 //! Compiles firewall groups to firewall rules and network tags within Compute Engine's limits. Pure.
 
+mod former_mode;
 mod member;
 mod shard;
 #[cfg(test)]
@@ -47,7 +48,8 @@ pub(crate) fn compile(desired: &Desired, inventory: &Inventory, config: &GceConf
         Mode::Tags => compiler.compile_tags(&groups),
     }
     let Compiler { resources, requirements, infeasible, .. } = compiler;
-    let unknown = desired.unknown.clone();
+    let mut unknown = desired.unknown.clone();
+    former_mode::keep(&mut unknown, desired, &resources, &requirements, inventory);
     let whole = Compiled { resources, requirements, infeasible, unknown }.keeping_infeasible(desired);
     let unknown = whole.unknown.by_ids(|instance| ids_of(instance, inventory));
     Compiled { unknown, ..whole }
@@ -62,6 +64,12 @@ fn ids_of(instance: &InstanceId, inventory: &Inventory) -> BTreeSet<InstanceId> 
         addresses.map(|address| RuleTarget::Address(address, interface.network.clone()).id())
     });
     addresses.chain([instance.clone()]).collect()
+}
+
+/// Returns this cluster's tags of an instance; those of substitutes as the tags that they stand for.
+fn tags_in_place(facts: &InstanceFacts) -> BTreeSet<String> {
+    let first = |tag: &String| Some(ownership::shard_name(ownership::split_shard_name(tag)?.0, 0));
+    facts.own_tags.iter().map(|tag| first(tag).unwrap_or_else(|| tag.clone())).collect()
 }
 
 struct Compiler<'a> {
@@ -111,7 +119,7 @@ impl<'a> Compiler<'a> {
         for ipv6 in [false, true] {
             let rules = group.rules.iter().filter(|rule| rule.source.addr().is_ipv6() == ipv6);
             let base_name = |part: &PortsBySources, chunk: usize| {
-                ownership::base_name(&self.config.cluster, key, network, part, chunk)
+                ownership::base_name(self.config, key, network, part, chunk)
             };
             let parts = PortsBySources::partition(rules);
             for (base_name, part) in parts.iter().flat_map(|part| self.split_to_capacity(part, base_name)) {
@@ -240,7 +248,7 @@ impl<'a> Compiler<'a> {
         let Some(facts) = self.inventory.instances.get(instance) else { return BTreeSet::new() };
         let capacity = TAGS_PER_INSTANCE.saturating_sub(facts.foreign_tag_count);
         if self.inventory.unknown_instances.contains_key(instance) {
-            groups.retain(|_, tags| tags.is_subset(&facts.own_tags));
+            groups.retain(|_, tags| tags.is_subset(&tags_in_place(facts)));
         }
         let groups = self.admit_groups(instance, facts, capacity, groups);
         for (key, tags) in &groups {
@@ -272,11 +280,12 @@ impl<'a> Compiler<'a> {
             }
             None => true,
         });
+        let own_tags = tags_in_place(facts);
         let incumbency = |key: &&GroupKey| {
             let tags = &groups[key];
-            if tags.is_subset(&facts.own_tags) {
+            if tags.is_subset(&own_tags) {
                 Incumbency::Established
-            } else if tags.is_disjoint(&facts.own_tags) {
+            } else if tags.is_disjoint(&own_tags) {
                 Incumbency::New
             } else {
                 Incumbency::PartlyOpen

@@ -6,6 +6,7 @@
 use firewall_core::{GroupKey, digest};
 use serde::{Deserialize, Serialize};
 
+use crate::config::{GceConfig, Mode};
 use crate::network::Network;
 use crate::resource::{FirewallRule, PortsBySources};
 
@@ -67,9 +68,9 @@ pub(crate) fn prefix(cluster: &str) -> String {
 }
 
 /// Returns the name of a rule, without its shard number. A change of the sources keeps the name, a change of
-/// the ports does not.
+/// the ports or of the mode does not.
 pub(crate) fn base_name(
-    cluster: &str,
+    config: &GceConfig,
     group: &GroupKey,
     network: &Network,
     ports_by_sources: &PortsBySources,
@@ -80,8 +81,13 @@ pub(crate) fn base_name(
     let ports: Vec<String> =
         ports_by_sources.ports.iter().map(|(protocol, ports)| format!("{protocol}/{ports}")).collect();
     let (group, network, chunk) = (group.digest(), network.to_string(), chunk.to_string());
-    let rule = digest([group.as_str(), &network, family, &ports.join(","), &chunk]);
-    format!("{}{rule}", prefix(cluster))
+    let ports = ports.join(",");
+    let parts = [group.as_str(), &network, family, &ports, &chunk];
+    let mode = match config.mode {
+        Mode::Destination => None,
+        Mode::Tags => Some("tags"),
+    };
+    format!("{}{}", prefix(&config.cluster), digest(parts.into_iter().chain(mode)))
 }
 
 /// Returns the name of a rule that is the shard of this number.
@@ -128,16 +134,18 @@ mod tests {
         let (key, firewall_group) = group("web", &["tcp/80 10.0.0.0/8"], &[]);
         let ports = PortsBySources::from_rules(&firewall_group.rules).expect("ports with the same sources");
         let network = |name: &str| Network { project: "p".into(), name: name.into() };
-        let base = base_name("prod", &key, &network("a"), &ports, 0);
+        let config = |cluster: &str| GceConfig::new(cluster, "p");
+        let base = base_name(&config("prod"), &key, &network("a"), &ports, 0);
         let name = shard_name(&base, 999);
         assert!(is_name(&name), "{name}");
         assert_eq!(split_shard_name(&name), Some((base.as_str(), 999)));
         let others: BTreeSet<String> = [
-            base_name("prod-2", &key, &network("a"), &ports, 0),
-            base_name("prod", &key, &network("b"), &ports, 0),
-            base_name("prod", &key, &network("a"), &ports, 1),
+            base_name(&config("prod-2"), &key, &network("a"), &ports, 0),
+            base_name(&config("prod"), &key, &network("b"), &ports, 0),
+            base_name(&config("prod"), &key, &network("a"), &ports, 1),
+            base_name(&GceConfig { mode: Mode::Tags, ..config("prod") }, &key, &network("a"), &ports, 0),
         ]
         .into();
-        assert!(others.len() == 3 && !others.contains(&base));
+        assert!(others.len() == 4 && !others.contains(&base));
     }
 }

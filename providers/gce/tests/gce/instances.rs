@@ -53,12 +53,22 @@ async fn new_group_takes_no_tag_capacity_from_an_established_one() {
 }
 
 #[tokio::test]
-async fn mode_change_removes_resources_of_the_former_mode() {
+async fn mode_change_opens_before_it_removes_the_former_mode() {
     let mut simulated = Simulated::start(Mode::Tags, 2).await;
     converge(&simulated.connect(CLUSTER).await, &web(&[0, 1])).await;
     for mode in [Mode::Destination, Mode::Tags] {
         simulated.config.mode = mode;
-        converge(&simulated.connect(CLUSTER).await, &web(&[0])).await;
+        let gce = simulated.connect(CLUSTER).await;
+        simulated.cloud().configure(|settings| settings.firewalls_per_project = 1);
+        for _ in 0..2 {
+            assert!(!apply_once(&gce, &web(&[0])).await.is_empty(), "no rule can be created");
+            assert_eq!(simulated.open_rules(CLUSTER, &id(0)).len(), 1, "the former mode's stays");
+        }
+        simulated.cloud().configure(|settings| settings.firewalls_per_project = 2);
+        assert_eq!(apply_once(&gce, &web(&[0])).await, []);
+        assert_eq!(simulated.open_rules(CLUSTER, &id(0)).len(), 1);
+        converge(&gce, &web(&[0])).await;
+        assert_eq!(simulated.owned(CLUSTER).len(), 1);
         assert_eq!(simulated.open_rules(CLUSTER, &id(0)).len(), 1);
         assert!(simulated.open_rules(CLUSTER, &id(1)).is_empty());
         assert_eq!(simulated.tags(0).len(), if mode == Mode::Tags { 2 } else { 1 });
