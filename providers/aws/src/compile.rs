@@ -2,6 +2,7 @@
 //! Pure.
 
 mod attach;
+mod former_mode;
 mod shared;
 
 use firewall_core::{Compiled, Desired, GroupKey, Infeasible, InstanceId};

@@ -35,6 +35,7 @@ pub(crate) struct Ec2Cache {
     absences: Mutex<Absences>,
     attach_api: OnceLock<AttachApi>,
     is_egress_denied: AtomicBool,
+    is_former_mode_gone: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
@@ -121,6 +122,16 @@ impl Ec2Cache {
     /// Records that the permission to revoke egress is missing.
     pub(crate) fn record_egress_denied(&self) {
         self.is_egress_denied.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns true if a read has found nothing of the other mode.
+    pub(crate) fn is_former_mode_gone(&self) -> bool {
+        self.is_former_mode_gone.load(Ordering::Relaxed)
+    }
+
+    /// Records that a read has found nothing of the other mode.
+    pub(crate) fn record_former_mode_gone(&self) {
+        self.is_former_mode_gone.store(true, Ordering::Relaxed);
     }
 
     fn groups(&self) -> MutexGuard<'_, BTreeMap<GroupName, CachedGroup>> {

@@ -20,6 +20,8 @@ pub struct Inventory {
     pub security_groups: BTreeMap<GroupName, BTreeSet<IngressRule>>,
     /// The user's groups that may hold our rules, by id; mode `shared` only
     pub shared_groups: BTreeMap<String, SharedGroup>,
+    /// Where resources of the other mode still let something in: instances, or the user's groups by id
+    pub former_mode: BTreeSet<InstanceId>,
     /// The calls by which groups are attached
     pub attach_api: AttachApi,
     /// True if the permission to revoke egress is known to be missing

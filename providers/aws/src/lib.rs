@@ -137,14 +137,16 @@ impl FirewallProvider for Aws {
         &self,
         members: &BTreeSet<InstanceId>,
     ) -> Result<Observed<AwsResource, Inventory>, ProviderError> {
-        match &self.config.mode {
-            Mode::Attach => observe::observe_attach(&self.client, &self.config, &self.cache, members).await,
+        let Self { client, config, cache } = self;
+        let mut observed = match &config.mode {
+            Mode::Attach => observe::observe_attach(client, config, cache, members).await?,
             Mode::Shared(targets) => {
                 let known = Inventory::default();
-                observe::observe_shared(&self.client, &self.config, &self.cache, targets, known, members)
-                    .await
+                observe::observe_shared(client, config, cache, targets, known, members).await?
             }
-        }
+        };
+        observe::add_former_mode(client, config, cache, &mut observed).await;
+        Ok(observed)
     }
 
     async fn observe_added(
@@ -152,8 +154,10 @@ impl FirewallProvider for Aws {
         known: Observed<AwsResource, Inventory>,
         members: &BTreeSet<InstanceId>,
     ) -> Result<Observed<AwsResource, Inventory>, ProviderError> {
-        let (client, config, cache) = (&self.client, &self.config, &self.cache);
+        let Self { client, config, cache } = self;
         match &config.mode {
+            // What another mode has left is read until nothing of it is.
+            _ if !cache.is_former_mode_gone() => self.observe(members).await,
             Mode::Attach => observe::observe_added_attached(client, config, cache, known, members).await,
             Mode::Shared(targets) => {
                 observe::observe_shared(client, config, cache, targets, known.inventory, members).await

@@ -85,7 +85,7 @@ impl Context<'_> {
 
     async fn read_shared_rules(&self, group: &str) -> Result<CurrentRules, ProviderError> {
         let mut current = CurrentRules::default();
-        for rule in self.client.describe_rules(&[group.to_owned()]).await? {
+        for rule in self.client.describe_rules("group-id", &[group.to_owned()]).await? {
             if rule.is_egress() != Some(false) {
                 continue;
             }

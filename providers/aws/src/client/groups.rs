@@ -80,22 +80,20 @@ impl Client {
         Ok(answer.security_groups.unwrap_or_default().pop())
     }
 
-    /// Returns all rules of the groups, with their ids and tags.
+    /// Returns all rules that have one of `values` for the filter `name`, with their ids and tags.
     pub(crate) async fn describe_rules(
         &self,
-        groups: &[String],
+        name: &str,
+        values: &[String],
     ) -> Result<Vec<SecurityGroupRule>, CallError> {
         let call = ApiCall::DescribeSecurityGroupRules;
-        fetch_all_batches(groups, MAX_FILTER_VALUES, |batch| {
-            let request = self
-                .ec2
-                .describe_security_group_rules()
-                .filters(filter("group-id", batch))
-                .max_results(PAGE_SIZE);
+        fetch_all_batches(values, MAX_FILTER_VALUES, |batch| {
+            let request =
+                self.ec2.describe_security_group_rules().filters(filter(name, batch)).max_results(PAGE_SIZE);
             fetch_all_pages(call, move |token| {
                 let request = request.clone().set_next_token(token);
                 async move {
-                    let page = self.call(call, "rules by group", || request.clone().send()).await?;
+                    let page = self.call(call, "rules", || request.clone().send()).await?;
                     Ok((page.security_group_rules.unwrap_or_default(), page.next_token))
                 }
             })

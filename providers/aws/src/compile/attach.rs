@@ -8,7 +8,7 @@ use firewall_core::{
     Requirements, Resource, ResourceSet, RuleSet, digest, select_within_capacity,
 };
 
-use super::{too_many_rules, without_facts};
+use super::{former_mode, too_many_rules, without_facts};
 use crate::config::AwsConfig;
 use crate::ec2_cache::AttachApi;
 use crate::inventory::{InstanceFacts, Inventory};
@@ -31,8 +31,16 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         compiler.compile_instance(&instance, &groups);
     }
     let Compiler { resources, requirements, infeasible, .. } = compiler;
-    let unknown = desired.unknown.clone();
-    Compiled { resources, requirements, infeasible, unknown }.keeping_infeasible(desired)
+    let mut unknown = desired.unknown.clone();
+    for (key, instance) in requirements.keys().filter(|_| !inventory.former_mode.is_empty()) {
+        if let (Some(group), Some(facts)) = (desired.groups.get(key), inventory.instances.get(instance)) {
+            let own = facts.own_groups.iter().filter_map(|name| inventory.security_groups.get(name));
+            let rules: RuleSet = own.flatten().copied().collect();
+            former_mode::keep(&mut unknown, key, group, instance, &rules);
+        }
+    }
+    let compiled = Compiled { resources, requirements, infeasible, unknown }.keeping_infeasible(desired);
+    former_mode::in_shared_groups_too(compiled, inventory)
 }
 
 /// Holds the input and the result so far.

@@ -7,7 +7,7 @@ use firewall_core::{
     ResourceSet, RuleSet, select_within_capacity,
 };
 
-use super::{too_many_rules, without_facts};
+use super::{former_mode, too_many_rules, without_facts};
 use crate::config::AwsConfig;
 use crate::inventory::{InstanceFacts, Inventory, SharedGroup};
 use crate::reasons;
@@ -50,10 +50,21 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         let resource = AwsResource::SharedRules(shared);
         resources.insert(resource.key(), resource);
     }
-    let unknown = desired.unknown.clone();
+    let mut unknown = desired.unknown.clone();
+    for (key, instance) in requirements.keys().filter(|_| !inventory.former_mode.is_empty()) {
+        let target = target_of_instance(instance, inventory).and_then(|id| inventory.shared_groups.get(id));
+        if let (Some(group), Some(target)) = (desired.groups.get(key), target) {
+            let rules: RuleSet = target.own_rules.union(&target.foreign_rules).copied().collect();
+            former_mode::keep(&mut unknown, key, group, instance, &rules);
+        }
+    }
     let compiled = Compiled { resources, requirements, infeasible, unknown }.keeping_infeasible(desired);
     let target = |instance: &InstanceId| target_of_instance(instance, inventory).map(InstanceId::new);
-    let unknown = compiled.unknown.by_ids(|instance| target(instance).into_iter().collect()).unlocated();
+    let ids = |instance: &InstanceId| {
+        let former = inventory.former_mode.get(instance).cloned();
+        target(instance).into_iter().chain(former).collect()
+    };
+    let unknown = compiled.unknown.by_ids(ids).unlocated();
     Compiled { unknown, ..compiled }
 }
 

@@ -53,6 +53,7 @@ pub(crate) async fn observe_attach(
         cluster_tagged,
         security_groups,
         shared_groups: BTreeMap::new(),
+        former_mode: BTreeSet::new(),
         attach_api,
         is_egress_unmanaged: cache.is_egress_denied(),
     };

@@ -28,7 +28,7 @@ pub(crate) async fn observe_shared(
     members: &BTreeSet<InstanceId>,
 ) -> Result<AwsObserved, ProviderError> {
     let groups = find_target_groups(client, targets).await?;
-    let rules = client.describe_rules(&groups.iter().cloned().collect::<Vec<_>>()).await?;
+    let rules = client.describe_rules("group-id", &groups.iter().cloned().collect::<Vec<_>>()).await?;
     let mut shared_groups: BTreeMap<String, SharedGroup> =
         groups.into_iter().map(|id| (id, SharedGroup::default())).collect();
     let ingress = rules.iter().filter(|rule| rule.is_egress() == Some(false));
@@ -71,7 +71,7 @@ async fn find_target_groups(client: &Client, targets: &SharedTargets) -> Result<
 }
 
 /// Returns our rules by the user's group that has them.
-fn shared_rules(
+pub(super) fn shared_rules(
     own: &[&SecurityGroupRule],
     groups: &BTreeMap<String, SharedGroup>,
     config: &AwsConfig,

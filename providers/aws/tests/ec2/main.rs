@@ -7,6 +7,7 @@ mod combined;
 mod fake;
 mod groups;
 mod knowledge;
+mod mode_change;
 mod permissions;
 mod shared;
 

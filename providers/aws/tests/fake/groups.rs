@@ -228,10 +228,13 @@ impl State {
 
     pub(super) fn describe_rules(&self, params: &Params) -> String {
         let [(name, values)] = &params.filters()[..] else { panic!("one filter") };
-        assert_eq!(name, "group-id");
-        let groups = self.groups.iter().filter(|(id, _)| values.contains(id));
-        let rules: Vec<String> =
-            groups.flat_map(|(id, group)| group.rules.iter().map(move |rule| rule.describe(id))).collect();
+        let tag = name.strip_prefix("tag:");
+        assert!(name == "group-id" || tag.is_some(), "a known filter");
+        let rules = self.groups.iter().flat_map(|(id, group)| group.rules.iter().map(move |rule| (id, rule)));
+        let matches = |(id, rule): &(&String, &Rule)| {
+            values.contains(tag.map_or(Some(*id), |tag| rule.tags.get(tag)).unwrap_or(&String::new()))
+        };
+        let rules: Vec<String> = rules.filter(matches).map(|(id, rule)| rule.describe(id)).collect();
         let (page, token) = params.page(rules);
         list("securityGroupRuleSet", page) + &token
     }
