@@ -34,12 +34,23 @@ pub(crate) enum Event {
     IntentGone {
         workload: usize,
     },
+    /// The object by which a workload asks names so many of its ports: only in histories by hand
+    PortsAsked {
+        workload: usize,
+        sources: usize,
+        ports: usize,
+    },
     /// It cannot be read any more, as after a change of its definition
     IntentUnreadable {
         workload: usize,
     },
     /// A node has this machine behind it
     NodeRegisters {
+        node: usize,
+        machine: usize,
+    },
+    /// A node reports another address, in any cloud: only in histories by hand
+    NodeReaddressed {
         node: usize,
         machine: usize,
     },
@@ -147,6 +158,14 @@ pub(crate) enum Event {
     Tampered {
         machine: usize,
         adds_rule: bool,
+    },
+    /// Somebody removes a rule of ours, or one that a machine has: only in histories by hand
+    RuleLost {
+        machine: usize,
+    },
+    /// Somebody lets a machine be a member no more: only in histories by hand
+    MemberLost {
+        machine: usize,
     },
 
     /// A replica is killed, and starts again after so long

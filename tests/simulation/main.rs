@@ -7,12 +7,15 @@
 //! - `world` runs a history: `api` is the model API server, `cloud` the model clouds, and the controller is the
 //!   real one, behind `kube::Client`.
 //! - `checker` evaluates what the objects ask for by itself, and compares it with what the cloud lets in.
+//! - `calls` counts what each change of a cluster costs, `kills` kills the controller at every call, and `scale`
+//!   has thousands of nodes: they need no seed.
 //! - `mutants` are seeded bugs, each of which the checker has to find.
 
 // The futures of the clouds' SDKs nest deeper than the default allows.
 #![recursion_limit = "256"]
 
 mod api;
+mod calls;
 mod checker;
 mod cloud;
 #[path = "../../providers/aws/tests/fake/mod.rs"]
@@ -27,4 +30,5 @@ mod process;
 mod random;
 mod runs;
 mod shrink;
+mod threads;
 mod world;

@@ -58,7 +58,12 @@ pub(crate) fn annotations(workload: usize, sources: usize) -> Value {
 
 /// Returns the object by which a workload asks, if it is not its pods.
 pub(crate) fn intent(workload: usize, sources: usize) -> Option<Value> {
-    let Workload { name, namespace, protocol, ports, intent } = WORKLOADS[workload];
+    intent_with(workload, sources, WORKLOADS[workload].ports)
+}
+
+/// Returns the object by which a workload asks for these of its ports, if it is not its pods.
+pub(crate) fn intent_with(workload: usize, sources: usize, ports: &[u16]) -> Option<Value> {
+    let Workload { name, namespace, protocol, intent, .. } = WORKLOADS[workload];
     let metadata = json!({ "name": name, "namespace": namespace, "generation": 1 });
     match intent {
         Intent::Annotation => None,
@@ -87,8 +92,8 @@ pub(crate) fn intent(workload: usize, sources: usize) -> Option<Value> {
 
 /// Returns a node. The machine is the one behind it; none while a cloud controller has not found it.
 pub(crate) fn node(node: usize, provider_id: Option<String>, addresses_of: usize) -> Value {
-    let mut addresses =
-        vec![json!({ "type": "InternalIP", "address": format!("10.0.0.{}", 10 + addresses_of) })];
+    let (high, low) = ((10 + addresses_of) / 256, (10 + addresses_of) % 256);
+    let mut addresses = vec![json!({ "type": "InternalIP", "address": format!("10.0.{high}.{low}") })];
     if has_ipv6(addresses_of) {
         addresses.push(json!({ "type": "InternalIP", "address": format!("fd00::{}", 10 + addresses_of) }));
     }

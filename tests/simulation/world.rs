@@ -1,6 +1,7 @@
 //! A world: an API server, a cloud, and the processes of the controller, on virtual time.
 
 mod events;
+mod measured;
 mod replicas;
 mod witness;
 
@@ -17,15 +18,16 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::api::{ApiServer, Kind};
 use crate::checker::{Checker, Limits, Promise, Scope, Violation};
-use crate::cloud::ModelCloud;
 use crate::cloud::ec2::Ec2;
 use crate::cloud::gce::Gce;
 use crate::cloud::memory::SimulatedCloud;
+use crate::cloud::{ModelCloud, Size};
 use crate::history::{CloudKind, Event, History};
 use crate::landscape::WORKLOADS;
 use crate::mutants::Mutant;
 use crate::objects;
 use events::Ending;
+pub(crate) use measured::{Calls, Mark};
 use replicas::Replica;
 use witness::Witness;
 
@@ -63,17 +65,22 @@ impl Outcome {
 
 /// Runs a history to its end.
 pub(crate) fn run(history: &History, mutant: Option<Mutant>) -> Outcome {
-    // All jitter comes from this thread's generator.
-    fastrand::seed(history.seed);
-    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
-    LocalSet::new().block_on(&runtime.expect("a runtime"), async {
-        let mut world = World::new(history.clone(), mutant);
+    on_virtual_time(history.seed, async {
+        let mut world = World::new(history.clone(), mutant, Size::SMALL);
         world.play().await;
         world.outcome()
     })
 }
 
-struct World {
+/// Runs something on virtual time.
+pub(crate) fn on_virtual_time<T>(seed: u64, run: impl Future<Output = T>) -> T {
+    // All jitter comes from this thread's generator.
+    fastrand::seed(seed);
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+    LocalSet::new().block_on(&runtime.expect("a runtime"), run)
+}
+
+pub(crate) struct World {
     history: History,
     mutant: Option<Mutant>,
     start: Instant,
@@ -88,14 +95,20 @@ struct World {
 }
 
 impl World {
-    fn new(history: History, mutant: Option<Mutant>) -> Self {
+    fn new(history: History, mutant: Option<Mutant>, size: Size) -> Self {
+        let seed = history.seed;
         let cloud: Box<dyn ModelCloud> = match history.setup.cloud {
-            CloudKind::Memory => Box::new(SimulatedCloud::new(history.seed)),
-            CloudKind::Ec2 => Box::new(Ec2::new(history.seed, false)),
-            CloudKind::Ec2Shared => Box::new(Ec2::new(history.seed, true)),
-            CloudKind::Gce => Box::new(Gce::new(history.seed, Mode::Destination)),
-            CloudKind::GceTags => Box::new(Gce::new(history.seed, Mode::Tags)),
+            CloudKind::Memory => Box::new(SimulatedCloud::new(seed)),
+            CloudKind::Ec2 => Box::new(Ec2::new(seed, false, size)),
+            CloudKind::Ec2Shared => Box::new(Ec2::new(seed, true, size)),
+            CloudKind::Gce => Box::new(Gce::new(seed, Mode::Destination, size)),
+            CloudKind::GceTags => Box::new(Gce::new(seed, Mode::Tags, size)),
         };
+        Self::over(cloud, history, mutant)
+    }
+
+    /// Returns the world of a cloud.
+    fn over(cloud: Box<dyn ModelCloud>, history: History, mutant: Option<Mutant>) -> Self {
         let (api, start) = (ApiServer::new(), Instant::now());
         let checker = Checker::new(Limits::new(history.setup.linger, RESYNC), !history.setup.open_only);
         // A controller that must have the Lease is held to it also where a bug keeps it from asking.
@@ -111,7 +124,8 @@ impl World {
         self.witness.now()
     }
 
-    async fn play(&mut self) {
+    /// Prepares the cluster and the checker.
+    fn prepare(&self) {
         let setup = self.history.setup;
         for name in ["shop", "games", "operators"] {
             self.api.change(|state| state.store.put(Kind::Namespaces, objects::namespace(name)));
@@ -131,6 +145,10 @@ impl World {
                 self.witness.checker().excuses.late(Scope::Workload(workload), 0, HOLD + RESYNC);
             }
         }
+    }
+
+    async fn play(&mut self) {
+        self.prepare();
         let events = self.history.events.clone();
         let (at_start, later): (Vec<_>, Vec<_>) = events.into_iter().partition(|(at, _)| *at == 0);
         for (_, event) in at_start {
@@ -170,7 +188,7 @@ impl World {
         // What somebody changed in the cloud is seen when that is read again, also where nobody asks for it; so
         // it is with what a stale answer makes of it.
         let resyncs = |event: &Event| match event {
-            Event::Tampered { .. } => Some(1),
+            Event::Tampered { .. } | Event::RuleLost { .. } | Event::MemberLost { .. } => Some(1),
             Event::StaleReads { reads } => Some(u64::from(*reads)),
             _ => None,
         };
@@ -215,7 +233,7 @@ impl World {
         }
     }
 
-    fn outcome(self) -> Outcome {
+    pub(crate) fn outcome(self) -> Outcome {
         for replica in &self.replicas {
             replica.end();
         }

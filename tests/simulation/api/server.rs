@@ -39,8 +39,9 @@ pub(crate) struct State {
     pub(crate) faults: Faults,
     /// The writes of all controllers, but for Leases
     pub(crate) writes: Vec<Write>,
-    /// The number of lists and look-ups
-    pub(crate) reads: usize,
+    /// The number of pages of lists, and of all other reads: of single objects, and of the served APIs
+    pub(crate) lists: usize,
+    pub(crate) look_ups: usize,
     /// The last write of a Lease, by the number of its process, and when; none once it is released
     pub(crate) lease_holder: Option<(usize, Instant)>,
     /// The last answer to such a write that has arrived
@@ -119,7 +120,8 @@ impl ApiServer {
         let response = if query.is_true("watch") {
             self.watch(process, &target, &query)
         } else if parts.method == Method::GET {
-            self.change(|state| state.reads += 1);
+            let is_list = matches!(target, Target::Objects { name: None, .. });
+            self.change(|state| if is_list { state.lists += 1 } else { state.look_ups += 1 });
             json_response(self.get(&target, &query))
         } else {
             let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body)? };
@@ -160,7 +162,7 @@ impl ApiServer {
             selector.selects(object)
                 && (in_namespace.is_empty() || object["metadata"]["namespace"] == in_namespace)
         };
-        let all: Vec<Value> = state.store.all(*kind).filter(is_listed).cloned().collect();
+        let all: Vec<&Value> = state.store.all(*kind).filter(is_listed).collect();
         let version = state.store.version();
         let (from, version) = match query.get("continue").and_then(|token| token.split_once('-')) {
             // The model keeps no former versions: a list that changes between pages has expired.

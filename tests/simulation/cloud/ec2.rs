@@ -1,14 +1,16 @@
 //! EC2: the real provider and the real SDK, whose requests the strict EC2 of the provider's own tests answers,
 //! in process.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod limits;
+mod resources;
+
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use firewall_aws::{Aws, AwsConfig, CLUSTER_TAG, Mode, SharedTargets};
+use firewall_aws::{Aws, AwsConfig, Mode, SharedTargets};
 use firewall_core::{ErrorKind, Fence, ProviderError};
 use hostport_firewall::reconcile::cloud::CloudReconciler;
 use hostport_firewall::reconcile::pass::Options;
@@ -17,13 +19,13 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::faults::{Call, Fate, Faults};
-use super::{CLUSTER, ModelCloud, SharedObserver, View};
+use super::{ModelCloud, SharedObserver, Size, Tampering};
 use crate::checker::Cause;
 use crate::fake_ec2::wire::{failure, success};
-use crate::fake_ec2::{Failure, FakeEc2, Group, Params, Rule, VPC};
-use crate::landscape::{EGRESS, MACHINES, Probes, admitted, arriving};
+use crate::fake_ec2::{Failure, FakeEc2, Group, Params, VPC};
 use crate::mutants::Mutant;
 use crate::process::Process;
+pub(crate) use limits::{Limits, Rate};
 
 /// The tag that names what a group is for.
 const GROUP_TAG: &str = "hostport-firewall.dev/group";
@@ -37,65 +39,39 @@ pub(crate) struct Ec2 {
     account: FakeEc2,
     /// Rules go to groups that are there already, one for each machine
     is_shared: bool,
+    machines: usize,
+    /// The limits on calls, if there are any
+    limits: Option<Arc<Mutex<Limits>>>,
     faults: Arc<Mutex<Faults>>,
     observer: Arc<OnceLock<SharedObserver>>,
 }
 
 impl Ec2 {
     /// Returns an account with all machines, each in the group of the cluster's nodes.
-    pub(crate) fn new(seed: u64, is_shared: bool) -> Self {
-        let account = FakeEc2::new(MACHINES);
-        for machine in (0..MACHINES).filter(|_| is_shared) {
+    pub(crate) fn new(seed: u64, is_shared: bool, size: Size) -> Self {
+        let machines = size.machines;
+        let account = FakeEc2::new(machines);
+        account.state().has_full_pages = size.has_full_pages;
+        for machine in (0..machines).filter(|_| is_shared) {
             let mut state = account.state();
             state.groups.insert(shared_group(machine), Group::new(VPC, &format!("node-{machine}"), &[]));
             state.groups_of(&instance(machine)).push(shared_group(machine));
         }
         let (faults, observer) = (Arc::new(Mutex::new(Faults::new(seed))), Arc::default());
-        Self { account, is_shared, faults, observer }
+        Self { account, is_shared, machines, limits: None, faults, observer }
+    }
+
+    /// Returns the account with EC2's limits on calls.
+    pub(crate) fn with_limits(mut self, limits: &Arc<Mutex<Limits>>) -> Self {
+        self.limits = Some(Arc::clone(limits));
+        self
     }
 
     fn announce(&self, cause: Cause) {
         if let Some(observer) = self.observer.get() {
-            observer.changed(&self.view(), cause);
+            observer.changed(&|| self.view(), cause);
         }
     }
-
-    /// Returns what the account lets in: by walking interfaces, groups and rules.
-    fn view(&self) -> View {
-        let state = self.account.state();
-        let is_mark =
-            |tags: &BTreeMap<String, String>| tags.get(CLUSTER_TAG).is_some_and(|own| own == CLUSTER);
-        let is_ours = |group: &Group, rule: &Rule| is_mark(&group.tags) || is_mark(&rule.tags);
-        let mut view = View::default();
-        for machine in 0..MACHINES {
-            let interface = &state.instances[&instance(machine)].interfaces[0];
-            let attached = &state.interfaces[interface].groups;
-            let groups = attached.iter().filter_map(|id| state.groups.get(id));
-            let rules = groups.flat_map(|group| group.rules.iter().filter(|rule| is_ours(group, rule)));
-            let probes = rules.fold(0, |set, rule| set | probes(rule));
-            view.admits.insert(self.provider_id(machine), probes & arriving(machine));
-            let is_theirs = |id: &&String| state.groups.get(*id).is_none_or(|group| !is_mark(&group.tags));
-            let theirs: Vec<&String> = attached.iter().filter(is_theirs).collect();
-            view.foreign.push(format!("{interface}: {theirs:?}"));
-        }
-        for (id, group) in state.groups.iter().filter(|(_, group)| !is_mark(&group.tags)) {
-            let theirs: Vec<&str> =
-                group.rules.iter().filter(|rule| !is_mark(&rule.tags)).map(|rule| rule.id.as_str()).collect();
-            view.foreign.push(format!("{id}: {theirs:?}"));
-        }
-        view
-    }
-}
-
-/// Returns what a rule lets in, or out.
-fn probes(rule: &Rule) -> Probes {
-    if rule.egress {
-        // The network of a cluster's nodes has an egress rule of its own: one of ours would widen it.
-        return EGRESS;
-    }
-    let port = |text: &str| text.parse::<u16>().unwrap_or(0);
-    let Ok(source) = rule.source.parse() else { return 0 };
-    admitted(&rule.protocol, port(&rule.from), port(&rule.to), &source)
 }
 
 /// Returns the id of the group that a machine has for the rules of others.
@@ -124,8 +100,10 @@ impl ModelCloud for Ec2 {
         let client = FakeEc2::client_over(SharedHttpConnector::new(connector));
         let mut config = AwsConfig::new(cluster);
         if self.is_shared {
-            config.mode =
-                Mode::Shared(SharedTargets { ids: (0..MACHINES).map(shared_group).collect(), tag: None });
+            config.mode = Mode::Shared(SharedTargets {
+                ids: (0..self.machines).map(shared_group).collect(),
+                tag: None,
+            });
         }
         let aws = Aws::from_client(&client, config).expect("a valid configuration");
         Box::new(Reconciler::new(aws.with_fence(fence.clone()), options))
@@ -140,27 +118,17 @@ impl ModelCloud for Ec2 {
         self.account.state().detach_lag = reads;
     }
 
-    fn tamper(&self, machine: usize, adds_rule: bool) {
-        {
-            let mut state = self.account.state();
-            let attached = state.groups_of(&instance(machine)).clone();
-            let is_ours = |id: &&String| {
-                state.groups.get(*id).is_some_and(|group| group.tags.contains_key(CLUSTER_TAG))
-            };
-            let ours: BTreeSet<String> = attached.iter().filter(is_ours).cloned().collect();
-            if adds_rule {
-                if let Some(group) = ours.first().and_then(|id| state.groups.get_mut(id)) {
-                    group.rules.push(Rule::ingress("tcp 22 22 cidrIp 203.0.113.0/24"));
-                }
-            } else {
-                state.groups_of(&instance(machine)).retain(|id| !ours.contains(id));
-            }
-        }
+    fn tamper(&self, machine: usize, how: Tampering) {
+        self.tamper_with(&instance(machine), how);
         self.announce(Cause::Other);
     }
 
     fn replace_machine(&self, _: usize) -> bool {
         false
+    }
+
+    fn resources(&self) -> Vec<String> {
+        self.describe_resources()
     }
 
     fn provider_id(&self, machine: usize) -> String {
@@ -193,14 +161,31 @@ impl Connector {
     async fn send(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         self.process.pause_if_dead().await;
         let params = Params::of_body(request.body().bytes().unwrap_or_default());
-        let response = if params.get("Action").starts_with("Describe") {
+        let is_read = params.get("Action").starts_with("Describe");
+        if let Some(observer) = self.cloud.observer.get() {
+            observer.called(params.get("Action"), !is_read);
+        }
+        let response = if let Some(refused) = self.cloud.throttle(&params) {
+            Ok(failure(&refused))
+        } else if is_read {
+            let kill = self.cloud.faults().next_kill(true);
+            self.kill_if(kill == Some(true)).await;
             sleep(READ).await;
-            self.read(&params, &request)
+            let answer = self.read(&params, &request);
+            self.kill_if(kill == Some(false)).await;
+            answer
         } else {
             self.change(&params, request).await
         };
         self.process.pause_if_dead().await;
         response
+    }
+
+    async fn kill_if(&self, is_now: bool) {
+        if is_now {
+            self.process.kill();
+        }
+        self.process.pause_if_dead().await;
     }
 
     fn read(&self, params: &Params, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
@@ -242,12 +227,9 @@ impl Connector {
             let mut faults = self.cloud.faults();
             let closes = self.closes(params);
             let call = Call { text: &text, closes, creates_group: action == "CreateSecurityGroup" };
-            (faults.decide(call), faults.next_kill())
+            (faults.decide(call), faults.next_kill(false))
         };
-        if kill == Some(true) {
-            self.process.kill();
-            self.process.pause_if_dead().await;
-        }
+        self.kill_if(kill == Some(true)).await;
         let is_skipped = self.mutant.is_some_and(|mutant| mutant.skips(&action));
         let (answer, answered) = oneshot::channel();
         let (cloud, process) = (self.cloud.clone(), self.process.clone());

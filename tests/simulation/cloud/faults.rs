@@ -30,8 +30,18 @@ pub(crate) struct Faults {
     pub(crate) stale_reads: u32,
     /// Machines that so many of the next reads leave out
     pub(crate) omitted: Vec<(usize, u32)>,
-    /// A process is killed at its so manieth call from now: before the effect if true, else after it
-    pub(crate) kills_at_call: Option<(u32, bool)>,
+    pub(crate) kill: Option<Kill>,
+}
+
+/// The call at which its sender is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kill {
+    /// So many calls come first
+    pub(crate) calls: u32,
+    /// It is killed before the call's effect, else after it
+    pub(crate) before: bool,
+    /// Reads are calls too
+    pub(crate) at_reads: bool,
 }
 
 /// The fate of one call.
@@ -66,7 +76,7 @@ impl Faults {
             is_unreadable: false,
             stale_reads: 0,
             omitted: Vec::new(),
-            kills_at_call: None,
+            kill: None,
         }
     }
 
@@ -95,11 +105,14 @@ impl Faults {
         Fate::Succeeds
     }
 
-    /// Returns true if the sender is killed before the effect of this change, and false if it is after it.
-    pub(crate) fn next_kill(&mut self) -> Option<bool> {
-        let (calls, before) = self.kills_at_call?;
-        self.kills_at_call = calls.checked_sub(1).map(|calls| (calls, before));
-        (calls == 0).then_some(before)
+    /// Returns true if the sender is killed before the effect of this call, and false if it is after it.
+    pub(crate) fn next_kill(&mut self, is_read: bool) -> Option<bool> {
+        let kill = self.kill.as_mut().filter(|kill| !is_read || kill.at_reads)?;
+        if let Some(calls) = kill.calls.checked_sub(1) {
+            kill.calls = calls;
+            return None;
+        }
+        self.kill.take().map(|kill| kill.before)
     }
 
     /// Returns how long a change takes.

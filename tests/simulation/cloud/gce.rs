@@ -18,7 +18,7 @@ use hostport_firewall::reconcile::reconciler::Reconciler;
 use serde_json::{Value, json};
 
 use super::faults::Faults;
-use super::{CLUSTER, ModelCloud, SharedObserver, View};
+use super::{CLUSTER, ModelCloud, SharedObserver, Size, Tampering, View};
 use crate::checker::Cause;
 use crate::landscape::{MACHINES, Probes, admitted, arriving, has_ipv6};
 use crate::mutants::Mutant;
@@ -37,17 +37,18 @@ pub(crate) struct Gce {
     cloud: Cloud,
     service: Router,
     mode: Mode,
+    size: Size,
     faults: Arc<Mutex<Faults>>,
     observer: Arc<OnceLock<SharedObserver>>,
 }
 
 impl Gce {
     /// Returns a project with all machines in one network, and a rule of somebody else's.
-    pub(crate) fn new(seed: u64, mode: Mode) -> Self {
+    pub(crate) fn new(seed: u64, mode: Mode, size: Size) -> Self {
         let cloud = Cloud::default();
         cloud.configure(|settings| settings.operation_delay = OPERATION);
         cloud.add_network(PROJECT, "main");
-        for number in 0..MACHINES {
+        for number in 0..size.machines {
             cloud.add_instance(machine(number, number));
         }
         let foreign = json!({
@@ -60,6 +61,7 @@ impl Gce {
             cloud,
             service,
             mode,
+            size,
             faults: Arc::new(Mutex::new(Faults::new(seed))),
             observer: Arc::default(),
         }
@@ -67,20 +69,15 @@ impl Gce {
 
     fn announce(&self, cause: Cause) {
         if let Some(observer) = self.observer.get() {
-            observer.changed(&self.view(), cause);
+            observer.changed(&|| self.view(), cause);
         }
     }
 
     /// Returns what the network lets in, as the simulator evaluates it for each machine.
     fn view(&self) -> View {
         let rules = self.cloud.firewalls(PROJECT);
-        let is_ours = |rule: &Value| {
-            rule["description"]
-                .as_str()
-                .is_some_and(|text| text.contains(&format!("\"cluster\":\"{CLUSTER}\"")))
-        };
         let mut view = View::default();
-        for machine in 0..MACHINES {
+        for machine in 0..self.size.machines {
             let all = self.cloud.admits(PROJECT, ZONE, &name(machine));
             let ours = all.iter().filter(|one| rules.get(&one.firewall).is_some_and(is_ours));
             let probes = ours.fold(0, |set: Probes, one| {
@@ -91,13 +88,23 @@ impl Gce {
             });
             view.admits.insert(self.provider_id(machine), probes & arriving(machine));
             let tags = self.cloud.tags(PROJECT, ZONE, &name(machine));
-            let theirs: Vec<&String> = tags.iter().filter(|tag| !tag.starts_with("hpf-")).collect();
+            let theirs: Vec<&String> = tags.iter().filter(|tag| !is_our_tag(tag)).collect();
             view.foreign.push(format!("{theirs:?}"));
         }
         let theirs = rules.iter().filter(|(_, rule)| !is_ours(rule));
         view.foreign.extend(theirs.map(|(name, rule)| format!("{name}: {rule}")));
         view
     }
+}
+
+/// Returns true if a rule has this cluster's mark.
+fn is_ours(rule: &Value) -> bool {
+    let mark = format!("\"cluster\":\"{CLUSTER}\"");
+    rule["description"].as_str().is_some_and(|text| text.contains(&mark))
+}
+
+fn is_our_tag(tag: &str) -> bool {
+    tag.starts_with("hpf-")
 }
 
 fn name(machine: usize) -> String {
@@ -134,8 +141,8 @@ impl ModelCloud for Gce {
             Instances::from_stub::<Stub>(Arc::clone(&stub)),
             Networks::from_stub::<Stub>(stub),
         );
-        // So few that rules are split in short histories too.
-        let config = GceConfig { mode: self.mode, ranges_per_rule: 2, ..GceConfig::new(cluster, PROJECT) };
+        let ranges_per_rule = self.size.ranges_per_rule;
+        let config = GceConfig { mode: self.mode, ranges_per_rule, ..GceConfig::new(cluster, PROJECT) };
         let provider = firewall_gce::Gce::from_clients(config, clients.0, clients.1, clients.2);
         Box::new(Reconciler::new(provider.expect("a valid configuration").with_fence(fence.clone()), options))
     }
@@ -149,16 +156,29 @@ impl ModelCloud for Gce {
         self.cloud.configure(|settings| settings.operation_delay = OPERATION * 10 * reads);
     }
 
-    fn tamper(&self, machine: usize, adds_rule: bool) {
-        let ours = |rule: &&Value| rule["description"].as_str().is_some_and(|text| text.contains(CLUSTER));
-        let rules = self.cloud.firewalls(PROJECT);
-        let Some(rule) = rules.values().filter(ours).nth(machine % rules.len().max(1)) else { return };
-        if adds_rule {
-            let mut wider = rule.clone();
-            wider["allowed"] = json!([{ "IPProtocol": "tcp", "ports": ["22"] }]);
-            self.cloud.put_firewall(PROJECT, &wider).expect("a valid rule");
-        } else {
-            self.cloud.remove_firewall(PROJECT, rule["name"].as_str().unwrap_or_default());
+    fn tamper(&self, machine: usize, how: Tampering) {
+        let all = self.cloud.firewalls(PROJECT);
+        let ours: Vec<&Value> = all.values().filter(|rule| is_ours(rule)).collect();
+        let Some(rule) = ours.get(machine % ours.len().max(1)) else { return };
+        let mut changed = (*rule).clone();
+        match (how, self.mode) {
+            (Tampering::RuleAdded, _) => {
+                changed["allowed"] = json!([{ "IPProtocol": "tcp", "ports": ["22"] }]);
+                self.cloud.put_firewall(PROJECT, &changed).expect("a valid rule");
+            }
+            (Tampering::RuleRemoved, _) => {
+                self.cloud.remove_firewall(PROJECT, rule["name"].as_str().unwrap_or_default());
+            }
+            (Tampering::MemberRemoved, Mode::Destination) => {
+                let ranges = changed["destinationRanges"].as_array_mut().expect("a rule for addresses");
+                ranges.pop();
+                self.cloud.put_firewall(PROJECT, &changed).expect("a valid rule");
+            }
+            (Tampering::MemberRemoved, Mode::Tags) => {
+                let mut tags = self.cloud.tags(PROJECT, ZONE, &name(machine));
+                tags.retain(|tag| !is_our_tag(tag));
+                self.cloud.set_tags(PROJECT, ZONE, &name(machine), tags);
+            }
         }
         self.announce(Cause::Other);
     }
@@ -168,6 +188,21 @@ impl ModelCloud for Gce {
         self.cloud.add_instance(machine(number, number + MACHINES));
         self.announce(Cause::Machine);
         true
+    }
+
+    fn resources(&self) -> Vec<String> {
+        const FIELDS: [&str; 5] =
+            ["allowed", "sourceRanges", "destinationRanges", "targetTags", "description"];
+        let rules = self.cloud.firewalls(PROJECT);
+        let ours = rules.iter().filter(|(_, rule)| is_ours(rule));
+        let text = |rule: &Value| FIELDS.map(|field| rule[field].to_string()).join(" ");
+        let mut all: Vec<String> = ours.map(|(name, rule)| format!("{name}: {}", text(rule))).collect();
+        for machine in 0..self.size.machines {
+            let tags = self.cloud.tags(PROJECT, ZONE, &name(machine));
+            let ours = tags.iter().filter(|tag| is_our_tag(tag));
+            all.extend(ours.map(|tag| format!("{}: {tag}", name(machine))));
+        }
+        all
     }
 
     fn provider_id(&self, machine: usize) -> String {

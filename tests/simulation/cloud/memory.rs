@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::faults::{Call, Fate, Faults};
-use super::{CLUSTER, ModelCloud, SharedObserver, View};
+use super::{CLUSTER, ModelCloud, SharedObserver, Tampering, View};
 use crate::checker::Cause;
 use crate::landscape::{MACHINES, Probes, admitted, arriving};
 use crate::mutants::Mutant;
@@ -54,7 +54,7 @@ impl SimulatedCloud {
 
     fn announce(&self, cause: Cause) {
         if let Some(observer) = self.observer.get() {
-            observer.changed(&self.view(), cause);
+            observer.changed(&|| self.view(), cause);
         }
     }
 
@@ -117,13 +117,15 @@ impl ModelCloud for SimulatedCloud {
         self.faults().stale_reads = reads;
     }
 
-    fn tamper(&self, machine: usize, adds_rule: bool) {
+    fn tamper(&self, machine: usize, how: Tampering) {
         let key = MemoryKey::Attachment(CLUSTER.to_owned(), instance(machine));
-        if !adds_rule {
+        if how == Tampering::MemberRemoved {
             self.cloud.remove(&key);
         } else if let Some(group) = self.cloud.resources().get(&key).and_then(|one| one.groups.first()) {
-            self.cloud.tamper_with(group, |group| {
-                group.rules.insert(firewall_core::testing::conformance::rule("tcp/22 203.0.113.0/24"));
+            let rule = firewall_core::testing::conformance::rule("tcp/22 203.0.113.0/24");
+            self.cloud.tamper_with(group, |group| match how {
+                Tampering::RuleAdded => _ = group.rules.insert(rule),
+                _ => _ = group.rules.pop_first(),
             });
         }
         self.announce(Cause::Other);
@@ -131,6 +133,12 @@ impl ModelCloud for SimulatedCloud {
 
     fn replace_machine(&self, _: usize) -> bool {
         false
+    }
+
+    fn resources(&self) -> Vec<String> {
+        let all = self.cloud.resources();
+        let ours = all.iter().filter(|(key, _)| is_of(key, CLUSTER));
+        ours.map(|(key, one)| format!("{key}: {:?} {:?}", one.rules, one.groups)).collect()
     }
 
     fn provider_id(&self, machine: usize) -> String {
@@ -289,7 +297,7 @@ impl SimulatedProvider {
                     to.rules.is_subset(&from.rules) && to.groups.is_subset(&from.groups)
                 }
             };
-            (faults.decide(Call { text: &call, closes, creates_group }), faults.next_kill())
+            (faults.decide(Call { text: &call, closes, creates_group }), faults.next_kill(false))
         };
         if kill == Some(true) {
             self.process.kill();

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::{RESYNC, World};
 use crate::api::{Faults, Kind, Store, name_of};
 use crate::checker::Scope;
-use crate::history::Event;
+use crate::cloud::Tampering;
+use crate::cloud::faults::Kill;
+use crate::history::{CloudKind, Event};
 use crate::landscape::{Intent, MACHINES, WORKLOADS, node_name};
 use crate::objects;
 
@@ -50,6 +52,7 @@ impl World {
             | Event::PodEnds { .. }
             | Event::IntentWritten { .. }
             | Event::IntentGone { .. }
+            | Event::PortsAsked { .. }
             | Event::IntentUnreadable { .. }
             | Event::NodeRegisters { .. }
             | Event::NodeGone { .. }
@@ -65,17 +68,17 @@ impl World {
             }
             Event::MachineReplaced { machine } => {
                 if self.cloud.replace_machine(machine) {
-                    // The kubelet reports its new address.
-                    let node =
-                        objects::node(machine, Some(self.cloud.provider_id(machine)), machine + MACHINES);
-                    self.api.change(|state| state.store.put(Kind::Nodes, node));
-                    self.witness.objects_changed();
+                    self.report_new_address(machine, machine);
                 }
+            }
+            Event::NodeReaddressed { node, machine } => {
+                _ = self.cloud.replace_machine(machine);
+                self.report_new_address(node, machine);
             }
             Event::Killed { replica, seconds } => self.stop_replica(replica, seconds * 1000),
             Event::Stopped { replica, seconds } => self.tell_replica_to_stop(replica, seconds * 1000),
             Event::KilledAtCall { calls, before } => {
-                self.cloud.faults().kills_at_call = Some((calls, before));
+                self.cloud.faults().kill = Some(Kill { calls, before, at_reads: false });
             }
             Event::WatchesBreak { .. }
             | Event::WatchesExpire { .. }
@@ -90,9 +93,23 @@ impl World {
                 self.cloud.begin_stale_reads(reads);
                 self.excuse(Scope::All, RESYNC);
             }
-            Event::Tampered { machine, adds_rule } => self.cloud.tamper(machine, adds_rule),
+            Event::Tampered { machine, adds_rule } => {
+                let is_gce = matches!(self.history.setup.cloud, CloudKind::Gce | CloudKind::GceTags);
+                let removed = if is_gce { Tampering::RuleRemoved } else { Tampering::MemberRemoved };
+                self.cloud.tamper(machine, if adds_rule { Tampering::RuleAdded } else { removed });
+            }
+            Event::RuleLost { machine } => self.cloud.tamper(machine, Tampering::RuleRemoved),
+            Event::MemberLost { machine } => self.cloud.tamper(machine, Tampering::MemberRemoved),
             _ => self.break_cloud(event),
         }
+    }
+
+    /// Lets the kubelet of a node report another address, of the same machine.
+    fn report_new_address(&self, node: usize, machine: usize) {
+        let provider_id = self.cloud.provider_id(machine);
+        let node = objects::node(node, Some(provider_id), machine + MACHINES);
+        self.api.change(|state| state.store.put(Kind::Nodes, node));
+        self.witness.objects_changed();
     }
 
     fn deny_ports(&self, workload: usize, denied: bool) {
@@ -271,6 +288,12 @@ fn change_objects(store: &mut Store, event: &Event, has_gates: bool, provider_id
         }
         Event::IntentWritten { workload, sources } => {
             if let Some(intent) = objects::intent(workload, sources) {
+                write_spec(store, kind_of_intent(workload), intent);
+            }
+        }
+        Event::PortsAsked { workload, sources, ports } => {
+            let asked = &WORKLOADS[workload].ports[..ports];
+            if let Some(intent) = objects::intent_with(workload, sources, asked) {
                 write_spec(store, kind_of_intent(workload), intent);
             }
         }

@@ -28,6 +28,8 @@ pub(super) struct Witness {
     checker: Mutex<Checker>,
     trace: Mutex<Vec<String>>,
     counts: Mutex<Counts>,
+    /// The methods of the cloud's API that have been called, and whether they change something
+    methods: Mutex<Vec<(String, bool)>>,
     api: ApiServer,
     uses_lease: bool,
 }
@@ -35,7 +37,8 @@ pub(super) struct Witness {
 impl Witness {
     pub(super) fn new(start: Instant, checker: Checker, api: ApiServer, uses_lease: bool) -> Self {
         let (checker, trace, counts) = (Mutex::new(checker), Mutex::default(), Mutex::default());
-        Self { start, checker, trace, counts, api, uses_lease }
+        let methods = Mutex::default();
+        Self { start, checker, trace, counts, methods, api, uses_lease }
     }
 
     /// Returns the time since the start, in milliseconds.
@@ -63,6 +66,11 @@ impl Witness {
     pub(super) fn counts(&self) -> Counts {
         let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         Counts { writes: self.api.read(|state| state.writes.len()), ..counts }
+    }
+
+    /// Returns the methods that have been called so far, from a position on.
+    pub(super) fn methods(&self, from: usize) -> Vec<(String, bool)> {
+        self.methods.lock().unwrap_or_else(PoisonError::into_inner)[from..].to_vec()
     }
 
     /// The objects have changed, or the guardrails.
@@ -106,6 +114,11 @@ impl Witness {
 }
 
 impl Observer for Witness {
+    fn called(&self, method: &str, changes: bool) {
+        let mut methods = self.methods.lock().unwrap_or_else(PoisonError::into_inner);
+        methods.push((method.to_owned(), changes));
+    }
+
     fn sent(&self, process: &Process, call: &str) {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).calls += 1;
         self.note(&format!("process {} sends {call}", process.number));
@@ -123,8 +136,8 @@ impl Observer for Witness {
         self.note(&format!("process {} has read the cloud", process.number));
     }
 
-    fn changed(&self, view: &View, cause: Cause) {
-        let now = self.now();
+    fn changed(&self, view: &dyn Fn() -> View, cause: Cause) {
+        let (now, view) = (self.now(), view());
         let mut checker = self.checker();
         checker.cloud_changed(&view.admits, cause, now);
         checker.foreign_is(&view.foreign, cause, now);

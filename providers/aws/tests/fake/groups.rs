@@ -219,7 +219,7 @@ impl State {
         let is_visible = |(id, group): &(&String, &Group)| group.lag == 0 && !self.is_hidden(params, id);
         let visible = self.groups.iter().filter(is_visible);
         let groups: Vec<String> = visible.filter(matches).map(|(id, group)| group.describe(id)).collect();
-        let (page, token) = params.page(groups);
+        let (page, token) = params.page(groups, self.has_full_pages);
         for group in self.groups.values_mut() {
             group.lag = group.lag.saturating_sub(1);
         }
@@ -235,7 +235,7 @@ impl State {
             values.contains(tag.map_or(Some(*id), |tag| rule.tags.get(tag)).unwrap_or(&String::new()))
         };
         let rules: Vec<String> = rules.filter(matches).map(|(id, rule)| rule.describe(id)).collect();
-        let (page, token) = params.page(rules);
+        let (page, token) = params.page(rules, self.has_full_pages);
         list("securityGroupRuleSet", page) + &token
     }
 

@@ -93,7 +93,7 @@ impl State {
             list("instancesSet", [instance])
         };
         let visible = self.instances.iter().filter(|(id, _)| !self.is_hidden(params, id));
-        let (page, token) = params.page(visible.filter(matches).map(describe).collect());
+        let (page, token) = params.page(visible.filter(matches).map(describe).collect(), self.has_full_pages);
         list("reservationSet", page) + &token
     }
 
@@ -116,7 +116,7 @@ impl State {
             self.interface_xml(id, &attachment)
         };
         let visible = self.interfaces.iter().filter(|(id, _)| !self.is_hidden(params, id));
-        let (page, token) = params.page(visible.filter(matches).map(describe).collect());
+        let (page, token) = params.page(visible.filter(matches).map(describe).collect(), self.has_full_pages);
         Ok(list("networkInterfaceSet", page) + &token)
     }
 

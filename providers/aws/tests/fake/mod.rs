@@ -68,6 +68,8 @@ pub(crate) struct State {
     pub(crate) faults: BTreeMap<String, VecDeque<Fault>>,
     /// What answers to a filter leave out though it matches: the beginning of the filter's name, and an id
     pub(crate) hidden: BTreeSet<(&'static str, String)>,
+    /// A page holds as many objects as are asked for, and not two
+    pub(crate) has_full_pages: bool,
     /// The number of calls that do not know a new group yet
     pub(crate) lag: u32,
     /// The number of deletions of a group that are refused after its last use has ended

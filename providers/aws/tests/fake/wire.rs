@@ -78,12 +78,13 @@ impl Params {
         }
     }
 
-    /// Returns a page of two, whatever was asked for, and the token of the next: `MaxResults` is a maximum,
-    /// and pages may be shorter.
-    pub(crate) fn page<T>(&self, all: Vec<T>) -> (Vec<T>, String) {
-        let from = self.get("NextToken").parse().unwrap_or(0);
-        let more = self.has("MaxResults") && all.len() > from + 2;
-        let end = if self.has("MaxResults") { from + 2 } else { all.len() };
+    /// Returns a page and the token of the next: of two objects, whatever was asked for, unless pages are full.
+    /// `MaxResults` is a maximum, and pages may be shorter.
+    pub(crate) fn page<T>(&self, all: Vec<T>, is_full: bool) -> (Vec<T>, String) {
+        let from: usize = self.get("NextToken").parse().unwrap_or(0);
+        let most = self.get("MaxResults").parse().ok();
+        let end = most.map_or(all.len(), |most: usize| from + if is_full { most } else { 2 });
+        let more = all.len() > end;
         let token = if more { format!("<nextToken>{end}</nextToken>") } else { String::new() };
         (all.into_iter().take(end).skip(from).collect(), token)
     }

@@ -99,6 +99,26 @@ impl Http {
                 && ["destinationRanges", "sourceRanges", "allowed"].into_iter().all(is_part)
     }
 
+    /// Returns the method of Google's API.
+    fn method(&self) -> Option<&'static str> {
+        let parts: Vec<&str> = self.path.rsplit('/').collect();
+        Some(match (self.verb, &parts[..]) {
+            (_, [_, "operations", ..]) => "operations.get",
+            ("GET", ["firewalls", ..]) => "firewalls.list",
+            ("GET", [_, "firewalls", ..]) => "firewalls.get",
+            ("POST", ["firewalls", ..]) => "firewalls.insert",
+            ("PATCH", _) => "firewalls.patch",
+            ("PUT", _) => "firewalls.update",
+            ("DELETE", _) => "firewalls.delete",
+            ("GET", ["instances", "aggregated", ..]) => "instances.aggregatedList",
+            ("GET", ["instances", ..]) => "instances.list",
+            ("GET", [_, "instances", ..]) => "instances.get",
+            ("POST", ["setTags", ..]) => "instances.setTags",
+            ("GET", [_, "networks", ..]) => "networks.get",
+            _ => return None,
+        })
+    }
+
     fn name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or_default()
     }
@@ -115,6 +135,11 @@ fn encode(text: &str) -> String {
 impl Stub {
     async fn read<T: DeserializeOwned>(&self, http: Http) -> Result<Response<T>> {
         self.process.pause_if_dead().await;
+        let kill = self.announce_read(&http);
+        if kill == Some(true) {
+            self.process.kill();
+            self.process.pause_if_dead().await;
+        }
         sleep(OPERATION / 4).await;
         if self.gce.faults().is_unreadable {
             return Err(Error::timeout("as the history asks"));
@@ -128,8 +153,21 @@ impl Stub {
         if let Ok(list) = &mut answer {
             self.omit(list);
         }
+        if kill == Some(false) {
+            self.process.kill();
+        }
         self.process.pause_if_dead().await;
         parse(answer?)
+    }
+
+    /// Announces a read, and returns the way in which its sender is killed at it, if it is. A poll of an operation
+    /// is none: how many there are depends on the time that Google takes.
+    fn announce_read(&self, http: &Http) -> Option<bool> {
+        let method = http.method().filter(|method| *method != "operations.get")?;
+        if let Some(observer) = self.gce.observer.get() {
+            observer.called(method, false);
+        }
+        self.gce.faults().next_kill(true)
     }
 
     /// Leaves machines out of a list of instances.
@@ -155,12 +193,13 @@ impl Stub {
         let observer = self.gce.observer.get().cloned();
         if let Some(observer) = &observer {
             observer.sent(&self.process, &text);
+            observer.called(http.method().unwrap_or_default(), true);
         }
         let (fate, kill) = {
             let mut faults = self.gce.faults();
             let closes = http.closes(known.get(http.name()));
             let call = Call { text: &text, closes, creates_group: http.verb == "POST" };
-            (faults.decide(call), faults.next_kill())
+            (faults.decide(call), faults.next_kill(false))
         };
         if kill == Some(true) {
             self.process.kill();
