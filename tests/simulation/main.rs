@@ -22,6 +22,7 @@ mod cloud;
 mod fake_ec2;
 mod generate;
 mod history;
+mod kills;
 mod known_faults;
 mod landscape;
 mod mutants;
