@@ -30,6 +30,7 @@ mod objects;
 mod process;
 mod random;
 mod runs;
+mod scale;
 mod shrink;
 mod threads;
 mod world;
