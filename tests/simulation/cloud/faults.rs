@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use firewall_core::{ErrorKind, ProviderError};
+use tokio::time::Instant;
 
 use crate::landscape::WORKLOADS;
 use crate::random::Random;
@@ -28,6 +29,8 @@ pub(crate) struct Faults {
     pub(crate) is_unreadable: bool,
     /// So many of the next reads return the cloud as it was when the fault began
     pub(crate) stale_reads: u32,
+    /// The time at which that began: no answer is much older
+    pub(crate) stale_since: Option<Instant>,
     /// Machines that so many of the next reads leave out
     pub(crate) omitted: Vec<(usize, u32)>,
     pub(crate) kill: Option<Kill>,
@@ -75,6 +78,7 @@ impl Faults {
             slow: Vec::new(),
             is_unreadable: false,
             stale_reads: 0,
+            stale_since: None,
             omitted: Vec::new(),
             kill: None,
         }

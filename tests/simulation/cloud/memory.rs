@@ -25,6 +25,9 @@ use crate::process::Process;
 /// The time that a read takes.
 const READ: Duration = Duration::from_millis(80);
 
+/// Longest time for which a cloud goes on to answer what was true before.
+const STALE: Duration = Duration::from_secs(20);
+
 /// The cloud. Clones share one state.
 #[derive(Clone)]
 pub(crate) struct SimulatedCloud {
@@ -114,7 +117,9 @@ impl ModelCloud for SimulatedCloud {
 
     fn begin_stale_reads(&self, reads: u32) {
         *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = self.cloud.resources();
-        self.faults().stale_reads = reads;
+        let mut faults = self.faults();
+        faults.stale_reads = reads;
+        faults.stale_since = Some(Instant::now());
     }
 
     fn tamper(&self, machine: usize, how: Tampering) {
@@ -217,7 +222,8 @@ impl FirewallProvider for SimulatedProvider {
             if faults.is_unreadable {
                 return Err(ProviderError::new(ErrorKind::Unavailable, "read", "all", "as the history asks"));
             }
-            if faults.stale_reads > 0 {
+            let is_recent = faults.stale_since.is_some_and(|since| since.elapsed() < STALE);
+            if faults.stale_reads > 0 && is_recent {
                 faults.stale_reads -= 1;
                 let stale = self.cloud.stale.lock().unwrap_or_else(PoisonError::into_inner);
                 let own = observed.resources.keys().chain(stale.keys());
