@@ -33,89 +33,47 @@
 //! Pod, Service, … ───── metadata.namespace ───────────▶ Namespace
 //! ```
 
+mod changes;
+mod lookup;
 mod object;
 pub mod shared_index;
+mod watch;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::host_port_exposure::HostPortExposure;
-use super::objects::{DNSEndpoint, EndpointSlice, Ingress, Namespace, Node, Pod, Service};
-use super::problem::Problem;
-use object::IndexedKind;
+use rpds::RedBlackTreeMapSync;
 
+use super::objects::Service;
+use super::problem::Problem;
+
+pub use changes::Changes;
 pub use object::{NamespacedName, Object};
+pub use watch::Watch;
 
 /// The gap of a cluster without a Node.
 pub(super) const NO_NODE: &str = "the cluster lists no Node, so nothing is known of it; does the kubeconfig name \
                                   another cluster, or may this user not list nodes?";
 
-/// One watch: the objects that are listed and followed by one stream, and become stale together when it
-/// breaks.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Watch {
-    /// All pods
-    Pods,
-    /// All nodes
-    Nodes,
-    /// All namespaces
-    Namespaces,
-    /// All Services
-    Services,
-    /// All `EndpointSlice`s
-    EndpointSlices,
-    /// Ingresses of one API group
-    Ingresses(String),
-    /// All `HostPortExposure`s
-    HostPortExposures,
-    /// Our own `DNSEndpoint`s
-    DNSEndpoints,
-}
-
-impl Watch {
-    /// The kinds that every cluster serves.
-    pub const ALWAYS: [Self; 5] =
-        [Self::Pods, Self::Nodes, Self::Namespaces, Self::Services, Self::EndpointSlices];
-
-    /// Returns API version and kind of the watched objects, as Events name them.
-    pub(super) fn kind(&self) -> (Cow<'static, str>, &'static str) {
-        match self {
-            Self::Pods => ("v1".into(), "Pod"),
-            Self::Nodes => ("v1".into(), "Node"),
-            Self::Namespaces => ("v1".into(), "Namespace"),
-            Self::Services => ("v1".into(), "Service"),
-            Self::EndpointSlices => ("discovery.k8s.io/v1".into(), "EndpointSlice"),
-            Self::Ingresses(group) => (format!("{group}/v1").into(), "Ingress"),
-            Self::HostPortExposures => ("hostport-firewall.dev/v1alpha1".into(), "HostPortExposure"),
-            Self::DNSEndpoints => ("externaldns.k8s.io/v1alpha1".into(), "DNSEndpoint"),
-        }
-    }
-}
-
-impl std::fmt::Display for Watch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Pods => f.write_str("pods"),
-            Self::Nodes => f.write_str("nodes"),
-            Self::Namespaces => f.write_str("namespaces"),
-            Self::Services => f.write_str("services"),
-            Self::EndpointSlices => f.write_str("endpointslices.discovery.k8s.io"),
-            Self::Ingresses(group) => write!(f, "ingresses.{group}"),
-            Self::HostPortExposures => f.write_str("hostportexposures.hostport-firewall.dev"),
-            Self::DNSEndpoints => f.write_str("dnsendpoints.externaldns.k8s.io"),
-        }
-    }
-}
+/// Objects by name. A copy shares all of them with the original until one of the two changes.
+type ByName<T> = RedBlackTreeMapSync<NamespacedName, T>;
 
 /// Holds the cluster's objects by watch, and what is missing of them.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Index {
     /// By watch, because `networking.k8s.io` and `voyager.appscode.com` can hold Ingresses of the same name.
-    objects: BTreeMap<Watch, BTreeMap<NamespacedName, Object>>,
+    objects: BTreeMap<Watch, ByName<Object>>,
     /// The problem of each object that cannot be read.
-    unreadable: BTreeMap<Watch, BTreeMap<NamespacedName, Problem>>,
+    unreadable: BTreeMap<Watch, ByName<Problem>>,
     /// Per expected watch: `None` once it has been listed since its last break, else what is missing.
     gaps: BTreeMap<Watch, Option<String>>,
+    /// What has changed since somebody last asked
+    changes: Changes,
+}
+
+impl PartialEq for Index {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.objects, &self.unreadable, &self.gaps) == (&other.objects, &other.unreadable, &other.gaps)
+    }
 }
 
 impl Index {
@@ -128,16 +86,30 @@ impl Index {
         index
     }
 
+    /// Returns a copy that shares everything with this index: it costs the same however much is held.
+    fn view(&self) -> Self {
+        let (objects, unreadable) = (self.objects.clone(), self.unreadable.clone());
+        Self { objects, unreadable, gaps: self.gaps.clone(), changes: Changes::default() }
+    }
+
+    /// Returns what has changed since this was last called.
+    fn take_changes(&mut self) -> Changes {
+        self.changes.take()
+    }
+
     /// Expects another kind: the index is incomplete until it has been listed. Returns whether it was
     /// unexpected so far.
     pub(super) fn expect_kind(&mut self, watch: Watch) -> bool {
         let is_new = !self.gaps.contains_key(&watch);
-        self.gaps.entry(watch).or_insert_with(|| Some("not listed yet".to_owned()));
+        if is_new {
+            self.set_gap(watch, Some("not listed yet".to_owned()));
+        }
         is_new
     }
 
     /// Drops a kind that is no longer served, with its objects. Returns whether anything changed.
-    pub(super) fn drop_kind(&mut self, watch: &Watch) -> bool {
+    pub(crate) fn drop_kind(&mut self, watch: &Watch) -> bool {
+        self.changes.mark_all();
         let was_expected = self.gaps.remove(watch).is_some();
         self.unreadable.remove(watch);
         self.objects.remove(watch).is_some_and(|objects| !objects.is_empty()) || was_expected
@@ -145,15 +117,40 @@ impl Index {
 
     /// Replaces all objects of a kind by a complete list. Returns whether anything changed.
     pub fn reset(&mut self, watch: Watch, objects: Vec<Object>) -> bool {
-        let was_complete = self.gaps.get(&watch) == Some(&None);
         let objects = objects.into_iter().filter(Object::is_relevant).map(Object::normalized);
         let listed: BTreeMap<NamespacedName, Object> =
             objects.map(|object| (object.name(), object)).collect();
-        let is_same = self.objects.get(&watch).map_or(listed.is_empty(), |current| *current == listed);
-        self.objects.insert(watch.clone(), listed);
-        let had_unreadable = self.unreadable.remove(&watch).is_some_and(|objects| !objects.is_empty());
-        self.gaps.insert(watch, None);
-        !is_same || !was_complete || had_unreadable
+        let unreadable = self.unreadable.remove(&watch).unwrap_or_default();
+        let mut changed: Vec<NamespacedName> = unreadable.keys().cloned().collect();
+        let held = self.objects.entry(watch.clone()).or_default();
+        let gone: Vec<_> = held.keys().filter(|name| !listed.contains_key(*name)).cloned().collect();
+        for name in gone {
+            held.remove_mut(&name);
+            changed.push(name);
+        }
+        for (name, object) in listed {
+            if held.get(&name) != Some(&object) {
+                held.insert_mut(name.clone(), object);
+                changed.push(name);
+            }
+        }
+        let is_changed = !changed.is_empty();
+        for name in changed {
+            self.changes.mark(&watch, name);
+        }
+        self.set_gap(watch, None) || is_changed
+    }
+
+    /// Records what is missing of a kind. Returns whether that changed.
+    fn set_gap(&mut self, watch: Watch, gap: Option<String>) -> bool {
+        if self.gaps.get(&watch) == Some(&gap) {
+            return false;
+        }
+        if watch.decides_by_gap() {
+            self.changes.mark_all();
+        }
+        self.gaps.insert(watch, gap);
+        true
     }
 
     /// Adds or changes one object. Returns whether that can affect a plan.
@@ -166,35 +163,47 @@ impl Index {
         let name = object.name();
         let was_unreadable = self.clear_unreadable(watch, &name);
         let objects = self.objects.entry(watch.clone()).or_default();
-        let differs =
-            objects.get(&name).is_none_or(|current| current.without_status() != object.without_status());
-        objects.insert(name, object);
+        let current = objects.get(&name);
+        if current == Some(&object) {
+            return was_unreadable;
+        }
+        let differs = current.is_none_or(|current| current.without_status() != object.without_status());
+        objects.insert_mut(name.clone(), object);
+        self.changes.mark(watch, name);
         differs && affects_plan || was_unreadable
     }
 
     /// Removes one object. Returns whether that can affect a plan.
     pub fn delete(&mut self, watch: &Watch, name: &NamespacedName) -> bool {
         let was_unreadable = self.clear_unreadable(watch, name);
-        let removed = self.objects.get_mut(watch).and_then(|objects| objects.remove(name));
-        removed.is_some_and(|object| self.affects_plan(&object)) || was_unreadable
+        let affects_plan = self.objects.get(watch).and_then(|objects| objects.get(name));
+        let affects_plan = affects_plan.is_some_and(|object| self.affects_plan(object));
+        if remove(self.objects.get_mut(watch), name) {
+            self.changes.mark(watch, name.clone());
+        }
+        affects_plan || was_unreadable
     }
 
     /// Records an object that exists but cannot be read: it opens nothing, what it may have opened stays open,
     /// and it gets this problem. Returns whether anything changed.
-    pub(super) fn mark_unreadable(&mut self, watch: &Watch, name: NamespacedName, problem: Problem) -> bool {
-        let was_readable = self.objects.get_mut(watch).is_some_and(|objects| objects.remove(&name).is_some());
+    pub(crate) fn mark_unreadable(&mut self, watch: &Watch, name: NamespacedName, problem: Problem) -> bool {
+        let was_readable = remove(self.objects.get_mut(watch), &name);
         let unreadable = self.unreadable.entry(watch.clone()).or_default();
-        unreadable.insert(name, problem.clone()) != Some(problem) || was_readable
+        if unreadable.get(&name) == Some(&problem) {
+            return was_readable;
+        }
+        unreadable.insert_mut(name.clone(), problem);
+        self.changes.mark(watch, name);
+        true
     }
 
     /// Forgets that an object could not be read. Returns whether it had been recorded.
     fn clear_unreadable(&mut self, watch: &Watch, name: &NamespacedName) -> bool {
-        self.unreadable.get_mut(watch).is_some_and(|unreadable| unreadable.remove(name).is_some())
-    }
-
-    /// Returns the problems of the objects that cannot be read.
-    pub(crate) fn unreadable(&self) -> impl Iterator<Item = &Problem> {
-        self.unreadable.values().flat_map(BTreeMap::values)
+        let was_unreadable = remove(self.unreadable.get_mut(watch), name);
+        if was_unreadable {
+            self.changes.mark(watch, name.clone());
+        }
+        was_unreadable
     }
 
     /// Returns true if a change of the object can change a plan. Endpoints change with every pod of the
@@ -215,22 +224,19 @@ impl Index {
     /// Records that a watch broke: its objects stay, but may no longer be all. Returns whether anything
     /// changed.
     pub fn mark_incomplete(&mut self, watch: Watch, reason: String) -> bool {
-        let gap = Some(reason);
-        let differs = self.gaps.get(&watch) != Some(&gap);
-        self.gaps.insert(watch, gap);
-        differs
+        self.set_gap(watch, Some(reason))
     }
 
     /// Records that a broken watch goes on from where it broke: nothing is missing any more. Returns whether
     /// anything changed.
-    pub(super) fn mark_resumed(&mut self, watch: &Watch) -> bool {
-        self.gaps.get_mut(watch).is_some_and(|gap| gap.take().is_some())
+    pub(crate) fn mark_resumed(&mut self, watch: &Watch) -> bool {
+        self.gaps.contains_key(watch) && self.set_gap(watch.clone(), None)
     }
 
     /// Replaces everything by another index. Returns whether anything changed.
     pub(super) fn replace(&mut self, other: Self) -> bool {
         let changed = *self != other;
-        *self = other;
+        *self = Self { changes: Changes::default(), ..other };
         changed
     }
 
@@ -271,101 +277,11 @@ impl Index {
         let gap = gap.or_else(|| (*watch == Watch::Nodes && self.lists_no_node()).then_some(NO_NODE));
         gap.map(|gap| format!("{watch}: {gap}"))
     }
+}
 
-    /// Returns the watches of Ingresses that are expected.
-    pub(crate) fn ingress_watches(&self) -> impl Iterator<Item = &Watch> {
-        self.gaps.keys().filter(|watch| matches!(watch, Watch::Ingresses(_)))
-    }
-
-    /// Returns the problems of the objects of one kind that cannot be read.
-    pub(crate) fn unreadable_of(&self, watch: &Watch) -> impl Iterator<Item = &Problem> {
-        self.unreadable.get(watch).into_iter().flat_map(BTreeMap::values)
-    }
-
-    /// Returns the relevant pods, by namespace and name.
-    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
-        self.all(&Watch::Pods)
-    }
-
-    /// Returns a pod by namespace and name.
-    #[must_use]
-    pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
-        self.object(&Watch::Pods, namespace, name)
-    }
-
-    /// Returns all nodes, by name.
-    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.all(&Watch::Nodes)
-    }
-
-    /// Returns a node by name.
-    #[must_use]
-    pub fn node(&self, name: &str) -> Option<&Node> {
-        self.object(&Watch::Nodes, "", name)
-    }
-
-    /// Returns a namespace by name.
-    #[must_use]
-    pub fn namespace(&self, name: &str) -> Option<&Namespace> {
-        self.object(&Watch::Namespaces, "", name)
-    }
-
-    /// Returns the relevant Services, by namespace and name.
-    pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.all(&Watch::Services)
-    }
-
-    /// Returns a Service by namespace and name.
-    #[must_use]
-    pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
-        self.object(&Watch::Services, namespace, name)
-    }
-
-    /// Returns the endpoint slices of all Services.
-    pub fn endpoint_slices(&self) -> impl Iterator<Item = &EndpointSlice> {
-        self.all(&Watch::EndpointSlices)
-    }
-
-    /// Returns the Ingresses of that namespace and name, with their API groups.
-    pub fn ingresses(&self, namespace: &str, name: &str) -> impl Iterator<Item = (&str, &Ingress)> {
-        let name = (namespace.to_owned(), name.to_owned());
-        self.objects.iter().filter_map(move |(watch, objects)| match (watch, objects.get(&name)) {
-            (Watch::Ingresses(group), Some(Object::Ingress(ingress))) => Some((group.as_str(), ingress)),
-            _ => None,
-        })
-    }
-
-    /// Returns all Ingresses, with their API groups.
-    pub fn all_ingresses(&self) -> impl Iterator<Item = (&str, &Ingress)> {
-        let all = self
-            .objects
-            .iter()
-            .flat_map(|(watch, objects)| objects.values().map(move |object| (watch, object)));
-        all.filter_map(|(watch, object)| match (watch, object) {
-            (Watch::Ingresses(group), Object::Ingress(ingress)) => Some((group.as_str(), ingress)),
-            _ => None,
-        })
-    }
-
-    /// Returns all `HostPortExposure`s.
-    pub fn host_port_exposures(&self) -> impl Iterator<Item = &HostPortExposure> {
-        self.all(&Watch::HostPortExposures)
-    }
-
-    /// Returns the `DNSEndpoint`s of this controller's zone as they were last observed; none if they have
-    /// never been listed, or are no longer served.
-    #[must_use]
-    pub fn dns_endpoints(&self) -> Option<impl Iterator<Item = &DNSEndpoint>> {
-        self.objects.contains_key(&Watch::DNSEndpoints).then(|| self.all(&Watch::DNSEndpoints))
-    }
-
-    fn all<K: IndexedKind>(&self, watch: &Watch) -> impl Iterator<Item = &K> {
-        self.objects.get(watch).into_iter().flat_map(BTreeMap::values).filter_map(K::from_object)
-    }
-
-    fn object<K: IndexedKind>(&self, watch: &Watch, namespace: &str, name: &str) -> Option<&K> {
-        K::from_object(self.objects.get(watch)?.get(&(namespace.to_owned(), name.to_owned()))?)
-    }
+/// Removes an object. Returns whether it was there; if not, nothing is copied.
+fn remove<T>(objects: Option<&mut ByName<T>>, name: &NamespacedName) -> bool {
+    objects.is_some_and(|objects| objects.contains_key(name) && objects.remove_mut(name))
 }
 
 #[cfg(test)]

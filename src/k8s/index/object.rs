@@ -71,7 +71,7 @@ kinds!(Pod, Node, Namespace, Service, EndpointSlice, Ingress, HostPortExposure, 
 
 impl Object {
     /// Returns namespace and name.
-    pub(in crate::k8s) fn name(&self) -> NamespacedName {
+    pub(crate) fn name(&self) -> NamespacedName {
         let ObjectMeta { namespace, name, .. } = self.metadata();
         (namespace.clone().unwrap_or_default(), name.clone().unwrap_or_default())
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::Index;
+use super::{Changes, Index};
 
 /// A handle to the one index. Each clone sees every change once.
 #[derive(Clone)]
@@ -21,15 +21,28 @@ impl SharedIndex {
         Self { shared: Arc::new((Mutex::new(index), changes)), seen }
     }
 
-    /// Locks the index for reading. Hold the guard briefly: every watch waits for it.
-    pub fn read(&self) -> MutexGuard<'_, Index> {
+    /// Returns the index as it is now. No watch waits for whoever reads it.
+    #[must_use]
+    pub fn read(&self) -> Index {
+        self.lock().view()
+    }
+
+    /// Returns the index as it is now, and what has changed since this was last called, on whichever clone.
+    #[must_use]
+    pub fn read_changes(&self) -> (Index, Changes) {
+        let mut index = self.lock();
+        let changes = index.take_changes();
+        (index.view(), changes)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
         // A panic while the lock was held has aborted that watch; the index is as valid as before.
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the index, and wakes the readers if `change` returns true.
     pub fn update(&self, change: impl FnOnce(&mut Index) -> bool) {
-        if change(&mut self.read()) {
+        if change(&mut self.lock()) {
             self.shared.1.send_replace(());
         }
     }

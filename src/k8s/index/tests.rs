@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::k8s::objects::ObjectRef;
 use crate::k8s::objects::builders::{from_json, object_ref};
+use crate::k8s::objects::{Node, ObjectRef};
 use crate::k8s::problem::Verdict;
 use crate::k8s::reasons::UNREADABLE;
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use kube::api::ObjectMeta;
+use kube::core::ObjectMeta;
 use serde::Serialize;
 
 use super::node::Node;
