@@ -6,6 +6,7 @@ pub mod clouds;
 pub mod config;
 pub mod guardrails_file;
 mod guardrails_reload;
+mod latest_snapshot;
 mod leader;
 mod lease;
 mod reconcile_loop;
@@ -33,6 +34,7 @@ use crate::reconcile::cloud::CloudReconciler;
 use clouds::connect as connect_clouds;
 use config::Config;
 use guardrails_reload::GuardrailsReloader;
+use latest_snapshot::LatestSnapshot;
 use leader::{Candidacy, keep_connecting, lead};
 use reconcile_loop::{LoopContext, reconcile};
 
@@ -206,6 +208,7 @@ impl Process {
             resync: config.resync,
             stop,
             started: Instant::now(),
+            latest: LatestSnapshot::default(),
         }
     }
 }

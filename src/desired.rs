@@ -5,4 +5,5 @@ pub mod endings;
 pub mod grouping;
 pub mod linger;
 pub mod snapshot;
+pub mod snapshots;
 pub(crate) mod unknown;

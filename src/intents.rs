@@ -6,18 +6,24 @@
 
 mod annotation;
 pub mod annotation_keys;
-pub mod collect;
+mod collect;
+pub mod demand;
+mod dependents;
 pub mod exposure;
+pub mod exposures;
 pub mod fingerprint;
 mod host_port;
 mod host_port_exposure;
 mod hostname;
 mod node_port;
 mod opening;
+mod part;
 pub mod port_owner;
-mod problems;
+pub(crate) mod problems;
+mod reach;
 mod request;
 mod rules;
+mod selections;
 mod service_lb;
 mod service_ports;
 pub mod settings;

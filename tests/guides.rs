@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use hostport_firewall::intents::collect::collect_exposures;
+use hostport_firewall::intents::demand::collect_exposures;
 use hostport_firewall::intents::settings::Settings;
 use hostport_firewall::k8s::manifests::{Manifests, read};
 use serde_json::Value;

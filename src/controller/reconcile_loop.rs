@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::latest_snapshot::LatestSnapshot;
 use crate::desired::snapshot::Snapshot;
 use crate::intents::settings::Settings;
 use crate::k8s::first_list::wait_for_first_list;
@@ -69,6 +70,7 @@ pub(super) struct LoopContext {
     pub(super) stop: CancellationToken,
     /// The epoch of the snapshots' times
     pub(super) started: Instant,
+    pub(super) latest: LatestSnapshot,
 }
 
 /// The reason for a pass, with the snapshot if one has been taken to find it.
@@ -211,8 +213,8 @@ impl LoopContext {
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
-        let (index, settings) = (self.index.read(), self.settings.borrow());
-        Arc::new(Snapshot::take(&index, &settings, self.started.elapsed()))
+        let settings = self.settings.borrow().clone();
+        self.latest.take(&self.index, &settings, self.started)
     }
 
     /// Waits until the snapshot differs in a way that can change the plan; other changes only refresh

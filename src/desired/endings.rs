@@ -72,7 +72,9 @@ fn find_rejection(snapshot: &Snapshot, behind: &Behind) -> Option<String> {
             (&other.kind, &other.namespace, &other.name) == (&object.kind, &object.namespace, &object.name)
         })
     };
-    let mut problems = snapshot.problems.iter();
+    let namespaces: BTreeSet<&str> =
+        behind.intents.keys().chain(&behind.port_owners).map(|object| object.namespace.as_str()).collect();
+    let mut problems = namespaces.into_iter().flat_map(|namespace| snapshot.problems.of_namespace(namespace));
     let problem =
         problems.find(|problem| problem.verdict == Verdict::Rejected && is_behind(&problem.object))?;
     Some(format!("{} is rejected: {}", problem.object, problem.message))

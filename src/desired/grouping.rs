@@ -36,8 +36,8 @@ pub struct Grouped {
 /// `instance` reads a providerID as
 /// [`FirewallProvider::parse_provider_id`](firewall_core::FirewallProvider::parse_provider_id) does. `unclaimed`
 /// returns the message for one that is neither this provider's nor any other's.
-pub fn grouped(
-    exposures: &[Exposure],
+pub fn grouped<'a>(
+    exposures: impl IntoIterator<Item = &'a Exposure>,
     instance: impl Fn(&str) -> Option<Result<InstanceId, String>>,
     unclaimed: impl Fn(&str) -> Option<String>,
     unknown: Unknown,

@@ -1,48 +1,55 @@
 //! The snapshot: one immutable view of the cluster, from which everything else follows.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::intents::collect::{Collected, collect_exposures};
-use crate::intents::exposure::Exposure;
-use crate::intents::fingerprint::{Fingerprints, compute_fingerprints};
-use crate::intents::port_owner::{PortOwners, collect_port_owners};
-use crate::intents::settings::Settings;
-use crate::intents::unknown::{UnknownDemand, why_everything_is_unknown};
-use crate::k8s::index::Index;
-use crate::k8s::objects::reference::pod_reference;
-use crate::k8s::objects::{Node, ObjectRef, has_readiness_gate};
-use crate::k8s::problem::Problem;
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
-/// Everything that the cluster asks for, on whichever cloud.
-#[derive(Clone, Debug, Default)]
+use crate::intents::demand::UnknownDemands;
+use crate::intents::exposures::Exposures;
+use crate::intents::fingerprint::Fingerprints;
+use crate::intents::port_owner::PortOwners;
+use crate::intents::problems::ClusterProblems;
+use crate::intents::settings::Settings;
+use crate::k8s::objects::{Node, ObjectRef};
+
+/// Everything that the cluster asks for, on whichever cloud. A copy shares all of it with the original, and
+/// what has not changed with other snapshots.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterDemand {
     /// Time of the snapshot, on the clock of whoever took it
     pub taken_at: Duration,
     /// Ports on nodes
-    pub exposures: Arc<[Exposure]>,
+    pub exposures: Exposures,
     /// The generation of each `HostPortExposure`
-    pub generations: Arc<BTreeMap<ObjectRef, i64>>,
+    pub generations: RedBlackTreeMapSync<ObjectRef, i64>,
     /// The pods that declare the readiness gate
-    pub pods_with_gate: Arc<BTreeSet<ObjectRef>>,
+    pub pods_with_gate: RedBlackTreeSetSync<ObjectRef>,
 }
 
 /// One immutable view of the cluster.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Everything that is asked for
     pub demand: ClusterDemand,
     pub(crate) settings: Settings,
-    pub(crate) problems: BTreeSet<Problem>,
+    pub(crate) problems: ClusterProblems,
     pub(crate) port_owners: PortOwners,
     pub(crate) fingerprints: Fingerprints,
     /// Ports that may be asked for
-    pub(crate) unknown: BTreeSet<UnknownDemand>,
+    pub(crate) unknown: UnknownDemands,
     /// The reasons for which nothing may be closed at all
     pub(crate) why_everything_is_unknown: Vec<String>,
     /// The machine of each node that names one
-    pub(crate) machines: BTreeMap<String, Machine>,
+    pub(crate) machines: RedBlackTreeMapSync<String, Machine>,
+    pub(super) revision: Revision,
+}
+
+/// Numbers the snapshots of one series: those with the same number lead to the same plan.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Revision {
+    pub(super) series: Arc<()>,
+    pub(super) number: u64,
 }
 
 /// The machine behind a node.
@@ -54,38 +61,23 @@ pub(crate) struct Machine {
     pub(crate) addresses: Vec<String>,
 }
 
-impl Snapshot {
-    /// Takes a snapshot of the index. `now` is a time on any clock that only moves forward: it tells a newer
-    /// snapshot from an older one.
-    #[must_use]
-    pub fn take(index: &Index, settings: &Settings, now: Duration) -> Self {
-        let Collected { exposures, problems, unknown } = collect_exposures(index, settings);
-        let generations = index
-            .host_port_exposures()
-            .map(|exposure| (exposure.reference(), exposure.metadata.generation.unwrap_or_default()));
-        let generations: BTreeMap<_, _> = generations.collect();
-        let demand = ClusterDemand {
-            taken_at: now,
-            exposures: exposures.into(),
-            generations: generations.into(),
-            pods_with_gate: pods_with_gate(index).into(),
-        };
-        Self {
-            demand,
-            settings: settings.clone(),
-            problems,
-            port_owners: collect_port_owners(index),
-            fingerprints: compute_fingerprints(index),
-            unknown,
-            why_everything_is_unknown: why_everything_is_unknown(index),
-            machines: find_machines(index),
-        }
+impl Machine {
+    /// Returns the machine of a node; none if the node names none.
+    pub(super) fn of(node: &Node) -> Option<Self> {
+        let provider_id = node.spec.provider_id.clone().filter(|id| !id.is_empty())?;
+        let addresses = node.status.addresses.iter().map(|address| address.address.clone()).collect();
+        Some(Self { provider_id, addresses })
     }
+}
 
+impl Snapshot {
     /// Returns true if the plan, or what is reported of it, can differ from the one made from `before`.
     /// Readiness of pods matters to statuses, readiness gates and hostnames only.
     #[must_use]
     pub fn changes_plan_since(&self, before: &Self) -> bool {
+        if Arc::ptr_eq(&self.revision.series, &before.revision.series) {
+            return self.revision.number != before.revision.number;
+        }
         self.demand.exposures != before.demand.exposures
             || self.settings != before.settings
             || self.problems != before.problems
@@ -95,19 +87,4 @@ impl Snapshot {
             || self.machines != before.machines
             || !self.port_owners.same_owners(&before.port_owners)
     }
-}
-
-fn find_machines(index: &Index) -> BTreeMap<String, Machine> {
-    let machine = |node: &Node| {
-        let provider_id = node.spec.provider_id.clone().filter(|id| !id.is_empty())?;
-        let addresses = node.status.addresses.iter().map(|address| address.address.clone()).collect();
-        Some((node.metadata.name.clone()?, Machine { provider_id, addresses }))
-    };
-    index.nodes().filter_map(machine).collect()
-}
-
-/// Returns the pods that declare the readiness gate.
-#[must_use]
-pub(crate) fn pods_with_gate(index: &Index) -> BTreeSet<ObjectRef> {
-    index.pods().filter(|pod| has_readiness_gate(pod)).map(pod_reference).collect()
 }

@@ -17,7 +17,7 @@ pub(crate) fn place_unknown(
     let instance = |provider_id: &str| instance(provider_id).and_then(Result::ok);
     let machines: BTreeSet<InstanceId> =
         snapshot.machines.values().filter_map(|machine| instance(&machine.provider_id)).collect();
-    for demand in &snapshot.unknown {
+    for demand in snapshot.unknown.keys() {
         let rules = RuleSet::from_anywhere(demand.ports.iter().copied());
         let missing = demand.missing.as_str();
         match &demand.place {

@@ -1,11 +1,11 @@
 //! The annotation intent: a pod whose own annotations list the host ports to open, and their sources.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use firewall_core::{PortRange, Protocol};
 use ipnet::IpNet;
-use kube::api::ObjectMeta;
+use kube::core::ObjectMeta;
 
 use super::annotation_keys::{EXPOSE, HOSTNAME, SOURCE_RANGES, annotations};
 use super::host_port::HostPort;
@@ -174,14 +174,14 @@ pub(super) fn assign_sources<'a, 'b>(
     ports: BTreeSet<&'a HostPort>,
 ) -> Result<Vec<(&'a HostPort, Sources)>, (&'b str, String)> {
     let mut general: Sources = None;
-    let mut per_port: BTreeMap<&HostPort, Rc<[IpNet]>> = BTreeMap::new();
+    let mut per_port: BTreeMap<&HostPort, Arc<[IpNet]>> = BTreeMap::new();
     for (position, (key, text)) in find_source_annotations(metadata).enumerate() {
         let invalid = |message: String| (key.as_str(), message);
         if position > list::MAX_ENTRIES {
             let message = format!("more than {} ports have source ranges of their own", list::MAX_ENTRIES);
             return Err(invalid(message));
         }
-        let ranges: Rc<[IpNet]> = source_ranges::parse_strict(text).map_err(invalid)?.into();
+        let ranges: Arc<[IpNet]> = source_ranges::parse_strict(text).map_err(invalid)?.into();
         let Some(suffix) = key.strip_prefix(SOURCE_RANGES).and_then(|rest| rest.strip_prefix('.')) else {
             general = Some(ranges);
             continue;
@@ -192,7 +192,7 @@ pub(super) fn assign_sources<'a, 'b>(
             return Err(invalid(format!("{suffix:?} is not among the ports that {list_key} lists")));
         }
         for port in named {
-            if per_port.insert(port, Rc::clone(&ranges)).is_some() {
+            if per_port.insert(port, Arc::clone(&ranges)).is_some() {
                 let message = format!("port {} has source ranges by its name and by its number", port.port);
                 return Err(invalid(message));
             }

@@ -15,7 +15,7 @@ pub(super) const EXPOSE_NODE_PORTS: &str = "hostport-firewall.dev/expose-node-po
 pub(super) const HOSTNAME: &str = "hostport-firewall.dev/hostname";
 
 /// Returns the annotations of an object; empty if it has none.
-pub(super) fn annotations(metadata: &kube::api::ObjectMeta) -> &BTreeMap<String, String> {
+pub(super) fn annotations(metadata: &kube::core::ObjectMeta) -> &BTreeMap<String, String> {
     static NONE: BTreeMap<String, String> = BTreeMap::new();
     metadata.annotations.as_ref().unwrap_or(&NONE)
 }

@@ -1,27 +1,23 @@
-//! Collects exposures: for every pod and Service, resolves its intents and applies the guardrails.
+//! Collects what one port owner asks for: resolves its intents, and applies the guardrails.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::annotation_keys::{EXPOSE, HOSTNAME, SOURCE_RANGES};
 use super::exposure::Exposure;
 use super::host_port::{HostPort, parse_host_ports};
-use super::host_port_exposure::PodSelection;
-use super::node_port::{self, SlicesByService};
-use super::opening::{FamilyRules, Opening, reject_denied};
-use super::port_owner::node_of_running_pod;
-use super::problems::Problems;
+use super::host_port_exposure::{MOST_SELECTING, PodSelection};
+use super::opening::{BuiltRules, FamilyRules, Opening, reject_denied};
+use super::part::Part;
+use super::port_owner::{PortOwners, node_of_running_pod};
 use super::request::{PortRequest, Rejected, fail, reject};
+use super::selections::Selections;
 use super::service_ports::parse_node_ports;
 use super::settings::Settings;
-use super::unknown::{
-    Place, UnknownDemand, find_missing_ingress, find_missing_intent, find_unknown_node_ports, port_ranges,
-};
+use super::unknown::{Place, UnknownDemand, find_missing_ingress, find_missing_intent, port_ranges};
 use super::voyager::labels::{find_label, is_haproxy, is_voyager_service};
-use super::{annotation, service_lb, voyager};
+use super::{annotation, node_port, service_lb, voyager};
 use crate::guardrails::OpeningRequest;
-use crate::k8s::host_port_exposure::HostPortExposure;
 use crate::k8s::index::Index;
 use crate::k8s::objects::reference::{node_reference, pod_reference, service_reference};
 use crate::k8s::objects::{Node, ObjectRef, Pod, Service, carries_ours};
@@ -30,78 +26,93 @@ use crate::k8s::reasons;
 use crate::parse::family::Family;
 use crate::parse::source_ranges;
 
-/// The result of all intents in the index.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Collected {
-    /// Those of pods, and then those of Services, in order of namespace and name
-    pub exposures: Vec<Exposure>,
-    /// The intents, pods, Services and nodes because of which something is not opened
-    pub problems: BTreeSet<Problem>,
-    /// Ports that may be asked for
-    pub unknown: BTreeSet<UnknownDemand>,
+/// Collects what single port owners ask for, from the index and from what has been derived of it.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a> {
+    pub(super) index: &'a Index,
+    pub(super) settings: &'a Settings,
+    pub(super) selections: &'a Selections,
+    pub(super) port_owners: &'a PortOwners,
 }
 
-/// Collects the exposures of all pods and Services.
-#[must_use]
-pub fn collect_exposures(index: &Index, settings: &Settings) -> Collected {
-    let slices = node_port::group_slices_by_service(index);
-    let mut collector = Collector {
-        index,
-        settings,
-        slices,
-        selections: BTreeMap::new(),
-        exposures: Vec::new(),
-        problems: Problems::default(),
-        unknown: find_unknown_node_ports(index).into_iter().collect(),
-    };
-    collector.problems.extend(index.unreadable().cloned());
-    for exposure in index.host_port_exposures() {
-        collector.add_selection(exposure);
-    }
-    for pod in index.pods() {
+/// What a Service asks for.
+#[derive(Default)]
+pub(super) struct ServiceParts {
+    /// Whatever nodes serve it
+    pub(super) own: Part,
+    pub(super) on_nodes: BTreeMap<String, Part>,
+}
+
+impl<'a> Inputs<'a> {
+    /// Collects what a pod asks for.
+    pub(super) fn collect_pod(self, pod: &Pod) -> Part {
+        let mut collector = Collector::new(self);
         collector.collect_pod(pod);
+        let ServiceParts { mut own, on_nodes } = collector.parts;
+        on_nodes.into_values().for_each(|part| own.append(part));
+        own
     }
-    for service in index.services() {
-        collector.collect_service(service);
+
+    /// Collects what a Service asks for on these of the nodes that serve its node ports, or on all of them.
+    pub(super) fn collect_service(
+        self,
+        service: &Service,
+        only: Option<&'a BTreeSet<String>>,
+    ) -> ServiceParts {
+        let reference = service_reference(service);
+        let mut collector = Collector::new(self);
+        let nodes = || self.find_serving_nodes(service, &reference, only);
+        if let Err(rejected) = collector.collect_node_ports(service, &reference, nodes) {
+            collector.parts.own.problems.report(&rejected, &[&reference]);
+        }
+        collector.parts
     }
-    let Collector { exposures, problems, unknown, .. } = collector;
-    Collected { exposures, problems: problems.into_set(index), unknown }
+
+    /// Returns the nodes that serve the Service's node ports, of some or of all: with
+    /// `externalTrafficPolicy: Local` those with an endpoint that takes traffic, else all.
+    fn find_serving_nodes(
+        self,
+        service: &Service,
+        reference: &ObjectRef,
+        only: Option<&'a BTreeSet<String>>,
+    ) -> BTreeSet<&'a str> {
+        let index = self.index;
+        let local = service.is_local().then(|| {
+            let name = (reference.namespace.clone(), reference.name.clone());
+            self.port_owners.serving_nodes(&name)
+        });
+        let serves = |node: &&String| match local {
+            Some(serving) => serving.is_some_and(|serving| serving.contains(*node)),
+            None => index.node(node).is_some(),
+        };
+        match (only, local) {
+            (Some(only), _) => only.iter().filter(serves).map(String::as_str).collect(),
+            (None, Some(serving)) => serving.into_iter().flatten().map(String::as_str).collect(),
+            (None, None) => index.nodes().filter_map(|node| node.metadata.name.as_deref()).collect(),
+        }
+    }
 }
 
 struct Collector<'a> {
-    index: &'a Index,
-    settings: &'a Settings,
-    slices: SlicesByService<'a>,
-    /// The pods that `HostPortExposure`s select, by namespace
-    selections: BTreeMap<String, Rc<Vec<PodSelection<'a>>>>,
-    exposures: Vec<Exposure>,
-    problems: Problems,
-    unknown: BTreeSet<UnknownDemand>,
+    inputs: Inputs<'a>,
+    parts: ServiceParts,
 }
 
 impl<'a> Collector<'a> {
-    /// Parses a `HostPortExposure`, once for all pods.
-    fn add_selection(&mut self, exposure: &'a HostPortExposure) {
-        match PodSelection::parse(exposure) {
-            Ok(selection) => {
-                let selections = self.selections.entry(exposure.reference().namespace).or_default();
-                // The only reference while selections are added: nothing is copied.
-                Rc::make_mut(selections).push(selection);
-            }
-            Err(rejected) => self.problems.report(&rejected, &[]),
-        }
+    fn new(inputs: Inputs<'a>) -> Self {
+        Self { inputs, parts: ServiceParts::default() }
     }
 
     /// Collects the exposures of one pod: of its own annotations, its Ingress or its Service, and of any
     /// number of objects that select it. A problem of one of them does not affect the others.
     fn collect_pod(&mut self, pod: &Pod) {
-        let index = self.index;
+        let Inputs { index, selections, .. } = self.inputs;
         let Some(node_name) = node_of_running_pod(pod) else { return };
         let may_request = carries_ours(&pod.metadata) || is_haproxy(pod) || service_lb::is_service_lb(pod);
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let selections = self.selections.get(namespace).cloned().unwrap_or_default();
         let node = index.node(node_name);
-        let selecting: Vec<_> = selections.iter().filter(|selection| selection.selects(pod, node)).collect();
+        let selecting = selections.in_namespace(namespace).filter(|selection| selection.selects(pod, node));
+        let mut selecting: Vec<&PodSelection> = selecting.collect();
         let reference = pod_reference(pod);
         let missing = find_missing_intent(index, pod, &reference);
         if !may_request && selecting.is_empty() && missing.is_none() {
@@ -110,13 +121,15 @@ impl<'a> Collector<'a> {
         let host_ports = match parse_host_ports(pod) {
             Ok(host_ports) => host_ports,
             Err(error) => {
-                return self.problems.report(&reject(&reference, reasons::INVALID_PORT, error), &[]);
+                return self.report(&reject(&reference, reasons::INVALID_PORT, error), &[]);
             }
         };
         if let Some(missing) = missing {
             let ports = host_ports.iter().filter(|port| !is_haproxy(pod) || voyager::is_frontend(port));
-            self.keep(&reference.namespace, Place::of_node(node), ports, &missing);
+            let kept = self.keep(&reference.namespace, Place::of_node(node), ports, &missing);
+            self.parts.own.unknown.extend(kept);
         }
+        self.bound_selecting(&reference, &mut selecting);
         let mut requests = Vec::new();
         if may_request {
             requests.extend(self.build_pod_request(pod, &reference, &host_ports).transpose());
@@ -127,9 +140,28 @@ impl<'a> Collector<'a> {
             match request.and_then(|request| voyager::reject_internal_ports(pod, &request).map(|()| request))
             {
                 Ok(request) => self.add_exposures(&reference, [node_name], &request),
-                Err(rejected) => self.problems.report(&rejected, &[&reference]),
+                Err(rejected) => self.report(&rejected, &[&reference]),
             }
         }
+    }
+
+    /// Leaves out what selects the pod beyond the most that can, and reports that.
+    fn bound_selecting(&mut self, pod: &ObjectRef, selecting: &mut Vec<&PodSelection>) {
+        if selecting.len() <= MOST_SELECTING {
+            return;
+        }
+        for selection in selecting.drain(MOST_SELECTING..) {
+            self.parts.own.problems.report_shared(&selection.too_many);
+        }
+        let message = format!(
+            "more than {MOST_SELECTING} HostPortExposures select it; the first {MOST_SELECTING} in order of name \
+             open its ports, the others nothing of it"
+        );
+        self.report(&reject(pod, reasons::TOO_MANY_EXPOSURES, message), &[]);
+    }
+
+    fn report(&mut self, problem: &Problem, others: &[&ObjectRef]) {
+        self.parts.own.problems.report(problem, others);
     }
 
     /// Builds the request of the pod's own annotations, or else of the Ingress or the Service behind it.
@@ -140,28 +172,27 @@ impl<'a> Collector<'a> {
         host_ports: &'p BTreeSet<HostPort>,
     ) -> Result<Option<PortRequest<'p>>, Rejected> {
         let known = [EXPOSE, SOURCE_RANGES, HOSTNAME];
+        let Inputs { index, settings, .. } = self.inputs;
         annotation::reject_unknown_annotations(&pod.metadata, &known, reference)?;
         if annotation::has_expose_annotation(pod) {
             annotation::build_request(pod, reference, host_ports)
         } else if is_haproxy(pod) {
-            voyager::build_request(self.index, pod, reference, host_ports, &mut self.problems)
+            voyager::build_request(index, pod, reference, host_ports, &mut self.parts.own.problems)
         } else if service_lb::is_service_lb(pod) {
-            service_lb::build_request(self.index, self.settings, pod, reference, host_ports)
+            service_lb::build_request(index, settings, pod, reference, host_ports)
         } else {
             annotation::build_request(pod, reference, host_ports)
         }
     }
 
     /// Collects the exposures of a Service on the nodes that serve its node ports.
-    fn collect_service(&mut self, service: &Service) {
-        let reference = service_reference(service);
-        if let Err(rejected) = self.collect_node_ports(service, &reference) {
-            self.problems.report(&rejected, &[&reference]);
-        }
-    }
-
-    fn collect_node_ports(&mut self, service: &Service, reference: &ObjectRef) -> Result<(), Rejected> {
-        let index = self.index;
+    fn collect_node_ports(
+        &mut self,
+        service: &Service,
+        reference: &ObjectRef,
+        nodes: impl FnOnce() -> BTreeSet<&'a str>,
+    ) -> Result<(), Rejected> {
+        let index = self.inputs.index;
         node_port::reject_meaningless_annotations(service, reference)?;
         let has_annotation = node_port::has_node_port_annotation(service);
         if !has_annotation && !is_voyager_service(service) {
@@ -173,31 +204,31 @@ impl<'a> Collector<'a> {
             && let Some(name) = find_label(&service.metadata, "origin-name")
             && let Some(missing) = find_missing_ingress(index, &reference.namespace, name)
         {
-            self.keep(&reference.namespace, Place::Anywhere, node_ports.values(), &missing);
+            let kept = self.keep(&reference.namespace, Place::Anywhere, node_ports.values(), &missing);
+            self.parts.own.unknown.extend(kept);
         }
         let request = if has_annotation {
             let request = node_port::build_request(service, reference, &node_ports)?;
             voyager::reject_stats_port(service, &request)?;
             Some(request)
         } else {
-            let problems = &mut self.problems;
+            let problems = &mut self.parts.own.problems;
             voyager::build_node_port_request(index, service, reference, &node_ports, problems)?
         };
         let Some(request) = request else { return Ok(()) };
-        let nodes = node_port::find_serving_nodes(index, &self.slices, service, reference);
-        self.add_exposures(reference, nodes, &request);
+        self.add_exposures(reference, nodes(), &request);
         Ok(())
     }
 
-    /// Keeps those of these ports open, where they are open, that no guardrail stands against.
+    /// Returns those of these ports that no guardrail stands against, to be kept open where they are open.
     fn keep<'p>(
-        &mut self,
+        &self,
         namespace: &str,
         place: Place,
         ports: impl IntoIterator<Item = &'p HostPort>,
         missing: &str,
-    ) {
-        let Self { index, settings, .. } = *self;
+    ) -> Option<UnknownDemand> {
+        let Inputs { index, settings, .. } = self.inputs;
         let may_stay = |port: &&HostPort| {
             let opening = OpeningRequest {
                 namespace,
@@ -208,23 +239,19 @@ impl<'a> Collector<'a> {
             settings.guardrails.check(&opening).map_or_else(|denial| denial.is_unknown, |()| true)
         };
         let ports = port_ranges(ports.into_iter().filter(may_stay));
-        if !ports.is_empty() {
-            self.unknown.insert(UnknownDemand { place, ports, missing: missing.to_owned() });
-        }
+        (!ports.is_empty()).then(|| UnknownDemand { place, ports, missing: missing.to_owned() })
     }
 
-    /// Keeps the ports of a request open on these nodes: it is not known if a guardrail stands against them.
-    fn keep_request<'n>(
-        &mut self,
-        node_names: impl IntoIterator<Item = &'n str>,
+    /// Returns the ports of a request on a node, to be kept open there: it is not known if they may be.
+    fn keep_request(
+        &self,
+        node_name: &str,
         request: &PortRequest<'_>,
         missing: &str,
-    ) {
-        for node_name in node_names {
-            let place = Place::of_node(self.index.node(node_name));
-            let ports = request.ports.iter().map(|(port, _)| *port);
-            self.keep(&request.intent.namespace, place, ports, missing);
-        }
+    ) -> Option<UnknownDemand> {
+        let place = Place::of_node(self.inputs.index.node(node_name));
+        let ports = request.ports.iter().map(|(port, _)| *port);
+        self.keep(&request.intent.namespace, place, ports, missing)
     }
 
     /// Adds the exposures of a request on these nodes, and reports the problems.
@@ -234,65 +261,63 @@ impl<'a> Collector<'a> {
         node_names: impl IntoIterator<Item = &'n str>,
         request: &PortRequest<'_>,
     ) {
-        let others = [port_owner, &request.intent];
-        let mut opening = match Opening::new(self.index, self.settings, port_owner, request) {
-            Ok(opening) => opening,
-            Err(denial) => {
-                if denial.is_unknown {
-                    self.keep_request(node_names, request, &denial.message);
+        let Inputs { index, settings, .. } = self.inputs;
+        match Opening::new(index, settings, port_owner, request) {
+            Ok(mut opening) => {
+                for node_name in node_names {
+                    let part = self.build_part(port_owner, node_name, request, &mut opening);
+                    self.parts.on_nodes.entry(node_name.to_owned()).or_default().append(part);
                 }
-                return self.problems.report(&reject_denied(request, &denial), &others);
             }
-        };
-        let count_before = self.exposures.len();
-        for node_name in node_names {
-            match self.build_exposure(port_owner, node_name, request, &mut opening) {
-                Ok(exposure) => self.exposures.extend(exposure),
-                Err(rejected) => self.problems.report(&rejected, &others),
+            Err(denial) => {
+                for node_name in node_names.into_iter().filter(|_| denial.is_unknown) {
+                    let kept = self.keep_request(node_name, request, &denial.message);
+                    self.parts.on_nodes.entry(node_name.to_owned()).or_default().unknown.extend(kept);
+                }
+                self.report(&reject_denied(request, &denial), &[port_owner, &request.intent]);
             }
-        }
-        for problem in opening.problems {
-            self.problems.report(&problem, &others);
-        }
-        if let Some(hostname) = &request.hostname
-            && !self.settings.external_dns
-            && self.exposures.len() > count_before
-        {
-            let message = format!("{hostname} is not published: the controller runs without --external-dns");
-            self.problems.report(&fail(&request.intent, reasons::NOT_PUBLISHED, message), &[]);
         }
     }
 
-    /// Builds the exposure of a request on a node; none if no port can be opened there.
-    ///
-    /// # Errors
-    /// If the node is not known.
-    fn build_exposure(
-        &mut self,
+    /// Builds what a request opens on a node, with the problems there.
+    fn build_part(
+        &self,
         port_owner: &ObjectRef,
         node_name: &str,
         request: &PortRequest<'_>,
         opening: &mut Opening<'_>,
-    ) -> Result<Option<Exposure>, Rejected> {
-        let node = self.index.node(node_name);
+    ) -> Part {
+        let others = [port_owner, &request.intent];
+        let node = self.inputs.index.node(node_name);
         let families = node.map_or_else(|| BTreeSet::from(Family::ALL), source_ranges::find_families);
-        let Some(FamilyRules { rules, variant }) = opening.rules_for(families) else { return Ok(None) };
+        let ports = Arc::clone(&opening.ports);
+        let BuiltRules { rules, problems } = opening.rules_for(families);
+        let mut part = Part::default();
+        problems.iter().for_each(|problem| part.problems.report(problem, &others));
+        let Some(FamilyRules { rules, variant }) = rules.clone() else { return part };
         let (Place::Machine(provider_id), Some(node)) = (Place::of_node(node), node) else {
             let problem = unknown_machine(port_owner, node_name, node);
-            self.keep_request([node_name], request, &format!("{}: {}", problem.object, problem.message));
-            return Err(problem);
+            let missing = format!("{}: {}", problem.object, problem.message);
+            part.unknown.extend(self.keep_request(node_name, request, &missing));
+            part.problems.report(&problem, &others);
+            return part;
         };
-        Ok(Some(Exposure {
+        part.exposures.push(Exposure {
             port_owner: port_owner.clone(),
             node: node_reference(node),
             provider_id,
             intent: request.intent.clone(),
             workload: request.workload.clone(),
-            ports: Arc::clone(&opening.ports),
+            ports,
             rules,
             variant,
             hostname: request.hostname.clone(),
-        }))
+        });
+        if let Some(hostname) = request.hostname.as_ref().filter(|_| !self.inputs.settings.external_dns) {
+            let message = format!("{hostname} is not published: the controller runs without --external-dns");
+            part.problems.report(&fail(&request.intent, reasons::NOT_PUBLISHED, message), &[]);
+        }
+        part
     }
 }
 

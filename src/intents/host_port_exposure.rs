@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::rc::Rc;
+use std::sync::Arc;
 
+use firewall_core::Workload;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -15,15 +16,22 @@ use super::request::{GroupVariant, PortRequest, Rejected, reject};
 use super::rules::Sources;
 use crate::k8s::host_port_exposure::{ExposedPort, HostPortExposure, MOST_PORTS, PortProtocol};
 use crate::k8s::objects::{Node, ObjectRef, Pod};
+use crate::k8s::problem::Problem;
 use crate::k8s::reasons;
 use crate::parse::hostname::parse_hostname;
 use crate::parse::label_selector::parse_label_selector;
 use crate::parse::source_ranges;
 
+/// The most `HostPortExposure`s that open ports of one pod: more than any machine's firewall has room for, and
+/// few enough that a namespace costs what its pods cost.
+pub(super) const MOST_SELECTING: usize = 32;
+
 /// The parsed spec of a `HostPortExposure`.
-#[derive(Clone)]
-pub(super) struct PodSelection<'a> {
-    exposure: &'a HostPortExposure,
+pub(super) struct PodSelection {
+    reference: ObjectRef,
+    workload: Workload,
+    /// The problem where a pod is selected by too many, the same for all pods
+    pub(super) too_many: Arc<Problem>,
     pods: Selector,
     nodes: Option<Selector>,
     ports: Vec<PortEntry>,
@@ -31,7 +39,6 @@ pub(super) struct PodSelection<'a> {
 }
 
 /// One element of `spec.ports`.
-#[derive(Clone)]
 struct PortEntry {
     /// In the notation of annotations
     text: String,
@@ -40,12 +47,12 @@ struct PortEntry {
     has_own_sources: bool,
 }
 
-impl<'a> PodSelection<'a> {
+impl PodSelection {
     /// Parses the spec.
     ///
     /// # Errors
     /// If any of it is not understood: then it opens nothing.
-    pub(super) fn parse(exposure: &'a HostPortExposure) -> Result<Self, Rejected> {
+    pub(super) fn parse(exposure: &HostPortExposure) -> Result<Self, Rejected> {
         let reject_with = |reason| {
             move |message| {
                 let message = format!("{message}; nothing of this is opened");
@@ -81,7 +88,13 @@ impl<'a> PodSelection<'a> {
         }
         let hostname = exposure.spec.hostname.as_deref().map(parse_hostname).transpose();
         let hostname = hostname.map_err(|error| invalid(format!("hostname: {error}")))?;
-        Ok(Self { exposure, pods, nodes, ports, hostname })
+        let reference = exposure.reference();
+        let message = format!(
+            "it selects pods that {MOST_SELECTING} HostPortExposures before it in order of name select too; \
+             it opens nothing for these pods"
+        );
+        let too_many = Arc::from(reject(&reference, reasons::TOO_MANY_EXPOSURES, message));
+        Ok(Self { reference, workload: exposure.workload(), too_many, pods, nodes, ports, hostname })
     }
 
     /// Returns true if it selects the pod on the node.
@@ -100,7 +113,7 @@ impl<'a> PodSelection<'a> {
         pod: &ObjectRef,
         host_ports: &'p BTreeSet<HostPort>,
     ) -> Result<PortRequest<'p>, Rejected> {
-        let reference = self.exposure.reference();
+        let reference = self.reference.clone();
         let invalid = |message: String| {
             let message = format!("{message}; nothing is opened for {pod}");
             reject(&reference, reasons::INVALID_EXPOSURE, message)
@@ -126,7 +139,7 @@ impl<'a> PodSelection<'a> {
             return Err(invalid(format!("ports: none of them is a host port of {pod}, which has {has}")));
         }
         Ok(PortRequest {
-            workload: self.exposure.workload(),
+            workload: self.workload.clone(),
             intent: reference,
             ports: ports.into_iter().collect(),
             variant: GroupVariant::PerNode(variant),
@@ -153,5 +166,5 @@ fn parse_sources(field: &str, ranges: Option<&[String]>) -> Result<Sources, Stri
     let Some(ranges) = ranges else { return Ok(None) };
     let ranges: Vec<IpNet> =
         source_ranges::parse_strict(&ranges.join(",")).map_err(|error| format!("{field}: {error}"))?;
-    Ok(Some(Rc::from(ranges)))
+    Ok(Some(Arc::from(ranges)))
 }

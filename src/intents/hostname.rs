@@ -1,6 +1,6 @@
 //! The hostname annotation.
 
-use kube::api::ObjectMeta;
+use kube::core::ObjectMeta;
 
 use super::annotation_keys::{HOSTNAME, annotations};
 use crate::parse::hostname::parse_hostname;

@@ -1,6 +1,6 @@
 //! The node port intent: a Service whose annotations list the node ports to open.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use firewall_core::Workload;
 
@@ -11,7 +11,6 @@ use super::hostname::parse_hostname_annotation;
 use super::request::{GroupVariant, PortRequest, Rejected, reject};
 use super::service_ports::{NodePorts, has_balancer_sources, resolve_listed_ports};
 use super::voyager::labels::is_voyager_service;
-use crate::k8s::index::Index;
 use crate::k8s::objects::{Endpoint, EndpointSlice, ObjectRef, Service};
 use crate::k8s::reasons;
 
@@ -89,21 +88,6 @@ pub(super) fn workload_of_service(service: &ObjectRef) -> Workload {
     Workload { kind: kind.into_owned(), namespace, name }
 }
 
-/// `EndpointSlice`s by the namespace and name of their Service.
-pub(super) type SlicesByService<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>;
-
-/// Groups all `EndpointSlice`s by their Service.
-pub(super) fn group_slices_by_service(index: &Index) -> SlicesByService<'_> {
-    let mut slices = SlicesByService::new();
-    for slice in index.endpoint_slices() {
-        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
-        if let Some(service) = slice.service() {
-            slices.entry((namespace, service)).or_default().push(slice);
-        }
-    }
-    slices
-}
-
 /// Returns the nodes with an endpoint for which the predicate holds.
 pub(super) fn find_endpoint_nodes(
     slice: &EndpointSlice,
@@ -111,19 +95,4 @@ pub(super) fn find_endpoint_nodes(
 ) -> impl Iterator<Item = &str> {
     let endpoints = slice.endpoints.iter().filter(move |endpoint| matches(endpoint));
     endpoints.filter_map(|endpoint| endpoint.node_name.as_deref())
-}
-
-/// Returns the nodes that serve the Service's node ports: with `externalTrafficPolicy: Local` those with an
-/// endpoint that takes traffic, else all.
-pub(super) fn find_serving_nodes<'a>(
-    index: &'a Index,
-    slices: &SlicesByService<'a>,
-    service: &Service,
-    reference: &ObjectRef,
-) -> BTreeSet<&'a str> {
-    if !service.is_local() {
-        return index.nodes().filter_map(|node| node.metadata.name.as_deref()).collect();
-    }
-    let own = slices.get(&(reference.namespace.as_str(), reference.name.as_str()));
-    own.into_iter().flatten().flat_map(|slice| find_endpoint_nodes(slice, Endpoint::takes_traffic)).collect()
 }

@@ -24,8 +24,14 @@ pub(super) struct Opening<'a> {
     port_owner: &'a ObjectRef,
     request: &'a PortRequest<'a>,
     pub(super) ports: Arc<BTreeSet<(Protocol, u16)>>,
-    by_families: BTreeMap<BTreeSet<Family>, Option<FamilyRules>>,
-    /// The problems found while rules were built, each once
+    by_families: BTreeMap<BTreeSet<Family>, BuiltRules>,
+}
+
+/// The result of building rules for nodes with the same address families.
+#[derive(Default)]
+pub(super) struct BuiltRules {
+    /// None if no port can be reached there, or the rules exceed a guardrail or the clouds' limits
+    pub(super) rules: Option<FamilyRules>,
     pub(super) problems: Vec<Rejected>,
 }
 
@@ -56,38 +62,41 @@ impl<'a> Opening<'a> {
             hostname: request.hostname.as_deref(),
         };
         settings.guardrails.check(&opening)?;
-        let (by_families, problems) = (BTreeMap::new(), Vec::new());
-        Ok(Self { settings, port_owner, request, ports: Arc::new(ports), by_families, problems })
+        Ok(Self { settings, port_owner, request, ports: Arc::new(ports), by_families: BTreeMap::new() })
     }
 
-    /// Returns the rules on a node with these address families; none if no port can be reached there, or the
-    /// rules exceed a guardrail or the clouds' limits.
-    pub(super) fn rules_for(&mut self, families: BTreeSet<Family>) -> Option<FamilyRules> {
-        if let Some(rules) = self.by_families.get(&families) {
-            return rules.clone();
-        }
-        let rules = self.build_rules(&families).unwrap_or_else(|rejected| {
-            self.problems.push(rejected);
-            None
-        });
-        self.by_families.insert(families, rules.clone());
-        rules
+    /// Returns the rules on a node with these address families, and what is wrong with them.
+    pub(super) fn rules_for(&mut self, families: BTreeSet<Family>) -> &BuiltRules {
+        let Self { settings, port_owner, request, ref ports, ref mut by_families } = *self;
+        by_families.entry(families).or_insert_with_key(|families| {
+            let mut built = BuiltRules::default();
+            match build_rules(settings, request, families) {
+                Ok(rules) => {
+                    let reachable = rules::filter_by_family(&rules, families);
+                    built.problems.extend(find_unreachable_ports(port_owner, ports, &reachable));
+                    if !reachable.is_empty() {
+                        let variant = format_variant(request, &rules, families).into();
+                        built.rules = Some(FamilyRules { rules: Arc::new(rules), variant });
+                    }
+                }
+                Err(rejected) => built.problems.push(rejected),
+            }
+            built
+        })
     }
+}
 
-    fn build_rules(&mut self, families: &BTreeSet<Family>) -> Result<Option<FamilyRules>, Rejected> {
-        let Self { settings, request, .. } = *self;
-        let defaults: Vec<IpNet> = source_ranges::filter_by_family(&settings.default_source_ranges, families);
-        let rules = rules::build_rules(&request.ports, &defaults)
-            .map_err(|error| reject(&request.intent, reasons::TOO_MANY_RULES, error))?;
-        settings.guardrails.check_rules(&rules).map_err(|denial| reject_denied(request, &denial))?;
-        let reachable = rules::filter_by_family(&rules, families);
-        self.problems.extend(find_unreachable_ports(self.port_owner, &self.ports, &reachable));
-        if reachable.is_empty() {
-            return Ok(None);
-        }
-        let variant = format_variant(request, &rules, families).into();
-        Ok(Some(FamilyRules { rules: Arc::new(rules), variant }))
-    }
+/// Builds the rules, and asks the guardrails for them.
+fn build_rules(
+    settings: &Settings,
+    request: &PortRequest<'_>,
+    families: &BTreeSet<Family>,
+) -> Result<RuleSet, Rejected> {
+    let defaults: Vec<IpNet> = source_ranges::filter_by_family(&settings.default_source_ranges, families);
+    let rules = rules::build_rules(&request.ports, &defaults)
+        .map_err(|error| reject(&request.intent, reasons::TOO_MANY_RULES, error))?;
+    settings.guardrails.check_rules(&rules).map_err(|denial| reject_denied(request, &denial))?;
+    Ok(rules)
 }
 
 /// Returns the problem of a request that exceeds a guardrail.

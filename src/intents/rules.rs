@@ -2,7 +2,7 @@
 //! ones.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use firewall_core::{IngressRule, PortRange, Protocol, RuleSet};
 use ipnet::IpNet;
@@ -16,7 +16,7 @@ use crate::parse::ports::merge_into_ranges;
 const MAX_RULES: usize = 1000;
 
 /// The sources that an intent names for a port; `None` stands for the default.
-pub(super) type Sources = Option<Rc<[IpNet]>>;
+pub(super) type Sources = Option<Arc<[IpNet]>>;
 
 /// Builds the ingress rules of these ports. A port that is bound to one address is reached over that
 /// address's family only.

@@ -1,7 +1,7 @@
 //! The ports of a Service, and their sources, from its annotations and its spec.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::annotation;
 use super::annotation_keys::{EXPOSE, EXPOSE_NODE_PORTS, SOURCE_RANGES, annotations};
@@ -86,7 +86,7 @@ fn parse_balancer_sources(service: &Service) -> Result<Sources, (String, String)
         None => return Ok(None),
     };
     let ranges = source_ranges::parse_strict(&text).map_err(|error| (field.to_owned(), error))?;
-    Ok(Some(Rc::from(ranges)))
+    Ok(Some(Arc::from(ranges)))
 }
 
 /// Returns true if the Service names sources for its load balancer.

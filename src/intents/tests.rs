@@ -11,7 +11,7 @@ mod voyager;
 
 use serde_json::{Value, json};
 
-use super::collect::{Collected, collect_exposures};
+use super::demand::{Collected, collect_exposures};
 use super::exposure::Exposure;
 use super::settings::Settings;
 use crate::guardrails::Guardrails;

@@ -58,8 +58,11 @@ pub(crate) fn why_everything_is_unknown(index: &Index) -> Vec<String> {
 /// Returns the node ports that may be asked for because their Services, or the endpoints of these, are not
 /// known.
 pub(super) fn find_unknown_node_ports(index: &Index) -> Vec<UnknownDemand> {
-    let missing =
-        [Watch::Services, Watch::EndpointSlices].into_iter().filter_map(|watch| index.missing(&watch));
+    let missing = [Watch::Services, Watch::EndpointSlices].iter().filter_map(|watch| index.missing(watch));
+    let missing: Vec<String> = missing.collect();
+    if missing.is_empty() {
+        return Vec::new();
+    }
     let range = PortRange::new(NODE_PORTS.0, NODE_PORTS.1).expect("the range ascends");
     let usual = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(|protocol| (protocol, range));
     let known = index.services().flat_map(|service| &service.spec.ports).filter_map(|port| {
@@ -67,7 +70,8 @@ pub(super) fn find_unknown_node_ports(index: &Index) -> Vec<UnknownDemand> {
         Some((Protocol::Tcp, PortRange::single(number).ok()?))
     });
     let ports: BTreeSet<_> = usual.into_iter().chain(known).collect();
-    missing.map(|missing| UnknownDemand { place: Place::Anywhere, ports: ports.clone(), missing }).collect()
+    let unknown = |missing| UnknownDemand { place: Place::Anywhere, ports: ports.clone(), missing };
+    missing.into_iter().map(unknown).collect()
 }
 
 /// Returns what is missing of the intents that a pod may have beside its own annotations; none if all are
@@ -85,18 +89,15 @@ pub(super) fn find_missing_intent(index: &Index, pod: &Pod, reference: &ObjectRe
     {
         return Some(format!("Service {namespace}/{name} is not known: {missing}"));
     }
-    let mut unreadable = index.unreadable_of(&Watch::HostPortExposures);
-    let unreadable = unreadable.find(|problem| problem.object.namespace == namespace);
+    let unreadable = index.first_unreadable_in(&Watch::HostPortExposures, namespace);
     let unreadable = unreadable.map(|problem| format!("{} cannot be read", problem.object));
     unreadable.or_else(|| index.missing(&Watch::HostPortExposures))
 }
 
 /// Returns what is missing of the Ingress of this name; none if it is known, or known not to exist.
 pub(super) fn find_missing_ingress(index: &Index, namespace: &str, name: &str) -> Option<String> {
-    let unreadable = index
-        .ingress_watches()
-        .flat_map(|watch| index.unreadable_of(watch))
-        .find(|problem| problem.object.namespace == namespace && problem.object.name == name);
+    let object = (namespace.to_owned(), name.to_owned());
+    let unreadable = index.ingress_watches().find_map(|watch| index.unreadable_object(watch, &object));
     let unreadable = unreadable.map(|problem| format!("{} cannot be read", problem.object));
     unreadable.or_else(|| index.ingress_watches().find_map(|watch| index.missing(watch)))
 }

@@ -10,13 +10,13 @@ mod sources;
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{Protocol, Workload};
-use kube::api::ObjectMeta;
+use kube::core::ObjectMeta;
 
 use super::annotation::reject_unknown_annotations;
 use super::annotation_keys::{HOSTNAME, SOURCE_RANGES, annotations};
 use super::host_port::HostPort;
 use super::hostname::parse_hostname_annotation;
-use super::problems::Problems;
+use super::problems::Reports;
 use super::request::{GroupVariant, PortRequest, Rejected, reject};
 use super::service_ports::NodePorts;
 use crate::k8s::index::Index;
@@ -74,7 +74,7 @@ pub(super) fn build_request<'a>(
     pod: &Pod,
     pod_reference: &ObjectRef,
     host_ports: &'a BTreeSet<HostPort>,
-    problems: &mut Problems,
+    problems: &mut Reports,
 ) -> Result<Option<PortRequest<'a>>, Rejected> {
     let Some(owner) = find_owning_ingress(index, &pod.metadata, pod_reference, is_host_port)? else {
         return Ok(None);
@@ -89,7 +89,7 @@ pub(super) fn build_node_port_request<'a>(
     service: &Service,
     reference: &ObjectRef,
     node_ports: &'a NodePorts,
-    problems: &mut Problems,
+    problems: &mut Reports,
 ) -> Result<Option<PortRequest<'a>>, Rejected> {
     let Some(owner) = find_owning_ingress(index, &service.metadata, reference, is_node_port)? else {
         return Ok(None);
@@ -115,7 +115,7 @@ impl OwningIngress<'_> {
         managed: &ObjectMeta,
         managed_reference: &ObjectRef,
         frontends: impl Iterator<Item = (u16, &'a HostPort)>,
-        problems: &mut Problems,
+        problems: &mut Reports,
     ) -> Result<Option<PortRequest<'a>>, Rejected> {
         let Self { group, ingress } = *self;
         let reference = ingress_reference(ingress, group);

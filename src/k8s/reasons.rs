@@ -69,6 +69,8 @@ reasons! {
     SOURCE_NOT_ALLOWED = "SourceNotAllowed";
     /// A source is wider than the guardrail `widestSourceRanges` allows.
     SOURCE_TOO_WIDE = "SourceTooWide";
+    /// More `HostPortExposure`s select a pod than can open ports of one.
+    TOO_MANY_EXPOSURES = "TooManyExposures";
     /// Ports and sources make more rules than a cloud or the guardrail `mostRules` allows.
     TOO_MANY_RULES = "TooManyRules";
     /// An annotation under the project's domain has no meaning on the object.

@@ -1,7 +1,6 @@
 //! The published state: the last results of each cloud, and the statuses written from them. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -98,10 +97,7 @@ impl PublishedState {
     /// Returns true if the exposures have changed since a cloud's result.
     fn has_outdated_result(&self) -> bool {
         let current = &self.demand.exposures;
-        self.by_cloud.values().any(|result| {
-            let planned = &result.demand.exposures;
-            !Arc::ptr_eq(planned, current) && planned != current
-        })
+        self.by_cloud.values().any(|result| result.demand.exposures != *current)
     }
 
     /// Joins the results of all clouds, as far as they are about machines that this controller serves, or that
@@ -111,7 +107,7 @@ impl PublishedState {
         let is_anothers = |exposure: &&Exposure| self.machines.are_anothers(&exposure.provider_id);
         let others: Vec<&Exposure> = all.iter().filter(is_anothers).collect();
         let exposures = if others.is_empty() {
-            Arc::clone(all)
+            all.clone()
         } else {
             all.iter().filter(|exposure| !is_anothers(exposure)).cloned().collect()
         };
@@ -124,7 +120,7 @@ impl PublishedState {
             machines: self.machines.clone(),
             exposures,
             elsewhere,
-            pods_with_gate: Arc::clone(&self.demand.pods_with_gate),
+            pods_with_gate: self.demand.pods_with_gate.clone(),
             generations: self.covered_generations(),
             is_incomplete: self.by_cloud.len() < self.cloud_count
                 || !self.unobserved.is_empty()
@@ -231,7 +227,7 @@ mod tests {
     fn result(second: u64, generation: i64) -> CloudResult {
         let demand = ClusterDemand {
             taken_at: Duration::from_secs(second),
-            generations: BTreeMap::from([(exposure(), generation)]).into(),
+            generations: [(exposure(), generation)].into_iter().collect(),
             ..ClusterDemand::default()
         };
         CloudResult { problems: BTreeSet::new(), memberships: Vec::new(), demand }
@@ -269,7 +265,7 @@ mod tests {
     fn ports_on_anothers_machine_are_left_to_it() {
         let programmed = |provider_ids: [&str; 2], intent: ObjectRef| {
             let planned = outcomes(&["a", "bb"], &[]);
-            let mut exposures = planned.exposures.to_vec();
+            let mut exposures = planned.exposures.iter().cloned().collect::<Vec<_>>();
             for (exposure, id) in exposures.iter_mut().zip(provider_ids) {
                 id.clone_into(&mut exposure.provider_id);
                 exposure.intent = intent.clone();
@@ -277,8 +273,8 @@ mod tests {
             let index = index(&["a", "bb"], &["a", "bb"], &Value::Null);
             let web = index.host_port_exposures().next().expect("the exposure").reference();
             let mut result = CloudResult { memberships: planned.memberships, ..result(0, 3) };
-            result.demand.exposures = exposures.into();
-            result.demand.generations = BTreeMap::from([(web, 3)]).into();
+            result.demand.exposures = exposures.into_iter().collect();
+            result.demand.generations = [(web, 3)].into_iter().collect();
             let machines = ServedMachines::new(vec!["gce://own/".to_owned()]);
             let mut state = PublishedState::new("test", 1, machines);
             state.record("gce", result);

@@ -96,10 +96,17 @@ mod tests {
 
     use super::super::served_machines::ServedMachines;
     use super::*;
-    use crate::desired::snapshot::pods_with_gate;
+    use crate::desired::snapshot::Snapshot;
+    use crate::intents::settings::Settings;
     use crate::k8s::index::{Object, Watch};
     use crate::k8s::objects::builders::{from_json, object_ref};
+    use rpds::RedBlackTreeSetSync;
     use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    fn pods_with_gate(index: &Index) -> RedBlackTreeSetSync<ObjectRef> {
+        Snapshot::take(index, &Settings::default(), Duration::ZERO).demand.pods_with_gate
+    }
 
     fn index(gates: &Value, conditions: &Value) -> Index {
         let pod = json!({
@@ -148,11 +155,8 @@ mod tests {
         ];
         for (memberships, expected) in cases {
             let index = index(&declared, &json!([]));
-            let outcomes = Outcomes {
-                memberships,
-                pods_with_gate: pods_with_gate(&index).into(),
-                ..Outcomes::default()
-            };
+            let outcomes =
+                Outcomes { memberships, pods_with_gate: pods_with_gate(&index), ..Outcomes::default() };
             let found = plan_gate_updates(&index, &outcomes);
             let found = found.first().map(|gate| (gate.is_open, gate.reason.as_str()));
             assert_eq!(found, expected);
@@ -165,7 +169,7 @@ mod tests {
         let gate = |was: &str, memberships: Vec<Membership>, is_incomplete: bool| {
             let conditions = json!([{ "type": GATE, "status": was }]);
             let index = index(&declared, &conditions);
-            let pods_with_gate = pods_with_gate(&index).into();
+            let pods_with_gate = pods_with_gate(&index);
             let outcomes = Outcomes { memberships, pods_with_gate, is_incomplete, ..Outcomes::default() };
             plan_gate_updates(&index, &outcomes).first().map(|gate| gate.is_open)
         };
@@ -217,7 +221,7 @@ mod tests {
             index.reset(Watch::Nodes, vec![Object::Node(from_json(node))]);
             let outcomes = Outcomes {
                 machines: ServedMachines::new(vec!["gce://own/".to_owned()]),
-                pods_with_gate: pods_with_gate(&index).into(),
+                pods_with_gate: pods_with_gate(&index),
                 ..Outcomes::default()
             };
             assert_eq!(plan_gate_updates(&index, &outcomes).len(), expected, "{provider_id}");

@@ -29,6 +29,7 @@ use crate::desired::linger::Linger;
 use crate::desired::snapshot::Snapshot;
 use crate::desired::unknown::place_unknown;
 use crate::intents::settings::Settings;
+use crate::k8s::problem::Problem;
 
 /// Time until the cloud is read again where it had no capacity for something, or did not say whether a machine
 /// exists: it may list a new machine by then, or somebody may have freed a slot.
@@ -109,7 +110,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let unclaimed = |id: &str| claims::unclaimed(id, &self.options.active);
         let instance = |id: &str| self.provider.parse_provider_id(id);
         let unknown = place_unknown(snapshot, instance);
-        let mut grouped = grouped(&snapshot.demand.exposures, instance, unclaimed, unknown);
+        let mut grouped = grouped(snapshot.demand.exposures.iter(), instance, unclaimed, unknown);
         let (desired, linger_ends) = self.linger.extend(&grouped, snapshot, self.started.elapsed());
         grouped.desired = desired;
         while let Some(ended) = self.in_flight.next_ended() {
@@ -126,7 +127,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let in_flight = InFlight::settle(&changing, &mut observed.resources);
         let backoff = self.failures.backoff.waiting(Instant::now());
         let (plan, violations) = self.plan(&compiled, &observed.resources, &backoff, &in_flight);
-        let mut problems = snapshot.problems.clone();
+        let mut problems: BTreeSet<Problem> = snapshot.problems.iter().cloned().collect();
         problems.extend(grouped.problems.iter().cloned());
         for infeasible in &compiled.infeasible {
             problems.extend(infeasible_problems(infeasible, &grouped));

@@ -111,6 +111,7 @@ impl TestLoop {
             resync: Duration::from_mins(5),
             stop: CancellationToken::new(),
             started: Instant::now(),
+            latest: LatestSnapshot::default(),
         };
         let reconciler = Box::new(Reconciler::new(read, Options::default()));
         Self { cloud, reconciler, context, reads }

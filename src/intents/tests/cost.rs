@@ -89,16 +89,37 @@ fn problems_of_a_namespace_are_bounded() {
             .map(|problem| problem.object.name.as_str())
             .collect();
         assert_eq!(intents.len(), 150, "each intent has a problem, from which its condition comes");
-        assert!(own().count() <= 150 + 100, "{}", own().count());
+        assert_eq!(own().count(), 150 + 150 + 100, "and each pod the first of its own");
         let more = found
             .problems
             .iter()
             .find(|problem| problem.object.to_string() == format!("Namespace {namespace}"));
         let more = more.expect("the rest is counted");
-        assert!(more.message.contains("32768 more") && more.reason == "MoreProblems", "{}", more.message);
+        assert!(more.message.contains("8192 more") && more.reason == "MoreProblems", "{}", more.message);
     }
     let few = collect_exposures(&with_mistakes(&["shop"], 5, 5), &Settings::default());
     assert_eq!(few.problems.len(), 2 * 5 * 5, "each pair on both");
+}
+
+#[test]
+fn exposures_that_open_ports_of_one_pod_are_bounded() {
+    let mut index = with_mistakes(&["shop"], 40, 50);
+    let spec = json!({ "podSelector": { "matchLabels": { "app": "web" } }, "ports": [{ "port": 80 }] });
+    let exposure = |number: usize| {
+        let exposure = builders::host_port_exposure("shop", &format!("x-{number:02}"), &spec);
+        Object::HostPortExposure(from_json(exposure))
+    };
+    index.reset(Watch::HostPortExposures, (0..40).map(exposure).collect());
+    let found = collect_exposures(&index, &Settings::default());
+    let opening: BTreeSet<&str> = found.exposures.iter().map(|one| one.intent.name.as_str()).collect();
+    assert_eq!((found.exposures.len(), opening.len()), (50 * 32, 32));
+    assert_eq!(opening.last(), Some(&"x-31"), "the first in order of name");
+    let reported: Vec<&str> = found.problems.iter().map(|problem| problem.object.name.as_str()).collect();
+    assert_eq!(reported.len(), 8 + 50, "those beyond, and each pod: {reported:?}");
+    assert!(found.problems.iter().all(|problem| problem.reason == "TooManyExposures"));
+    index.delete(&Watch::HostPortExposures, &exposure(0).name());
+    let found = collect_exposures(&index, &Settings::default());
+    assert!(found.exposures.iter().any(|one| one.intent.name == "x-32"), "the next takes its place");
 }
 
 #[test]

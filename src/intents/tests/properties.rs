@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{cluster, collect, pod};
 use crate::desired::grouping::grouped;
-use crate::intents::collect::collect_exposures;
+use crate::intents::demand::collect_exposures;
 use crate::intents::settings::Settings;
 use crate::k8s::index::{Object, Watch};
 use crate::k8s::objects::builders::{

@@ -5,7 +5,7 @@ mod node_ports;
 use serde_json::{Value, json};
 
 use super::{Collected, cluster, only_problem, opened, rejection, rules};
-use crate::intents::collect::collect_exposures;
+use crate::intents::demand::collect_exposures;
 use crate::intents::exposure::Exposure;
 use crate::intents::settings::Settings;
 use crate::k8s::index::{Object, Watch};

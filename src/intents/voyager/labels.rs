@@ -1,6 +1,6 @@
 //! The labels by which Voyager's operator marks the objects that it manages.
 
-use kube::api::ObjectMeta;
+use kube::core::ObjectMeta;
 
 use crate::k8s::objects::{Pod, Service};
 

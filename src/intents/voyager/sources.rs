@@ -1,10 +1,10 @@
 //! The sources of a Voyager Ingress, in every notation that Voyager has had for them.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ipnet::IpNet;
-use kube::api::ObjectMeta;
+use kube::core::ObjectMeta;
 use serde_json::Value;
 
 use crate::intents::annotation::find_source_annotations;
@@ -24,7 +24,7 @@ const SERVICE_ANNOTATIONS: &str = "ingress.appscode.com/annotations-service";
 pub(super) fn parse_sources(ingress: &Ingress) -> Result<Sources, String> {
     let annotations = annotations(&ingress.metadata);
     let with_field = |field: &str, ranges: Result<Vec<IpNet>, String>| match ranges {
-        Ok(ranges) => Ok(Some(Rc::from(ranges))),
+        Ok(ranges) => Ok(Some(Arc::from(ranges))),
         Err(error) => Err(format!("{field}: {error}")),
     };
     if let Some((key, _)) = find_source_annotations(&ingress.metadata).find(|(key, _)| *key != SOURCE_RANGES)

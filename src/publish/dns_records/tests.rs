@@ -79,7 +79,7 @@ fn pod(name: &str, metadata: &Value) -> Object {
 }
 
 fn outcomes(memberships: Vec<Membership>, is_incomplete: bool) -> Outcomes {
-    let exposures = [exposure("a", &["0.0.0.0/0"]), exposure("b", &["0.0.0.0/0"])].into();
+    let exposures = [exposure("a", &["0.0.0.0/0"]), exposure("b", &["0.0.0.0/0"])].into_iter().collect();
     Outcomes { memberships, exposures, is_incomplete, ..Outcomes::default() }
 }
 
@@ -116,7 +116,7 @@ fn node_ports_are_published_for_every_ready_node() {
     ] } });
     index.reset(Watch::Services, vec![Object::Service(from_json(service))]);
     let on = |node: &str| Exposure { port_owner: object("Service", "web"), ..exposure(node, &["0.0.0.0/0"]) };
-    let outcomes = Outcomes { exposures: [on("a"), on("b")].into(), ..both_open() };
+    let outcomes = Outcomes { exposures: [on("a"), on("b")].into_iter().collect(), ..both_open() };
     let published = |index: &Index| addresses(&desired_targets(index, &outcomes, &Targets::new()));
     assert_eq!(published(&index), ["10.0.0.1", "192.0.2.2"]);
     for (status, expected) in [("True", 2), ("False", 1), ("Unknown", 1)] {
@@ -139,8 +139,11 @@ fn only_families_of_the_sources_are_published() {
     let published = |sources: &[&str]| {
         let exposure = exposure("b", sources);
         let open = membership(&exposure, true, true);
-        let outcomes =
-            Outcomes { memberships: vec![open], exposures: [exposure].into(), ..Outcomes::default() };
+        let outcomes = Outcomes {
+            memberships: vec![open],
+            exposures: [exposure].into_iter().collect(),
+            ..Outcomes::default()
+        };
         addresses(&desired_targets(&index(), &outcomes, &Targets::new()))
     };
     assert_eq!(published(&["0.0.0.0/0"]), ["192.0.2.2"]);

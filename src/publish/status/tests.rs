@@ -1,8 +1,7 @@
 //! Tests of the conditions, nodes and addresses of statuses.
 
-use std::sync::Arc;
-
 use firewall_core::{GroupKey, InstanceId, PortRange, Protocol, RuleSet, Workload};
+use rpds::RedBlackTreeSetSync;
 use serde_json::{Value, json};
 
 use super::*;
@@ -88,7 +87,7 @@ pub(crate) fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
         memberships: nodes.iter().map(membership).collect(),
         exposures: nodes.iter().map(|name| exposure(name)).collect(),
         generations: BTreeMap::from([(reference(), 3)]),
-        pods_with_gate: Arc::default(),
+        pods_with_gate: RedBlackTreeSetSync::default(),
         ..Outcomes::default()
     }
 }
@@ -148,7 +147,10 @@ fn programmed_gives_the_reason_if_it_is_not_met() {
     assert_eq!(failed.conditions[1].message, "on node bb: it is full");
     assert_eq!(failed.node_count, 1);
 
-    let unconfirmed = Outcomes { exposures: [exposure("a"), exposure("bb")].into(), ..outcomes(&["a"], &[]) };
+    let unconfirmed = Outcomes {
+        exposures: [exposure("a"), exposure("bb")].into_iter().collect(),
+        ..outcomes(&["a"], &[])
+    };
     assert_eq!(conditions(&the_status(&index, &unconfirmed, 7))[1], "Programmed=False NotConfirmed");
     let mut node_problem = outcomes(&["a"], &[]);
     node_problem.problems.insert(Problem {
@@ -287,10 +289,10 @@ fn status_lists_the_first_nodes_and_counts_all() {
 fn ports_of_another_intent_are_not_in_the_status() {
     let index = index(&["a", "bb"], &["a", "bb"], &Value::Null);
     let mut outcomes = outcomes(&["a", "bb"], &[]);
-    let mut exposures = outcomes.exposures.to_vec();
+    let mut exposures = outcomes.exposures.iter().cloned().collect::<Vec<_>>();
     exposures[1].intent = object("Pod", "bb");
     exposures[1].hostname = Some("forged.example".to_owned());
-    outcomes.exposures = exposures.into();
+    outcomes.exposures = exposures.into_iter().collect();
     outcomes.memberships[0].intents = BTreeSet::from([reference()]);
     outcomes.memberships[1].intents = BTreeSet::from([object("Pod", "bb")]);
     let status = the_status(&index, &outcomes, 7);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::{Collected, cluster, rejection, rules};
 use super::{VOYAGER, annotated, ingress};
-use crate::intents::collect::collect_exposures;
+use crate::intents::demand::collect_exposures;
 use crate::intents::settings::Settings;
 use crate::k8s::index::{Object, Watch};
 use crate::k8s::objects::builders::{self, from_json};
