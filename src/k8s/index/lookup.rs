@@ -8,6 +8,7 @@ use crate::k8s::problem::Problem;
 
 impl Index {
     /// Returns the problems of the objects that cannot be read.
+    #[cfg(test)]
     pub(crate) fn unreadable(&self) -> impl Iterator<Item = &Problem> {
         self.unreadable.values().flat_map(ByName::values)
     }

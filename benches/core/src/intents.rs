@@ -1,0 +1,1 @@
+../../../src/intents.rs

@@ -1,0 +1,1 @@
+../../../../src/k8s/host_port_exposure.rs

@@ -1,0 +1,1 @@
+../../../../src/k8s/plain_text.rs

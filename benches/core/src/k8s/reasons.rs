@@ -1,0 +1,1 @@
+../../../../src/k8s/reasons.rs

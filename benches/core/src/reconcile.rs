@@ -1,0 +1,10 @@
+//! As the program's, for one cloud.
+
+pub(crate) mod backoff;
+pub(crate) mod executor;
+mod failures;
+mod membership;
+pub(crate) mod outcome;
+pub(crate) mod pass;
+pub(crate) mod reconciler;
+mod step_log;

@@ -1,0 +1,1 @@
+../../../../src/reconcile/step_log.rs
