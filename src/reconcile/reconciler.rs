@@ -124,7 +124,10 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let left: BTreeSet<String> = observed.resources.values().flat_map(Resource::serves).collect();
         self.linger.retain_endings(|group| left.contains(&group.to_string()));
         let compiled = self.provider.compile(&grouped.desired, &observed.inventory);
-        let in_flight = InFlight::settle(&changing, &mut observed.resources);
+        let in_flight = InFlight::settle(
+            changing.iter().map(|change| (change.before(), change.after())),
+            &mut observed.resources,
+        );
         let backoff = self.failures.backoff.waiting(Instant::now());
         let (plan, violations) = self.plan(&compiled, &observed.resources, &backoff, &in_flight);
         let mut problems: BTreeSet<Problem> = snapshot.problems.iter().cloned().collect();

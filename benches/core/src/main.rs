@@ -28,7 +28,7 @@ use crate::reconcile::pass::Options;
 use crate::reconcile::reconciler::Reconciler;
 use firewall_core::testing::memory::MemoryCloud;
 use firewall_core::{
-    Desired, FirewallProvider, InstanceId, Limits, PlanInput, Policy, ResourceSet, Unknown, check, plan,
+    Desired, FirewallProvider, InFlight, InstanceId, Limits, PlanInput, Policy, ResourceSet, Unknown, check, plan,
 };
 
 /// Times that each stage is run; the fastest counts, because other work disturbs the others.
@@ -150,6 +150,7 @@ fn time_stages(nodes: usize) -> Vec<Row> {
             released: &released,
             endings: &endings,
             backoff: &backoff,
+            in_flight: &InFlight::none(),
         };
         rows.push((planning, time(|| (), |()| plan(&input))));
         let plan = plan(&input);

@@ -3,6 +3,8 @@
 pub(crate) mod backoff;
 pub(crate) mod executor;
 mod failures;
+pub(crate) mod in_flight;
+mod known_cloud;
 mod membership;
 pub(crate) mod outcome;
 pub(crate) mod pass;

@@ -80,8 +80,9 @@ pub(crate) async fn observe_added_attached(
             resources.insert(attachment.key(), attachment);
         }
     }
+    let is_known = |facts: &InstanceFacts| facts.foreign_groups.is_subset(&inventory.cluster_tagged);
     let facts = |id| Some((InstanceId::clone(id), inventory.instances.get(id)?.clone()));
-    let added = added.iter().filter_map(facts).collect();
+    let added = added.iter().filter_map(facts).filter(|(_, facts)| !is_known(facts)).collect();
     inventory.cluster_tagged.extend(find_cluster_tagged(client, cache, &added).await?);
     inventory.is_egress_unmanaged = cache.is_egress_denied();
     inventory.unknown_instances.clone_from(&described.unknown);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Action, Resource, ResourceSet};
+use crate::{Resource, ResourceSet};
 
 /// Holds what must not be changed beside changes under way.
 ///
@@ -22,19 +22,19 @@ impl<K: Ord + Clone> InFlight<K> {
         Self { changing: BTreeSet::new(), referred: BTreeSet::new() }
     }
 
-    /// Takes these changes for under way, and lowers `observed` to what is open whether they have been made or
-    /// not: nothing may close because another resource is taken to let the same in.
+    /// Takes these changes for under way, each a resource before and after, and lowers `observed` to what is open
+    /// whether they have been made or not: nothing may close because another resource is taken to let the same
+    /// in.
     pub fn settle<'a, R: Resource<Key = K> + 'a>(
-        changes: impl IntoIterator<Item = &'a Action<R>>,
+        changes: impl IntoIterator<Item = (Option<&'a R>, Option<&'a R>)>,
         observed: &mut ResourceSet<R>,
     ) -> Self {
         let mut in_flight = Self::none();
-        for change in changes {
-            let key = change.key();
-            let states = change.before().into_iter().chain(change.after());
+        for (before, after) in changes {
+            let Some(key) = before.or(after).map(Resource::key) else { continue };
+            let states = before.into_iter().chain(after);
             in_flight.referred.extend(states.flat_map(Resource::refers_to));
-            let certain = certain(change, observed.get(&key));
-            match certain {
+            match find_certain(before, after, observed.get(&key)) {
                 Some(certain) => _ = observed.insert(key.clone(), certain),
                 // What others refer to is not taken from under them: it is only read late.
                 None if observed.referrers(&key).next().is_none() => _ = observed.remove(&key),
@@ -76,8 +76,7 @@ impl<K: Ord + Clone> InFlight<K> {
     }
 }
 
-/// Returns what of a resource is there whether the change has been made or not; `None` if that is nothing.
-fn certain<R: Resource>(change: &Action<R>, observed: Option<&R>) -> Option<R> {
-    let both = change.before()?.intersection(change.after()?)?;
-    observed?.intersection(&both)
+/// Returns what of a resource is there whether its change has been made or not; `None` if that is nothing.
+fn find_certain<R: Resource>(before: Option<&R>, after: Option<&R>, observed: Option<&R>) -> Option<R> {
+    observed?.intersection(&before?.intersection(after?)?)
 }

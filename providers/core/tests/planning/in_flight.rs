@@ -23,7 +23,7 @@ fn during(observed: &Case, to: &Desired, change: &Action<MemoryResource>) -> Cas
     let (_, provider) = converged(4, &Desired::nothing());
     let mut case = Case::new(&provider, to);
     case.observed = observed.observed.clone();
-    case.in_flight = InFlight::settle([change], &mut case.observed);
+    case.in_flight = InFlight::settle([(change.before(), change.after())], &mut case.observed);
     case.limits.mass_close_released = true;
     case
 }

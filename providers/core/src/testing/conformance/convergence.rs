@@ -70,9 +70,16 @@ pub async fn converge<P: FirewallProvider>(provider: &P, desired: &Desired) -> u
     let members = desired.members();
     let mut known = provider.observe(&members).await.expect("observing works");
     let (plan, _) = compile_and_plan(provider, desired, &known, Policy::Sync);
+    let mut remarks = Vec::new();
     for step in &plan.steps {
-        provider.apply(&step.action).await.unwrap_or_else(|error| panic!("{:?}: {error}", step.action));
+        let applied = provider.apply(&step.action).await;
+        let applied = applied.unwrap_or_else(|error| panic!("{:?}: {error}", step.action));
+        remarks.extend(applied.notes);
         step.action.apply_to(&mut known.resources);
+    }
+    // A remark is about something that is not as it was to be: then the cloud is read.
+    if !remarks.is_empty() {
+        known = provider.observe(&members).await.expect("observing works");
     }
     let known = provider.observe_added(known, &members).await.expect("observing works");
     let read = provider.observe(&members).await.expect("observing works");

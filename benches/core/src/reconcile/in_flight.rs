@@ -1,0 +1,1 @@
+../../../../src/reconcile/in_flight.rs

@@ -1,0 +1,1 @@
+../../../../src/reconcile/known_cloud.rs
