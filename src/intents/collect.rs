@@ -114,7 +114,7 @@ impl<'a> Collector<'a> {
         let selecting = selections.in_namespace(namespace).filter(|selection| selection.selects(pod, node));
         let mut selecting: Vec<&PodSelection> = selecting.collect();
         let reference = pod_reference(pod);
-        let missing = find_missing_intent(index, pod, &reference);
+        let missing = find_missing_intent(index, pod, node, &reference);
         if !may_request && selecting.is_empty() && missing.is_none() {
             return;
         }

@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 use firewall_core::{PortRange, Protocol};
 
 use super::host_port::HostPort;
+use super::host_port_exposure::PodSelection;
 use super::service_lb::find_served_service;
 use super::voyager::labels::{find_label, is_haproxy};
+use crate::k8s::host_port_exposure::HostPortExposure;
 use crate::k8s::index::{Index, Watch};
 use crate::k8s::objects::{Node, ObjectRef, Pod};
 use crate::parse::ports::merge_into_ranges;
@@ -76,7 +78,12 @@ pub(super) fn find_unknown_node_ports(index: &Index) -> Vec<UnknownDemand> {
 
 /// Returns what is missing of the intents that a pod may have beside its own annotations; none if all are
 /// known.
-pub(super) fn find_missing_intent(index: &Index, pod: &Pod, reference: &ObjectRef) -> Option<String> {
+pub(super) fn find_missing_intent(
+    index: &Index,
+    pod: &Pod,
+    node: Option<&Node>,
+    reference: &ObjectRef,
+) -> Option<String> {
     let namespace = reference.namespace.as_str();
     if is_haproxy(pod)
         && let Some(name) = find_label(&pod.metadata, "origin-name")
@@ -89,8 +96,13 @@ pub(super) fn find_missing_intent(index: &Index, pod: &Pod, reference: &ObjectRe
     {
         return Some(format!("Service {namespace}/{name} is not known: {missing}"));
     }
-    let unreadable = index.first_unreadable_in(&Watch::HostPortExposures, namespace);
-    let unreadable = unreadable.map(|problem| format!("{} cannot be read", problem.object));
+    // It has open what it asked for when it could be read; nothing, if it was not understood then.
+    let may_have_opened = |last: &HostPortExposure| {
+        PodSelection::parse(last).is_ok_and(|selection| selection.selects(pod, node))
+    };
+    let mut unreadable = index.unreadable_exposures_in(namespace);
+    let unreadable = unreadable.find(|(_, last)| last.is_none_or(may_have_opened));
+    let unreadable = unreadable.map(|(problem, _)| format!("{} cannot be read", problem.object));
     unreadable.or_else(|| index.missing(&Watch::HostPortExposures))
 }
 

@@ -64,6 +64,8 @@ pub struct Index {
     objects: BTreeMap<Watch, ByName<Object>>,
     /// The problem of each object that cannot be read.
     unreadable: BTreeMap<Watch, ByName<Problem>>,
+    /// The `HostPortExposure`s that cannot be read any more, as they were when they could
+    last_readable: ByName<Object>,
     /// Per expected watch: `None` once it has been listed since its last break, else what is missing.
     gaps: BTreeMap<Watch, Option<String>>,
     /// What has changed since somebody last asked
@@ -89,7 +91,8 @@ impl Index {
     /// Returns a copy that shares everything with this index: it costs the same however much is held.
     fn view(&self) -> Self {
         let (objects, unreadable) = (self.objects.clone(), self.unreadable.clone());
-        Self { objects, unreadable, gaps: self.gaps.clone(), changes: Changes::default() }
+        let last_readable = self.last_readable.clone();
+        Self { objects, unreadable, last_readable, gaps: self.gaps.clone(), changes: Changes::default() }
     }
 
     /// Returns what has changed since this was last called.
@@ -123,9 +126,13 @@ impl Index {
         let unreadable = self.unreadable.remove(&watch).unwrap_or_default();
         let mut changed: Vec<NamespacedName> = unreadable.keys().cloned().collect();
         let held = self.objects.entry(watch.clone()).or_default();
-        let gone: Vec<_> = held.keys().filter(|name| !listed.contains_key(*name)).cloned().collect();
-        for name in gone {
+        let gone = held.iter().filter(|(name, _)| !listed.contains_key(*name));
+        for (name, object) in gone.map(|(name, object)| (name.clone(), object.clone())).collect::<Vec<_>>() {
             held.remove_mut(&name);
+            // One that can no longer be read is marked after the list.
+            if watch == Watch::HostPortExposures {
+                self.last_readable.insert_mut(name.clone(), object);
+            }
             changed.push(name);
         }
         for (name, object) in listed {
@@ -187,6 +194,10 @@ impl Index {
     /// Records an object that exists but cannot be read: it opens nothing, what it may have opened stays open,
     /// and it gets this problem. Returns whether anything changed.
     pub(crate) fn mark_unreadable(&mut self, watch: &Watch, name: NamespacedName, problem: Problem) -> bool {
+        let last = self.objects.get(watch).and_then(|objects| objects.get(&name));
+        if let Some(last) = last.filter(|_| *watch == Watch::HostPortExposures) {
+            self.last_readable.insert_mut(name.clone(), last.clone());
+        }
         let was_readable = remove(self.objects.get_mut(watch), &name);
         let unreadable = self.unreadable.entry(watch.clone()).or_default();
         if unreadable.get(&name) == Some(&problem) {
@@ -200,6 +211,9 @@ impl Index {
     /// Forgets that an object could not be read. Returns whether it had been recorded.
     fn clear_unreadable(&mut self, watch: &Watch, name: &NamespacedName) -> bool {
         let was_unreadable = remove(self.unreadable.get_mut(watch), name);
+        if *watch == Watch::HostPortExposures {
+            self.last_readable.remove_mut(name);
+        }
         if was_unreadable {
             self.changes.mark(watch, name.clone());
         }

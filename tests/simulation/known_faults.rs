@@ -46,7 +46,7 @@ const KNOWN_FAULTS: [KnownFault; 21] = [
     holds(2, "machine-omitted-by-gce", Promise::StaysOpen, knowledge::machine_omitted_by_gce),
     holds(3, "exposure-unreadable", Promise::StaysOpen, knowledge::exposure_unreadable),
     holds(3, "ingress-unreadable", Promise::StaysOpen, knowledge::ingress_unreadable),
-    found(3, "unreadable-holds-others", Promise::Exact, knowledge::unreadable_holds_others),
+    holds(3, "unreadable-holds-others", Promise::Exact, knowledge::unreadable_holds_others),
     holds(3, "leftover-crd", Promise::Exact, knowledge::leftover_crd),
     holds(4, "machine-replaced", Promise::Exact, knowledge::machine_replaced),
     holds(6, "mass-close-holds-others", Promise::Exact, knowledge::mass_close_holds_others),

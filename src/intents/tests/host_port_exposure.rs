@@ -1,6 +1,11 @@
 //! `HostPortExposure`s: the pods they select, the ports they open, and invalid specs.
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::k8s::objects::builders::object_ref;
+use crate::k8s::problem::Verdict;
+use crate::k8s::reasons;
 
 fn exposure(name: &str, spec: &Value) -> Value {
     builders::host_port_exposure("shop", name, spec)
@@ -210,4 +215,31 @@ fn malformed_selector_opens_nothing() {
             assert!(rejection.starts_with(&start), "{spec}: {rejection}");
         }
     }
+}
+
+#[test]
+fn unreadable_exposure_keeps_only_what_it_selected() {
+    let mut other = web("other", "node-a");
+    other["metadata"]["labels"] = json!({ "app": "db" });
+    other["spec"]["containers"][0]["ports"] = json!([named_host_port("sql", 5432)]);
+    let readable = || Object::HostPortExposure(from_json(exposure("x", &spec(&json!([{ "port": "http" }])))));
+    let (watch, name) = (Watch::HostPortExposures, ("shop".to_owned(), "x".to_owned()));
+    let object = || object_ref("HostPortExposure", "shop", "x");
+    let problem = || Problem::new(object(), Verdict::Rejected, reasons::UNREADABLE, "no".to_owned());
+    let kept = |index: &Index| {
+        let unknown = collect_exposures(index, &Settings::default()).unknown;
+        let ports = unknown.iter().flat_map(|unknown| &unknown.ports);
+        ports.map(|(_, range)| range.first()).collect::<BTreeSet<_>>()
+    };
+    let mut index = cluster([web("web", "node-v4"), other]);
+    index.reset(watch.clone(), vec![readable()]);
+    index.mark_unreadable(&watch, name.clone(), problem());
+    assert_eq!(kept(&index), BTreeSet::from([53, 80, 9100]), "by an event");
+    index.reset(watch.clone(), vec![readable()]);
+    index.reset(watch.clone(), vec![]);
+    index.mark_unreadable(&watch, name.clone(), problem());
+    assert_eq!(kept(&index), BTreeSet::from([53, 80, 9100]), "by a list");
+    index.delete(&watch, &name);
+    index.mark_unreadable(&watch, name, problem());
+    assert_eq!(kept(&index), BTreeSet::from([53, 80, 5432, 9100]), "one that has never been read");
 }

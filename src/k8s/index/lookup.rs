@@ -28,11 +28,19 @@ impl Index {
         self.unreadable.get(watch)?.get(name)
     }
 
-    /// Returns the problem of the first object of one kind in a namespace that cannot be read.
-    pub(crate) fn first_unreadable_in(&self, watch: &Watch, namespace: &str) -> Option<&Problem> {
+    /// Returns the problem of each `HostPortExposure` in a namespace that cannot be read, with the object as it
+    /// was when it last could.
+    pub(crate) fn unreadable_exposures_in(
+        &self,
+        namespace: &str,
+    ) -> impl Iterator<Item = (&Problem, Option<&HostPortExposure>)> {
         let first = (namespace.to_owned(), String::new());
-        let ((found, _), problem) = self.unreadable.get(watch)?.range(first..).next()?;
-        (found == namespace).then_some(problem)
+        let all = self.unreadable.get(&Watch::HostPortExposures);
+        let all = all.into_iter().flat_map(move |all| all.range(first.clone()..));
+        let own = all.take_while(move |((found, _), _)| found == namespace);
+        own.map(|(name, problem)| {
+            (problem, self.last_readable.get(name).and_then(HostPortExposure::from_object))
+        })
     }
 
     /// Returns the names of all objects, those that cannot be read among them.
