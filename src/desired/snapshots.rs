@@ -80,10 +80,10 @@ impl Snapshots {
         let all = || before.names().chain(self.index.names());
         let all = any.then(|| all().map(|(watch, name)| (watch.clone(), name.clone())).collect());
         let none = BTreeSet::new();
-        let changed: &BTreeSet<(Watch, NamespacedName)> =
+        let names: &BTreeSet<(Watch, NamespacedName)> =
             all.as_ref().or_else(|| changes.named()).unwrap_or(&none);
-        let mut differs = self.demand.update(&self.index, changed, any, settings);
-        for (watch, name) in changed {
+        let mut differs = self.demand.update(&self.index, names, any, settings);
+        for (watch, name) in names {
             differs |= self.fingerprints.update(&before, &self.index, watch, name);
             match watch {
                 Watch::Nodes => differs |= self.update_machine(name),
@@ -114,7 +114,9 @@ impl Snapshots {
         let (before, now) = (with_gate(before), with_gate(&self.index));
         if before != now {
             before.map(|before| self.pods_with_gate.remove_mut(&before));
-            now.map(|now| self.pods_with_gate.insert_mut(now));
+            if let Some(now) = now {
+                self.pods_with_gate.insert_mut(now);
+            }
         }
     }
 
@@ -126,7 +128,9 @@ impl Snapshots {
         let (before, now) = (generation(before), generation(&self.index));
         if before != now {
             before.map(|(before, _)| self.generations.remove_mut(&before));
-            now.map(|(exposure, generation)| self.generations.insert_mut(exposure, generation));
+            if let Some((exposure, generation)) = now {
+                self.generations.insert_mut(exposure, generation);
+            }
         }
     }
 }

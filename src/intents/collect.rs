@@ -49,7 +49,9 @@ impl<'a> Inputs<'a> {
         let mut collector = Collector::new(self);
         collector.collect_pod(pod);
         let ServiceParts { mut own, on_nodes } = collector.parts;
-        on_nodes.into_values().for_each(|part| own.append(part));
+        for part in on_nodes.into_values() {
+            own.append(part);
+        }
         own
     }
 
@@ -293,7 +295,9 @@ impl<'a> Collector<'a> {
         let ports = Arc::clone(&opening.ports);
         let BuiltRules { rules, problems } = opening.rules_for(families);
         let mut part = Part::default();
-        problems.iter().for_each(|problem| part.problems.report(problem, &others));
+        for problem in problems {
+            part.problems.report(problem, &others);
+        }
         let Some(FamilyRules { rules, variant }) = rules.clone() else { return part };
         let (Place::Machine(provider_id), Some(node)) = (Place::of_node(node), node) else {
             let problem = unknown_machine(port_owner, node_name, node);

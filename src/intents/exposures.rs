@@ -54,12 +54,13 @@ impl Exposures {
 
 impl PartialEq for Exposures {
     fn eq(&self, other: &Self) -> bool {
-        let is_same =
-            |((key, one), (other_key, other)): ((&PartKey, &Arc<[Exposure]>), (&PartKey, &Arc<_>))| {
+        let mut pairs = self.0.iter().zip(other.0.iter());
+        let mut has_same_pairs = || {
+            pairs.all(|((key, one), (other_key, other))| {
                 Arc::ptr_eq(one, other) || key == other_key && one == other
-            };
-        self.0.ptr_eq(&other.0)
-            || self.0.size() == other.0.size() && self.0.iter().zip(other.0.iter()).all(is_same)
+            })
+        };
+        self.0.ptr_eq(&other.0) || self.0.size() == other.0.size() && has_same_pairs()
     }
 }
 

@@ -105,10 +105,8 @@ impl PortOwners {
         if before == now.as_ref() {
             return false;
         }
-        fn without_readiness(nodes: &ServiceNodes) -> impl PartialEq {
-            (&nodes.service, nodes.serving())
-        }
-        let differs = before.map(without_readiness) != now.as_ref().map(without_readiness);
+        let differs =
+            before.map(ServiceNodes::without_readiness) != now.as_ref().map(ServiceNodes::without_readiness);
         match now {
             Some(now) => self.services.insert_mut(name.clone(), Arc::new(now)),
             None => _ = self.services.remove_mut(name),
@@ -118,6 +116,10 @@ impl PortOwners {
 }
 
 impl ServiceNodes {
+    fn without_readiness(&self) -> impl PartialEq {
+        (&self.service, self.serving())
+    }
+
     fn serving(&self) -> Option<&BTreeSet<String>> {
         self.local.as_ref().map(|local| &local.serving)
     }

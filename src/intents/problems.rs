@@ -133,16 +133,15 @@ impl Problems {
     pub(super) fn settle(&mut self, index: &Index) -> &ClusterProblems {
         for name in std::mem::take(&mut self.outdated) {
             let kept = self.reported.get(&name).map(|reported| keep(&name, reported, index));
-            match kept.filter(|kept| !kept.is_empty()) {
-                Some(kept) => self.kept.0.insert_mut(name, Arc::new(kept)),
-                None => {
-                    // Removing what is not there would copy part of the map.
-                    if self.kept.0.contains_key(&name) {
-                        self.kept.0.remove_mut(&name);
-                    }
-                    self.reported.remove(&name);
-                }
+            if let Some(kept) = kept.filter(|kept| !kept.is_empty()) {
+                self.kept.0.insert_mut(name, Arc::new(kept));
+                continue;
             }
+            // Removing what is not there would copy part of the map.
+            if self.kept.0.contains_key(&name) {
+                self.kept.0.remove_mut(&name);
+            }
+            self.reported.remove(&name);
         }
         &self.kept
     }

@@ -142,7 +142,7 @@ impl PublishedState {
         let observed = self.by_cloud.iter().filter(|(cloud, _)| !self.unobserved.contains(*cloud));
         let observed: Vec<&CloudResult> = observed.map(|(_, result)| result).collect();
         let mut covered = BTreeMap::new();
-        for (exposure, generation) in self.demand.generations.iter() {
+        for (exposure, generation) in &self.demand.generations {
             let planned = observed.iter().map(|result| result.demand.generations.get(exposure));
             if let Some(planned) = planned.collect::<Option<Vec<_>>>() {
                 let oldest = planned.into_iter().copied().min().unwrap_or(*generation);

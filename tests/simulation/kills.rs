@@ -69,16 +69,13 @@ fn run(setup: Setup, kill: Option<Kill>, goal: Option<&[String]>) -> End {
         }
         world.begin(&before()).await;
         world.happen(&events()).await;
-        let took = match goal {
-            Some(goal) => {
-                let took = world.converge(goal, WITHIN).await;
-                world.wait(STAYS).await;
-                took
-            }
-            None => {
-                world.settle_all().await;
-                Some(0)
-            }
+        let took = if let Some(goal) = goal {
+            let took = world.converge(goal, WITHIN).await;
+            world.wait(STAYS).await;
+            took
+        } else {
+            world.settle_all().await;
+            Some(0)
         };
         let calls = world.calls_since(crate::world::Mark::default());
         End {

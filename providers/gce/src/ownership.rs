@@ -80,14 +80,13 @@ pub(crate) fn base_name(
         if ports_by_sources.sources.iter().any(|source| source.addr().is_ipv6()) { "6" } else { "4" };
     let ports: Vec<String> =
         ports_by_sources.ports.iter().map(|(protocol, ports)| format!("{protocol}/{ports}")).collect();
-    let (group, network, chunk) = (group.digest(), network.to_string(), chunk.to_string());
-    let ports = ports.join(",");
-    let parts = [group.as_str(), &network, family, &ports, &chunk];
+    let identity =
+        [group.digest(), network.to_string(), family.to_owned(), ports.join(","), chunk.to_string()];
     let mode = match config.mode {
         Mode::Destination => None,
         Mode::Tags => Some("tags"),
     };
-    format!("{}{}", prefix(&config.cluster), digest(parts.into_iter().chain(mode)))
+    format!("{}{}", prefix(&config.cluster), digest(identity.iter().map(String::as_str).chain(mode)))
 }
 
 /// Returns the name of a rule that is the shard of this number.

@@ -54,7 +54,8 @@ fn set_pod(number: usize, kind: usize, place: usize) -> Object {
 }
 
 fn set_node(number: usize, kind: usize, place: usize) -> Object {
-    let addresses: &[&str] = if place % 2 == 0 { &["10.0.0.1"] } else { &["10.0.0.1", "2001:db8::1"] };
+    let addresses: &[&str] =
+        if place.is_multiple_of(2) { &["10.0.0.1"] } else { &["10.0.0.1", "2001:db8::1"] };
     let id =
         [format!("memory://i-{number}"), format!("memory://j-{number}"), String::new()][kind % 3].clone();
     let mut node = crate::k8s::objects::builders::node(&format!("node-{}", number % 4), &id, addresses);
@@ -94,7 +95,7 @@ fn set_service(number: usize, kind: usize, place: usize) -> Object {
 }
 
 fn set_slice(number: usize, kind: usize, place: usize) -> Object {
-    let endpoint = |node: usize| json!({ "nodeName": format!("node-{}", node % 4), "conditions": { "ready": kind % 3 != 0 } });
+    let endpoint = |node: usize| json!({ "nodeName": format!("node-{}", node % 4), "conditions": { "ready": !kind.is_multiple_of(3) } });
     let endpoints = json!([endpoint(place), endpoint(place / 4)]);
     let service = ["web", "other"][kind / 3 % 2];
     Object::EndpointSlice(from_json(endpoint_slice(
@@ -213,7 +214,9 @@ proptest! {
         let mut before: Option<(Arc<Snapshot>, Snapshot)> = None;
         for batch in batches {
             index.update(|index| {
-                batch.iter().for_each(|one| change(index, &mut settings, *one));
+                for one in &batch {
+                    change(index, &mut settings, *one);
+                }
                 true
             });
             let (now, changes) = index.read_changes();

@@ -39,8 +39,8 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
             former_mode::keep(&mut unknown, key, group, instance, &rules);
         }
     }
-    let compiled = Compiled { resources, requirements, infeasible, unknown }.keeping_infeasible(desired);
-    former_mode::in_shared_groups_too(compiled, inventory)
+    let all = Compiled { resources, requirements, infeasible, unknown }.keeping_infeasible(desired);
+    former_mode::in_shared_groups_too(all, inventory)
 }
 
 /// Holds the input and the result so far.
