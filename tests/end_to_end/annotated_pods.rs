@@ -114,7 +114,7 @@ async fn intent_opens_only_named_ports_by_network_tags() {
 async fn one_controller_reconciles_both_clouds_of_a_cluster() {
     let env = TestEnvironment::start(Mode::Mixed, 2).await;
     let [on_aws, other_on_aws, on_gce, other_on_gce] = &env.machines[..] else { panic!("four machines") };
-    let _controller = env.start_controller(&[]);
+    let _controller = env.start_controller(&["--resync", "10s"]);
     for machine in [on_aws, on_gce] {
         env.cluster.create_pod(daemon_set_pod(&format!("web-{}", machine.name), &machine.name, 80)).await;
     }

@@ -60,7 +60,7 @@ const KNOWN_FAULTS: [KnownFault; 21] = [
     holds(21, "late-lease", Promise::OneWriter, writers::late_lease),
     holds(21, "lease-conflict", Promise::KeepsLeading, writers::lease_conflict),
     holds(21, "two-of-one-name", Promise::OneWriter, writers::two_of_one_name),
-    found(22, "two-projects", Promise::BoundedCalls, writers::two_projects),
+    holds(22, "two-projects", Promise::BoundedCalls, writers::two_projects),
 ];
 
 /// Returns the events that random histories must not have yet.

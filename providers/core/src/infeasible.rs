@@ -16,19 +16,27 @@ pub struct Infeasible {
     /// True if it is a fact that nothing can be asked for there: the machine is gone, or is not this cluster's to
     /// serve. If false, what is open stays open.
     pub ends: bool,
+    /// True if only another configuration can change that: then the cloud is not read again for it
+    pub lasts: bool,
 }
 
 impl Infeasible {
     /// Returns the report on a whole group.
     #[must_use]
     pub fn of_group(group: &GroupKey, reason: &'static str, message: String) -> Self {
-        Self { group: group.clone(), instance: None, reason, message, ends: false }
+        Self { group: group.clone(), instance: None, reason, message, ends: false, lasts: false }
     }
 
     /// Returns the report on one member of a group.
     #[must_use]
     pub fn of_member(group: &GroupKey, instance: &InstanceId, reason: &'static str, message: String) -> Self {
         Self { instance: Some(instance.clone()), ..Self::of_group(group, reason, message) }
+    }
+
+    /// Returns the report as one that no change of the cloud can end.
+    #[must_use]
+    pub fn lasting(self) -> Self {
+        Self { lasts: true, ..self }
     }
 
     /// Returns the report as a fact that ends the demand.

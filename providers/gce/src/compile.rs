@@ -310,8 +310,11 @@ impl<'a> Compiler<'a> {
     ) {
         let infeasible = Infeasible::of_member(key, instance, reason, message);
         // Nothing of this cluster's can be open on a machine that is gone, or is another project's.
-        let is_elsewhere = [reasons::INSTANCE_NOT_FOUND, reasons::OTHER_PROJECT].contains(&reason);
-        self.infeasible.push(if is_elsewhere { infeasible.ending() } else { infeasible });
+        self.infeasible.push(match reason {
+            reasons::INSTANCE_NOT_FOUND => infeasible.ending(),
+            reasons::OTHER_PROJECT => infeasible.ending().lasting(),
+            _ => infeasible,
+        });
     }
 
     /// Records the resources that open a membership, and the ids under which its instance is then reachable.

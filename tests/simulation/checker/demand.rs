@@ -15,7 +15,8 @@ pub(crate) struct Asked {
     pub(crate) wanted: BTreeMap<String, Probes>,
     /// May not be closed: what is asked for, and what is unknown
     pub(crate) kept: BTreeMap<String, Probes>,
-    /// May be open or not: what pods have asked for that run nobody knows where
+    /// May be open or not: what pods have asked for that run nobody knows where, and what an intent that cannot
+    /// be read may ask for
     pub(crate) tolerated: BTreeMap<String, Probes>,
 }
 
@@ -26,6 +27,8 @@ pub(crate) struct Demand {
     machines: BTreeMap<String, (String, bool)>,
     /// The spec and the annotations of each intent when it could be read last
     readable: BTreeMap<(Kind, String, String), Value>,
+    /// The intents that could not be read when a process started: it does not know what they asked for before
+    forgotten: BTreeSet<(Kind, String, String)>,
     /// Every machine that a node has ever named
     seen: BTreeSet<String>,
     /// Ports that the administrator denies
@@ -40,6 +43,14 @@ struct Request {
 }
 
 impl Demand {
+    /// A process has started, and knows nothing of intents that cannot be read.
+    pub(crate) fn process_started(&mut self, store: &Store) {
+        for kind in [Kind::Exposures, Kind::VoyagerIngresses] {
+            let unreadable = store.all(kind).filter(|object| !object["spec"].is_object());
+            self.forgotten.extend(unreadable.map(|object| key_of(kind, object)));
+        }
+    }
+
     /// Evaluates what is asked for now, as if these pods, which are gone, were still there.
     pub(crate) fn evaluate<'a>(
         &mut self,
@@ -68,6 +79,12 @@ impl Demand {
             let last = self.machines.get(node).cloned();
             let is_known =
                 store.get(Kind::Nodes, "", node).is_some_and(|node| node["spec"]["providerID"].is_string());
+            if let Some((machine, _)) = last.as_ref().filter(|_| self.may_ask_for_all(store, pod)) {
+                for port in host_ports(pod) {
+                    let request = Request { ports: vec![port], sources: Vec::new(), is_readable: false };
+                    self.tolerate(&mut asked, &request, [machine].into_iter());
+                }
+            }
             for request in self.requests(store, pod) {
                 let Some((machine, has_ipv6)) = &last else {
                     self.tolerate(
@@ -90,6 +107,27 @@ impl Demand {
             }
         }
         asked
+    }
+
+    /// Returns true if an intent that cannot be read may ask for any port of the pod: one that selected it when it
+    /// could be read last, or one of which that is not known.
+    fn may_ask_for_all(&self, store: &Store, pod: &Value) -> bool {
+        let (namespace, labels) = (text(&pod["metadata"]["namespace"]), &pod["metadata"]["labels"]);
+        let is_unreadable = |object: &&Value| {
+            text(&object["metadata"]["namespace"]) == namespace && !object["spec"].is_object()
+        };
+        let mut ingresses = store.all(Kind::VoyagerIngresses).filter(is_unreadable);
+        let mut exposures = store.all(Kind::Exposures).filter(is_unreadable);
+        ingresses.any(|ingress| labels["origin-name"] == ingress["metadata"]["name"])
+            || exposures.any(|exposure| {
+                let key = key_of(Kind::Exposures, exposure);
+                let last = self.readable.get(&key).map(|spec| &spec["podSelector"]["matchLabels"]);
+                let selects = |labels_of: &Value| {
+                    let selector = labels_of.as_object().cloned().unwrap_or_default();
+                    selector.iter().all(|(key, value)| labels[key] == *value)
+                };
+                self.forgotten.contains(&key) || last.is_none_or(selects)
+            })
     }
 
     /// Tolerates that the ports of a request are open on machines, to whichever sources.
@@ -173,14 +211,21 @@ impl Demand {
         let key = (kind, namespace.to_owned(), name.to_owned());
         let Some(object) = store.get(kind, namespace, name) else {
             self.readable.remove(&key);
+            self.forgotten.remove(&key);
             return None;
         };
         if object["spec"].is_object() {
+            self.forgotten.remove(&key);
             self.readable.insert(key, object["spec"].clone());
             return Some((object["spec"].clone(), true));
         }
         self.readable.get(&key).map(|spec| (spec.clone(), false))
     }
+}
+
+fn key_of(kind: Kind, object: &Value) -> (Kind, String, String) {
+    let metadata = &object["metadata"];
+    (kind, text(&metadata["namespace"]).to_owned(), text(&metadata["name"]).to_owned())
 }
 
 fn text(value: &Value) -> &str {

@@ -26,6 +26,9 @@ use crate::process::Process;
 use stub::Stub;
 
 const PROJECT: &str = "nodes-1234";
+
+/// A project without machines of the cluster.
+const OTHER_PROJECT: &str = "other-1234";
 const ZONE: &str = "europe-west1-b";
 
 /// The time that an operation takes.
@@ -48,6 +51,7 @@ impl Gce {
         let cloud = Cloud::default();
         cloud.configure(|settings| settings.operation_delay = OPERATION);
         cloud.add_network(PROJECT, "main");
+        cloud.add_network(OTHER_PROJECT, "main");
         for number in 0..size.machines {
             cloud.add_instance(machine(number, number));
         }
@@ -142,7 +146,9 @@ impl ModelCloud for Gce {
             Networks::from_stub::<Stub>(stub),
         );
         let ranges_per_rule = self.size.ranges_per_rule;
-        let config = GceConfig { mode: self.mode, ranges_per_rule, ..GceConfig::new(cluster, PROJECT) };
+        // Another controller of the cluster is for the machines of another project.
+        let project = if cluster == CLUSTER { PROJECT } else { OTHER_PROJECT };
+        let config = GceConfig { mode: self.mode, ranges_per_rule, ..GceConfig::new(cluster, project) };
         let provider = firewall_gce::Gce::from_clients(config, clients.0, clients.1, clients.2);
         Box::new(Reconciler::new(provider.expect("a valid configuration").with_fence(fence.clone()), options))
     }

@@ -1,7 +1,7 @@
 //! Faults of the one writer: two processes write, or none though one could.
 
 use super::{EDGE, MEDIA, WEB, node, pod};
-use crate::history::{Event, History, Setup};
+use crate::history::{CloudKind, Event, History, Setup};
 
 /// The first write of the Lease is answered late, and no later one at all: a leader that counts from the answer
 /// goes on for longer than the Lease lasts.
@@ -29,7 +29,8 @@ pub(super) fn two_of_one_name() -> History {
 }
 
 pub(super) fn two_projects() -> History {
-    let setup = Setup { has_gates: true, has_second_project: true, ..Setup::default() };
+    let setup =
+        Setup { cloud: CloudKind::Gce, has_gates: true, has_second_project: true, ..Setup::default() };
     History::written(
         setup,
         [node(0), (0, Event::IntentWritten { workload: EDGE, sources: 0 }), (0, pod(EDGE, 0))],

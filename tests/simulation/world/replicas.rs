@@ -123,6 +123,7 @@ impl World {
         self.processes += 1;
         let process = Process::new(self.processes);
         self.witness.note(&format!("process {} starts as {identity}", process.number));
+        self.witness.process_started();
         let setup = self.history.setup;
         let mut options = Options { linger: Duration::from_millis(setup.linger), ..Options::default() };
         options.mass_close_hold = Duration::from_millis(HOLD);

@@ -73,6 +73,12 @@ impl Witness {
         self.methods.lock().unwrap_or_else(PoisonError::into_inner)[from..].to_vec()
     }
 
+    /// A process has started, and knows nothing of what was before.
+    pub(super) fn process_started(&self) {
+        self.api.read(|state| self.checker().demand.process_started(&state.store));
+        self.objects_changed();
+    }
+
     /// The objects have changed, or the guardrails.
     pub(super) fn objects_changed(&self) {
         let now = self.now();
