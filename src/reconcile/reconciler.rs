@@ -367,7 +367,8 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
 
 /// Returns true if the cloud has no capacity for something, or did not say whether a machine exists.
 fn is_to_be_rechecked<P: FirewallProvider>(planned: &PlannedPass<P>) -> bool {
-    planned.compiled.infeasible.iter().any(|infeasible| !infeasible.lasts) || !planned.observed.unknown_instances.is_empty()
+    planned.compiled.infeasible.iter().any(|infeasible| !infeasible.lasts)
+        || !planned.observed.unknown_instances.is_empty()
 }
 
 fn is_held<R: Resource>(plan: &Plan<R>) -> bool {

@@ -47,8 +47,9 @@ pub trait FirewallProvider: Send + Sync {
         members: &BTreeSet<InstanceId>,
     ) -> impl Future<Output = Result<Observed<Self::Resource, Self::Inventory>, ProviderError>> + Send;
 
-    /// Completes what is known from an earlier answer and from the changes made since: reads what it lacks about
-    /// `members`, and what cannot be known otherwise, but not the whole.
+    /// Completes what is known from an earlier answer and from the changes made since: reads the firewall's own
+    /// rules, so that none that somebody has widened gets another member, and what is not known about `members`;
+    /// not the instances that are known.
     ///
     /// `known` has the resources as the changes have left them; its inventory is of before.
     ///

@@ -45,7 +45,8 @@ pub(crate) async fn observe(
     Ok(Observed { resources, inventory, unknown_instances: known.unknown })
 }
 
-/// Completes what is known: reads the members that are not known.
+/// Reads the rules, and the members that are not known. A rule that somebody has widened must not get one more
+/// destination or tag.
 pub(crate) async fn observe_added(
     client: &Client,
     config: &GceConfig,
@@ -53,7 +54,11 @@ pub(crate) async fn observe_added(
     known: Observed<GceResource, Inventory>,
     members: &BTreeSet<InstanceId>,
 ) -> Result<Observed<GceResource, Inventory>, ProviderError> {
-    let Observed { mut resources, mut inventory, .. } = known;
+    let rules = client.list_rules(&ownership::prefix(&config.cluster)).await?;
+    let rules = rules.iter().map(|rule| GceResource::Rule(firewall::read(rule, config)));
+    let Observed { resources, mut inventory, .. } = known;
+    let tags = resources.into_values().filter(|resource| resource.as_rule().is_none());
+    let mut resources: ResourceSet<GceResource> = rules.chain(tags).collect();
     inventory.instances.retain(|id, _| members.contains(id));
     let is_added = |id: &&InstanceId| is_in_project(id, config) && !inventory.instances.contains_key(*id);
     let added: BTreeSet<InstanceId> = members.iter().filter(is_added).cloned().collect();

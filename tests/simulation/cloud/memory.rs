@@ -251,6 +251,10 @@ impl FirewallProvider for SimulatedProvider {
         members: &BTreeSet<InstanceId>,
     ) -> Result<Observed<MemoryResource, Self::Inventory>, ProviderError> {
         self.process.pause_if_dead().await;
+        sleep(READ).await;
+        if self.cloud.faults().is_unreadable {
+            return Err(ProviderError::new(ErrorKind::Unavailable, "read", "all", "as the history asks"));
+        }
         self.inner.observe_added(known, members).await
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::SecurityGroup as Ec2Group;
-use firewall_core::{InstanceId, ProviderError, Resource};
+use firewall_core::{InstanceId, ProviderError, Resource, ResourceSet};
 
 use super::AwsObserved;
 use super::groups::describe_own_groups;
@@ -13,7 +13,7 @@ use crate::config::AwsConfig;
 use crate::ec2_cache::{AttachApi, Ec2Cache};
 use crate::inventory::{InstanceFacts, Inventory};
 use crate::ownership;
-use crate::resource::{Attachment, AwsResource, GroupName};
+use crate::resource::{Attachment, AwsResource, GroupName, SecurityGroup};
 use crate::wire::error::CallError;
 use crate::wire::instance::{Instance, Interface};
 
@@ -60,7 +60,8 @@ pub(crate) async fn observe_attach(
     Ok(AwsObserved { resources: resources.collect(), inventory, unknown_instances: described.unknown })
 }
 
-/// Completes what is known of the groups and their attachments: describes the members that are not known.
+/// Reads the groups, and describes the members that are not known; attachments are known. A group that somebody
+/// has added a rule to must not be attached to one more instance.
 pub(crate) async fn observe_added_attached(
     client: &Client,
     config: &AwsConfig,
@@ -68,7 +69,9 @@ pub(crate) async fn observe_added_attached(
     known: AwsObserved,
     members: &BTreeSet<InstanceId>,
 ) -> Result<AwsObserved, ProviderError> {
-    let AwsObserved { mut resources, mut inventory, .. } = known;
+    let groups = describe_own_groups(client, config, cache).await?;
+    let AwsObserved { resources, mut inventory, .. } = known;
+    let mut resources = with_groups(resources, groups);
     let added = inventory.keep_only(members);
     let described = describe_members(client, cache, &added).await?;
     let own_groups = cache.group_names();
@@ -88,6 +91,20 @@ pub(crate) async fn observe_added_attached(
     inventory.unknown_instances.clone_from(&described.unknown);
     inventory.follow(&resources);
     Ok(AwsObserved { resources, inventory, unknown_instances: described.unknown })
+}
+
+/// Returns the groups as they are, and what else is known, without attachments of groups that are gone.
+fn with_groups(known: ResourceSet<AwsResource>, groups: Vec<SecurityGroup>) -> ResourceSet<AwsResource> {
+    let names: BTreeSet<GroupName> = groups.iter().map(|group| group.name.clone()).collect();
+    let others = known.into_values().filter_map(|resource| match resource {
+        AwsResource::SecurityGroup(_) => None,
+        AwsResource::SharedRules(_) => Some(resource),
+        AwsResource::Attachment(mut attachment) => {
+            attachment.groups.retain(|name| names.contains(name));
+            (!attachment.groups.is_empty()).then_some(AwsResource::Attachment(attachment))
+        }
+    });
+    others.chain(groups.into_iter().map(AwsResource::SecurityGroup)).collect()
 }
 
 /// Returns the calls by which groups are attached. EC2 is asked once, because a policy is not changed while

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::{
     Action, Applied, Compiled, Desired, ErrorKind, FirewallProvider, GroupKey, Infeasible, InstanceId,
-    Observed, Owner, ProviderError, Requirements, ResourceSet,
+    Observed, Owner, ProviderError, Requirements, Resource, ResourceSet,
 };
 
 pub use resource::{MemoryKey, MemoryResource};
@@ -248,8 +248,14 @@ impl FirewallProvider for MemoryProvider {
         known: Observed<MemoryResource, MemoryInventory>,
         members: &BTreeSet<InstanceId>,
     ) -> Result<Observed<MemoryResource, MemoryInventory>, ProviderError> {
-        let resources = known.resources;
-        self.observe(members).await.map(|observed| Observed { resources, ..observed })
+        let read = self.observe(members).await?;
+        let is_group = |resource: &MemoryResource| matches!(resource.key, MemoryKey::Group(..));
+        let gone: BTreeSet<MemoryKey> = known.resources.values().flat_map(Resource::refers_to).collect();
+        let gone = gone.into_iter().filter(|key| !read.resources.contains_key(key)).collect();
+        let attachments = known.resources.into_values().filter(|resource| !is_group(resource));
+        let attachments = attachments.filter_map(|attachment| attachment.without_references(&gone));
+        let groups = read.resources.into_values().filter(is_group);
+        Ok(Observed { resources: groups.chain(attachments).collect(), ..read })
     }
 
     fn cloud_id(&self, _: &MemoryKey) -> Option<String> {
