@@ -41,19 +41,13 @@ impl Snapshots {
         now: Duration,
     ) -> Arc<Snapshot> {
         let why_everything_is_unknown = why_everything_is_unknown(&index);
-        let is_same = |last: &&Arc<Snapshot>| {
-            changes.named().is_some_and(BTreeSet::is_empty)
-                && last.why_everything_is_unknown == why_everything_is_unknown
-                && last.settings == *settings
-        };
-        if let Some(last) = self.last.as_ref().filter(is_same) {
+        let last = self.last.clone().filter(|last| {
+            last.why_everything_is_unknown == why_everything_is_unknown && last.settings == *settings
+        });
+        if let Some(last) = last.as_ref().filter(|_| changes.named().is_some_and(BTreeSet::is_empty)) {
             return Arc::clone(last);
         }
-        let changes_plan = self.update(index, changes, settings);
-        let is_as_known = |last: &Arc<Snapshot>| {
-            last.why_everything_is_unknown == why_everything_is_unknown && last.settings == *settings
-        };
-        if changes_plan || !self.last.as_ref().is_some_and(is_as_known) {
+        if self.update(index, changes, settings) || last.is_none() {
             self.revision.number += 1;
         }
         let Demanded { exposures, problems, unknown, port_owners } = self.demand.result();

@@ -1,13 +1,11 @@
 //! Steps that have begun and not ended, of this pass or of passes before: a slow call holds up no other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use firewall_core::{Action, Applied, FirewallProvider, ProviderError, Step};
 use tokio::task::{JoinError, JoinSet};
-
-use super::pass::Key;
 
 /// Holds the steps under way. They go on while nobody looks; dropping it drops them.
 pub struct StepsInFlight<P: FirewallProvider> {
@@ -65,21 +63,9 @@ impl<P: FirewallProvider + 'static> StepsInFlight<P> {
         Some(EndedStep { number, step: self.steps.remove(&number)?, result })
     }
 
-    /// Returns true if nothing is under way.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
-    }
-
     /// Returns the changes under way.
     #[must_use]
     pub fn actions(&self) -> Vec<Action<P::Resource>> {
         self.steps.values().map(|step| step.action.clone()).collect()
-    }
-
-    /// Returns the resources that are being changed.
-    #[must_use]
-    pub fn keys(&self) -> BTreeSet<Key<P>> {
-        self.steps.values().map(|step| step.action.key()).collect()
     }
 }

@@ -255,12 +255,11 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
     pub async fn execute_plan(&mut self, mut planned: PlannedPass<P>, leave: &CancellationToken) -> Pass {
         self.announce(&planned.plan);
         let (failures, changed_late) = (&mut self.failures, &mut self.changed_late);
-        let (mut has_failed, mut has_ended_late) = (false, false);
+        let mut has_failed = false;
         let record = |step: &Step<P::Resource>, outcome: &StepOutcome, is_late| {
             log(step, outcome);
             failures.record(step, outcome);
             has_failed |= matches!(outcome, StepOutcome::Failed(_));
-            has_ended_late |= is_late;
             if is_late {
                 changed_late.insert(step.action.key());
             }
@@ -268,6 +267,8 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let (plan, allowance) =
             ((&planned.plan, &planned.violations), Allowance { leave, patience: PATIENCE });
         let outcomes = execute(&self.provider, plan, &mut self.in_flight, &allowance, record).await;
+        // Those of before are in the plan.
+        let has_ended_late = !self.changed_late.is_empty();
         let applied = outcomes.iter().filter(|outcome| matches!(outcome, StepOutcome::Applied(_))).count();
         let state = state_after(&planned.observed.resources, &planned.plan, &outcomes);
         self.failures.retain(&state, &planned.compiled.resources, &planned.plan);

@@ -77,12 +77,7 @@ impl InstanceCache {
     ) -> Known {
         let Answer { instances, unread } = answer;
         self.facts.extend(instances.iter().map(|(id, facts)| (id.clone(), facts.clone())));
-        let mut unknown = BTreeMap::new();
-        for id in members.iter().filter(|id| !instances.contains_key(id)) {
-            if let Some(reason) = self.why_unknown(id, &unread, now) {
-                unknown.insert(id.clone(), reason);
-            }
-        }
+        let unknown = self.find_unknown(members, &instances, &unread, now);
         self.absences.retain(|id| members.contains(id) && !instances.contains_key(id));
         let is_unread = |id: &InstanceId| unread.contains_key(zone(id));
         self.facts.retain(|id, facts| {
@@ -104,17 +99,24 @@ impl InstanceCache {
         now: Instant,
     ) -> Known {
         let Answer { mut instances, unread } = answer;
-        let mut unknown = BTreeMap::new();
-        for id in added.iter().filter(|id| !instances.contains_key(id)) {
-            if let Some(reason) = self.why_unknown(id, &unread, now) {
-                unknown.insert(id.clone(), reason);
-            }
-        }
+        let unknown = self.find_unknown(added, &instances, &unread, now);
         self.absences.retain(|id| !instances.contains_key(id));
         self.facts.extend(instances.iter().map(|(id, facts)| (id.clone(), facts.clone())));
         let as_last_known = unknown.keys().filter_map(|id| Some((id.clone(), self.facts.get(id)?.clone())));
         instances.extend(as_last_known.collect::<Vec<_>>());
         Known { instances, unknown }
+    }
+
+    /// Returns the members that an answer does not have and that may exist, each with the reason.
+    fn find_unknown(
+        &mut self,
+        members: &BTreeSet<InstanceId>,
+        instances: &BTreeMap<InstanceId, InstanceFacts>,
+        unread: &BTreeMap<String, UnreadZone>,
+        now: Instant,
+    ) -> BTreeMap<InstanceId, String> {
+        let absent = members.iter().filter(|id| !instances.contains_key(id));
+        absent.filter_map(|id| Some((id.clone(), self.why_unknown(id, unread, now)?))).collect()
     }
 
     /// Returns the reason why it is unknown whether a member exists that an answer does not have; `None` if it

@@ -55,8 +55,7 @@ pub fn check<R: Resource>(input: &PlanInput<'_, R>, plan: &Plan<R>) -> Vec<Viola
     for step in &plan.steps {
         step.action.apply_to(&mut end);
     }
-    let held =
-        if can_close_a_mass(input, plan, &end) { find_held_ports(input, &end) } else { BTreeMap::new() };
+    let held = find_held_ports(input, plan, &end);
     let mut replay = Replay { input, state: input.observed.clone(), allowed: BTreeMap::new(), held };
     let mut violations = Vec::new();
     for (position, step) in plan.steps.iter().enumerate() {
@@ -89,9 +88,11 @@ fn can_close_a_mass<R: Resource>(input: &PlanInput<'_, R>, plan: &Plan<R>, end: 
 /// open if anything is let in to it at the end, from whichever sources.
 fn find_held_ports<R: Resource>(
     input: &PlanInput<'_, R>,
+    plan: &Plan<R>,
     end: &ResourceSet<R>,
 ) -> BTreeMap<InstanceId, BTreeSet<(Protocol, u16)>> {
-    if input.limits.mass_close_released || is_closing_forbidden(input) {
+    if input.limits.mass_close_released || is_closing_forbidden(input) || !can_close_a_mass(input, plan, end)
+    {
         return BTreeMap::new();
     }
     let (mut open, mut all_open): (BTreeMap<String, usize>, usize) = (BTreeMap::new(), 0);

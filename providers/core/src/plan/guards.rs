@@ -51,8 +51,7 @@ pub fn find_closings<R: Resource>(
             let closings = by_namespace.entry(namespace.clone()).or_default();
             closings.open += range.count();
             let after = open_after.entry(instance).or_insert_with(|| ports_of(&goal.reach(instance).rules));
-            let left =
-                without(*range, after.iter().filter(|(other, _)| other == protocol).map(|(_, ports)| *ports));
+            let left = find_closed(*protocol, *range, after);
             closings.closing.extend(left.into_iter().map(|range| (instance.clone(), *protocol, range)));
         }
     }
@@ -73,9 +72,7 @@ pub(super) fn may_be_mass_close<R: Resource>(input: &PlanInput<'_, R>, goal: &Re
     instances.iter().any(|instance| {
         let open = ports_of(&input.observed.reach(instance).rules);
         let after = ports_of(&goal.reach(instance).rules);
-        let closed = open.iter().flat_map(|(protocol, range)| {
-            without(*range, after.iter().filter(|(other, _)| other == protocol).map(|(_, ports)| *ports))
-        });
+        let closed = open.iter().flat_map(|(protocol, range)| find_closed(*protocol, *range, &after));
         count += closed.map(PortRange::count).sum::<usize>();
         count >= input.limits.mass_close_least
     })
@@ -117,6 +114,15 @@ fn attribute(
 fn ports_of(rules: &RuleSet) -> BTreeSet<(Protocol, PortRange)> {
     let anywhere = RuleSet::from_anywhere(rules.iter().map(|rule| (rule.protocol, rule.ports)));
     anywhere.iter().map(|rule| (rule.protocol, rule.ports)).collect()
+}
+
+/// Returns the parts of an open port range that are not open afterwards.
+fn find_closed(
+    protocol: Protocol,
+    range: PortRange,
+    after: &BTreeSet<(Protocol, PortRange)>,
+) -> Vec<PortRange> {
+    without(range, after.iter().filter(|(other, _)| *other == protocol).map(|(_, ports)| *ports))
 }
 
 /// Returns the parts of the range that lie in none of `others`.

@@ -46,8 +46,7 @@ impl<K: Ord + Clone> InFlight<K> {
     }
 
     /// Returns true if a change of the resource is under way.
-    #[must_use]
-    pub fn is_changing(&self, key: &K) -> bool {
+    fn is_changing(&self, key: &K) -> bool {
         self.changing.contains(key)
     }
 
