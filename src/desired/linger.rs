@@ -1,7 +1,8 @@
 //! Linger: a membership outlives its pod for a while, so that a restart in place does not flap.
 //!
 //! It outlives the pod, not the intent: where a pod is still there and asks for less, or the intent is gone
-//! or has changed, the membership ends at once.
+//! or has changed, the membership ends at once. So does one that never opened: nothing opens for a pod that is
+//! gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct Linger {
     last: BTreeMap<GroupKey, FirewallGroup>,
     /// The objects behind each membership, as they were last
     behind: BTreeMap<(GroupKey, InstanceId), Behind>,
+    /// The memberships of which something is open
+    open: BTreeSet<(GroupKey, InstanceId)>,
     /// The time at which each membership that is gone has to go
     leaving: BTreeMap<(GroupKey, InstanceId), Duration>,
     /// The fact that ended each membership that is not asked for again
@@ -36,6 +39,7 @@ impl Linger {
             duration,
             last: BTreeMap::new(),
             behind: BTreeMap::new(),
+            open: BTreeSet::new(),
             leaving: BTreeMap::new(),
             endings: Endings::new(),
             ends_at_once: false,
@@ -45,6 +49,15 @@ impl Linger {
     /// Ends every membership that lingers: none outlives the next call.
     pub const fn end_all(&mut self) {
         self.ends_at_once = true;
+    }
+
+    /// Records whether anything of a membership is open: only then does it linger.
+    pub fn record_open(&mut self, membership: (GroupKey, InstanceId), is_open: bool) {
+        if is_open {
+            self.open.insert(membership);
+        } else {
+            self.open.remove(&membership);
+        }
     }
 
     /// Returns the fact that ended each membership of which a resource is left.
@@ -83,7 +96,8 @@ impl Linger {
                 let id = (key.clone(), member.clone());
                 let Some(behind) = self.behind.get(&id) else { continue };
                 let until = self.leaving.get(&id).copied().unwrap_or(now + self.duration);
-                let lingers = !self.ends_at_once && !self.duration.is_zero() && behind.lingers(snapshot);
+                let may_linger = !self.ends_at_once && !self.duration.is_zero() && self.open.contains(&id);
+                let lingers = may_linger && behind.lingers(snapshot);
                 if lingers && (everything_is_unknown || until > now) {
                     leaving.insert(id, until);
                 } else if everything_is_unknown
@@ -130,6 +144,7 @@ impl Linger {
             self.last.get(key).is_some_and(|group| group.members.contains(member))
         };
         self.behind.retain(|id, _| is_last(id));
+        self.open.retain(is_last);
         self.endings.retain(|id, _| !is_last(id));
         self.behind.extend(grouped.port_owners.iter().filter_map(|(id, port_owners)| {
             let fingerprint = |intent| snapshot.fingerprints.fingerprint(intent).map(str::to_owned);
@@ -189,10 +204,24 @@ mod tests {
         Snapshot::take(index, &Settings::default(), Duration::ZERO)
     }
 
+    /// Calls `extend`, after which all that is asked for is open.
+    fn extend_and_open(
+        linger: &mut Linger,
+        grouped: &Grouped,
+        cluster: &Snapshot,
+        now: Duration,
+    ) -> (Desired, Option<Duration>) {
+        let extended = linger.extend(grouped, cluster, now);
+        for id in grouped.port_owners.keys() {
+            linger.record_open(id.clone(), true);
+        }
+        extended
+    }
+
     /// Calls `extend` for a cluster without the pod.
     fn extend(linger: &mut Linger, desired: Desired, now: Duration) -> (Desired, Option<Duration>) {
         let grouped = because_of(desired, &object("Pod", "web"));
-        linger.extend(&grouped, &snapshot(&Index::default()), now)
+        extend_and_open(linger, &grouped, &snapshot(&Index::default()), now)
     }
 
     #[test]
@@ -225,7 +254,12 @@ mod tests {
         for (intent, (pod, ingress), ending) in table {
             let mut linger = Linger::new(LINGER);
             let intent = object(intent, "web");
-            linger.extend(&because_of(web(), &intent), &cluster(true, Some("10.0.0.0/8")), at(0));
+            extend_and_open(
+                &mut linger,
+                &because_of(web(), &intent),
+                &cluster(true, Some("10.0.0.0/8")),
+                at(0),
+            );
             let gone = because_of(Desired::nothing(), &intent);
             let (extended, _) = linger.extend(&gone, &cluster(pod, ingress), at(1));
             assert_eq!(!extended.groups.is_empty(), ending.is_none(), "{intent} {pod} {ingress:?}");
@@ -250,7 +284,8 @@ mod tests {
         for (address, lingers) in [("10.0.0.1", true), ("10.0.0.2", false)] {
             let mut linger = Linger::new(LINGER);
             let web = desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
-            linger.extend(&because_of(web, &object("Pod", "web")), &cluster("10.0.0.1"), at(0));
+            let asked = because_of(web, &object("Pod", "web"));
+            extend_and_open(&mut linger, &asked, &cluster("10.0.0.1"), at(0));
             let gone = because_of(Desired::nothing(), &object("Pod", "web"));
             let (extended, _) = linger.extend(&gone, &cluster(address), at(1));
             assert_eq!(!extended.groups.is_empty(), lingers, "{address}");
@@ -266,6 +301,16 @@ mod tests {
         assert_eq!(extend(&mut linger, Desired::nothing(), at(10)), (web(), Some(at(30))));
         assert_eq!(extend(&mut linger, Desired::nothing(), at(39)), (web(), Some(at(1))));
         assert_eq!(extend(&mut linger, Desired::nothing(), at(40)), (Desired::nothing(), None));
+    }
+
+    #[test]
+    fn membership_that_never_opened_does_not_linger() {
+        let id = InstanceId::new("i-0");
+        let web = desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+        let mut linger = Linger::new(LINGER);
+        let grouped = because_of(web, &object("Pod", "web"));
+        linger.extend(&grouped, &snapshot(&Index::default()), at(0));
+        assert_eq!(extend(&mut linger, Desired::nothing(), at(1)), (Desired::nothing(), None));
     }
 
     #[test]

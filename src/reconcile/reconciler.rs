@@ -275,6 +275,10 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let mut memberships = memberships(&*self.provider, &self.failures, &planned, &state);
         let untried = &untried(&planned.plan, &outcomes) | &planned.in_flight;
         mark_untried(&mut memberships, &planned.compiled, &untried);
+        for membership in &memberships {
+            let id = (membership.group.clone(), membership.instance.clone());
+            self.linger.record_open(id, membership.partly_open);
+        }
         let mut withheld = BTreeMap::new();
         for Withheld { reason, .. } in &planned.plan.withheld {
             *withheld.entry(reason.as_str()).or_default() += 1;
