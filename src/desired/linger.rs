@@ -1,13 +1,13 @@
 //! Linger: a membership outlives its pod for a while, so that a restart in place does not flap.
 //!
 //! It outlives the pod, not the intent: where a pod is still there and asks for less, or the intent is gone
-//! or has changed, the membership ends at once. So does one that never opened: nothing opens for a pod that is
-//! gone.
+//! or has changed, the membership ends at once. So does one that is not open as it was asked for last: nothing
+//! opens for a pod that is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use firewall_core::{Desired, FirewallGroup, GroupKey, InstanceId};
+use firewall_core::{Desired, FirewallGroup, GroupKey, InstanceId, RuleSet};
 
 use super::endings::{Behind, Endings, find_ending};
 use super::grouping::Grouped;
@@ -21,8 +21,8 @@ pub struct Linger {
     last: BTreeMap<GroupKey, FirewallGroup>,
     /// The objects behind each membership, as they were last
     behind: BTreeMap<(GroupKey, InstanceId), Behind>,
-    /// The memberships of which something is open
-    open: BTreeSet<(GroupKey, InstanceId)>,
+    /// What each membership had open when all that it asked for was
+    open: BTreeMap<(GroupKey, InstanceId), RuleSet>,
     /// The time at which each membership that is gone has to go
     leaving: BTreeMap<(GroupKey, InstanceId), Duration>,
     /// The fact that ended each membership that is not asked for again
@@ -39,7 +39,7 @@ impl Linger {
             duration,
             last: BTreeMap::new(),
             behind: BTreeMap::new(),
-            open: BTreeSet::new(),
+            open: BTreeMap::new(),
             leaving: BTreeMap::new(),
             endings: Endings::new(),
             ends_at_once: false,
@@ -51,12 +51,11 @@ impl Linger {
         self.ends_at_once = true;
     }
 
-    /// Records whether anything of a membership is open: only then does it linger.
-    pub fn record_open(&mut self, membership: (GroupKey, InstanceId), is_open: bool) {
-        if is_open {
-            self.open.insert(membership);
-        } else {
-            self.open.remove(&membership);
+    /// Records what is open of a membership: all that these rules say, or, without rules, nothing.
+    pub fn record_open(&mut self, membership: (GroupKey, InstanceId), rules: Option<&RuleSet>) {
+        match rules {
+            Some(rules) => drop(self.open.insert(membership, rules.clone())),
+            None => drop(self.open.remove(&membership)),
         }
     }
 
@@ -90,14 +89,16 @@ impl Linger {
         let mut in_doubt: BTreeMap<GroupKey, FirewallGroup> = BTreeMap::new();
         for (key, group) in &self.last {
             let staying = desired.groups.get(key).map(|group| &group.members);
+            let rules = desired.groups.get(key).map_or(&group.rules, |group| &group.rules);
             for member in
                 group.members.iter().filter(|member| !staying.is_some_and(|all| all.contains(*member)))
             {
                 let id = (key.clone(), member.clone());
                 let Some(behind) = self.behind.get(&id) else { continue };
                 let until = self.leaving.get(&id).copied().unwrap_or(now + self.duration);
-                let may_linger = !self.ends_at_once && !self.duration.is_zero() && self.open.contains(&id);
-                let lingers = may_linger && behind.lingers(snapshot);
+                let is_open = || self.open.get(&id).is_some_and(|open| open.covers(rules));
+                let may_linger = !self.ends_at_once && !self.duration.is_zero();
+                let lingers = may_linger && is_open() && behind.lingers(snapshot);
                 if lingers && (everything_is_unknown || until > now) {
                     leaving.insert(id, until);
                 } else if everything_is_unknown
@@ -144,7 +145,7 @@ impl Linger {
             self.last.get(key).is_some_and(|group| group.members.contains(member))
         };
         self.behind.retain(|id, _| is_last(id));
-        self.open.retain(is_last);
+        self.open.retain(|id, _| is_last(id));
         self.endings.retain(|id, _| !is_last(id));
         self.behind.extend(grouped.port_owners.iter().filter_map(|(id, port_owners)| {
             let fingerprint = |intent| snapshot.fingerprints.fingerprint(intent).map(str::to_owned);
@@ -213,7 +214,7 @@ mod tests {
     ) -> (Desired, Option<Duration>) {
         let extended = linger.extend(grouped, cluster, now);
         for id in grouped.port_owners.keys() {
-            linger.record_open(id.clone(), true);
+            linger.record_open(id.clone(), Some(&grouped.desired.groups[&id.0].rules));
         }
         extended
     }
@@ -304,13 +305,19 @@ mod tests {
     }
 
     #[test]
-    fn membership_that_never_opened_does_not_linger() {
+    fn membership_that_is_not_open_as_asked_for_does_not_linger() {
         let id = InstanceId::new("i-0");
-        let web = desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
-        let mut linger = Linger::new(LINGER);
-        let grouped = because_of(web, &object("Pod", "web"));
-        linger.extend(&grouped, &snapshot(&Index::default()), at(0));
-        assert_eq!(extend(&mut linger, Desired::nothing(), at(1)), (Desired::nothing(), None));
+        let rules = |texts: &[&str]| group("web", texts, &[&id]).1.rules;
+        let (narrow, wide) = (["tcp/80 10.0.0.0/8"], ["tcp/80 10.0.0.0/8", "tcp/80 192.0.2.0/24"]);
+        for (open, lingers) in [(None, false), (Some(rules(&narrow)), false), (Some(rules(&wide)), true)] {
+            let mut linger = Linger::new(LINGER);
+            let web = group("web", &wide, &[&id]);
+            let grouped = because_of(desired([web.clone()]), &object("Pod", "web"));
+            linger.extend(&grouped, &snapshot(&Index::default()), at(0));
+            linger.record_open((web.0, id.clone()), open.as_ref());
+            let (extended, _) = extend(&mut linger, Desired::nothing(), at(1));
+            assert_eq!(!extended.groups.is_empty(), lingers, "{open:?}");
+        }
     }
 
     #[test]

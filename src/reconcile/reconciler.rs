@@ -275,9 +275,11 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let mut memberships = memberships(&*self.provider, &self.failures, &planned, &state);
         let untried = &untried(&planned.plan, &outcomes) | &planned.in_flight;
         mark_untried(&mut memberships, &planned.compiled, &untried);
-        for membership in &memberships {
-            let id = (membership.group.clone(), membership.instance.clone());
-            self.linger.record_open(id, membership.partly_open);
+        // Of one that is open in part it stays known what was open before.
+        for membership in memberships.iter().filter(|one| one.open.is_ok() || !one.partly_open) {
+            let asked = planned.grouped.desired.groups.get(&membership.group);
+            let rules = asked.filter(|_| membership.open.is_ok()).map(|group| &group.rules);
+            self.linger.record_open((membership.group.clone(), membership.instance.clone()), rules);
         }
         let mut withheld = BTreeMap::new();
         for Withheld { reason, .. } in &planned.plan.withheld {

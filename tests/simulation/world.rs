@@ -110,7 +110,8 @@ impl World {
     /// Returns the world of a cloud.
     fn over(cloud: Box<dyn ModelCloud>, history: History, mutant: Option<Mutant>) -> Self {
         let (api, start) = (ApiServer::new(), Instant::now());
-        let checker = Checker::new(Limits::new(history.setup.linger, RESYNC), !history.setup.open_only);
+        let mut checker = Checker::new(Limits::new(history.setup.linger, RESYNC), !history.setup.open_only);
+        checker.demand.groups_are_shared = history.setup.cloud == CloudKind::Ec2Shared;
         // A controller that must have the Lease is held to it also where a bug keeps it from asking.
         let uses_lease = history.setup.has_lease;
         let witness = Arc::new(Witness::new(start, checker, api.clone(), uses_lease));

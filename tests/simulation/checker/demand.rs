@@ -33,6 +33,8 @@ pub(crate) struct Demand {
     seen: BTreeSet<String>,
     /// Ports that the administrator denies
     pub(crate) denied: BTreeSet<u16>,
+    /// True if rules apply to whatever machines have a group of the user's: one that is not known can have any
+    pub(crate) groups_are_shared: bool,
 }
 
 /// One request of a pod: ports, and sources if it names any.
@@ -67,8 +69,11 @@ impl Demand {
                 self.machines.insert(text(&node["metadata"]["name"]).to_owned(), machine);
             }
         }
-        let claimed: BTreeSet<&str> =
+        let mut claimed: BTreeSet<&str> =
             store.all(Kind::Nodes).filter_map(|node| node["spec"]["providerID"].as_str()).collect();
+        if self.groups_are_shared {
+            claimed.clear();
+        }
         let machines = self.seen.clone();
         let mut asked = Asked::default();
         for pod in store.all(Kind::Pods).chain(gone) {
