@@ -24,7 +24,7 @@ pub async fn plan(
     let mut report = Report::default();
     for cloud in &mut clouds {
         let planned = cloud.observe_and_plan(&snapshot).await?;
-        report.add(planned.report(), planned.problems().clone());
+        report.add(planned.report(), planned.problems());
     }
     Ok(report)
 }

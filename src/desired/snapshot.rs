@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
+use super::change_log::{ChangeLog, SnapshotChanges};
 use crate::intents::demand::UnknownDemands;
 use crate::intents::exposures::Exposures;
 use crate::intents::fingerprint::Fingerprints;
@@ -43,6 +44,7 @@ pub struct Snapshot {
     /// The machine of each node that names one
     pub(crate) machines: RedBlackTreeMapSync<String, Machine>,
     pub(super) revision: Revision,
+    pub(super) log: ChangeLog,
 }
 
 /// Numbers the snapshots of one series: those with the same number lead to the same plan.
@@ -71,6 +73,16 @@ impl Machine {
 }
 
 impl Snapshot {
+    /// Returns what differs from an earlier snapshot; `None` if that is not known, or other things differ too.
+    pub(crate) fn changes_since(&self, before: &Self) -> Option<SnapshotChanges> {
+        let is_later = Arc::ptr_eq(&self.revision.series, &before.revision.series);
+        let knows_all = |one: &Self| one.why_everything_is_unknown.is_empty() && one.unknown.is_empty();
+        if !is_later || !knows_all(self) || !knows_all(before) || self.settings != before.settings {
+            return None;
+        }
+        self.log.since(before.revision.number, self.revision.number)
+    }
+
     /// Returns true if the plan, or what is reported of it, can differ from the one made from `before`.
     /// Readiness of pods matters to statuses, readiness gates and hostnames only.
     #[must_use]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
+use super::change_log::{ChangeLog, SnapshotChanges};
 use super::snapshot::{ClusterDemand, Machine, Revision, Snapshot};
 use crate::intents::demand::{Demand, Demanded};
 use crate::intents::fingerprint::Fingerprints;
@@ -26,6 +27,7 @@ pub struct Snapshots {
     generations: RedBlackTreeMapSync<ObjectRef, i64>,
     pods_with_gate: RedBlackTreeSetSync<ObjectRef>,
     revision: Revision,
+    log: ChangeLog,
     last: Option<Arc<Snapshot>>,
 }
 
@@ -47,8 +49,12 @@ impl Snapshots {
         if let Some(last) = last.as_ref().filter(|_| changes.named().is_some_and(BTreeSet::is_empty)) {
             return Arc::clone(last);
         }
-        if self.update(index, changes, settings) || last.is_none() {
+        let (differs, nodes) = self.update(index, changes, settings);
+        let parts = self.demand.take_changed();
+        if differs || last.is_none() {
             self.revision.number += 1;
+            let changes = changes.named().map(|_| SnapshotChanges { parts, nodes });
+            self.log.record(self.revision.number, changes);
         }
         let Demanded { exposures, problems, unknown, port_owners } = self.demand.result();
         let (generations, pods_with_gate) = (self.generations.clone(), self.pods_with_gate.clone());
@@ -62,13 +68,15 @@ impl Snapshots {
             why_everything_is_unknown,
             machines: self.machines.clone(),
             revision: self.revision.clone(),
+            log: self.log.clone(),
         });
         self.last = Some(Arc::clone(&snapshot));
         snapshot
     }
 
-    /// Updates everything that objects decide. Returns true if that can change the plan.
-    fn update(&mut self, index: Index, changes: &Changes, settings: &Settings) -> bool {
+    /// Updates everything that objects decide. Returns true if that can change the plan, and the nodes whose
+    /// machine differs.
+    fn update(&mut self, index: Index, changes: &Changes, settings: &Settings) -> (bool, BTreeSet<String>) {
         let before = std::mem::replace(&mut self.index, index);
         let any = changes.named().is_none() || self.last.is_none();
         let all = || before.names().chain(self.index.names());
@@ -77,16 +85,17 @@ impl Snapshots {
         let names: &BTreeSet<(Watch, NamespacedName)> =
             all.as_ref().or_else(|| changes.named()).unwrap_or(&none);
         let mut differs = self.demand.update(&self.index, names, any, settings);
+        let mut nodes = BTreeSet::new();
         for (watch, name) in names {
             differs |= self.fingerprints.update(&before, &self.index, watch, name);
             match watch {
-                Watch::Nodes => differs |= self.update_machine(name),
+                Watch::Nodes if self.update_machine(name) => _ = nodes.insert(name.1.clone()),
                 Watch::Pods => self.update_gate(&before, name),
                 Watch::HostPortExposures => self.update_generation(&before, name),
                 _ => {}
             }
         }
-        differs
+        (differs || !nodes.is_empty(), nodes)
     }
 
     fn update_machine(&mut self, (_, name): &NamespacedName) -> bool {

@@ -41,6 +41,8 @@ pub(crate) struct Demand {
     /// What is wrong, or not known, in each part
     parts: BTreeMap<PartKey, Part>,
     exposures: Exposures,
+    /// The parts whose exposures have changed since somebody asked
+    changed: BTreeSet<PartKey>,
     problems: Problems,
     unknown: UnknownDemands,
 }
@@ -84,6 +86,11 @@ impl Demand {
             unknown: self.unknown.clone(),
             port_owners: self.port_owners.clone(),
         }
+    }
+
+    /// Returns the parts whose exposures have changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<PartKey> {
+        std::mem::take(&mut self.changed)
     }
 
     /// Derives anew what is derived of changed objects, and adds the parts that they reach.
@@ -223,6 +230,9 @@ impl Demand {
     /// Replaces a part. Returns true if it differs.
     fn replace(&mut self, key: PartKey, mut part: Part) -> bool {
         let differs = self.exposures.replace(&key, std::mem::take(&mut part.exposures));
+        if differs {
+            self.changed.insert(key.clone());
+        }
         let before = self.parts.get(&key);
         if before.map_or(part.is_empty(), |before| *before == part) {
             return differs;

@@ -33,6 +33,17 @@ impl Exposures {
         self.0.values().flat_map(|exposures| exposures.iter())
     }
 
+    /// Returns those of one part.
+    #[must_use]
+    pub fn of_part(&self, part: &PartKey) -> Option<&Arc<[Exposure]>> {
+        self.0.get(part)
+    }
+
+    /// Returns all of them, by part.
+    pub fn parts(&self) -> impl Iterator<Item = (&PartKey, &Arc<[Exposure]>)> {
+        self.0.iter()
+    }
+
     /// Returns the parts that have any, from one on.
     pub(super) fn keys_from(&self, first: &PartKey) -> impl Iterator<Item = &PartKey> {
         self.0.range(first.clone()..).map(|(key, _)| key)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use firewall_core::InstanceId;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::outcomes::Outcomes;
@@ -23,10 +24,35 @@ const STATUS_INTERVAL_SECONDS: i64 = 10;
 pub(super) struct CloudResult {
     /// All problems found
     pub(super) problems: BTreeSet<Problem>,
-    /// The state of each workload's ports on the cloud's nodes
+    /// The instances that the pass was about; none if it was about all
+    pub(super) scope: Option<BTreeSet<InstanceId>>,
+    /// The state of each workload's ports on the nodes in scope
     pub(super) memberships: Vec<Membership>,
     /// The demand that the pass was planned for
     pub(super) demand: ClusterDemand,
+}
+
+/// The last results of a cloud, joined.
+#[derive(Default)]
+struct LastResults {
+    problems: BTreeSet<Problem>,
+    memberships: BTreeMap<InstanceId, Vec<Membership>>,
+    demand: ClusterDemand,
+}
+
+impl LastResults {
+    /// Takes over a result: outside of its scope the one before holds.
+    fn join(&mut self, result: CloudResult) {
+        let CloudResult { problems, scope, memberships, demand } = result;
+        match scope {
+            None => self.memberships.clear(),
+            Some(scope) => scope.iter().for_each(|instance| drop(self.memberships.remove(instance))),
+        }
+        for membership in memberships {
+            self.memberships.entry(membership.instance.clone()).or_default().push(membership);
+        }
+        (self.problems, self.demand) = (problems, demand);
+    }
 }
 
 /// Holds the last result of each cloud, the newest demand, and the statuses written last.
@@ -35,7 +61,7 @@ pub(super) struct PublishedState {
     controller: String,
     machines: ServedMachines,
     cloud_count: usize,
-    by_cloud: BTreeMap<&'static str, CloudResult>,
+    by_cloud: BTreeMap<&'static str, LastResults>,
     /// The clouds that could not be observed by their last pass
     unobserved: BTreeSet<&'static str>,
     /// The newest demand of all clouds
@@ -66,7 +92,7 @@ impl PublishedState {
     pub(super) fn record(&mut self, cloud: &'static str, result: CloudResult) {
         self.unobserved.remove(cloud);
         let demand = result.demand.clone();
-        self.by_cloud.insert(cloud, result);
+        self.by_cloud.entry(cloud).or_default().join(result);
         self.replace_demand(cloud, demand);
     }
 
@@ -127,10 +153,10 @@ impl PublishedState {
                 || self.has_outdated_result(),
             ..Outcomes::default()
         };
-        for CloudResult { problems, memberships, .. } in self.by_cloud.values() {
+        for LastResults { problems, memberships, .. } in self.by_cloud.values() {
             outcomes.problems.extend(problems.iter().cloned());
-            let own =
-                memberships.iter().filter(|membership| !others_nodes.contains(membership.node.name.as_str()));
+            let memberships = memberships.values().flatten();
+            let own = memberships.filter(|membership| !others_nodes.contains(membership.node.name.as_str()));
             outcomes.memberships.extend(own.cloned());
         }
         outcomes
@@ -140,7 +166,7 @@ impl PublishedState {
     /// which can be observed was planned for. One that is missing from such a cloud's demand is not covered.
     fn covered_generations(&self) -> BTreeMap<ObjectRef, i64> {
         let observed = self.by_cloud.iter().filter(|(cloud, _)| !self.unobserved.contains(*cloud));
-        let observed: Vec<&CloudResult> = observed.map(|(_, result)| result).collect();
+        let observed: Vec<&LastResults> = observed.map(|(_, result)| result).collect();
         let mut covered = BTreeMap::new();
         for (exposure, generation) in &self.demand.generations {
             let planned = observed.iter().map(|result| result.demand.generations.get(exposure));
@@ -230,7 +256,7 @@ mod tests {
             generations: [(exposure(), generation)].into_iter().collect(),
             ..ClusterDemand::default()
         };
-        CloudResult { problems: BTreeSet::new(), memberships: Vec::new(), demand }
+        CloudResult { problems: BTreeSet::new(), scope: None, memberships: Vec::new(), demand }
     }
 
     fn generation(state: &PublishedState) -> Option<i64> {

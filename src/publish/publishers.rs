@@ -30,8 +30,13 @@ impl Publishers {
         snapshot: &Snapshot,
         index: &SharedIndex,
     ) {
+        // Nothing is retracted where nothing closes.
+        if !planned.closes() {
+            return;
+        }
         let projected = CloudResult {
-            problems: planned.problems().clone(),
+            problems: planned.problems(),
+            scope: planned.scope().cloned(),
             memberships: planned.projected_memberships(),
             demand: snapshot.demand.clone(),
         };
@@ -50,8 +55,10 @@ impl Publishers {
         self.metrics.set_observe_failing(cloud, false);
         self.metrics.set_withheld(cloud, &pass.withheld);
         let transitions = opened.diff_and_record(&pass);
-        let Pass { problems, memberships, snapshot, .. } = pass;
-        let result = CloudResult { problems: problems.clone(), memberships, demand: snapshot.demand.clone() };
+        let problems = pass.problems();
+        let Pass { scope, memberships, snapshot, .. } = pass;
+        let demand = snapshot.demand.clone();
+        let result = CloudResult { problems: problems.clone(), scope, memberships, demand };
         let outcome = self.publisher.publish(cloud, result, index).await;
         self.report(cloud, problems);
         let is_complete = self.report_hostnames(outcome);

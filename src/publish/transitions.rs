@@ -101,7 +101,7 @@ impl fmt::Display for PortChange {
 /// Holds the memberships that were open on one cloud after its last pass. They are lost with a restart, and
 /// with them only reports of closings.
 #[derive(Debug, Default)]
-pub(crate) struct OpenMemberships(BTreeMap<(GroupKey, InstanceId), Membership>);
+pub(crate) struct OpenMemberships(BTreeMap<InstanceId, BTreeMap<GroupKey, Membership>>);
 
 impl OpenMemberships {
     /// Returns the transitions since the pass before, at most one of each kind for an object, and records the
@@ -113,18 +113,12 @@ impl OpenMemberships {
         // any more.
         let is_settled =
             |membership: &Membership| !membership.resources.keys().any(|key| pass.differing.contains(key));
-        let closed = self
-            .0
-            .iter()
-            .filter(|(key, membership)| !pass.still_open.contains(key) && is_settled(membership));
-        let closed: Vec<(GroupKey, InstanceId)> = closed.map(|(key, _)| key.clone()).collect();
-        let closed = closed.iter().filter_map(|key| Some((self.0.remove(key)?, pass.endings.get(key))));
+        let closed = self.remove_closed(pass, is_settled);
         let open = OpenPorts::of(&pass.memberships);
-        let closed: Vec<(Membership, Option<&String>)> =
-            closed.filter(|(closed, _)| !open.supersede(closed)).collect();
-        let closed = closed
-            .iter()
-            .flat_map(|(membership, ending)| transitions_of(PortChange::Closed, membership, *ending));
+        let closed = closed.iter().filter(|(_, closed)| !open.supersede(closed));
+        let closed = closed.flat_map(|(key, membership)| {
+            transitions_of(PortChange::Closed, membership, pass.endings.get(key))
+        });
         let mut transitions: BTreeMap<(ObjectRef, PortChange), Transition> = BTreeMap::new();
         for transition in opened.chain(closed) {
             match transitions.entry((transition.object.clone(), transition.change)) {
@@ -133,9 +127,35 @@ impl OpenMemberships {
             }
         }
         for membership in pass.memberships.iter().filter(|membership| membership.open.is_ok()) {
-            self.0.insert((membership.group.clone(), membership.instance.clone()), membership.clone());
+            let there = self.0.entry(membership.instance.clone()).or_default();
+            there.insert(membership.group.clone(), membership.clone());
         }
         transitions.into_values().collect()
+    }
+
+    /// Removes and returns the memberships that have closed.
+    fn remove_closed(
+        &mut self,
+        pass: &Pass,
+        is_settled: impl Fn(&Membership) -> bool,
+    ) -> Vec<((GroupKey, InstanceId), Membership)> {
+        let instances: Vec<InstanceId> = match &pass.scope {
+            Some(scope) => scope.iter().cloned().collect(),
+            None => self.0.keys().cloned().collect(),
+        };
+        let mut closed = Vec::new();
+        for instance in instances {
+            let Some(open) = self.0.get_mut(&instance) else { continue };
+            let has_closed = |group: &GroupKey, membership: &mut Membership| {
+                !pass.still_open.contains(&(group.clone(), instance.clone())) && is_settled(membership)
+            };
+            let gone = open.extract_if(.., |group, membership| has_closed(group, membership));
+            closed.extend(gone.map(|(group, membership)| ((group, instance.clone()), membership)));
+            if open.is_empty() {
+                self.0.remove(&instance);
+            }
+        }
+        closed
     }
 }
 
@@ -218,7 +238,8 @@ mod tests {
     fn pass(memberships: Vec<Membership>, stays: bool, fails: bool) -> Pass {
         let key = (membership(false).group, membership(false).instance);
         Pass {
-            problems: BTreeSet::new(),
+            scope: None,
+            own_problems: BTreeSet::new(),
             next: None,
             applied: 0,
             not_applied: 0,

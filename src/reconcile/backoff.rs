@@ -50,6 +50,12 @@ impl<K: Ord + Clone> Backoff<K> {
         self.failing.iter().filter(|(_, (_, until))| *until > now).map(|(key, _)| key.clone()).collect()
     }
 
+    /// Returns true if nothing that failed is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.failing.is_empty()
+    }
+
     /// Returns true if the key failed, and nobody has forgotten it.
     #[must_use]
     pub fn has(&self, key: &K) -> bool {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use firewall_core::{FirewallProvider, ProviderError};
+use firewall_core::{Effect, FirewallProvider, InstanceId, ProviderError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -50,9 +50,15 @@ pub trait CloudReconciler: Send + Sync {
 /// A plan for one cloud that has not been executed yet.
 pub trait PlannedCloud: Send {
     /// Returns everything wrong with objects of the cluster.
-    fn problems(&self) -> &BTreeSet<Problem>;
+    fn problems(&self) -> BTreeSet<Problem>;
 
-    /// Returns the memberships as they will be after the plan.
+    /// Returns true if the plan closes anything.
+    fn closes(&self) -> bool;
+
+    /// Returns the instances that the plan is about; none if it is about all.
+    fn scope(&self) -> Option<&BTreeSet<InstanceId>>;
+
+    /// Returns the memberships in scope as they will be after the plan.
     fn projected_memberships(&self) -> Vec<Membership>;
 
     /// Returns the plan in a form that does not depend on the cloud.
@@ -108,8 +114,17 @@ struct Planned<'a, P: FirewallProvider> {
 }
 
 impl<P: FirewallProvider + 'static> PlannedCloud for Planned<'_, P> {
-    fn problems(&self) -> &BTreeSet<Problem> {
-        &self.planned.problems
+    fn problems(&self) -> BTreeSet<Problem> {
+        let PlannedPass { snapshot, own_problems, .. } = &self.planned;
+        snapshot.problems.iter().chain(own_problems).cloned().collect()
+    }
+
+    fn closes(&self) -> bool {
+        self.planned.plan.steps.iter().any(|step| step.effect == Effect::Close)
+    }
+
+    fn scope(&self) -> Option<&BTreeSet<InstanceId>> {
+        self.planned.scope.as_ref()
     }
 
     fn projected_memberships(&self) -> Vec<Membership> {

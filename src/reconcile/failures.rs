@@ -44,6 +44,11 @@ impl<K: Ord + Clone> Failures<K> {
         Self { backoff: Backoff::default(), errors: BTreeMap::new() }
     }
 
+    /// Returns true if nothing has failed, or is to be tried again.
+    pub(super) fn is_empty(&self) -> bool {
+        self.errors.is_empty() && self.backoff.is_empty()
+    }
+
     /// Records a step's failure, and removes it once the step has succeeded. A success in closing does not
     /// clear a failure in opening, or the reverse.
     pub(super) fn record<R: Resource<Key = K>>(&mut self, step: &Step<R>, outcome: &StepOutcome) {
@@ -107,7 +112,7 @@ impl<K: Ord + Clone> Failures<K> {
         P::Resource: Resource<Key = K>,
     {
         let PlannedPass { compiled, grouped, .. } = planned;
-        let observed = &planned.observed.resources;
+        let observed = &planned.observed;
         let mut requiring: BTreeMap<&K, Vec<&Membership>> = BTreeMap::new();
         // Nothing has failed in almost every pass.
         for membership in memberships.iter().filter(|_| !self.errors.is_empty()) {

@@ -36,6 +36,12 @@ impl<P: FirewallProvider + 'static> StepsInFlight<P> {
         Self { calls: JoinSet::new(), steps: BTreeMap::new(), begun: 0 }
     }
 
+    /// Returns true if nothing is under way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
     /// Begins a step. Returns its number.
     pub fn begin(&mut self, provider: &Arc<P>, step: &Step<P::Resource>) -> StepNumber {
         let (number, action, provider) = (self.begun, step.action.clone(), Arc::clone(provider));

@@ -1,17 +1,26 @@
 //! What is known of the cloud between passes, so that a change of the cluster costs the reads that it needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use firewall_core::{FirewallProvider, InstanceId, Observed, ProviderError};
+use firewall_core::{
+    ChangesSince, FirewallProvider, GroupKey, Infeasible, InstanceId, MemberRequirements, Observed,
+    ProviderError, Requirements, Resource, ResourceSet,
+};
 use tokio::time::Instant;
 
 use super::executor::StepOutcome;
 use crate::desired::snapshot::Snapshot;
 
+pub(super) type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
+
 pub(super) type ObservedBy<P> =
     Observed<<P as FirewallProvider>::Resource, <P as FirewallProvider>::Inventory>;
+
+/// The requirements of the memberships at each instance.
+pub(super) type RequirementsAt<R> =
+    BTreeMap<InstanceId, BTreeMap<GroupKey, Requirements<<R as Resource>::Key>>>;
 
 /// Holds what a pass leaves: what was read, with every change that the cloud has confirmed since.
 ///
@@ -26,9 +35,59 @@ pub(super) struct KnownCloud<P: FirewallProvider> {
     pub(super) lasts: Duration,
     /// The snapshot of the pass
     pub(super) snapshot: Arc<Snapshot>,
+    /// The requirements of all memberships
+    pub(super) requirements: RequirementsAt<P::Resource>,
+    /// The memberships that could not be had
+    pub(super) infeasible: Vec<Infeasible>,
+    /// The instances that are members, or were
+    pub(super) members: BTreeSet<InstanceId>,
+    /// The instances that are members no longer
+    pub(super) left: BTreeSet<InstanceId>,
+    /// The resources that steps have changed since anything was read
+    pub(super) changed: BTreeSet<Key<P>>,
+    /// True if everything is as it should be, but for what is infeasible
+    pub(super) is_settled: bool,
 }
 
 impl<P: FirewallProvider> KnownCloud<P> {
+    /// Reads the whole cloud.
+    pub(super) async fn read(
+        provider: &P,
+        members: &BTreeSet<InstanceId>,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<Self, ProviderError> {
+        let read_at = Instant::now();
+        Ok(Self {
+            observed: provider.observe(members).await?,
+            read_at,
+            lasts: Duration::ZERO,
+            snapshot: Arc::clone(snapshot),
+            requirements: BTreeMap::new(),
+            infeasible: Vec::new(),
+            members: members.clone(),
+            left: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            is_settled: false,
+        })
+    }
+
+    /// Brings what is known up to date for these members, among others. Returns true if somebody else has changed
+    /// something.
+    pub(super) async fn follow(
+        &mut self,
+        provider: &P,
+        members: &BTreeSet<InstanceId>,
+    ) -> Result<bool, ProviderError> {
+        let left = std::mem::take(&mut self.left).difference(members).cloned().collect();
+        let resources = std::mem::take(&mut self.changed);
+        let changes = ChangesSince { resources, members: members.clone(), left };
+        for left in &changes.left {
+            self.members.remove(left);
+        }
+        self.members.extend(members.iter().cloned());
+        provider.observe_added(&mut self.observed, &changes).await
+    }
+
     /// Returns the time until the cloud has to be read whole again.
     pub(super) fn time_left(&self, now: Instant) -> Duration {
         self.lasts.saturating_sub(now - self.read_at)
@@ -36,27 +95,54 @@ impl<P: FirewallProvider> KnownCloud<P> {
 
     /// Returns true if it still holds for this snapshot's machines: one that is made anew under its id, or has
     /// another address, has to be read.
-    fn holds_for(&self, snapshot: &Snapshot, now: Instant) -> bool {
-        let mut before = self.snapshot.machines.iter();
-        !self.time_left(now).is_zero()
-            && before.all(|(node, machine)| snapshot.machines.get(node).is_none_or(|now| now == machine))
+    pub(super) fn holds_for(&self, snapshot: &Snapshot, now: Instant) -> bool {
+        let is_same = |node: &String| match (self.snapshot.machines.get(node), snapshot.machines.get(node)) {
+            (Some(before), Some(now)) => before == now,
+            _ => true,
+        };
+        let are_same = match snapshot.changes_since(&self.snapshot) {
+            Some(changes) => changes.nodes.iter().all(is_same),
+            None => self.snapshot.machines.keys().all(is_same),
+        };
+        are_same && !self.time_left(now).is_zero()
     }
-}
 
-/// Observes the cloud for a pass: whole, or only what is not known of it. Also returns the time at which it was
-/// last read whole.
-pub(super) async fn observe<P: FirewallProvider>(
-    provider: &P,
-    known: Option<KnownCloud<P>>,
-    members: &BTreeSet<InstanceId>,
-    snapshot: &Snapshot,
-) -> Result<(ObservedBy<P>, Instant), ProviderError> {
-    let now = Instant::now();
-    match known.filter(|known| known.holds_for(snapshot, now)) {
-        Some(KnownCloud { observed, read_at, .. }) => {
-            Ok((provider.observe_added(observed, members).await?, read_at))
+    /// Records the requirements at some instances, or at all.
+    pub(super) fn record_requirements(
+        &mut self,
+        requirements: MemberRequirements<P::Resource>,
+        only: Option<&BTreeSet<InstanceId>>,
+    ) {
+        match only {
+            Some(only) => only.iter().for_each(|instance| drop(self.requirements.remove(instance))),
+            None => self.requirements.clear(),
         }
-        None => Ok((provider.observe(members).await?, now)),
+        for ((group, instance), required) in requirements {
+            self.requirements.entry(instance).or_default().insert(group, required);
+        }
+    }
+
+    /// Records what steps have left of resources: of a part of them, or of all.
+    pub(super) fn record_state(
+        &mut self,
+        before: &ResourceSet<P::Resource>,
+        state: ResourceSet<P::Resource>,
+        is_part: bool,
+    ) {
+        let keys = before.keys().chain(state.keys());
+        let changed: BTreeSet<Key<P>> =
+            keys.filter(|key| before.get(key) != state.get(key)).cloned().collect();
+        if is_part {
+            for key in &changed {
+                match state.get(key) {
+                    Some(now) => self.observed.resources.insert(key.clone(), now.clone()),
+                    None => self.observed.resources.remove(key),
+                };
+            }
+        } else {
+            self.observed.resources = state;
+        }
+        self.changed.extend(changed);
     }
 }
 

@@ -11,8 +11,9 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::executor::StepOutcome;
 use super::failures::Failures;
+use super::known_cloud::Key;
 use super::outcome::Membership;
-use super::pass::{Key, PlannedPass};
+use super::pass::PlannedPass;
 use crate::k8s::reasons;
 
 /// Returns the memberships as the cloud has confirmed them. One that lingers has no port owner and is left
@@ -27,7 +28,7 @@ pub(super) fn memberships<P: FirewallProvider>(
     let nothing = Requirements { resources: BTreeSet::new(), reachable_at: BTreeSet::new() };
     let infeasible = infeasible_by_member(&compiled.infeasible);
     let (mut own, mut now, mut before) =
-        (OwnResources::of(&compiled.resources), Reaches::of(state), Reaches::of(&planned.observed.resources));
+        (OwnResources::of(&compiled.resources), Reaches::of(state), Reaches::of(&planned.observed));
     let mut memberships = Vec::new();
     for (id, port_owners) in &grouped.port_owners {
         let (group, instance) = id;

@@ -4,19 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use firewall_core::{
-    Compiled, Effect, FirewallProvider, GroupKey, InstanceId, Limits, Observed, Plan, Policy, Resource,
-};
-use tokio::time::Instant;
-
+use super::known_cloud::{Key, KnownCloud};
 use super::outcome::Membership;
 use crate::desired::claims::CloudName;
 use crate::desired::endings::Endings;
 use crate::desired::grouping::Grouped;
 use crate::desired::snapshot::Snapshot;
 use crate::k8s::problem::Problem;
-
-pub(super) type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
+use firewall_core::{
+    Compiled, Effect, FirewallProvider, GroupKey, InstanceId, Limits, Plan, Policy, ResourceSet,
+};
 
 /// The administrator's choices for reconciling.
 #[derive(Clone, Debug)]
@@ -53,20 +50,22 @@ impl Default for Options {
 pub struct PlannedPass<P: FirewallProvider> {
     /// The resources that the groups compile to
     pub compiled: Compiled<P::Resource>,
-    /// The resources that the cloud has, and the facts about instances
-    pub observed: Observed<P::Resource, P::Inventory>,
+    /// The resources that the cloud has, in scope
+    pub observed: ResourceSet<P::Resource>,
     /// The groups, with the Kubernetes objects behind them
     pub grouped: Grouped,
     /// The plan
     pub plan: Plan<P::Resource>,
     /// Positions of the steps that violate a promise and are never executed
     pub violations: BTreeSet<usize>,
-    /// Everything wrong with objects of the cluster
-    pub problems: BTreeSet<Problem>,
+    /// Everything wrong with objects of the cluster, beside what the snapshot says
+    pub(super) own_problems: BTreeSet<Problem>,
     /// The snapshot that all of it follows from
     pub snapshot: Arc<Snapshot>,
-    /// The time at which the cloud was last read whole
-    pub(super) read_at: Instant,
+    /// The instances that the pass is about; none if it is about all
+    pub scope: Option<BTreeSet<InstanceId>>,
+    /// What is known of the cloud; without the resources where the pass is about all
+    pub(super) known: KnownCloud<P>,
     /// The changes that had failed and were not to be tried again yet
     pub(super) backoff: BTreeSet<(Key<P>, Effect)>,
     /// The resources that were being changed when the cloud was read
@@ -79,26 +78,36 @@ pub struct PlannedPass<P: FirewallProvider> {
 /// The result of a pass.
 #[derive(Debug)]
 pub struct Pass {
-    /// Everything wrong with objects of the cluster
-    pub problems: BTreeSet<Problem>,
+    /// Everything wrong with objects of the cluster, beside what the snapshot says
+    pub own_problems: BTreeSet<Problem>,
     /// The next pass, if one is due although nothing changes
     pub next: Option<NextPass>,
     /// Number of steps that the cloud accepted
     pub applied: usize,
     /// Number of steps that failed, were left out, or have not ended yet
     pub not_applied: usize,
-    /// The ports of every port owner on every node of this cloud, and whether they are open
+    /// The instances that the pass was about, outside of which nothing has changed; none if it was about all
+    pub scope: Option<BTreeSet<InstanceId>>,
+    /// The ports of every port owner on every node in scope, and whether they are open
     pub memberships: Vec<Membership>,
     /// The cloud's objects that differ from the desired ones and stay: failed, left out or withheld
     pub differing: BTreeSet<String>,
     /// Number of withheld resources by [`WithheldReason::as_str`](firewall_core::WithheldReason::as_str)
     pub withheld: BTreeMap<&'static str, usize>,
-    /// Every membership that is open or lingers on this cloud
+    /// Every membership in scope that is open or lingers
     pub still_open: BTreeSet<(GroupKey, InstanceId)>,
     /// The fact that ended each membership of which a resource was left
     pub endings: Endings,
     /// The snapshot that all of it follows from
     pub snapshot: Arc<Snapshot>,
+}
+
+impl Pass {
+    /// Returns everything wrong with objects of the cluster.
+    #[must_use]
+    pub fn problems(&self) -> BTreeSet<Problem> {
+        self.snapshot.problems.iter().chain(&self.own_problems).cloned().collect()
+    }
 }
 
 /// A pass that is due although the cluster does not change.

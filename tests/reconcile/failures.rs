@@ -24,7 +24,8 @@ async fn failure_is_reported_on_the_pod_and_retried_later() {
     let pass = cluster.pass().await;
     assert_eq!((pass.applied, pass.not_applied), (0, 2), "what needs the failed step is left out");
     for (reason, text) in [("PermissionDenied", "memory:Create"), ("ManualChangeRequired", "create --now")] {
-        let reported = pass.problems.iter().filter(|problem| problem.reason == reason);
+        let problems = pass.problems();
+        let reported = problems.iter().filter(|problem| problem.reason == reason);
         let reported: Vec<(&str, bool)> =
             reported.map(|problem| (problem.object.name.as_str(), problem.message.contains(text))).collect();
         assert_eq!(reported, [("n-0", true), ("web-0", true)]);
@@ -32,10 +33,10 @@ async fn failure_is_reported_on_the_pod_and_retried_later() {
 
     let pass = cluster.pass().await;
     assert_eq!(pass.applied, 0, "it is left alone for a while");
-    assert!(!pass.problems.is_empty(), "and still reported");
+    assert!(!pass.problems().is_empty(), "and still reported");
     tokio::time::advance(pass.next.expect("a time to try again").after).await;
     let pass = cluster.pass().await;
-    assert_eq!((pass.applied, pass.problems.len()), (2, 0));
+    assert_eq!((pass.applied, pass.problems().len()), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,10 +51,10 @@ async fn briefly_used_resource_is_no_problem() {
     for reported in [false, true] {
         cluster.cloud.inject([Fault::CallFails(in_use.clone())]);
         let pass = cluster.pass().await;
-        assert_eq!(!pass.problems.is_empty(), reported, "{:?}", pass.problems);
+        assert_eq!(!pass.problems().is_empty(), reported, "{:?}", pass.problems());
         tokio::time::advance(Duration::from_mins(3)).await;
     }
-    assert_eq!(cluster.pass().await.problems, BTreeSet::new());
+    assert_eq!(cluster.pass().await.problems(), BTreeSet::new());
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,8 +66,8 @@ async fn failure_on_one_node_leaves_the_others_open() {
     let pass = cluster.pass().await;
     let closed: Vec<&Membership> = pass.memberships.iter().filter(|one| one.open.is_err()).collect();
     let [closed] = &closed[..] else { panic!("one is closed: {:?}", pass.memberships) };
-    let reported: BTreeSet<&ObjectRef> = pass.problems.iter().map(|problem| &problem.object).collect();
-    assert_eq!(reported, closed.port_owners.iter().chain([&closed.node]).collect());
+    let reported: BTreeSet<ObjectRef> = pass.problems().into_iter().map(|problem| problem.object).collect();
+    assert_eq!(reported, closed.port_owners.iter().chain([&closed.node]).cloned().collect());
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +84,7 @@ async fn failed_workload_closes_nothing_of_its_neighbour() {
         .flat_map(|one| one.port_owners.iter().map(|owner| (owner.name.as_str(), one.open.is_ok())))
         .collect();
     assert_eq!(open, BTreeMap::from([("web-0", true), ("other", false)]));
-    assert!(pass.problems.iter().all(|problem| problem.object.name != "web-0"), "{:?}", pass.problems);
+    assert!(pass.problems().iter().all(|problem| problem.object.name != "web-0"), "{:?}", pass.problems());
     assert!(pass.memberships.iter().all(|one| !one.opened), "nothing has opened in this pass");
 }
 
@@ -122,9 +123,9 @@ async fn edited(before: &[&str], after: &[&str]) -> (TestCluster, Pass) {
     let [membership] = &pass.memberships[..] else { panic!("one: {:?}", pass.memberships) };
     assert_eq!(membership.open.as_ref().expect_err("not all are let in").0, "QuotaReached");
     assert!(
-        pass.problems.iter().any(|problem| problem.object.kind == "HostPortExposure"),
+        pass.problems().iter().any(|problem| problem.object.kind == "HostPortExposure"),
         "{:?}",
-        pass.problems
+        pass.problems()
     );
     (cluster, pass)
 }
@@ -139,7 +140,7 @@ async fn replaced_sources_are_revoked_when_the_new_ones_fail() {
     let pass = cluster.pass().await;
     tokio::time::advance(pass.next.expect("it is tried again").after).await;
     let pass = cluster.pass().await;
-    assert!(pass.memberships[0].open.is_ok() && pass.problems.is_empty(), "{pass:?}");
+    assert!(pass.memberships[0].open.is_ok() && pass.problems().is_empty(), "{pass:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,7 +175,7 @@ async fn lost_reply_is_reported_only_until_the_next_read() {
     let mut cluster = TestCluster::new(1);
     let lost = ProviderError::new(ErrorKind::Unavailable, "memory:Create", "x", "no answer");
     cluster.cloud.inject([Fault::ReplyLost(lost)]);
-    assert!(!cluster.pass().await.problems.is_empty());
+    assert!(!cluster.pass().await.problems().is_empty());
     let mut pass = cluster.pass().await;
     let next = Some(NextPass::at_once(WakeReason::RetryDue));
     assert_eq!(pass.next, next, "what the failure held back is planned once it is found to be none");
@@ -182,7 +183,7 @@ async fn lost_reply_is_reported_only_until_the_next_read() {
         tokio::time::advance(Duration::from_mins(10)).await;
         pass = cluster.pass().await;
     }
-    assert_eq!(pass.problems, BTreeSet::new());
+    assert_eq!(pass.problems(), BTreeSet::new());
     assert_eq!(cluster.open(), 1);
 }
 

@@ -34,7 +34,7 @@ async fn deleted_node_keeps_the_ports_of_its_pods() {
     settle(&mut cluster).await;
     assert_eq!(cluster.open(), 2, "pod 0 runs, pod 2 is gone");
     let pass = cluster.pass().await;
-    assert!(pass.problems.iter().any(|problem| problem.reason == "UnknownNode"), "{:?}", pass.problems);
+    assert!(pass.problems().iter().any(|problem| problem.reason == "UnknownNode"), "{:?}", pass.problems());
     cluster.leave(1..2);
     settle(&mut cluster).await;
     assert_eq!(cluster.open(), 1, "once the pod is gone too");

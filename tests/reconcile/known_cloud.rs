@@ -86,3 +86,19 @@ async fn new_node_does_not_cost_a_whole_read() {
     cluster.pass_with_another_pod().await;
     assert!(!cluster.is_repaired());
 }
+
+#[tokio::test(start_paused = true)]
+async fn machine_that_a_node_names_again_is_read_again() {
+    let mut cluster = TestCluster::drifted().await;
+    let attachment = MemoryKey::Attachment("c".to_owned(), InstanceId::new("i-1"));
+    let mut without_machine = node(1);
+    if let Object::Node(node) = &mut without_machine {
+        node.spec.provider_id = None;
+    }
+    cluster.index.update(|index| index.apply(&Watch::Nodes, without_machine));
+    cluster.pass().await;
+    cluster.cloud.remove(&attachment);
+    cluster.index.update(|index| index.apply(&Watch::Nodes, node(1)));
+    cluster.pass().await;
+    assert!(cluster.cloud.resources().contains_key(&attachment) && !cluster.is_repaired());
+}

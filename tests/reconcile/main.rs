@@ -4,6 +4,7 @@ mod failures;
 mod knowledge;
 mod known_cloud;
 mod mass_close;
+mod scope;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -206,8 +207,9 @@ async fn missing_machine_gets_a_problem_and_delays_nothing() {
     cluster.index.update(|index| index.reset(Watch::Pods, vec![pod(0), pod(7)]));
     let pass = cluster.pass().await;
     assert_eq!(cluster.open(), 1);
-    let reported: Vec<_> = pass.problems.iter().filter(|problem| problem.object.name == "n-7").collect();
-    assert_eq!(reported.len(), 1, "{:?}", pass.problems);
+    let reported: Vec<_> =
+        pass.problems().into_iter().filter(|problem| problem.object.name == "n-7").collect();
+    assert_eq!(reported.len(), 1, "{:?}", pass.problems());
     assert_eq!(reported[0].reason, "InstanceNotFound");
-    assert!(pass.problems.iter().all(|problem| problem.object.name != "web-0"), "{:?}", pass.problems);
+    assert!(pass.problems().iter().all(|problem| problem.object.name != "web-0"), "{:?}", pass.problems());
 }

@@ -1,8 +1,10 @@
 //! As the program's, without the clouds.
 
+mod change_log;
 pub(crate) mod endings;
 pub(crate) mod grouping;
 pub(crate) mod linger;
+pub(crate) mod placement;
 pub(crate) mod snapshot;
 pub(crate) mod snapshots;
 pub(crate) mod unknown;

@@ -9,6 +9,7 @@ mod desired;
 mod guardrails;
 mod intents;
 mod k8s;
+mod known_cloud;
 mod parse;
 mod reconcile;
 
@@ -22,11 +23,13 @@ use crate::desired::linger::Linger;
 use crate::desired::snapshot::Snapshot;
 use crate::desired::snapshots::Snapshots;
 use crate::intents::settings::Settings;
+use crate::known_cloud::Known;
 use crate::k8s::index::Watch;
 use crate::k8s::index::shared_index::SharedIndex;
 use crate::reconcile::pass::Options;
 use crate::reconcile::reconciler::Reconciler;
 use firewall_core::testing::memory::MemoryCloud;
+use tokio_util::sync::CancellationToken;
 use firewall_core::{
     Desired, FirewallProvider, InFlight, InstanceId, Limits, PlanInput, Policy, ResourceSet, Unknown, check, plan,
 };
@@ -77,8 +80,49 @@ fn time_each<I>(inputs: Vec<I>, run: impl FnMut(I)) -> Duration {
 
 fn time_all(nodes: usize) -> Vec<Row> {
     let mut rows = time_snapshots(nodes);
+    rows.extend(time_passes(nodes));
     rows.extend(time_stages(nodes));
     rows
+}
+
+/// Times whole passes: from the index to the plan, its execution without the cloud's time, and the memberships.
+fn time_passes(nodes: usize) -> Vec<Row> {
+    let settings = Settings::default();
+    let index = SharedIndex::new(cluster::index(nodes));
+    let cloud = MemoryCloud::new((0..nodes).map(|node| InstanceId::new(format!("i-{node}"))));
+    // Nothing lingers: else all that went before would be looked at again, as long as it does.
+    let options = Options { resync: Duration::from_secs(3600), ..Options::default() };
+    let mut reconciler = Reconciler::new(Known(cloud.provider("c")), options);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut series = Snapshots::default();
+    let mut pass = |limit: usize| {
+        let (index, changes) = index.read_changes();
+        let snapshot = series.take(index, &changes, &settings, Duration::ZERO);
+        let pass = runtime.block_on(async {
+            let planned = reconciler.observe_and_plan(&snapshot).await.expect("the cloud answers");
+            reconciler.execute_plan(planned, &CancellationToken::new()).await
+        });
+        let scope = pass.scope.as_ref().map_or(usize::MAX, BTreeSet::len);
+        assert!(scope <= limit, "the pass was about {scope} instances");
+        pass
+    };
+    let began = cpu_time();
+    pass(usize::MAX);
+    let first = cpu_time().saturating_sub(began);
+    let unchanged = time_each(vec![(); REPEATS], |()| drop(pass(0)));
+    let pods = [0, 4, 6].map(|place| {
+        let pod = |port| cluster::pod(nodes / 20 * 10 + place, port);
+        let changed = (10_000..).map(pod).take(REPEATS).collect();
+        time_each(changed, |pod| {
+            index.update(|index| index.apply(&Watch::Pods, pod));
+            pass(100);
+        })
+    });
+    vec![
+        ("pass, all of it new", first),
+        ("pass, nothing changed", unchanged),
+        ("pass, one pod changed", pods.into_iter().max().unwrap_or_default()),
+    ]
 }
 
 fn time_snapshots(nodes: usize) -> Vec<Row> {
@@ -125,10 +169,10 @@ fn time_stages(nodes: usize) -> Vec<Row> {
     let groups = group();
     let linger = || {
         let mut linger = Linger::new(Duration::from_secs(30));
-        linger.extend(&groups, &snapshot, Duration::ZERO);
+        linger.extend(&groups, &snapshot, Duration::ZERO, None);
         linger
     };
-    let lingering = time(linger, |mut linger| linger.extend(&groups, &snapshot, Duration::from_secs(1)));
+    let lingering = time(linger, |mut linger| linger.extend(&groups, &snapshot, Duration::from_secs(1), None));
     let inventory = (0..nodes).map(|node| InstanceId::new(format!("i-{node}"))).collect::<BTreeSet<_>>();
     let inventory = inventory.into();
     let compile = |desired: &Desired| provider.compile(desired, &inventory);

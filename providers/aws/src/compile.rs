@@ -5,6 +5,8 @@ mod attach;
 mod former_mode;
 mod shared;
 
+pub(crate) use shared::find_sharing;
+
 use firewall_core::{Compiled, Desired, GroupKey, Infeasible, InstanceId};
 
 use crate::config::{AwsConfig, Mode};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_core::{IngressRule, InstanceId, ResourceSet};
+use firewall_core::{ChangesSince, IngressRule, InstanceId, ResourceSet};
 
 use crate::ec2_cache::AttachApi;
 use crate::resource::{AwsKey, AwsResource, GroupName, RuleCapacity};
@@ -29,31 +29,36 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Forgets all instances but these. Returns those of these that are not known.
-    pub(crate) fn keep_only(&mut self, members: &BTreeSet<InstanceId>) -> BTreeSet<InstanceId> {
-        self.instances.retain(|id, _| members.contains(id));
-        members.iter().filter(|id| !self.instances.contains_key(*id)).cloned().collect()
-    }
-
-    /// Takes over what these resources say of our groups and where they are attached.
-    pub(crate) fn follow(&mut self, resources: &ResourceSet<AwsResource>) {
-        for (id, facts) in &mut self.instances {
-            facts.own_groups = match resources.get(&AwsKey::Attachment(id.clone())) {
-                Some(AwsResource::Attachment(attachment)) => attachment.groups.clone(),
-                _ => BTreeSet::new(),
-            };
+    /// Forgets the instances that are members no longer. Returns the members that are not known.
+    pub(crate) fn follow_members(&mut self, changes: &ChangesSince<AwsKey>) -> BTreeSet<InstanceId> {
+        for left in &changes.left {
+            self.instances.remove(left);
         }
-        self.security_groups = security_groups(resources);
+        changes.members.iter().filter(|id| !self.instances.contains_key(*id)).cloned().collect()
     }
-}
 
-/// Returns the ingress rules of our security groups.
-fn security_groups(resources: &ResourceSet<AwsResource>) -> BTreeMap<GroupName, BTreeSet<IngressRule>> {
-    let groups = resources.values().filter_map(|resource| match resource {
-        AwsResource::SecurityGroup(group) => Some((group.name.clone(), group.rules.clone())),
-        _ => None,
-    });
-    groups.collect()
+    /// Takes over what resources that have changed say of our groups and where they are attached.
+    pub(crate) fn follow<'a>(
+        &mut self,
+        resources: &ResourceSet<AwsResource>,
+        changed: impl IntoIterator<Item = &'a AwsKey>,
+    ) {
+        for key in changed {
+            match (key, resources.get(key)) {
+                (AwsKey::Attachment(id), attachment) => {
+                    let groups = attachment.and_then(AwsResource::as_attachment).map(|one| &one.groups);
+                    if let Some(facts) = self.instances.get_mut(id) {
+                        facts.own_groups = groups.cloned().unwrap_or_default();
+                    }
+                }
+                (AwsKey::SecurityGroup(name), Some(AwsResource::SecurityGroup(group))) => {
+                    self.security_groups.insert(name.clone(), group.rules.clone());
+                }
+                (AwsKey::SecurityGroup(name), _) => _ = self.security_groups.remove(name),
+                (AwsKey::SharedRules(_), _) => {}
+            }
+        }
+    }
 }
 
 /// Facts about one instance.
@@ -105,6 +110,11 @@ pub struct SharedGroup {
 }
 
 impl SharedGroup {
+    /// Returns what the group has beside our rules.
+    pub(crate) fn without_own_rules(&self) -> Self {
+        Self { own_rules: BTreeSet::new(), ..self.clone() }
+    }
+
     /// Returns the capacity for our rules beside the foreign ones, if `limit` rules fit in all.
     #[must_use]
     pub fn rule_capacity(&self, limit: usize) -> RuleCapacity {

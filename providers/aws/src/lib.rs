@@ -28,7 +28,8 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region};
 use firewall_core::{
-    Action, Applied, Compiled, Desired, Fence, FirewallProvider, InstanceId, Observed, ProviderError,
+    Action, Applied, ChangesSince, Compiled, Desired, Fence, FirewallProvider, InstanceId, Observed,
+    ProviderError,
 };
 
 pub use api_calls::ApiCall;
@@ -140,10 +141,7 @@ impl FirewallProvider for Aws {
         let Self { client, config, cache } = self;
         let mut observed = match &config.mode {
             Mode::Attach => observe::observe_attach(client, config, cache, members).await?,
-            Mode::Shared(targets) => {
-                let known = Inventory::default();
-                observe::observe_shared(client, config, cache, targets, known, members).await?
-            }
+            Mode::Shared(targets) => observe::observe_shared(client, config, cache, targets, members).await?,
         };
         observe::add_former_mode(client, config, cache, &mut observed).await;
         Ok(observed)
@@ -151,18 +149,45 @@ impl FirewallProvider for Aws {
 
     async fn observe_added(
         &self,
-        known: Observed<AwsResource, Inventory>,
-        members: &BTreeSet<InstanceId>,
-    ) -> Result<Observed<AwsResource, Inventory>, ProviderError> {
+        known: &mut Observed<AwsResource, Inventory>,
+        changes: &ChangesSince<AwsKey>,
+    ) -> Result<bool, ProviderError> {
         let Self { client, config, cache } = self;
         match &config.mode {
             // What another mode has left is read until nothing of it is.
-            _ if !cache.is_former_mode_gone() => self.observe(members).await,
-            Mode::Attach => observe::observe_added_attached(client, config, cache, known, members).await,
+            _ if !cache.is_former_mode_gone() => {
+                let left = &changes.left;
+                let known_members = known.inventory.instances.keys().filter(|id| !left.contains(*id));
+                let members = known_members.chain(&changes.members).cloned().collect();
+                let read = self.observe(&members).await?;
+                let differences = known.resources.take_over(read.resources.into_values().collect(), |_| true);
+                (known.inventory, known.unknown_instances) = (read.inventory, read.unknown_instances);
+                Ok(differences.is_surprise)
+            }
+            Mode::Attach => observe::observe_added_attached(client, config, cache, known, changes).await,
             Mode::Shared(targets) => {
-                observe::observe_shared(client, config, cache, targets, known.inventory, members).await
+                observe::observe_added_shared(client, config, cache, targets, known, changes).await
             }
         }
+    }
+
+    fn rules_name_members(&self) -> bool {
+        false
+    }
+
+    /// In mode `shared`, instances with the same group of the user's are affected together.
+    fn find_affected(
+        &self,
+        instances: &BTreeSet<InstanceId>,
+        inventory: &Inventory,
+    ) -> Option<BTreeSet<InstanceId>> {
+        if !inventory.former_mode.is_empty() {
+            return None;
+        }
+        Some(match self.config.mode {
+            Mode::Attach => instances.clone(),
+            Mode::Shared(_) => compile::find_sharing(instances, inventory),
+        })
     }
 
     /// Returns the id of a security group, by which EC2's API and console know it. The keys of the other

@@ -32,14 +32,16 @@ pub use infeasible::Infeasible;
 pub use instance::InstanceId;
 pub use plan::check::{Promise, Violation, check};
 pub use plan::diff::{Change, Diff, diff};
-pub use plan::guards::{Closings, find_closings};
+pub use plan::guards::{Closings, find_closings, may_be_mass_close};
 pub use plan::in_flight::InFlight;
 pub use plan::planner::plan;
 pub use plan::{
     Action, Dependency, Effect, Limits, OpenPort, Plan, PlanInput, Policy, Step, Withheld, WithheldReason,
 };
-pub use provider::{Applied, ErrorKind, FirewallProvider, Observed, ProviderError, Retry};
-pub use resource::{Compiled, MemberRequirements, Owner, Reach, Requirements, Resource, ResourceSet};
+pub use provider::{Applied, ChangesSince, ErrorKind, FirewallProvider, Observed, ProviderError, Retry};
+pub use resource::{
+    Compiled, Differences, MemberRequirements, Owner, Reach, Requirements, Resource, ResourceSet,
+};
 pub use rule::ingress_rule::IngressRule;
 pub use rule::port::{PortError, PortRange, Protocol};
 pub use rule::rule_set::RuleSet;

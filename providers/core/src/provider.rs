@@ -47,19 +47,30 @@ pub trait FirewallProvider: Send + Sync {
         members: &BTreeSet<InstanceId>,
     ) -> impl Future<Output = Result<Observed<Self::Resource, Self::Inventory>, ProviderError>> + Send;
 
-    /// Completes what is known from an earlier answer and from the changes made since: reads the firewall's own
-    /// rules, so that none that somebody has widened gets another member, and what is not known about `members`;
-    /// not the instances that are known.
+    /// Brings up to date what is known from an earlier answer and from the changes made since: reads the
+    /// firewall's own rules, so that none that somebody has widened gets another member, and what is not known
+    /// about members; not the instances that are known. Returns true if somebody else has changed something.
     ///
     /// `known` has the resources as the changes have left them; its inventory is of before.
     ///
     /// # Errors
-    /// As of [`observe`](Self::observe).
+    /// As of [`observe`](Self::observe); then what is known is of no use any more.
     fn observe_added(
         &self,
-        known: Observed<Self::Resource, Self::Inventory>,
-        members: &BTreeSet<InstanceId>,
-    ) -> impl Future<Output = Result<Observed<Self::Resource, Self::Inventory>, ProviderError>> + Send;
+        known: &mut Observed<Self::Resource, Self::Inventory>,
+        changes: &ChangesSince<<Self::Resource as Resource>::Key>,
+    ) -> impl Future<Output = Result<bool, ProviderError>> + Send;
+
+    /// Returns true if a group's rules name its members, so that they change with each one that comes or goes.
+    fn rules_name_members(&self) -> bool;
+
+    /// Returns the instances at which something else may be needed where something else is asked for at these,
+    /// themselves included; `None` if these may be any.
+    fn find_affected(
+        &self,
+        instances: &BTreeSet<InstanceId>,
+        inventory: &Self::Inventory,
+    ) -> Option<BTreeSet<InstanceId>>;
 
     /// Returns the id that the cloud has given a resource, if it is known and people need it beside the key.
     fn cloud_id(&self, key: &<Self::Resource as Resource>::Key) -> Option<String>;
@@ -89,6 +100,17 @@ pub struct Observed<R: Resource, I> {
     /// The members about which the cloud gave no complete answer, with the reason: their zone did not answer,
     /// or one answer left them out. A member that is neither here nor known to the inventory is gone.
     pub unknown_instances: BTreeMap<InstanceId, String>,
+}
+
+/// Everything that has changed since the cloud was observed, as far as its observer knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangesSince<K> {
+    /// The resources that steps have changed
+    pub resources: BTreeSet<K>,
+    /// The members that may not be known
+    pub members: BTreeSet<InstanceId>,
+    /// The instances that are members no longer
+    pub left: BTreeSet<InstanceId>,
 }
 
 /// The result of an action that succeeded.

@@ -1,9 +1,13 @@
 //! The resources that firewall groups compile to in one cloud, and the questions that planning asks of them.
 
+mod differences;
+
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt::{Debug, Display};
 use std::ops::Deref;
+
+pub use differences::Differences;
 
 use crate::{Desired, GroupKey, Infeasible, InstanceId, RuleSet, Unknown};
 

@@ -6,6 +6,8 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use former_mode::has_former_mode;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{

@@ -30,7 +30,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use firewall_core::{
-    Action, Applied, Compiled, Desired, Fence, FirewallProvider, InstanceId, Observed, ProviderError,
+    Action, Applied, ChangesSince, Compiled, Desired, Fence, FirewallProvider, InstanceId, Observed,
+    ProviderError,
 };
 use google_cloud_auth::credentials::Credentials;
 use google_cloud_compute_v1::client::{Firewalls, Instances, Networks};
@@ -146,10 +147,23 @@ impl FirewallProvider for Gce {
 
     async fn observe_added(
         &self,
-        known: Observed<GceResource, Inventory>,
-        members: &BTreeSet<InstanceId>,
-    ) -> Result<Observed<GceResource, Inventory>, ProviderError> {
-        observe::observe_added(&self.client, &self.config, &self.cache, known, members).await
+        known: &mut Observed<GceResource, Inventory>,
+        changes: &ChangesSince<GceKey>,
+    ) -> Result<bool, ProviderError> {
+        observe::observe_added(&self.client, &self.config, &self.cache, known, changes).await
+    }
+
+    /// A rule of mode `destination` has the addresses of its members.
+    fn rules_name_members(&self) -> bool {
+        self.config.mode == Mode::Destination
+    }
+
+    fn find_affected(
+        &self,
+        instances: &BTreeSet<InstanceId>,
+        inventory: &Inventory,
+    ) -> Option<BTreeSet<InstanceId>> {
+        (!compile::has_former_mode(inventory, &self.config)).then(|| instances.clone())
     }
 
     /// Returns `None`: Google's own tools name these resources by their names.

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use firewall_core::{InstanceId, Observed, Owner, ProviderError, Resource, ResourceSet};
+use firewall_core::{ChangesSince, InstanceId, Observed, Owner, ProviderError, ResourceSet};
 use futures::future::try_join_all;
 use google_cloud_compute_v1::model::Instance;
-use ipnet::IpNet;
 use tokio::time::Instant;
 
 use crate::client::Client;
@@ -40,7 +39,7 @@ pub(crate) async fn observe(
         unknown_instances: known.unknown.clone(),
         ..Inventory::default()
     };
-    follow(&mut inventory, &resources);
+    follow(&mut inventory, &resources, resources.keys());
     inventory.missing_network = find_missing_network(client, config, &inventory.instances).await?;
     Ok(Observed { resources, inventory, unknown_instances: known.unknown })
 }
@@ -51,40 +50,79 @@ pub(crate) async fn observe_added(
     client: &Client,
     config: &GceConfig,
     cache: &Mutex<InstanceCache>,
-    known: Observed<GceResource, Inventory>,
-    members: &BTreeSet<InstanceId>,
-) -> Result<Observed<GceResource, Inventory>, ProviderError> {
+    known: &mut Observed<GceResource, Inventory>,
+    changes: &ChangesSince<GceKey>,
+) -> Result<bool, ProviderError> {
     let rules = client.list_rules(&ownership::prefix(&config.cluster)).await?;
-    let rules = rules.iter().map(|rule| GceResource::Rule(firewall::read(rule, config)));
-    let Observed { resources, mut inventory, .. } = known;
-    let tags = resources.into_values().filter(|resource| resource.as_rule().is_none());
-    let mut resources: ResourceSet<GceResource> = rules.chain(tags).collect();
-    inventory.instances.retain(|id, _| members.contains(id));
+    let rules = rules.iter().map(|rule| GceResource::Rule(firewall::read(rule, config))).collect();
+    let Observed { resources, inventory, unknown_instances } = known;
+    let mut differences = resources.take_over(rules, |key| matches!(key, GceKey::Rule(_)));
+    for left in &changes.left {
+        inventory.instances.remove(left);
+    }
     let is_added = |id: &&InstanceId| is_in_project(id, config) && !inventory.instances.contains_key(*id);
-    let added: BTreeSet<InstanceId> = members.iter().filter(is_added).cloned().collect();
+    let added: BTreeSet<InstanceId> = changes.members.iter().filter(is_added).cloned().collect();
     let answer = read_zones(client, &added).await?;
     let answer = read_absent_again(client, config, cache, &added, answer).await?;
     let found = lock(cache).record_added(&added, answer, Instant::now().into_std());
-    for tags in found.instances.iter().filter_map(|(id, facts)| own_tags(id, facts)) {
-        let tags = GceResource::Tags(tags);
-        resources.insert(tags.key(), tags);
+    for (id, facts) in &found.instances {
+        // It may have tags from another time, and no longer those that it had then.
+        let (key, tags) = (GceKey::Tags(id.clone()), own_tags(id, facts).map(GceResource::Tags));
+        if resources.get(&key) == tags.as_ref() {
+            continue;
+        }
+        match tags {
+            Some(tags) => resources.insert(key.clone(), tags),
+            None => resources.remove(&key),
+        };
+        differences.is_surprise = true;
+        differences.keys.insert(key);
     }
     inventory.instances.extend(found.instances);
     inventory.unknown_instances.clone_from(&found.unknown);
-    follow(&mut inventory, &resources);
-    Ok(Observed { resources, inventory, unknown_instances: found.unknown })
+    follow(inventory, resources, changes.resources.iter().chain(&differences.keys));
+    *unknown_instances = found.unknown;
+    Ok(differences.is_surprise)
 }
 
-/// Takes over what these resources say of our rules and tags.
-fn follow(inventory: &mut Inventory, resources: &ResourceSet<GceResource>) {
-    let rules = || resources.values().filter_map(GceResource::as_rule);
-    inventory.shards = destinations_by_shard(rules());
-    inventory.sources = sources_by_base_name(rules().filter(|rule| rule.owner == Owner::Ours));
-    for (id, facts) in &mut inventory.instances {
-        facts.own_tags = match resources.get(&GceKey::Tags(id.clone())) {
-            Some(GceResource::Tags(tags)) => tags.tags.clone(),
-            _ => BTreeSet::new(),
+/// Takes over what resources that have changed say of our rules and tags.
+fn follow<'a>(
+    inventory: &mut Inventory,
+    resources: &ResourceSet<GceResource>,
+    changed: impl IntoIterator<Item = &'a GceKey>,
+) {
+    let mut bases: BTreeSet<&str> = BTreeSet::new();
+    for key in changed {
+        match key {
+            GceKey::Rule(name) => bases.extend(ownership::split_shard_name(name).map(|(base, _)| base)),
+            GceKey::Tags(id) => {
+                let tags = resources.get(key).and_then(GceResource::as_tags).map(|own| &own.tags);
+                if let Some(facts) = inventory.instances.get_mut(id) {
+                    facts.own_tags = tags.cloned().unwrap_or_default();
+                }
+            }
+        }
+    }
+    for base in bases {
+        follow_rules(inventory, resources, base);
+    }
+}
+
+/// Takes over the addresses and the sources in the rules whose name without shard number is this.
+fn follow_rules(inventory: &mut Inventory, resources: &ResourceSet<GceResource>, base: &str) {
+    inventory.shards.remove(base);
+    inventory.sources.remove(base);
+    let from_base = resources.range(GceKey::Rule(base.to_owned())..).filter_map(|(_, rule)| rule.as_rule());
+    for rule in from_base.take_while(|rule| rule.name.starts_with(base)) {
+        let Some((_, shard)) = ownership::split_shard_name(&rule.name).filter(|(own, _)| *own == base) else {
+            continue;
         };
+        let shards = inventory.shards.entry(base.to_owned()).or_default();
+        shards.insert(shard, rule.destinations.clone());
+        if rule.owner == Owner::Ours {
+            let sources = inventory.sources.entry(base.to_owned()).or_default();
+            sources.extend(rule.rules.iter().map(|rule| rule.source));
+        }
     }
 }
 
@@ -188,32 +226,6 @@ async fn find_missing_network(
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Returns the rules' destination addresses by the rule's name without shard number, and by shard number.
-fn destinations_by_shard<'a>(
-    rules: impl Iterator<Item = &'a FirewallRule>,
-) -> BTreeMap<String, BTreeMap<usize, BTreeSet<IpNet>>> {
-    let mut shards: BTreeMap<String, BTreeMap<usize, BTreeSet<IpNet>>> = BTreeMap::new();
-    for rule in rules {
-        if let Some((base, shard)) = ownership::split_shard_name(&rule.name) {
-            shards.entry(base.to_owned()).or_default().insert(shard, rule.destinations.clone());
-        }
-    }
-    shards
-}
-
-/// Returns the rules' source ranges by the rule's name without shard number.
-fn sources_by_base_name<'a>(
-    rules: impl Iterator<Item = &'a FirewallRule>,
-) -> BTreeMap<String, BTreeSet<IpNet>> {
-    let mut sources: BTreeMap<String, BTreeSet<IpNet>> = BTreeMap::new();
-    for rule in rules {
-        if let Some((base, _)) = ownership::split_shard_name(&rule.name) {
-            sources.entry(base.to_owned()).or_default().extend(rule.rules.iter().map(|rule| rule.source));
-        }
-    }
-    sources
 }
 
 /// Returns this cluster's tags on an instance, if there are any.

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use firewall_core::testing::memory::{MemoryCloud, MemoryProvider, MemoryResource};
-use firewall_core::{Action, Applied, Compiled, Desired, FirewallProvider, InstanceId, Observed};
+use firewall_core::testing::memory::{MemoryCloud, MemoryKey, MemoryProvider, MemoryResource};
+use firewall_core::{
+    Action, Applied, ChangesSince, Compiled, Desired, FirewallProvider, InstanceId, Observed,
+};
 use serde_json::json;
 
 use super::*;
@@ -54,11 +56,23 @@ impl FirewallProvider for Read {
     }
     async fn observe_added(
         &self,
-        known: Observed<MemoryResource, Self::Inventory>,
-        members: &BTreeSet<InstanceId>,
-    ) -> Result<Observed<MemoryResource, Self::Inventory>, ProviderError> {
-        self.cloud.observe_added(known, members).await
+        known: &mut Observed<MemoryResource, Self::Inventory>,
+        changes: &ChangesSince<MemoryKey>,
+    ) -> Result<bool, ProviderError> {
+        self.cloud.observe_added(known, changes).await
     }
+    fn rules_name_members(&self) -> bool {
+        self.cloud.rules_name_members()
+    }
+
+    fn find_affected(
+        &self,
+        instances: &BTreeSet<InstanceId>,
+        inventory: &Self::Inventory,
+    ) -> Option<BTreeSet<InstanceId>> {
+        self.cloud.find_affected(instances, inventory)
+    }
+
     fn cloud_id(&self, key: &<MemoryResource as firewall_core::Resource>::Key) -> Option<String> {
         self.cloud.cloud_id(key)
     }

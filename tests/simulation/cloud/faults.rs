@@ -13,7 +13,7 @@ use crate::random::Random;
 pub(crate) struct Faults {
     /// How long calls take, where nothing is wrong
     random: Random,
-    /// Calls that create or change something of these workloads are refused
+    /// Calls that create or change something of these workloads alone are refused
     pub(crate) refused: Vec<(usize, ErrorKind)>,
     /// No group can be created: their quota is reached
     pub(crate) refuses_groups: bool,
@@ -94,7 +94,10 @@ impl Faults {
         if self.refuses_groups && call.creates_group {
             return Fate::Fails(error(ErrorKind::QuotaReached, "too many groups"));
         }
-        let concerns = |workload: usize| call.text.contains(WORKLOADS[workload].name) && !call.closes;
+        let names = |workload: usize| call.text.contains(WORKLOADS[workload].name);
+        // A call that has other workloads too is not refused for one of them.
+        let others = |workload: usize| (0..WORKLOADS.len()).filter(move |other| *other != workload);
+        let concerns = |workload: usize| !call.closes && names(workload) && !others(workload).any(names);
         if let Some((_, kind)) = self.refused.iter().find(|(workload, _)| concerns(*workload)) {
             return Fate::Fails(error(*kind, "as the history asks"));
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use firewall_core::testing::memory::{MemoryCloud, MemoryKey, MemoryProvider, MemoryResource};
 use firewall_core::{
-    Action, Applied, Compiled, Desired, ErrorKind, Fence, FirewallProvider, InstanceId, Observed,
-    ProviderError, ResourceSet,
+    Action, Applied, ChangesSince, Compiled, Desired, ErrorKind, Fence, FirewallProvider, InstanceId,
+    Observed, ProviderError, ResourceSet,
 };
 use hostport_firewall::reconcile::cloud::CloudReconciler;
 use hostport_firewall::reconcile::pass::Options;
@@ -247,15 +247,27 @@ impl FirewallProvider for SimulatedProvider {
 
     async fn observe_added(
         &self,
-        known: Observed<MemoryResource, Self::Inventory>,
-        members: &BTreeSet<InstanceId>,
-    ) -> Result<Observed<MemoryResource, Self::Inventory>, ProviderError> {
+        known: &mut Observed<MemoryResource, Self::Inventory>,
+        changes: &ChangesSince<MemoryKey>,
+    ) -> Result<bool, ProviderError> {
         self.process.pause_if_dead().await;
         sleep(READ).await;
         if self.cloud.faults().is_unreadable {
             return Err(ProviderError::new(ErrorKind::Unavailable, "read", "all", "as the history asks"));
         }
-        self.inner.observe_added(known, members).await
+        self.inner.observe_added(known, changes).await
+    }
+
+    fn rules_name_members(&self) -> bool {
+        self.inner.rules_name_members()
+    }
+
+    fn find_affected(
+        &self,
+        instances: &BTreeSet<InstanceId>,
+        inventory: &Self::Inventory,
+    ) -> Option<BTreeSet<InstanceId>> {
+        self.inner.find_affected(instances, inventory)
     }
 
     fn cloud_id(&self, _: &MemoryKey) -> Option<String> {

@@ -204,7 +204,10 @@ impl World {
             }
             Event::Slow { workload, each, seconds } => {
                 faults.slow.push((workload, Duration::from_secs(each)));
-                (Scope::Workload(workload), each * 1000 + SOON, Some((seconds, Ending::Fast(workload))))
+                // One call has the rules of all workloads in a group of the user's.
+                let is_shared = self.history.setup.cloud == CloudKind::Ec2Shared;
+                let scope = if is_shared { Scope::All } else { Scope::Workload(workload) };
+                (scope, each * 1000 + SOON, Some((seconds, Ending::Fast(workload))))
             }
             Event::CloudUnreadable { seconds } => {
                 faults.is_unreadable = true;

@@ -102,6 +102,15 @@ fn target<'a>(facts: &'a InstanceFacts, inventory: &Inventory) -> Option<&'a str
     groups.find(|id| inventory.shared_groups.contains_key(*id)).map(String::as_str)
 }
 
+/// Returns the instances whose rules are in the same groups as those of these, and these.
+pub(crate) fn find_sharing(instances: &BTreeSet<InstanceId>, inventory: &Inventory) -> BTreeSet<InstanceId> {
+    let targets: BTreeSet<&str> =
+        instances.iter().filter_map(|instance| target_of_instance(instance, inventory)).collect();
+    let shares = |facts: &InstanceFacts| target(facts, inventory).is_some_and(|id| targets.contains(id));
+    let sharing = inventory.instances.iter().filter(|(_, facts)| shares(facts)).map(|(id, _)| id);
+    sharing.chain(instances).cloned().collect()
+}
+
 fn target_of_instance<'a>(instance: &InstanceId, inventory: &'a Inventory) -> Option<&'a str> {
     target(inventory.instances.get(instance)?, inventory)
 }

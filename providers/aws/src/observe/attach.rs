@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::SecurityGroup as Ec2Group;
-use firewall_core::{InstanceId, ProviderError, Resource, ResourceSet};
+use firewall_core::{ChangesSince, InstanceId, ProviderError};
 
 use super::AwsObserved;
 use super::groups::describe_own_groups;
@@ -13,7 +13,7 @@ use crate::config::AwsConfig;
 use crate::ec2_cache::{AttachApi, Ec2Cache};
 use crate::inventory::{InstanceFacts, Inventory};
 use crate::ownership;
-use crate::resource::{Attachment, AwsResource, GroupName, SecurityGroup};
+use crate::resource::{Attachment, AwsKey, AwsResource, GroupName};
 use crate::wire::error::CallError;
 use crate::wire::instance::{Instance, Interface};
 
@@ -66,22 +66,30 @@ pub(crate) async fn observe_added_attached(
     client: &Client,
     config: &AwsConfig,
     cache: &Ec2Cache,
-    known: AwsObserved,
-    members: &BTreeSet<InstanceId>,
-) -> Result<AwsObserved, ProviderError> {
+    known: &mut AwsObserved,
+    changes: &ChangesSince<AwsKey>,
+) -> Result<bool, ProviderError> {
     let groups = describe_own_groups(client, config, cache).await?;
-    let AwsObserved { resources, mut inventory, .. } = known;
-    let mut resources = with_groups(resources, groups);
-    let added = inventory.keep_only(members);
+    let groups = groups.into_iter().map(AwsResource::SecurityGroup).collect();
+    let AwsObserved { resources, inventory, unknown_instances } = known;
+    let mut differences = resources.take_over(groups, |key| matches!(key, AwsKey::SecurityGroup(_)));
+    let added = inventory.follow_members(changes);
     let described = describe_members(client, cache, &added).await?;
     let own_groups = cache.group_names();
     for instance in &described.instances {
         inventory.instances.insert(instance.id.clone(), facts(instance, &own_groups));
-        // What is left from another time.
-        if let Some(attachment) = attachment(&instance.primary, &own_groups, config) {
-            let attachment = AwsResource::Attachment(attachment);
-            resources.insert(attachment.key(), attachment);
+        // It may have groups from another time, and no longer those that it had then.
+        let key = AwsKey::Attachment(instance.id.clone());
+        let attachment = attachment(&instance.primary, &own_groups, config).map(AwsResource::Attachment);
+        if resources.get(&key) == attachment.as_ref() {
+            continue;
         }
+        match attachment {
+            Some(attachment) => resources.insert(key.clone(), attachment),
+            None => resources.remove(&key),
+        };
+        differences.is_surprise = true;
+        differences.keys.insert(key);
     }
     let is_known = |facts: &InstanceFacts| facts.foreign_groups.is_subset(&inventory.cluster_tagged);
     let facts = |id| Some((InstanceId::clone(id), inventory.instances.get(id)?.clone()));
@@ -89,22 +97,9 @@ pub(crate) async fn observe_added_attached(
     inventory.cluster_tagged.extend(find_cluster_tagged(client, cache, &added).await?);
     inventory.is_egress_unmanaged = cache.is_egress_denied();
     inventory.unknown_instances.clone_from(&described.unknown);
-    inventory.follow(&resources);
-    Ok(AwsObserved { resources, inventory, unknown_instances: described.unknown })
-}
-
-/// Returns the groups as they are, and what else is known, without attachments of groups that are gone.
-fn with_groups(known: ResourceSet<AwsResource>, groups: Vec<SecurityGroup>) -> ResourceSet<AwsResource> {
-    let names: BTreeSet<GroupName> = groups.iter().map(|group| group.name.clone()).collect();
-    let others = known.into_values().filter_map(|resource| match resource {
-        AwsResource::SecurityGroup(_) => None,
-        AwsResource::SharedRules(_) => Some(resource),
-        AwsResource::Attachment(mut attachment) => {
-            attachment.groups.retain(|name| names.contains(name));
-            (!attachment.groups.is_empty()).then_some(AwsResource::Attachment(attachment))
-        }
-    });
-    others.chain(groups.into_iter().map(AwsResource::SecurityGroup)).collect()
+    inventory.follow(resources, changes.resources.iter().chain(&differences.keys));
+    *unknown_instances = described.unknown;
+    Ok(differences.is_surprise)
 }
 
 /// Returns the calls by which groups are attached. EC2 is asked once, because a policy is not changed while

@@ -76,5 +76,5 @@ async fn former_shared_rules(
     if former.is_empty() {
         cache.record_former_mode_gone();
     }
-    Ok(shared_rules(&former, &BTreeMap::new(), config))
+    Ok(shared_rules(&former, &BTreeMap::new(), config).into_iter().collect())
 }

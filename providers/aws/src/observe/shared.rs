@@ -4,29 +4,75 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
 
 use aws_sdk_ec2::types::SecurityGroupRule;
-use firewall_core::{InstanceId, ProviderError, ResourceSet};
+use firewall_core::{ChangesSince, InstanceId, ProviderError};
 
 use super::AwsObserved;
 use super::members::{Members, describe_members, facts};
 use crate::client::Client;
 use crate::config::{AwsConfig, SharedTargets};
 use crate::ec2_cache::Ec2Cache;
-use crate::inventory::{Inventory, SharedGroup};
+use crate::inventory::{InstanceFacts, Inventory, SharedGroup};
 use crate::ownership;
-use crate::resource::{AwsResource, RuleCapacity, SharedRules};
+use crate::resource::{AwsKey, AwsResource, RuleCapacity, SharedRules};
 use crate::wire::error::CallError;
+use crate::wire::instance::Instance;
 use crate::wire::permission::{self, ParsedPermission};
 
-/// Observes in mode `shared`: the rules with the cluster's tag in the user's groups. Only members that are not
-/// `known` are described; rules are read in any case, because their ids are told nowhere else.
+/// Observes in mode `shared`: the rules with the cluster's tag in the user's groups.
 pub(crate) async fn observe_shared(
     client: &Client,
     config: &AwsConfig,
     cache: &Ec2Cache,
     targets: &SharedTargets,
-    mut known: Inventory,
     members: &BTreeSet<InstanceId>,
 ) -> Result<AwsObserved, ProviderError> {
+    let (resources, shared_groups) = read_rules(client, config, targets).await?;
+    let Members { instances, unknown } = describe_members(client, cache, members).await?;
+    let inventory = Inventory {
+        instances: facts_by_id(&instances).collect(),
+        unknown_instances: unknown.clone(),
+        shared_groups,
+        ..Inventory::default()
+    };
+    Ok(AwsObserved { resources: resources.into_iter().collect(), inventory, unknown_instances: unknown })
+}
+
+/// Reads the rules, whose ids are told nowhere else, and describes the members that are not known.
+pub(crate) async fn observe_added_shared(
+    client: &Client,
+    config: &AwsConfig,
+    cache: &Ec2Cache,
+    targets: &SharedTargets,
+    known: &mut AwsObserved,
+    changes: &ChangesSince<AwsKey>,
+) -> Result<bool, ProviderError> {
+    let (resources, shared_groups) = read_rules(client, config, targets).await?;
+    let differences = known.resources.take_over(resources, |_| true);
+    let inventory = &mut known.inventory;
+    let users = |groups: &BTreeMap<String, SharedGroup>| {
+        let group = |(id, group): (&String, &SharedGroup)| (id.clone(), group.without_own_rules());
+        groups.iter().map(group).collect::<BTreeMap<_, _>>()
+    };
+    let is_surprise = differences.is_surprise || users(&inventory.shared_groups) != users(&shared_groups);
+    inventory.shared_groups = shared_groups;
+    let added = inventory.follow_members(changes);
+    let Members { instances, unknown } = describe_members(client, cache, &added).await?;
+    inventory.instances.extend(facts_by_id(&instances));
+    inventory.unknown_instances.clone_from(&unknown);
+    known.unknown_instances = unknown;
+    Ok(is_surprise)
+}
+
+fn facts_by_id(instances: &[Instance]) -> impl Iterator<Item = (InstanceId, InstanceFacts)> {
+    instances.iter().map(|instance| (instance.id.clone(), facts(instance, &BTreeMap::new())))
+}
+
+/// Reads the rules of the user's groups: those that are ours, and what the groups have in all.
+async fn read_rules(
+    client: &Client,
+    config: &AwsConfig,
+    targets: &SharedTargets,
+) -> Result<(Vec<AwsResource>, BTreeMap<String, SharedGroup>), CallError> {
     let groups = find_target_groups(client, targets).await?;
     let rules = client.describe_rules("group-id", &groups.iter().cloned().collect::<Vec<_>>()).await?;
     let mut shared_groups: BTreeMap<String, SharedGroup> =
@@ -47,15 +93,7 @@ pub(crate) async fn observe_shared(
             group.own_rules.insert(rule);
         }
     }
-    let resources = shared_rules(&own, &shared_groups, config);
-    let added = known.keep_only(members);
-    let Members { instances: described, unknown } = describe_members(client, cache, &added).await?;
-    let none = BTreeMap::new();
-    let mut instances = known.instances;
-    instances.extend(described.iter().map(|instance| (instance.id.clone(), facts(instance, &none))));
-    let unknown_instances = unknown.clone();
-    let inventory = Inventory { instances, unknown_instances, shared_groups, ..Inventory::default() };
-    Ok(AwsObserved { resources, inventory, unknown_instances: unknown })
+    Ok((shared_rules(&own, &shared_groups, config), shared_groups))
 }
 
 async fn find_target_groups(client: &Client, targets: &SharedTargets) -> Result<BTreeSet<String>, CallError> {
@@ -75,7 +113,7 @@ pub(super) fn shared_rules(
     own: &[&SecurityGroupRule],
     groups: &BTreeMap<String, SharedGroup>,
     config: &AwsConfig,
-) -> ResourceSet<AwsResource> {
+) -> Vec<AwsResource> {
     let limit = config.rules_per_group;
     let mut by_group: BTreeMap<String, SharedRules> = BTreeMap::new();
     for rule in own {

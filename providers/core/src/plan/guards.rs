@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    GroupLabel, InstanceId, OpenPort, PlanInput, Policy, PortRange, Protocol, Resource, ResourceSet, RuleSet,
-    WithheldReason, diff,
+    GroupLabel, InstanceId, Limits, OpenPort, PlanInput, Policy, PortRange, Protocol, Resource, ResourceSet,
+    RuleSet, WithheldReason, diff,
 };
 
 /// Returns the reason why no plan may close anything; `None` if some of it may close.
@@ -60,21 +60,25 @@ pub fn find_closings<R: Resource>(
 
 /// Returns true if the goal closes so many ports that they have to be counted by namespace. That looks at every
 /// instance, and this only at those where a resource differs.
-pub(super) fn may_be_mass_close<R: Resource>(input: &PlanInput<'_, R>, goal: &ResourceSet<R>) -> bool {
-    if input.limits.mass_close_released {
+#[must_use]
+pub fn may_be_mass_close<R: Resource>(
+    limits: Limits,
+    observed: &ResourceSet<R>,
+    goal: &ResourceSet<R>,
+) -> bool {
+    if limits.mass_close_released {
         return false;
     }
-    let diff = diff(goal, input.observed);
+    let diff = diff(goal, observed);
     let closing = diff.update.iter().map(|change| &change.from).chain(&diff.delete);
-    let instances: BTreeSet<InstanceId> =
-        closing.flat_map(|resource| resource.instances(input.observed)).collect();
+    let instances: BTreeSet<InstanceId> = closing.flat_map(|resource| resource.instances(observed)).collect();
     let mut count = 0;
     instances.iter().any(|instance| {
-        let open = ports_of(&input.observed.reach(instance).rules);
+        let open = ports_of(&observed.reach(instance).rules);
         let after = ports_of(&goal.reach(instance).rules);
         let closed = open.iter().flat_map(|(protocol, range)| find_closed(*protocol, *range, &after));
         count += closed.map(PortRange::count).sum::<usize>();
-        count >= input.limits.mass_close_least
+        count >= limits.mass_close_least
     })
 }
 

@@ -128,7 +128,7 @@ fn hold_mass_closes<R: Resource>(
     goal: ResourceSet<R>,
     withheld: &mut Vec<Withheld<R>>,
 ) -> ResourceSet<R> {
-    if !may_be_mass_close(input, &goal) {
+    if !may_be_mass_close(input.limits, input.observed, &goal) {
         return goal;
     }
     let closings = find_closings(input.observed, &goal);

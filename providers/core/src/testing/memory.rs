@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::{
-    Action, Applied, Compiled, Desired, ErrorKind, FirewallProvider, GroupKey, Infeasible, InstanceId,
-    Observed, Owner, ProviderError, Requirements, Resource, ResourceSet,
+    Action, Applied, ChangesSince, Compiled, Desired, ErrorKind, FirewallProvider, GroupKey, Infeasible,
+    InstanceId, Observed, Owner, ProviderError, Requirements, ResourceSet,
 };
 
 pub use resource::{MemoryKey, MemoryResource};
@@ -245,17 +245,43 @@ impl FirewallProvider for MemoryProvider {
 
     async fn observe_added(
         &self,
-        known: Observed<MemoryResource, MemoryInventory>,
-        members: &BTreeSet<InstanceId>,
-    ) -> Result<Observed<MemoryResource, MemoryInventory>, ProviderError> {
-        let read = self.observe(members).await?;
-        let is_group = |resource: &MemoryResource| matches!(resource.key, MemoryKey::Group(..));
-        let gone: BTreeSet<MemoryKey> = known.resources.values().flat_map(Resource::refers_to).collect();
-        let gone = gone.into_iter().filter(|key| !read.resources.contains_key(key)).collect();
-        let attachments = known.resources.into_values().filter(|resource| !is_group(resource));
-        let attachments = attachments.filter_map(|attachment| attachment.without_references(&gone));
-        let groups = read.resources.into_values().filter(is_group);
-        Ok(Observed { resources: groups.chain(attachments).collect(), ..read })
+        known: &mut Observed<MemoryResource, MemoryInventory>,
+        changes: &ChangesSince<MemoryKey>,
+    ) -> Result<bool, ProviderError> {
+        let state = self.cloud.state();
+        let is_group = |key: &MemoryKey| matches!(key, MemoryKey::Group(..));
+        let groups = state.resources.iter().filter(|(key, _)| is_group(key) && self.is_ours(key));
+        let groups = groups.map(|(_, group)| group.clone()).collect();
+        let differences = known.resources.take_over(groups, is_group);
+        let inventory = &mut known.inventory;
+        inventory.instances.retain(|instance| !changes.left.contains(instance));
+        let added = changes.members.iter().filter(|member| !inventory.instances.contains(*member));
+        let added: Vec<InstanceId> = added.cloned().collect();
+        for member in &added {
+            let key = MemoryKey::Attachment(self.cluster.clone(), member.clone());
+            match state.resources.get(&key) {
+                Some(attachment) => known.resources.insert(key, attachment.clone()),
+                None => known.resources.remove(&key),
+            };
+        }
+        let found = added.iter().filter(|member| state.instances.contains(*member));
+        inventory.instances.extend(found.cloned());
+        let unknown = |member: InstanceId| state.unknown.get_key_value(&member).map(clone_pair);
+        inventory.unknown = added.into_iter().filter_map(unknown).collect();
+        known.unknown_instances.clone_from(&inventory.unknown);
+        Ok(differences.is_surprise)
+    }
+
+    fn rules_name_members(&self) -> bool {
+        false
+    }
+
+    fn find_affected(
+        &self,
+        instances: &BTreeSet<InstanceId>,
+        _: &MemoryInventory,
+    ) -> Option<BTreeSet<InstanceId>> {
+        Some(instances.clone())
     }
 
     fn cloud_id(&self, _: &MemoryKey) -> Option<String> {
@@ -274,6 +300,10 @@ impl FirewallProvider for MemoryProvider {
             Fault::ReplyLost(error) => state.accept(action).and(Err(error)),
         }
     }
+}
+
+fn clone_pair<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
+    (key.clone(), value.clone())
 }
 
 impl State {

@@ -9,6 +9,7 @@ use firewall_core::{Desired, MemberRequirements, ResourceSet, Unknown};
 use ipnet::IpNet;
 
 use super::tags_in_place;
+use crate::config::{GceConfig, Mode};
 use crate::inventory::{InstanceFacts, Inventory};
 use crate::ownership;
 use crate::resource::{FirewallRule, GceResource};
@@ -42,6 +43,16 @@ pub(super) fn keep(
         if waits_for_addresses || waits_for_tags {
             let missing = format!("{key} is asked for, and open by the former mode only");
             unknown.add_at(instance, &group.rules, &missing);
+        }
+    }
+}
+
+/// Returns true if resources of the other mode may be left.
+pub(crate) fn has_former_mode(inventory: &Inventory, config: &GceConfig) -> bool {
+    match config.mode {
+        Mode::Destination => inventory.instances.values().any(|facts| !facts.own_tags.is_empty()),
+        Mode::Tags => {
+            inventory.shards.values().flat_map(BTreeMap::values).any(|addresses| !addresses.is_empty())
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Desired, FirewallProvider, InFlight, Limits, Observed, Plan, PlanInput, Policy, ProviderError, Resource,
-    check, plan,
+    ChangesSince, Desired, FirewallProvider, InFlight, Limits, Observed, Plan, PlanInput, Policy,
+    ProviderError, Resource, check, plan,
 };
 
 /// Observes, compiles, plans and checks, without applying. Returns the plan and the number of infeasible
@@ -70,18 +70,22 @@ pub async fn converge<P: FirewallProvider>(provider: &P, desired: &Desired) -> u
     let members = desired.members();
     let mut known = provider.observe(&members).await.expect("observing works");
     let (plan, _) = compile_and_plan(provider, desired, &known, Policy::Sync);
-    let mut remarks = Vec::new();
+    let (mut remarks, mut changed) = (Vec::new(), BTreeSet::new());
     for step in &plan.steps {
         let applied = provider.apply(&step.action).await;
         let applied = applied.unwrap_or_else(|error| panic!("{:?}: {error}", step.action));
         remarks.extend(applied.notes);
         step.action.apply_to(&mut known.resources);
+        changed.insert(step.action.key());
     }
     // A remark is about something that is not as it was to be: then the cloud is read.
     if !remarks.is_empty() {
         known = provider.observe(&members).await.expect("observing works");
+        changed.clear();
     }
-    let known = provider.observe_added(known, &members).await.expect("observing works");
+    let changes = ChangesSince { resources: changed, members: members.clone(), left: BTreeSet::new() };
+    let is_surprised = provider.observe_added(&mut known, &changes).await.expect("observing works");
+    assert!(!is_surprised, "what the changes have left is not what they were to leave");
     let read = provider.observe(&members).await.expect("observing works");
     for (how, observed) in [("known", &known), ("read", &read)] {
         let (again, _) = compile_and_plan(provider, desired, observed, Policy::Sync);

@@ -1,0 +1,1 @@
+../../../../src/desired/change_log.rs

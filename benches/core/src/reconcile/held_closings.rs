@@ -1,0 +1,1 @@
+../../../../src/reconcile/held_closings.rs

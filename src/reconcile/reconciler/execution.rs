@@ -1,0 +1,175 @@
+//! Executes a planned pass, and records what it leaves.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use firewall_core::{FirewallProvider, Plan, Step, Withheld};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Reconciler;
+use crate::reconcile::executor::{Allowance, StepOutcome, execute};
+use crate::reconcile::held_closings::is_held;
+use crate::reconcile::in_flight::EndedStep;
+use crate::reconcile::known_cloud::is_certain;
+use crate::reconcile::membership::{memberships, state_after};
+use crate::reconcile::outcome::Membership;
+use crate::reconcile::pass::{NextPass, Pass, PlannedPass, WakeReason};
+use crate::reconcile::step_log::{differing, log, mark_untried, untried};
+
+/// Time until the cloud is read again where it had no capacity for something, or did not say whether a machine
+/// exists: it may list a new machine by then, or somebody may have freed a slot.
+const CAPACITY_RECHECK: Duration = Duration::from_mins(1);
+
+/// Time for which steps under way are waited for while none of them ends and no other can begin. Then the pass
+/// ends, and what has opened is told.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A pass that is expected to take longer than this is announced in the log.
+const LONG_PASS: Duration = Duration::from_secs(10);
+
+impl<P: FirewallProvider + 'static> Reconciler<P> {
+    /// Returns the memberships as they will be after the plan; used to retract addresses before ports close.
+    #[must_use]
+    pub fn projected_memberships(&self, planned: &PlannedPass<P>) -> Vec<Membership> {
+        let mut memberships = memberships(&*self.provider, &self.failures, planned, &planned.observed);
+        let all = planned.compiled.resources.keys().cloned().collect();
+        mark_untried(&mut memberships, &planned.compiled, &all);
+        memberships
+    }
+
+    /// Executes the plan until `leave`, or until those of its steps that are under way keep the others waiting.
+    /// These go on. A step that fails becomes a problem, and is tried again in a later pass.
+    pub async fn execute_plan(&mut self, mut planned: PlannedPass<P>, leave: &CancellationToken) -> Pass {
+        self.announce(&planned.plan);
+        let (failures, changed_late) = (&mut self.failures, &mut self.changed_late);
+        let mut has_failed = false;
+        let record = |step: &Step<P::Resource>, outcome: &StepOutcome, is_late| {
+            log(step, outcome);
+            failures.record(step, outcome);
+            has_failed |= matches!(outcome, StepOutcome::Failed(_));
+            if is_late {
+                changed_late.insert(step.action.key());
+            }
+        };
+        let (plan, allowance) =
+            ((&planned.plan, &planned.violations), Allowance { leave, patience: PATIENCE });
+        let outcomes = execute(&self.provider, plan, &mut self.in_flight, &allowance, record).await;
+        // Those of before are in the plan.
+        let has_ended_late = !self.changed_late.is_empty();
+        let applied = outcomes.iter().filter(|outcome| matches!(outcome, StepOutcome::Applied(_))).count();
+        let state = state_after(&planned.observed, &planned.plan, &outcomes);
+        self.failures.retain(&state, &planned.compiled.resources, &planned.plan);
+        let mut memberships = memberships(&*self.provider, &self.failures, &planned, &state);
+        let untried = &untried(&planned.plan, &outcomes) | &planned.in_flight;
+        mark_untried(&mut memberships, &planned.compiled, &untried);
+        // Of one that is open in part it stays known what was open before.
+        for membership in memberships.iter().filter(|one| one.open.is_ok() || !one.partly_open) {
+            self.linger.record_open(&membership.group, &membership.instance, membership.open.is_ok());
+        }
+        let mut withheld = BTreeMap::new();
+        for Withheld { reason, .. } in &planned.plan.withheld {
+            *withheld.entry(reason.as_str()).or_default() += 1;
+        }
+        let differing = differing(&planned.plan, &outcomes);
+        let failed = self.failures.problems(&planned, &memberships);
+        // What did not need the failed change must not wait until that is tried again.
+        let around = has_failed.then_some(NextPass::at_once(WakeReason::ChangeFailed));
+        let late = has_ended_late.then_some(NextPass::at_once(WakeReason::ChangeEnded));
+        let mut own_problems = std::mem::take(&mut planned.own_problems);
+        own_problems.extend(failed);
+        let lasts = if is_to_be_rechecked(&planned) { CAPACITY_RECHECK } else { self.options.resync };
+        let next = around.or(late).or_else(|| self.next_pass(&planned));
+        let PlannedPass { compiled, observed, snapshot, scope, mut known, in_flight, .. } = planned;
+        let still_open = compiled.requirements.keys().cloned().collect();
+        if in_flight.is_empty() && !has_ended_late && is_certain(&outcomes) {
+            known.is_settled = withheld.is_empty()
+                && known.observed.unknown_instances.is_empty()
+                && outcomes.iter().all(|outcome| matches!(outcome, StepOutcome::Applied(_)));
+            known.lasts = lasts.min(self.options.resync);
+            known.snapshot = Arc::clone(&snapshot);
+            known.record_requirements(compiled.requirements, scope.as_ref());
+            known.infeasible = compiled.infeasible;
+            known.record_state(&observed, state, scope.is_some());
+            self.known = Some(known);
+        }
+        Pass {
+            own_problems,
+            next,
+            applied,
+            not_applied: outcomes.len() - applied,
+            memberships,
+            differing,
+            withheld,
+            still_open,
+            endings: self.linger.endings().clone(),
+            snapshot,
+            scope,
+        }
+    }
+
+    /// Waits until a change that an earlier pass left under way has ended, and records it; for ever if there is
+    /// none. Cancel-safe.
+    pub async fn wait_for_ended_change(&mut self) {
+        match self.in_flight.next().await {
+            Some(ended) => self.record_late(ended),
+            None => pending().await,
+        }
+    }
+
+    /// Waits until every change under way has ended, and records them.
+    pub async fn end_all_changes(&mut self) {
+        while let Some(ended) = self.in_flight.next().await {
+            self.record_late(ended);
+        }
+    }
+
+    pub(super) fn record_late(&mut self, EndedStep { step, result, .. }: EndedStep<P>) {
+        let outcome = result.map_or_else(StepOutcome::Failed, StepOutcome::Applied);
+        log(&step, &outcome);
+        self.failures.record(&step, &outcome);
+        self.changed_late.insert(step.action.key());
+    }
+
+    /// Logs what the plan leaves as it is, and how long a long one takes.
+    fn announce(&self, plan: &Plan<P::Resource>) {
+        for withheld in &plan.withheld {
+            tracing::info!(resource = %withheld.key, "stays as it is: {}", withheld.reason);
+        }
+        let backlog = self.provider.estimate_duration(plan.steps.len());
+        if backlog >= LONG_PASS {
+            let (steps, seconds) = (plan.steps.len(), backlog.as_secs());
+            tracing::info!(steps, "the cloud's call rate lets this take about {seconds} s");
+        }
+    }
+
+    /// Returns the earliest pass that is due although nothing changes.
+    fn next_pass(&self, planned: &PlannedPass<P>) -> Option<NextPass> {
+        let now = Instant::now();
+        let hold_ends = is_held(&planned.plan).then(|| self.held.ends(self.options.mass_close_hold, now));
+        let retry = self.failures.backoff.next(self.planned_at, now);
+        // What was held back for a failure that has been forgotten since, because nobody needs the change.
+        let mut failing = planned.backoff.iter();
+        let forgotten = failing.any(|change| !self.failures.backoff.has(change)).then_some(Duration::ZERO);
+        let recheck = is_to_be_rechecked(planned).then_some(CAPACITY_RECHECK);
+        let resync = self.options.resync;
+        let resync = (!resync.is_zero()).then(|| resync.saturating_sub(now - planned.known.read_at));
+        let due = [
+            (planned.linger_ends, WakeReason::LingerEnded),
+            (retry, WakeReason::RetryDue),
+            (forgotten, WakeReason::RetryDue),
+            (hold_ends, WakeReason::HoldEnded),
+            (recheck, WakeReason::CapacityRecheck),
+            (resync, WakeReason::Resync),
+        ];
+        due.into_iter().filter_map(|(after, reason)| Some(NextPass { after: after?, reason })).min()
+    }
+}
+
+/// Returns true if the cloud has no capacity for something, or did not say whether a machine exists.
+fn is_to_be_rechecked<P: FirewallProvider>(planned: &PlannedPass<P>) -> bool {
+    planned.compiled.infeasible.iter().any(|infeasible| !infeasible.lasts)
+        || !planned.known.observed.unknown_instances.is_empty()
+}

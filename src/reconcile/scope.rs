@@ -1,0 +1,54 @@
+//! The scope of a pass: the part of a cluster that a change can reach. Pure.
+//!
+//! Outside of it everything is as it should be, and stays so. A group's resources are looked at where one of its
+//! memberships in scope needs them, or needed them; those of other groups at the same instances are there
+//! because what they let in counts, and stay as they are.
+
+use std::collections::BTreeSet;
+
+use firewall_core::{Compiled, GroupKey, InstanceId, Resource, ResourceSet};
+
+use super::known_cloud::RequirementsAt;
+
+/// The resources in scope.
+pub(super) struct Scoped<R: Resource> {
+    /// As they should be
+    pub(super) desired: ResourceSet<R>,
+    /// As they are
+    pub(super) observed: ResourceSet<R>,
+}
+
+/// Selects the resources that a change of the `touched` groups can reach: of all that are known, and of those that
+/// the groups at the instances in scope compile to. `before` has the requirements of the last pass.
+pub(super) fn select<R: Resource>(
+    known: &ResourceSet<R>,
+    before: &RequirementsAt<R>,
+    compiled: &Compiled<R>,
+    instances: &BTreeSet<InstanceId>,
+    touched: &BTreeSet<&GroupKey>,
+) -> Scoped<R> {
+    let (mut keys, mut own): (BTreeSet<&R::Key>, BTreeSet<&R::Key>) = (BTreeSet::new(), BTreeSet::new());
+    let required = instances.iter().filter_map(|instance| before.get(instance)).flatten();
+    let requires = compiled.requirements.iter().map(|((group, _), required)| (group, required));
+    for (group, required) in required.chain(requires) {
+        keys.extend(&required.resources);
+        if touched.contains(group) {
+            own.extend(&required.resources);
+        }
+    }
+    let is_in_use_elsewhere =
+        |key: &R::Key| known.referrers(key).any(|referrer| !keys.contains(&referrer.key()));
+    let mut scoped = Scoped { desired: ResourceSet::new(), observed: ResourceSet::new() };
+    for key in &keys {
+        let (now, compiled) = (known.get(key), compiled.resources.get(key));
+        let goal = match (now, compiled) {
+            (Some(now), Some(_)) if !own.contains(key) => Some(now),
+            // Of its users only those in scope have been compiled.
+            (Some(now), None) if is_in_use_elsewhere(key) => Some(now),
+            (_, compiled) => compiled,
+        };
+        scoped.desired.extend(goal.cloned());
+        scoped.observed.extend(now.cloned());
+    }
+    scoped
+}

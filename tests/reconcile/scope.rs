@@ -1,0 +1,186 @@
+//! A pass about what has changed leaves the cloud as one about everything does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use firewall_core::InstanceId;
+use firewall_core::testing::memory::{MemoryCloud, MemoryProvider};
+use hostport_firewall::desired::snapshot::Snapshot;
+use hostport_firewall::desired::snapshots::Snapshots;
+use hostport_firewall::intents::settings::Settings;
+use hostport_firewall::k8s::index::shared_index::SharedIndex;
+use hostport_firewall::k8s::index::{Index, Object, Watch};
+use hostport_firewall::reconcile::pass::{Options, Pass, WakeReason};
+use hostport_firewall::reconcile::reconciler::Reconciler;
+use proptest::prelude::*;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::{LINGER, node};
+
+const NODES: usize = 5;
+
+/// A change of the cluster.
+#[derive(Clone, Debug)]
+enum Change {
+    /// A pod of a workload comes to a node, or goes, with ports and annotated sources by number
+    Pod { workload: usize, node: usize, ports: usize, sources: usize },
+    /// An exposure selects the pods of a workload, or no longer, with sources by number
+    Exposure { workload: usize, sources: usize },
+    /// A node goes, or comes back
+    Node { node: usize },
+    /// Time passes
+    Later { seconds: u64 },
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        6 => (0..3_usize, 0..NODES, 0..2_usize, 0..3_usize).prop_map(|(workload, node, ports, sources)| {
+            Change::Pod { workload, node, ports, sources }
+        }),
+        2 => (0..3_usize, 0..3_usize).prop_map(|(workload, sources)| Change::Exposure { workload, sources }),
+        1 => (0..NODES).prop_map(|node| Change::Node { node }),
+        2 => (1..40_u64).prop_map(|seconds| Change::Later { seconds }),
+    ]
+}
+
+const SOURCES: [&str; 3] = ["10.0.0.0/8", "192.0.2.0/24", "10.0.0.0/8,192.0.2.0/24"];
+
+fn pod(workload: usize, node: usize, ports: usize, sources: usize) -> Object {
+    let ports: Vec<_> = (0..=ports).map(|port| 8000 + 10 * workload + port).collect();
+    let bound: Vec<_> = ports.iter().map(|port| json!({ "containerPort": port, "hostPort": port })).collect();
+    let mut pod = json!({
+        "metadata": {
+            "name": format!("w{workload}-n{node}"), "namespace": "default",
+            "uid": format!("w{workload}-n{node}"), "labels": { "app": format!("w{workload}") },
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "DaemonSet", "name": format!("w{workload}"), "uid": "1",
+                "controller": true,
+            }],
+        },
+        "spec": {
+            "nodeName": format!("n-{node}"),
+            "containers": [{ "name": "main", "ports": bound }],
+        },
+    });
+    // The others ask by themselves.
+    if workload > 0 {
+        let numbers: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        pod["metadata"]["annotations"] = json!({
+            "hostport-firewall.dev/expose": numbers.join(","),
+            "hostport-firewall.dev/source-ranges": SOURCES[sources],
+        });
+    }
+    Object::Pod(serde_json::from_value(pod).expect("a pod"))
+}
+
+fn exposure(workload: usize, sources: usize) -> Object {
+    let exposure = json!({
+        "metadata": { "name": format!("w{workload}"), "namespace": "default", "uid": format!("e{workload}") },
+        "spec": {
+            "podSelector": { "matchLabels": { "app": format!("w{workload}") } },
+            "ports": [{ "port": 8000 + 10 * workload }],
+            "sourceRanges": SOURCES[sources].split(',').collect::<Vec<_>>(),
+        },
+    });
+    Object::HostPortExposure(serde_json::from_value(exposure).expect("an exposure"))
+}
+
+/// A controller with a cloud of its own.
+struct Controlled {
+    cloud: MemoryCloud,
+    reconciler: Reconciler<MemoryProvider>,
+}
+
+impl Controlled {
+    fn new(resync: Duration) -> Self {
+        let cloud = MemoryCloud::new((0..NODES).map(|node| InstanceId::new(format!("i-{node}"))));
+        let options = Options { linger: LINGER, resync, ..Options::default() };
+        let reconciler = Reconciler::new(cloud.provider("c"), options);
+        Self { cloud, reconciler }
+    }
+
+    async fn pass(&mut self, snapshot: &Arc<Snapshot>) -> Pass {
+        let planned = self.reconciler.observe_and_plan(snapshot).await.expect("the cloud answers");
+        self.reconciler.execute_plan(planned, &CancellationToken::new()).await
+    }
+}
+
+/// Makes a change in the index: what is there goes, what is not comes.
+fn apply(index: &SharedIndex, change: &Change) {
+    let in_default = |name: String| ("default".to_owned(), name);
+    let toggle = |watch: Watch, name: (String, String), object: Object| {
+        index.update(|index| index.delete(&watch, &name) || index.apply(&watch, object));
+    };
+    match *change {
+        Change::Pod { workload, node, ports, sources } => {
+            let name = in_default(format!("w{workload}-n{node}"));
+            toggle(Watch::Pods, name, pod(workload, node, ports, sources));
+        }
+        Change::Exposure { workload, sources: 0 } => {
+            let name = in_default(format!("w{workload}"));
+            toggle(Watch::HostPortExposures, name, exposure(workload, 0));
+        }
+        Change::Exposure { workload, sources } => {
+            index.update(|index| index.apply(&Watch::HostPortExposures, exposure(workload, sources)));
+        }
+        Change::Node { node: number } => {
+            toggle(Watch::Nodes, (String::new(), format!("n-{number}")), node(number));
+        }
+        Change::Later { .. } => {}
+    }
+}
+
+/// Plays a history to a controller that plans what has changed and to one that plans everything. Returns the number
+/// of passes that were about a part.
+async fn play(history: &[Change]) -> usize {
+    let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
+    index.reset(Watch::Nodes, (0..NODES).map(node).collect());
+    index.reset(Watch::Pods, Vec::new());
+    let index = SharedIndex::new(index);
+    let mut snapshots = Snapshots::default();
+    let (mut scoped, mut whole) = (Controlled::new(Duration::MAX), Controlled::new(Duration::ZERO));
+    let mut parts = 0;
+    for (number, change) in history.iter().enumerate() {
+        apply(&index, change);
+        if let Change::Later { seconds } = change {
+            tokio::time::advance(Duration::from_secs(*seconds)).await;
+        }
+        let (now, changes) = index.read_changes();
+        let snapshot = snapshots.take(now, &changes, &Settings::default(), Duration::ZERO);
+        let (part, all) = (scoped.pass(&snapshot).await, whole.pass(&snapshot).await);
+        assert_eq!(scoped.cloud.resources(), whole.cloud.resources(), "after change {number}: {change:?}");
+        let next = |pass: &Pass| pass.next.filter(|next| next.reason != WakeReason::Resync);
+        assert_eq!((next(&part), part.problems()), (next(&all), all.problems()));
+        assert_eq!((part.applied, part.not_applied), (all.applied, all.not_applied));
+        let is_in_scope =
+            |instance: &InstanceId| part.scope.as_ref().is_none_or(|one| one.contains(instance));
+        let expected = all.memberships.into_iter().filter(|one| is_in_scope(&one.instance));
+        assert!(expected.eq(part.memberships), "after change {number}: {change:?}");
+        let open = all.still_open.into_iter().filter(|(_, instance)| is_in_scope(instance));
+        assert!(open.eq(part.still_open), "after change {number}: {change:?}");
+        parts += usize::from(part.scope.is_some());
+    }
+    parts
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().expect("a runtime")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn pass_about_a_part_does_what_one_about_all_does(history in prop::collection::vec(change(), 1..40)) {
+        runtime().block_on(play(&history));
+    }
+}
+
+#[test]
+fn pods_that_come_and_go_are_looked_at_alone() {
+    let pod = |workload, node| Change::Pod { workload, node, ports: 0, sources: 0 };
+    let history: Vec<Change> =
+        (0..NODES).chain(0..NODES).flat_map(|node| [pod(1, node), pod(2, node)]).collect();
+    assert_eq!(runtime().block_on(play(&history)), history.len() - 1, "all but the first");
+}
