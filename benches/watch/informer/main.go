@@ -2,8 +2,20 @@
 //
 //	informer load NODES PODS           creates nodes, and pods of which 5 % have a host port
 //	informer change PER-SECOND SECONDS changes pods
-//	informer list SECONDS [transform]  lists with informers, then follows changes
+//	informer list SECONDS HOW          lists with informers, then follows changes
 //	informer record FILE               writes a streaming list of pods, in JSON and Protocol Buffers
+//
+// HOW an informer keeps objects is `plain`, as they come; `bare`, without managedFields; or `keep`, only what deciding
+// about host ports takes. The rest is for benches/cluster:
+//
+//	informer seed NODES                prints the simulated cloud's instances
+//	informer fill NODES PODS           creates a cluster, with all that asks for ports
+//	informer follow NODES PODS HOW     lists with informers, then follows changes for a minute
+//	informer run SIMULATOR NODES PODS COMMAND…    measures a controller
+//	informer disturb NODES PODS SECONDS    changes 100 of its pods each second
+//	informer start SIMULATOR COMMAND…  measures the start of a controller
+//	informer once COMMAND…             measures a command that ends
+//	informer table FOLDER              prints what these have written to FOLDER
 package main
 
 import (
@@ -20,6 +32,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
@@ -47,6 +60,17 @@ func ignoreExisting[T any](_ T, err error) {
 func number(text string) int { return must(strconv.Atoi(text)) }
 
 func main() {
+	switch os.Args[1] {
+	case "seed":
+		seed(number(os.Args[2]))
+		return
+	case "once":
+		once(os.Args[2:])
+		return
+	case "table":
+		table(os.Args[2])
+		return
+	}
 	config := must(clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG")))
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
@@ -58,9 +82,21 @@ func main() {
 	case "change":
 		change(client, number(os.Args[2]), number(os.Args[3]))
 	case "list":
-		list(client, number(os.Args[2]), len(os.Args) > 3)
+		list(client, number(os.Args[2]), os.Args[3])
 	case "record":
 		record(config, os.Args[2])
+	case "fill":
+		fill(config, client, cluster{number(os.Args[2]), number(os.Args[3])})
+	case "follow":
+		follow(client, cluster{number(os.Args[2]), number(os.Args[3])}, os.Args[4])
+	case "run":
+		run(client, simulator(os.Args[2]), cluster{number(os.Args[3]), number(os.Args[4])}, os.Args[5:])
+	case "disturb":
+		cluster{number(os.Args[2]), number(os.Args[3])}.change(client, perSecond, number(os.Args[4]))
+	case "start":
+		start(simulator(os.Args[2]), os.Args[3:])
+	default:
+		must(0, fmt.Errorf("%s is not a command", os.Args[1]))
 	}
 }
 
@@ -125,7 +161,12 @@ func pod(i, nodes int) *corev1.Pod {
 	return pod
 }
 
+// Changes pods `web-N`.
 func change(client kubernetes.Interface, perSecond, seconds int) {
+	changeEach(client, perSecond, seconds, func(i int) (string, string) { return "default", fmt.Sprintf("web-%d", i%10000) })
+}
+
+func changeEach(client kubernetes.Interface, perSecond, seconds int, pod func(int) (namespace, name string)) {
 	// A patch that changes nothing makes no event.
 	run := time.Now().Unix()
 	ticker := time.NewTicker(time.Second / time.Duration(perSecond))
@@ -134,25 +175,40 @@ func change(client kubernetes.Interface, perSecond, seconds int) {
 		<-ticker.C
 		group.Go(func() {
 			patch := fmt.Sprintf(`{"metadata":{"labels":{"changed":"%d-%d"}}}`, run, i)
-			must(client.CoreV1().Pods("default").Patch(context.Background(), fmt.Sprintf("web-%d", i%10000), types.MergePatchType, []byte(patch), metav1.PatchOptions{}))
+			namespace, name := pod(i)
+			must(client.CoreV1().Pods(namespace).Patch(context.Background(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}))
 		})
 	}
 	group.Wait()
 }
 
-func list(client kubernetes.Interface, seconds int, slim bool) {
+func list(client kubernetes.Interface, seconds int, how string) {
+	fmt.Printf("listed in %.2f s\n", listAll(client, how).Seconds())
+	before := report()
+	if seconds > 0 {
+		time.Sleep(time.Duration(seconds) * time.Second)
+		fmt.Printf("followed for %d s: %.2f s of CPU\n", seconds, report()-before)
+	}
+}
+
+// Starts informers of all that decides about host ports, and returns the time until they have listed it.
+func listAll(client kubernetes.Interface, how string) time.Duration {
 	began := time.Now()
 	pods := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTweakListOptions(func(options *metav1.ListOptions) {
 		options.FieldSelector = fields.ParseSelectorOrDie("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed").String()
 	}))
 	others := informers.NewSharedInformerFactory(client, 0)
+	transform, is := map[string]cache.TransformFunc{"plain": nil, "bare": strip, "keep": keep}[how]
+	if !is {
+		must(0, fmt.Errorf("%s is not plain, bare or keep", how))
+	}
 	synced := []cache.InformerSynced{}
 	for _, informer := range []cache.SharedIndexInformer{
 		pods.Core().V1().Pods().Informer(), others.Core().V1().Nodes().Informer(), others.Core().V1().Namespaces().Informer(),
 		others.Core().V1().Services().Informer(), others.Discovery().V1().EndpointSlices().Informer(), others.Networking().V1().Ingresses().Informer(),
 	} {
-		if slim {
-			must(0, informer.SetTransform(keep))
+		if transform != nil {
+			must(0, informer.SetTransform(transform))
 		}
 		synced = append(synced, informer.HasSynced)
 	}
@@ -160,12 +216,16 @@ func list(client kubernetes.Interface, seconds int, slim bool) {
 	pods.Start(stop)
 	others.Start(stop)
 	cache.WaitForCacheSync(stop, synced...)
-	fmt.Printf("listed in %.2f s\n", time.Since(began).Seconds())
-	before := report()
-	if seconds > 0 {
-		time.Sleep(time.Duration(seconds) * time.Second)
-		fmt.Printf("followed for %d s: %.2f s of CPU\n", seconds, report()-before)
+	return time.Since(began)
+}
+
+// Keeps all but managedFields.
+func strip(object any) (any, error) {
+	accessor, err := meta.Accessor(object)
+	if err == nil {
+		accessor.SetManagedFields(nil)
 	}
+	return object, err
 }
 
 // Keeps what deciding about host ports takes.

@@ -33,6 +33,10 @@ pub struct Request {
     pub mutating: bool,
     /// The header `User-Agent`
     pub user_agent: String,
+    /// The time of its arrival, in microseconds since 1970
+    pub received_us: i64,
+    /// The time of the answer, in microseconds since 1970
+    pub answered_us: i64,
 }
 
 /// A simulated cloud. Clones share one state.

@@ -167,6 +167,7 @@ impl HttpRequest {
 impl Service {
     /// Calls a method of the API, with the faults that are due, and records the call.
     async fn call_api(&self, request: HttpRequest) -> Response<Body> {
+        let received_us = now_us();
         let found = self.discovery.method(&request.verb, &request.path);
         let id = found.as_ref().map_or("", |(method, _)| method.id.as_str()).to_owned();
         let mutating = found.as_ref().is_some_and(|(method, _)| method.mutates());
@@ -197,6 +198,8 @@ impl Service {
             query: request.query,
             status,
             user_agent: request.user_agent,
+            received_us,
+            answered_us: now_us(),
         });
         match fault {
             Some(FaultKind::DropResponse) => truncated_response(),
@@ -238,6 +241,10 @@ impl Service {
         }
         select_fields(answer, &call.query, &request.field_mask)
     }
+}
+
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
 }
 
 /// Returns an answer that breaks off, as a client sees it when the connection is lost.

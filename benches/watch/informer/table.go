@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+type numbers map[string]float64
+
+func read(folder, name string) numbers {
+	read := numbers{}
+	for line := range strings.Lines(string(must(os.ReadFile(filepath.Join(folder, name))))) {
+		name, value := "", 0.0
+		must(fmt.Sscan(line, &name, &value))
+		read[name] = value
+	}
+	return read
+}
+
+// Prints what has been measured: ratios to client-go as it comes first.
+func table(folder string) {
+	program := read(folder, "program")
+	informers := []numbers{read(folder, "plain"), read(folder, "bare"), read(folder, "keep")}
+	small, once := read(folder, "small"), read(folder, "plan")
+	fmt.Println("| | the program | client-go | without managedFields | with a transform |")
+	fmt.Println("| --- | --- | --- | --- | --- |")
+	for _, row := range []struct{ what, ours, theirs, unit string }{
+		{"time until the first change of the cloud; until everything is listed", "first", "listed", "s"},
+		{"CPU until then", "cpu", "cpu", "s"},
+		{"largest resident memory, the first pass included", "peak", "peak", "MiB"},
+		{"resident memory after a minute with 100 changes a second", "steady", "steady", "MiB"},
+		{"CPU for that minute", "minute", "minute", "s"},
+	} {
+		fmt.Printf("| %s | **%s**", row.what, ratio(program[row.ours], informers[0][row.theirs]))
+		for _, informer := range informers {
+			fmt.Printf(" | %s", ratio(informer[row.theirs], informers[0][row.theirs]))
+		}
+		fmt.Printf(" |\n| | %.2f %s", program[row.ours], row.unit)
+		for _, informer := range informers {
+			fmt.Printf(" | %.2f %s", informer[row.theirs], row.unit)
+		}
+		fmt.Println(" |")
+	}
+	fmt.Println("\n| from the API server's answer to the first call that opens the port | p50 | p99 | p50, busy | p99, busy |")
+	fmt.Println("| --- | --: | --: | --: | --: |")
+	for _, row := range [][2]string{
+		{"all of it", "all"}, {"until a client-go watch has the event", "told"}, {"from there, without debounce and the cloud's answers", "own"},
+	} {
+		fmt.Printf("| %s", row[0])
+		for _, column := range []string{"-p50", "-p99", "-busy-p50", "-busy-p99"} {
+			fmt.Printf(" | %.1f ms", program[row[1]+column])
+		}
+		fmt.Println(" |")
+	}
+	fmt.Printf("\nfirst pass: %.0f changes of the cloud, the last answered after %.1f s; %.2f s of CPU until all was quiet\n", program["changes"], program["settled"], program["cpu-settled"])
+	fmt.Printf("largest resident memory: %.0f MiB at the first change, %.0f MiB when quiet, %.0f MiB at the end\n", program["peak-first"], program["peak-settled"], program["peak-end"])
+	fmt.Printf("plan: exit code %.0f after %.1f s, %.2f s of CPU, %.0f MiB at most, %.0f lines of progress\n", once["exit"], once["ended"], once["cpu"], once["peak"], once["progress"])
+	fmt.Printf("10 nodes, 100 pods: first change of the cloud %.2f s after the start\n", small["first"])
+}
+
+// A number as a part of another, `1/3.0` or `3.0`.
+func ratio(number, of float64) string {
+	switch {
+	case number == of:
+		return "1"
+	case number < of:
+		return fmt.Sprintf("1/%.1f", of/number)
+	default:
+		return fmt.Sprintf("%.1f", number/of)
+	}
+}
