@@ -15,6 +15,9 @@ import (
 const (
 	minute    = 60 * time.Second
 	perSecond = 100
+	// Pods to react to, one after the other
+	reactions     = 100
+	busyReactions = 40
 	// No wait is longer.
 	patience = 20 * time.Minute
 )
@@ -126,9 +129,11 @@ func run(client kubernetes.Interface, cloud simulator, c cluster, command []stri
 	program.waitUntilSettled(cloud)
 	measureMinute(c, program.Process.Pid)
 	program.waitUntilSettled(cloud)
-	react(client, cloud, c, "", 100, 0)
+	before := cpu(program.Process.Pid)
+	react(client, cloud, c, "", reactions, 0)
+	tell("cpu-reactions", cpu(program.Process.Pid)-before)
 	changes := disturb(c, 100*time.Second)
-	react(client, cloud, c, "-busy", 40, 100)
+	react(client, cloud, c, "-busy", busyReactions, reactions)
 	must(0, changes.Wait())
 	peak, _ := memory(program.Process.Pid)
 	tell("peak-end", peak)

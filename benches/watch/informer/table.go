@@ -54,7 +54,8 @@ func table(folder string) {
 		}
 		fmt.Println(" |")
 	}
-	fmt.Printf("\nfirst pass: %.0f changes of the cloud, the last answered after %.1f s; %.2f s of CPU until all was quiet\n", program["changes"], program["settled"], program["cpu-settled"])
+	fmt.Printf("\nCPU for a pod, from its creation until all is quiet again: %.0f ms\n", program["cpu-reactions"]*1000/reactions)
+	fmt.Printf("first pass: %.0f changes of the cloud, the last answered after %.1f s; %.2f s of CPU until all was quiet\n", program["changes"], program["settled"], program["cpu-settled"])
 	fmt.Printf("largest resident memory: %.0f MiB at the first change, %.0f MiB when quiet, %.0f MiB at the end\n", program["peak-first"], program["peak-settled"], program["peak-end"])
 	fmt.Printf("plan: exit code %.0f after %.1f s, %.2f s of CPU, %.0f MiB at most, %.0f lines of progress\n", once["exit"], once["ended"], once["cpu"], once["peak"], once["progress"])
 	fmt.Printf("10 nodes, 100 pods: first change of the cloud %.2f s after the start\n", small["first"])

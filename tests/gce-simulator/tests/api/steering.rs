@@ -73,7 +73,8 @@ async fn simulator_is_steered_over_http() {
     assert!(
         steer(Method::GET, "admits/demo/zone-a/node-0", json!({})).await.1.contains("\"firewall\":\"web\"")
     );
-    let calls: Value = serde_json::from_str(&steer(Method::GET, "requests", json!({})).await.1).expect("JSON");
+    let calls: Value =
+        serde_json::from_str(&steer(Method::GET, "requests", json!({})).await.1).expect("JSON");
     let (call, time) = (&calls[0], |name: &str| calls[0][name].as_i64().expect("a time"));
     assert_eq!(call["method"], "compute.firewalls.list");
     assert!(0 < time("receivedUs") && time("receivedUs") <= time("answeredUs"), "{call}");
