@@ -19,6 +19,7 @@ use hostport_firewall::reconcile::pass::Options;
 use hostport_firewall::{commands, controller};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Any error: `main` prints its text, for the person who must act.
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
@@ -53,7 +54,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: RunArgs) -> Result<ExitCode, AnyError> {
-    log_to_stderr("info", args.log_format);
+    log_to_stderr(LevelFilter::INFO, args.log_format);
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopping = stop.clone();
@@ -71,7 +72,7 @@ async fn run(args: RunArgs) -> Result<ExitCode, AnyError> {
 }
 
 async fn plan(args: PlanArgs) -> Result<ExitCode, AnyError> {
-    log_to_stderr("warn", LogFormat::Text);
+    log_to_stderr(LevelFilter::WARN, LogFormat::Text);
     let settings = args.settings().read()?;
     let index = read_once(args.source.manifests.as_ref()).await?;
     let clouds = connect(args.cloud.clouds(), &args.options(), &Fence::always_open()).await?;
@@ -79,7 +80,7 @@ async fn plan(args: PlanArgs) -> Result<ExitCode, AnyError> {
 }
 
 async fn clean(args: CleanupArgs) -> Result<ExitCode, AnyError> {
-    log_to_stderr("info", LogFormat::Text);
+    log_to_stderr(LevelFilter::INFO, LogFormat::Text);
     let clouds = connect(args.cloud.clouds(), &Options::default(), &Fence::always_open()).await?;
     if args.yes {
         commands::cleanup::clean_up(&clouds).await?;

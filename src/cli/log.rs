@@ -2,25 +2,29 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::LogFormat;
 use crate::k8s::plain_text::escape_unprintable;
 
-/// Logs to standard error from this level on, unless `RUST_LOG` says otherwise.
-pub fn log_to_stderr(level: &str, format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+/// Logs to standard error from this level on, unless `RUST_LOG` says otherwise: a level, or one for each module
+/// (`warn,firewall_aws=debug`).
+pub fn log_to_stderr(level: LevelFilter, format: LogFormat) {
+    let directives = std::env::var("RUST_LOG").ok().and_then(|directives| directives.parse().ok());
+    let filter: Targets = directives.unwrap_or_else(|| Targets::new().with_default(level));
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
-        LogFormat::Text => log.fmt_fields(escaped_fields()).init(),
+        LogFormat::Text => log.fmt_fields(escaped_fields()).finish().with(filter).init(),
         // JSON escapes by itself what would end a line.
-        LogFormat::Json => log.json().init(),
+        LogFormat::Json => log.json().finish().with(filter).init(),
     }
 }
 
