@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_core::{GroupKey, InstanceId};
 
 use super::snapshot::{Machine, Snapshot};
+use crate::intents::fingerprint::Fingerprints;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::Verdict;
 
@@ -15,7 +16,7 @@ pub type Endings = BTreeMap<(GroupKey, InstanceId), String>;
 #[derive(Debug)]
 pub(super) struct Behind {
     pub(super) port_owners: BTreeSet<ObjectRef>,
-    /// Each intent with its fingerprint
+    /// Each intent with its fingerprint, once the membership is not asked for any more
     pub(super) intents: BTreeMap<ObjectRef, Option<String>>,
     pub(super) node: String,
     /// The node's machine
@@ -23,6 +24,14 @@ pub(super) struct Behind {
 }
 
 impl Behind {
+    /// Records the fingerprints that the intents had when the membership was asked for last: whatever an edit
+    /// changes, it was asked for after it.
+    pub(super) fn intents_were(&mut self, fingerprints: &Fingerprints) {
+        for (intent, before) in &mut self.intents {
+            *before = fingerprints.fingerprint(intent).map(str::to_owned);
+        }
+    }
+
     /// Returns true if the port owners have gone, and an intent goes on asking for the same on the same machine:
     /// one that has got another address would open there what nobody asks for. A pod that is its own intent
     /// counts as unchanged.

@@ -13,6 +13,7 @@ use firewall_core::{Desired, FirewallGroup, GroupKey, InstanceId, RuleSet};
 use super::endings::{Behind, Endings, find_ending};
 use super::grouping::Grouped;
 use super::snapshot::Snapshot;
+use crate::intents::fingerprint::Fingerprints;
 
 /// Holds the memberships of the last call. Losing them (a restart) closes a little earlier, never later.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Linger {
     leaving: BTreeMap<(GroupKey, InstanceId), Duration>,
     /// The fact that ended each membership that is not asked for again
     endings: Endings,
+    /// The digests of all intents at the last call
+    fingerprints: Fingerprints,
     /// True if the next call lets nothing linger
     ends_at_once: bool,
 }
@@ -34,6 +37,8 @@ struct LastMembership {
     /// The group's rules
     rules: Arc<RuleSet>,
     behind: Behind,
+    /// True if it was asked for
+    is_asked_for: bool,
     /// The rules that were open when all that was asked for was
     open: Option<Arc<RuleSet>>,
 }
@@ -41,12 +46,13 @@ struct LastMembership {
 impl Linger {
     /// Lets memberships linger for `duration`; zero lets none.
     #[must_use]
-    pub const fn new(duration: Duration) -> Self {
+    pub fn new(duration: Duration) -> Self {
         Self {
             duration,
             last: BTreeMap::new(),
             leaving: BTreeMap::new(),
             endings: Endings::new(),
+            fingerprints: Fingerprints::default(),
             ends_at_once: false,
         }
     }
@@ -67,6 +73,11 @@ impl Linger {
     #[must_use]
     pub const fn endings(&self) -> &Endings {
         &self.endings
+    }
+
+    /// Forgets all endings: nothing of what they ended is left.
+    pub fn forget_endings(&mut self) {
+        self.endings.clear();
     }
 
     /// Forgets the endings of groups of which no resource is left.
@@ -110,6 +121,7 @@ impl Linger {
             }
         }
         self.record(grouped, snapshot);
+        self.fingerprints = snapshot.fingerprints.clone();
         let next = self.leaving.values().filter(|until| **until > now).min();
         (desired, next.map(|until| until.saturating_sub(now)))
     }
@@ -136,6 +148,9 @@ impl Linger {
         snapshot: &Snapshot,
         (now, ends_at_once): (Duration, bool),
     ) {
+        if std::mem::take(&mut last.is_asked_for) {
+            last.behind.intents_were(&self.fingerprints);
+        }
         let everything_is_unknown = desired.unknown.why_everything().is_some();
         let until = self.leaving.get(&id).copied().unwrap_or(now + self.duration);
         let rules = desired.groups.get(&id.0).map_or(&*last.rules, |group| &group.rules);
@@ -169,18 +184,20 @@ impl Linger {
             else {
                 continue;
             };
-            let fingerprint = |intent| snapshot.fingerprints.fingerprint(intent).map(str::to_owned);
             let asking = grouped.intents.get(id).into_iter().flatten();
             let behind = Behind {
                 port_owners: port_owners.clone(),
-                intents: asking.map(|intent| (intent.clone(), fingerprint(intent))).collect(),
+                intents: asking.map(|intent| (intent.clone(), None)).collect(),
                 node: node.name.clone(),
                 machine: snapshot.machines.get(&node.name).cloned(),
             };
             let rules = rules.entry(&id.0).or_insert_with(|| Arc::new(group.rules.clone()));
             let last = self.last.entry(id.1.clone()).or_default();
             let open = last.remove(&id.0).and_then(|last| last.open);
-            last.insert(id.0.clone(), LastMembership { rules: Arc::clone(rules), behind, open });
+            last.insert(
+                id.0.clone(),
+                LastMembership { rules: Arc::clone(rules), behind, is_asked_for: true, open },
+            );
             self.endings.remove(id);
         }
     }

@@ -15,7 +15,7 @@ pub struct Placement {
     parts: BTreeMap<PartKey, Arc<[Exposure]>>,
     by_instance: BTreeMap<InstanceId, BTreeSet<PartKey>>,
     members: BTreeMap<GroupKey, BTreeMap<InstanceId, BTreeSet<PartKey>>>,
-    /// The parts with exposures on nodes that have no machine of this cloud
+    /// The parts with exposures on nodes whose machine cannot be found
     elsewhere: BTreeSet<PartKey>,
 }
 
@@ -23,8 +23,7 @@ pub struct Placement {
 pub type Touched = BTreeMap<GroupKey, BTreeSet<InstanceId>>;
 
 impl Placement {
-    /// Returns the placement of all exposures. `instance` reads a providerID as
-    /// [`FirewallProvider::parse_provider_id`](firewall_core::FirewallProvider::parse_provider_id) does.
+    /// Returns the placement of all exposures. `instance` reads a providerID: `None` is another cloud's.
     pub fn of(exposures: &Exposures, instance: impl Fn(&str) -> Option<Result<InstanceId, String>>) -> Self {
         let mut placement = Self::default();
         for (key, part) in exposures.parts() {
@@ -90,8 +89,8 @@ impl Placement {
         self.members.get(group).into_iter().flat_map(BTreeMap::keys)
     }
 
-    /// Returns the exposures on these machines, and, because their problems are told in each pass, those on no
-    /// machine of this cloud.
+    /// Returns the exposures on these machines, and, because their problems are told in each pass, those whose
+    /// machine cannot be found.
     pub fn at<'a>(
         &'a self,
         instances: &'a BTreeSet<InstanceId>,
@@ -102,7 +101,8 @@ impl Placement {
         let exposures = parts.into_iter().filter_map(|key| self.parts.get(key)).flat_map(|part| part.iter());
         let is_meant = |exposure: &&Exposure| match instance(&exposure.provider_id) {
             Some(Ok(id)) => instances.contains(&id),
-            _ => true,
+            Some(Err(_)) => true,
+            None => false,
         };
         exposures.filter(is_meant).collect()
     }
@@ -114,9 +114,13 @@ impl Placement {
         instance: impl Fn(&str) -> Option<Result<InstanceId, String>>,
     ) {
         for exposure in part.iter() {
-            let Some(Ok(id)) = instance(&exposure.provider_id) else {
-                self.elsewhere.insert(key.clone());
-                continue;
+            let id = match instance(&exposure.provider_id) {
+                Some(Ok(id)) => id,
+                Some(Err(_)) => {
+                    self.elsewhere.insert(key.clone());
+                    continue;
+                }
+                None => continue,
             };
             self.by_instance.entry(id.clone()).or_default().insert(key.clone());
             let members = self.members.entry(exposure.group()).or_default();

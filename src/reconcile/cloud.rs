@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use firewall_core::{Effect, FirewallProvider, InstanceId, ProviderError};
+use firewall_core::{FirewallProvider, InstanceId, ProviderError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -52,7 +52,7 @@ pub trait PlannedCloud: Send {
     /// Returns everything wrong with objects of the cluster.
     fn problems(&self) -> BTreeSet<Problem>;
 
-    /// Returns true if the plan closes anything.
+    /// Returns true if the plan closes anything, be it by a step that opens as well.
     fn closes(&self) -> bool;
 
     /// Returns the instances that the plan is about; none if it is about all.
@@ -120,7 +120,7 @@ impl<P: FirewallProvider + 'static> PlannedCloud for Planned<'_, P> {
     }
 
     fn closes(&self) -> bool {
-        self.planned.plan.steps.iter().any(|step| step.effect == Effect::Close)
+        self.planned.plan.steps.iter().any(|step| step.action.may_close())
     }
 
     fn scope(&self) -> Option<&BTreeSet<InstanceId>> {

@@ -11,7 +11,7 @@ use firewall_core::{
 use tokio::time::Instant;
 
 use super::executor::StepOutcome;
-use crate::desired::snapshot::Snapshot;
+use crate::desired::snapshot::{Machine, Snapshot};
 
 pub(super) type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
 
@@ -78,7 +78,8 @@ impl<P: FirewallProvider> KnownCloud<P> {
         provider: &P,
         members: &BTreeSet<InstanceId>,
     ) -> Result<bool, ProviderError> {
-        let left = std::mem::take(&mut self.left).difference(members).cloned().collect();
+        // Also those that are members again: what they have now is not known.
+        let left = std::mem::take(&mut self.left);
         let resources = std::mem::take(&mut self.changed);
         let changes = ChangesSince { resources, members: members.clone(), left };
         for left in &changes.left {
@@ -94,15 +95,20 @@ impl<P: FirewallProvider> KnownCloud<P> {
     }
 
     /// Returns true if it still holds for this snapshot's machines: one that is made anew under its id, or has
-    /// another address, has to be read.
-    pub(super) fn holds_for(&self, snapshot: &Snapshot, now: Instant) -> bool {
+    /// another address, has to be read. So has one that still counts as a member, when a node names it again.
+    pub(super) fn holds_for(&self, provider: &P, snapshot: &Snapshot, now: Instant) -> bool {
+        let is_known = |machine: &Machine| {
+            let instance = provider.parse_provider_id(&machine.provider_id).and_then(Result::ok);
+            instance.is_some_and(|id| self.members.contains(&id) && !self.left.contains(&id))
+        };
         let is_same = |node: &String| match (self.snapshot.machines.get(node), snapshot.machines.get(node)) {
             (Some(before), Some(now)) => before == now,
-            _ => true,
+            (None, Some(now)) => !is_known(now),
+            (_, None) => true,
         };
         let are_same = match snapshot.changes_since(&self.snapshot) {
             Some(changes) => changes.nodes.iter().all(is_same),
-            None => self.snapshot.machines.keys().all(is_same),
+            None => snapshot.machines.keys().all(is_same),
         };
         are_same && !self.time_left(now).is_zero()
     }

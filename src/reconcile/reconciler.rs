@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::{
-    Action, Compiled, Effect, FirewallProvider, InFlight, InstanceId, Plan, PlanInput, ProviderError,
-    Resource, ResourceSet, Unknown, check, find_closings, may_be_mass_close, plan,
+    Action, Compiled, Desired, Effect, FirewallProvider, InFlight, InstanceId, Plan, PlanInput,
+    ProviderError, Resource, ResourceSet, Unknown, check, find_closings, may_be_mass_close, plan,
 };
 use tokio::time::Instant;
 
@@ -106,7 +106,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         }
         let touched = self.place(snapshot);
         let mut known = self.known.take();
-        known.take_if(|known| !known.holds_for(snapshot, self.planned_at));
+        known.take_if(|known| !known.holds_for(&*self.provider, snapshot, self.planned_at));
         if let Some(touched) = touched.filter(|_| self.is_quiet())
             && let Some(settled) = known.take_if(|known| known.is_settled)
         {
@@ -128,7 +128,9 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
 
     /// Places what the snapshot asks for on machines. Returns what has changed; `None` if that may be anything.
     fn place(&mut self, snapshot: &Arc<Snapshot>) -> Option<Touched> {
-        let instance = |id: &str| self.provider.parse_provider_id(id);
+        // One of another cloud is nobody's problem here.
+        let unclaimed = |id: &str| claims::unclaimed(id, &self.options.active);
+        let instance = |id: &str| self.provider.parse_provider_id(id).or_else(|| unclaimed(id).map(Err));
         let exposures = &snapshot.demand.exposures;
         let before = self.placed.replace(Arc::clone(snapshot));
         let changes = before.and_then(|before| snapshot.changes_since(&before));
@@ -148,8 +150,8 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
                 grouped(snapshot.demand.exposures.iter(), instance, unclaimed, unknown)
             }
             Some(scope) => {
-                let exposures = self.placement.at(scope, instance);
-                grouped(exposures, instance, unclaimed, Unknown::default())
+                let placed = |id: &str| instance(id).or_else(|| unclaimed(id).map(Err));
+                grouped(self.placement.at(scope, placed), instance, unclaimed, Unknown::default())
             }
         }
     }
@@ -169,7 +171,8 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let members = grouped.desired.members();
         let mut known = match known {
             Some(mut known) => {
-                known.left = known.members.difference(&members).cloned().collect();
+                let left: Vec<InstanceId> = known.members.difference(&members).cloned().collect();
+                known.left.extend(left);
                 known.follow(&*self.provider, &members).await?;
                 known
             }
@@ -196,7 +199,8 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
     ) -> Result<Result<PlannedPass<P>, KnownCloud<P>>, ProviderError> {
         let touched = self.add_unsettled(touched, &known);
         let instances: BTreeSet<InstanceId> = touched.values().flatten().cloned().collect();
-        if known.follow(&*self.provider, &instances).await? {
+        let is_surprised = known.follow(&*self.provider, &instances).await?;
+        if is_surprised || !known.observed.unknown_instances.is_empty() {
             return Ok(Err(known));
         }
         let Some(scope) = self.provider.find_affected(&instances, &known.observed.inventory) else {
@@ -206,7 +210,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let now = self.started.elapsed();
         let (desired, linger_ends) = self.linger.extend(&grouped, snapshot, now, Some(&scope));
         grouped.desired = desired;
-        let mut compiled = self.provider.compile(&grouped.desired, &known.observed.inventory);
+        let mut compiled = self.compile_scoped(&grouped.desired, &known, &scope, &touched);
         let resources = &known.observed.resources;
         let touched = touched.keys().collect();
         let Scoped { desired, observed } =
@@ -217,10 +221,36 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         }
         compiled.resources = desired;
         let members = grouped.desired.members();
-        known.left = scope.difference(&members).cloned().collect();
+        known.left.extend(scope.difference(&members).cloned());
         known.snapshot = Arc::clone(snapshot);
         let in_flight = (InFlight::none(), BTreeSet::new());
         Ok(Ok(self.finish_plan((compiled, observed, grouped), known, in_flight, (Some(scope), linger_ends))))
+    }
+
+    /// Compiles what is asked for in scope. Where rules name members, those of a group that is not touched cannot be
+    /// compiled, because not all of its members are in scope: they are as they were.
+    fn compile_scoped(
+        &self,
+        desired: &Desired,
+        known: &KnownCloud<P>,
+        scope: &BTreeSet<InstanceId>,
+        touched: &Touched,
+    ) -> Compiled<P::Resource> {
+        let inventory = &known.observed.inventory;
+        if !self.provider.rules_name_members() {
+            return self.provider.compile(desired, inventory);
+        }
+        let mut desired = desired.clone();
+        desired.groups.retain(|group, _| touched.contains_key(group));
+        let mut compiled = self.provider.compile(&desired, inventory);
+        for instance in scope {
+            let required = known.requirements.get(instance).into_iter().flatten();
+            let others = required.filter(|(group, _)| !touched.contains_key(*group));
+            compiled.requirements.extend(
+                others.map(|(group, required)| ((group.clone(), instance.clone()), required.clone())),
+            );
+        }
+        compiled
     }
 
     /// Adds what lingers, what could not be had, and, where rules name members, all members of the groups.

@@ -45,6 +45,8 @@ pub(super) fn select<R: Resource>(
             (Some(now), Some(_)) if !own.contains(key) => Some(now),
             // Of its users only those in scope have been compiled.
             (Some(now), None) if is_in_use_elsewhere(key) => Some(now),
+            // Of another group, and no user of it is to have one that is its own any more.
+            (Some(now), None) if !own.contains(key) && known.referrers(key).next().is_none() => Some(now),
             (_, compiled) => compiled,
         };
         scoped.desired.extend(goal.cloned());

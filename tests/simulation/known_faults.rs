@@ -40,7 +40,7 @@ const fn holds(number: u8, name: &'static str, breaks: Promise, history: fn() ->
 }
 
 /// Every known fault: `found` until it is mended, `holds` from then on.
-const KNOWN_FAULTS: [KnownFault; 21] = [
+const KNOWN_FAULTS: [KnownFault; 22] = [
     holds(1, "node-gone", Promise::StaysOpen, knowledge::node_gone),
     holds(1, "node-without-machine", Promise::StaysOpen, knowledge::node_without_machine),
     holds(2, "machine-omitted-by-ec2", Promise::StaysOpen, knowledge::machine_omitted_by_ec2),
@@ -58,6 +58,7 @@ const KNOWN_FAULTS: [KnownFault; 21] = [
     holds(10, "move-refused", Promise::Exact, waiting::move_refused),
     holds(11, "edited-sources", Promise::Exact, waiting::edited_sources),
     holds(13, "source-crosses-chunks", Promise::StaysOpen, waiting::source_crosses_chunks),
+    holds(17, "neighbour-in-two-rules", Promise::StaysOpen, waiting::neighbour_in_two_rules),
     holds(21, "late-lease", Promise::OneWriter, writers::late_lease),
     holds(21, "lease-conflict", Promise::KeepsLeading, writers::lease_conflict),
     holds(21, "two-of-one-name", Promise::OneWriter, writers::two_of_one_name),

@@ -259,3 +259,27 @@ fn memberships_expire_one_by_one() {
     assert_eq!(extend(&mut linger, Desired::nothing(), at(40)), (web(&[&ids[1]]), Some(at(10))));
     assert_eq!(extend(&mut linger, Desired::nothing(), at(50)), (Desired::nothing(), None));
 }
+
+#[test]
+fn edit_that_changes_no_ports_does_not_end_linger() {
+    let id = InstanceId::new("i-0");
+    let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+    let cluster = |ranges: &[&str]| {
+        let named = json!({ "apiVersion": "v1", "metadata": { "name": "web" }, "spec": {
+            "loadBalancerSourceRanges": ranges,
+        } });
+        let named = Object::Ingress(serde_json::from_value(named).expect("an Ingress"));
+        let mut index = Index::default();
+        index.reset(Watch::Ingresses("x".into()), vec![named]);
+        snapshot(&index)
+    };
+    let mut linger = Linger::new(LINGER);
+    let intent = object("Ingress", "web");
+    extend_and_open(&mut linger, &because_of(web(), &intent), &cluster(&["10.0.0.0/8"]), at(0));
+    // A pass about other instances, or none, sees the edit.
+    let nothing = because_of(Desired::nothing(), &intent);
+    let edited = cluster(&["10.0.0.0/8", "10.0.0.0/8"]);
+    linger.extend(&nothing, &edited, at(1), Some(&BTreeSet::new()));
+    let (extended, _) = linger.extend(&nothing, &edited, at(2), None);
+    assert_eq!(extended, web());
+}

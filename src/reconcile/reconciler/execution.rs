@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firewall_core::{FirewallProvider, Plan, Step, Withheld};
+use firewall_core::{FirewallProvider, Plan, ResourceSet, Step, Withheld};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -80,20 +80,12 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let late = has_ended_late.then_some(NextPass::at_once(WakeReason::ChangeEnded));
         let mut own_problems = std::mem::take(&mut planned.own_problems);
         own_problems.extend(failed);
-        let lasts = if is_to_be_rechecked(&planned) { CAPACITY_RECHECK } else { self.options.resync };
         let next = around.or(late).or_else(|| self.next_pass(&planned));
-        let PlannedPass { compiled, observed, snapshot, scope, mut known, in_flight, .. } = planned;
-        let still_open = compiled.requirements.keys().cloned().collect();
-        if in_flight.is_empty() && !has_ended_late && is_certain(&outcomes) {
-            known.is_settled = withheld.is_empty()
-                && known.observed.unknown_instances.is_empty()
-                && outcomes.iter().all(|outcome| matches!(outcome, StepOutcome::Applied(_)));
-            known.lasts = lasts.min(self.options.resync);
-            known.snapshot = Arc::clone(&snapshot);
-            known.record_requirements(compiled.requirements, scope.as_ref());
-            known.infeasible = compiled.infeasible;
-            known.record_state(&observed, state, scope.is_some());
-            self.known = Some(known);
+        let (snapshot, scope) = (Arc::clone(&planned.snapshot), planned.scope.clone());
+        let still_open = planned.compiled.requirements.keys().cloned().collect();
+        let endings = self.linger.endings().clone();
+        if planned.in_flight.is_empty() && !has_ended_late && is_certain(&outcomes) {
+            self.remember(planned, &outcomes, state);
         }
         Pass {
             own_problems,
@@ -104,10 +96,33 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
             differing,
             withheld,
             still_open,
-            endings: self.linger.endings().clone(),
+            endings,
             snapshot,
             scope,
         }
+    }
+
+    /// Remembers the cloud as a pass has left it.
+    fn remember(
+        &mut self,
+        planned: PlannedPass<P>,
+        outcomes: &[StepOutcome],
+        state: ResourceSet<P::Resource>,
+    ) {
+        let lasts = if is_to_be_rechecked(&planned) { CAPACITY_RECHECK } else { self.options.resync };
+        let PlannedPass { plan, compiled, observed, scope, mut known, .. } = planned;
+        let mut outcomes = outcomes.iter();
+        known.is_settled = plan.withheld.is_empty()
+            && known.observed.unknown_instances.is_empty()
+            && outcomes.all(|outcome| matches!(outcome, StepOutcome::Applied(_)));
+        if known.is_settled {
+            self.linger.forget_endings();
+        }
+        known.lasts = lasts.min(self.options.resync);
+        known.record_requirements(compiled.requirements, scope.as_ref());
+        known.infeasible = compiled.infeasible;
+        known.record_state(&observed, state, scope.is_some());
+        self.known = Some(known);
     }
 
     /// Waits until a change that an earlier pass left under way has ended, and records it; for ever if there is

@@ -197,7 +197,7 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         let resources = || action.before().into_iter().chain(action.after());
         let instances: BTreeSet<InstanceId> =
             resources().flat_map(|resource| resource.instances(&self.state)).collect();
-        let closes = closes(action);
+        let closes = action.may_close();
         let before: Option<Vec<Reach>> =
             closes.then(|| instances.iter().map(|instance| self.state.reach(instance)).collect());
         action.apply_to(&mut self.state);
@@ -325,15 +325,6 @@ fn with_references<R: Resource>(set: &ResourceSet<R>, resource: Option<&R>) -> R
     let Some(resource) = resource else { return ResourceSet::<R>::new() };
     let references = resource.refers_to().into_iter().filter_map(|other| set.get(&other).cloned());
     references.chain(set.referrers(&resource.key()).cloned()).chain([resource.clone()]).collect()
-}
-
-/// Returns true if the action can close anything.
-fn closes<R: Resource>(action: &Action<R>) -> bool {
-    match action {
-        Action::Create(_) => false,
-        Action::Update { from, to } => rank(from, to) > Rank::Widen,
-        Action::Delete(_) => true,
-    }
 }
 
 /// Returns the effect of an action on the resource itself. A group without members opens, too, when it

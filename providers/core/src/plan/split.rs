@@ -85,6 +85,18 @@ pub(super) fn split_move_opening_first<R: Resource>(action: &Action<R>) -> Optio
     Some([Action::Update { from, to: both.clone() }, Action::Update { from: both, to }])
 }
 
+impl<R: Resource> Action<R> {
+    /// Returns true if the action can close anything: also one that opens more than it closes.
+    #[must_use]
+    pub fn may_close(&self) -> bool {
+        match self {
+            Self::Create(_) => false,
+            Self::Update { from, to } => rank(from, to) > Rank::Widen,
+            Self::Delete(_) => true,
+        }
+    }
+}
+
 /// Returns the rank of an update.
 pub(super) fn rank<R: Resource>(from: &R, to: &R) -> Rank {
     match from.union(to) {
