@@ -3,6 +3,7 @@
 mod change_log;
 pub mod claims;
 pub mod endings;
+pub(crate) mod few;
 pub mod grouping;
 pub mod linger;
 pub mod placement;

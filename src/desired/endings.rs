@@ -1,12 +1,14 @@
 //! Endings: the facts that ended memberships. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use firewall_core::{GroupKey, InstanceId};
 
 use super::snapshot::{Machine, Snapshot};
 use crate::intents::fingerprint::Fingerprints;
 use crate::k8s::objects::ObjectRef;
+use crate::k8s::objects::object_set::ObjectSet;
 use crate::k8s::problem::Verdict;
 
 /// The fact that ended each membership, for people: `pod shop/web was deleted`.
@@ -15,36 +17,41 @@ pub type Endings = BTreeMap<(GroupKey, InstanceId), String>;
 /// The objects behind a membership.
 #[derive(Debug)]
 pub(super) struct Behind {
-    pub(super) port_owners: BTreeSet<ObjectRef>,
-    /// Each intent with its fingerprint, once the membership is not asked for any more
-    pub(super) intents: BTreeMap<ObjectRef, Option<String>>,
+    pub(super) port_owners: ObjectSet,
+    pub(super) intents: ObjectSet,
+    /// The fingerprints of the intents, in the same order, once the membership is not asked for any more
+    pub(super) fingerprints: Box<[Option<Arc<str>>]>,
     pub(super) node: String,
     /// The node's machine
-    pub(super) machine: Option<Machine>,
+    pub(super) machine: Option<Arc<Machine>>,
 }
 
 impl Behind {
     /// Records the fingerprints that the intents had when the membership was asked for last: whatever an edit
     /// changes, it was asked for after it.
     pub(super) fn intents_were(&mut self, fingerprints: &Fingerprints) {
-        for (intent, before) in &mut self.intents {
-            *before = fingerprints.fingerprint(intent).map(str::to_owned);
-        }
+        self.fingerprints =
+            self.intents.iter().map(|intent| fingerprints.fingerprint(intent).cloned()).collect();
+    }
+
+    /// Returns each intent with its fingerprint.
+    fn intents(&self) -> impl Iterator<Item = (&ObjectRef, Option<&Arc<str>>)> {
+        self.intents.iter().zip(self.fingerprints.iter().map(Option::as_ref))
     }
 
     /// Returns true if the port owners have gone, and an intent goes on asking for the same on the same machine:
     /// one that has got another address would open there what nobody asks for. A pod that is its own intent
     /// counts as unchanged.
     pub(super) fn lingers(&self, snapshot: &Snapshot) -> bool {
-        let goes_on = |(intent, before): (&ObjectRef, &Option<String>)| {
+        let goes_on = |(intent, before): (&ObjectRef, Option<&Arc<str>>)| {
             let now = snapshot.fingerprints.fingerprint(intent);
-            intent.kind == "Pod" || before.is_some() && now == before.as_deref()
+            intent.kind == "Pod" || before.is_some() && now == before
         };
         let machine = snapshot.machines.get(&self.node);
         let is_same_machine = machine.is_none() || machine == self.machine.as_ref();
         is_same_machine
             && !self.port_owners.iter().any(|port_owner| snapshot.port_owners.owns(port_owner, &self.node))
-            && self.intents.iter().any(goes_on)
+            && self.intents().any(goes_on)
     }
 }
 
@@ -53,10 +60,10 @@ pub(super) fn find_ending(snapshot: &Snapshot, behind: &Behind) -> String {
     if let Some(rejected) = find_rejection(snapshot, behind) {
         return rejected;
     }
-    for (intent, before) in &behind.intents {
+    for (intent, before) in behind.intents() {
         match snapshot.fingerprints.fingerprint(intent) {
             None if before.is_some() => return format!("{intent} was deleted"),
-            Some(now) if before.as_deref().is_some_and(|before| before != now) => {
+            Some(now) if before.is_some_and(|before| before != now) => {
                 return format!("{intent} was edited");
             }
             _ => {}
@@ -77,12 +84,12 @@ pub(super) fn find_ending(snapshot: &Snapshot, behind: &Behind) -> String {
 /// Returns the guardrail, or the mistake, for which an object behind the membership is rejected now.
 fn find_rejection(snapshot: &Snapshot, behind: &Behind) -> Option<String> {
     let is_behind = |object: &ObjectRef| {
-        behind.intents.keys().chain(&behind.port_owners).any(|other| {
+        behind.intents.iter().chain(&behind.port_owners).any(|other| {
             (&other.kind, &other.namespace, &other.name) == (&object.kind, &object.namespace, &object.name)
         })
     };
     let namespaces: BTreeSet<&str> =
-        behind.intents.keys().chain(&behind.port_owners).map(|object| object.namespace.as_str()).collect();
+        behind.intents.iter().chain(&behind.port_owners).map(|object| object.namespace.as_str()).collect();
     let mut problems = namespaces.into_iter().flat_map(|namespace| snapshot.problems.of_namespace(namespace));
     let problem =
         problems.find(|problem| problem.verdict == Verdict::Rejected && is_behind(&problem.object))?;

@@ -11,6 +11,7 @@ use firewall_core::{Desired, FirewallGroup, GroupKey, InstanceId, RuleSet, Unkno
 
 use crate::intents::exposure::Exposure;
 use crate::k8s::objects::ObjectRef;
+use crate::k8s::objects::object_set::ObjectSet;
 use crate::k8s::problem::{Problem, Verdict};
 use crate::k8s::reasons;
 
@@ -22,9 +23,9 @@ pub struct Grouped {
     /// The intents and port owners behind each group
     pub objects: BTreeMap<GroupKey, BTreeSet<ObjectRef>>,
     /// The port owners behind each membership
-    pub port_owners: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
+    pub port_owners: BTreeMap<(GroupKey, InstanceId), ObjectSet>,
     /// The intents behind each membership
-    pub intents: BTreeMap<(GroupKey, InstanceId), BTreeSet<ObjectRef>>,
+    pub intents: BTreeMap<(GroupKey, InstanceId), ObjectSet>,
     /// The node of each member
     pub nodes: BTreeMap<InstanceId, ObjectRef>,
     /// Nodes whose machine is not known
@@ -72,8 +73,8 @@ impl Grouped {
         objects.extend([exposure.intent.clone(), exposure.port_owner.clone()]);
         self.nodes.insert(instance.clone(), exposure.node.clone());
         let membership = (key.clone(), instance.clone());
-        self.intents.entry(membership.clone()).or_default().insert(exposure.intent.clone());
-        self.port_owners.entry(membership).or_default().insert(exposure.port_owner.clone());
+        self.intents.entry(membership.clone()).or_default().insert(&exposure.intent);
+        self.port_owners.entry(membership).or_default().insert(&exposure.port_owner);
         let group = self.desired.groups.entry(key);
         let group =
             group.or_insert_with(|| FirewallGroup { rules: RuleSet::default(), members: BTreeSet::new() });

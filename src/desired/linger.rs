@@ -11,6 +11,7 @@ use std::time::Duration;
 use firewall_core::{Desired, FirewallGroup, GroupKey, InstanceId, RuleSet};
 
 use super::endings::{Behind, Endings, find_ending};
+use super::few::Few;
 use super::grouping::Grouped;
 use super::snapshot::Snapshot;
 use crate::intents::fingerprint::Fingerprints;
@@ -20,7 +21,7 @@ use crate::intents::fingerprint::Fingerprints;
 pub struct Linger {
     duration: Duration,
     /// The memberships of the last call, with those that lingered, and those in doubt
-    last: BTreeMap<InstanceId, BTreeMap<GroupKey, LastMembership>>,
+    last: BTreeMap<InstanceId, Few<GroupKey, LastMembership>>,
     /// The time at which each membership that is gone has to go
     leaving: BTreeMap<(GroupKey, InstanceId), Duration>,
     /// The fact that ended each membership that is not asked for again
@@ -130,7 +131,7 @@ impl Linger {
     fn take_last(
         &mut self,
         only: Option<&BTreeSet<InstanceId>>,
-    ) -> BTreeMap<InstanceId, BTreeMap<GroupKey, LastMembership>> {
+    ) -> BTreeMap<InstanceId, Few<GroupKey, LastMembership>> {
         let Some(only) = only else { return std::mem::take(&mut self.last) };
         only.iter().filter_map(|instance| self.last.remove_entry(instance)).collect()
     }
@@ -184,10 +185,10 @@ impl Linger {
             else {
                 continue;
             };
-            let asking = grouped.intents.get(id).into_iter().flatten();
             let behind = Behind {
                 port_owners: port_owners.clone(),
-                intents: asking.map(|intent| (intent.clone(), None)).collect(),
+                intents: grouped.intents.get(id).cloned().unwrap_or_default(),
+                fingerprints: Box::default(),
                 node: node.name.clone(),
                 machine: snapshot.machines.get(&node.name).cloned(),
             };

@@ -42,7 +42,7 @@ pub struct Snapshot {
     /// The reasons for which nothing may be closed at all
     pub(crate) why_everything_is_unknown: Vec<String>,
     /// The machine of each node that names one
-    pub(crate) machines: RedBlackTreeMapSync<String, Machine>,
+    pub(crate) machines: RedBlackTreeMapSync<String, Arc<Machine>>,
     pub(super) revision: Revision,
     pub(super) log: ChangeLog,
 }

@@ -23,7 +23,7 @@ pub struct Snapshots {
     index: Index,
     demand: Demand,
     fingerprints: Fingerprints,
-    machines: RedBlackTreeMapSync<String, Machine>,
+    machines: RedBlackTreeMapSync<String, Arc<Machine>>,
     generations: RedBlackTreeMapSync<ObjectRef, i64>,
     pods_with_gate: RedBlackTreeSetSync<ObjectRef>,
     revision: Revision,
@@ -100,11 +100,11 @@ impl Snapshots {
 
     fn update_machine(&mut self, (_, name): &NamespacedName) -> bool {
         let now = self.index.node(name).and_then(Machine::of);
-        if self.machines.get(name) == now.as_ref() {
+        if self.machines.get(name).map(|before| &**before) == now.as_ref() {
             return false;
         }
         match now {
-            Some(now) => self.machines.insert_mut(name.clone(), now),
+            Some(now) => self.machines.insert_mut(name.clone(), Arc::new(now)),
             None => _ = self.machines.remove_mut(name),
         }
         true

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use firewall_core::digest;
 use rpds::RedBlackTreeMapSync;
@@ -15,7 +16,7 @@ use crate::k8s::objects::reference::service_reference;
 /// requests its own ports and is gone is taken to have gone unedited. A copy shares what has not changed with
 /// the original.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fingerprints(RedBlackTreeMapSync<ObjectKey, String>);
+pub struct Fingerprints(RedBlackTreeMapSync<ObjectKey, Arc<str>>);
 
 /// Kind, namespace, name and UID of an object, without its API version, which can change while the object
 /// remains.
@@ -24,8 +25,8 @@ type ObjectKey = (String, String, String, String);
 impl Fingerprints {
     /// Returns the digest of the object, which only serves to be compared; none if the object does not exist.
     #[must_use]
-    pub fn fingerprint(&self, object: &ObjectRef) -> Option<&str> {
-        self.0.get(&object_key(object)).map(String::as_str)
+    pub fn fingerprint(&self, object: &ObjectRef) -> Option<&Arc<str>> {
+        self.0.get(&object_key(object))
     }
 
     /// Updates the digests of an object that has changed. Returns true if one differs.
@@ -59,9 +60,14 @@ fn object_key(object: &ObjectRef) -> ObjectKey {
 
 /// Computes the digests of a Service, an Ingress of whatever API group, or a `HostPortExposure`. The API
 /// server can serve one Ingress in two groups.
-fn compute_fingerprints(index: &Index, watch: &Watch, name: &NamespacedName) -> BTreeMap<ObjectKey, String> {
-    let fingerprint =
-        |object: &ObjectRef, spec: &dyn Debug| (object_key(object), digest([format!("{spec:?}").as_str()]));
+fn compute_fingerprints(
+    index: &Index,
+    watch: &Watch,
+    name: &NamespacedName,
+) -> BTreeMap<ObjectKey, Arc<str>> {
+    let fingerprint = |object: &ObjectRef, spec: &dyn Debug| {
+        (object_key(object), digest([format!("{spec:?}").as_str()]).into())
+    };
     match watch {
         Watch::Services => index
             .service(&name.0, &name.1)

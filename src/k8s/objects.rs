@@ -12,6 +12,7 @@ mod dns_endpoint;
 mod ingress;
 mod metadata;
 mod node;
+pub mod object_set;
 mod pod;
 pub mod reference;
 mod resource;

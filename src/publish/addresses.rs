@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use firewall_core::GroupKey;
 use ipnet::IpNet;
@@ -40,8 +41,9 @@ pub(super) struct AddressResolver<'a> {
 impl<'a> AddressResolver<'a> {
     /// Returns a resolver over this index and these outcomes.
     pub(super) fn new(index: &'a Index, outcomes: &'a Outcomes) -> Self {
-        let key =
-            |membership: &'a Membership| ((&membership.group, membership.node.name.as_str()), membership);
+        let key = |membership: &'a Arc<Membership>| {
+            ((&membership.group, membership.node.name.as_str()), &**membership)
+        };
         let memberships = outcomes.memberships.iter().map(key).collect();
         Self { index, outcomes, memberships, port_owners: collect_port_owners(index) }
     }

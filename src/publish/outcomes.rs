@@ -1,6 +1,7 @@
 //! Outcomes: the results of all clouds for everything that is exposed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rpds::RedBlackTreeSetSync;
 
@@ -20,7 +21,7 @@ pub(super) struct Outcomes {
     /// All problems found
     pub(super) problems: BTreeSet<Problem>,
     /// The state of each workload's ports, on every node that this controller serves
-    pub(super) memberships: Vec<Membership>,
+    pub(super) memberships: Vec<Arc<Membership>>,
     /// Everything that is exposed on machines that this controller serves, or that none does
     pub(super) exposures: Exposures,
     /// The intents that expose something on other controllers' machines too, each with one of these nodes

@@ -1,6 +1,7 @@
 //! The published state: the last results of each cloud, and the statuses written from them. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use firewall_core::InstanceId;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -27,7 +28,7 @@ pub(super) struct CloudResult {
     /// The instances that the pass was about; none if it was about all
     pub(super) scope: Option<BTreeSet<InstanceId>>,
     /// The state of each workload's ports on the nodes in scope
-    pub(super) memberships: Vec<Membership>,
+    pub(super) memberships: Vec<Arc<Membership>>,
     /// The demand that the pass was planned for
     pub(super) demand: ClusterDemand,
 }
@@ -36,7 +37,7 @@ pub(super) struct CloudResult {
 #[derive(Default)]
 struct LastResults {
     problems: BTreeSet<Problem>,
-    memberships: BTreeMap<InstanceId, Vec<Membership>>,
+    memberships: BTreeMap<InstanceId, Vec<Arc<Membership>>>,
     demand: ClusterDemand,
 }
 

@@ -100,8 +100,10 @@ mod tests {
     use crate::intents::settings::Settings;
     use crate::k8s::index::{Object, Watch};
     use crate::k8s::objects::builders::{from_json, object_ref};
+    use crate::k8s::objects::object_set::ObjectSet;
     use rpds::RedBlackTreeSetSync;
     use std::collections::BTreeSet;
+    use std::sync::Arc;
     use std::time::Duration;
 
     fn pods_with_gate(index: &Index) -> RedBlackTreeSetSync<ObjectRef> {
@@ -127,15 +129,12 @@ mod tests {
                 variant: String::new(),
             },
             instance: InstanceId::new("i-a"),
-            intents: BTreeSet::new(),
+            intents: ObjectSet::default(),
             opened: false,
             partly_open: false,
             node: object_ref("Node", "", "a"),
-            port_owners: BTreeSet::from([ObjectRef {
-                uid: uid.to_owned(),
-                ..object_ref("Pod", "shop", "web")
-            }]),
-            resources: BTreeMap::new(),
+            port_owners: [ObjectRef { uid: uid.to_owned(), ..object_ref("Pod", "shop", "web") }].into(),
+            resources: [].into(),
             open,
         }
     }
@@ -155,6 +154,7 @@ mod tests {
         ];
         for (memberships, expected) in cases {
             let index = index(&declared, &json!([]));
+            let memberships = memberships.into_iter().map(Arc::new).collect();
             let outcomes =
                 Outcomes { memberships, pods_with_gate: pods_with_gate(&index), ..Outcomes::default() };
             let found = plan_gate_updates(&index, &outcomes);
@@ -170,6 +170,7 @@ mod tests {
             let conditions = json!([{ "type": GATE, "status": was }]);
             let index = index(&declared, &conditions);
             let pods_with_gate = pods_with_gate(&index);
+            let memberships = memberships.into_iter().map(Arc::new).collect();
             let outcomes = Outcomes { memberships, pods_with_gate, is_incomplete, ..Outcomes::default() };
             plan_gate_updates(&index, &outcomes).first().map(|gate| gate.is_open)
         };
@@ -180,20 +181,21 @@ mod tests {
         assert_eq!(gate("True", vec![], true), None, "a cloud that cannot be observed may have it");
         let unopened = plan_gate_updates(
             &index(&declared, &json!([])),
-            &Outcomes { memberships: vec![partly()], ..Outcomes::default() },
+            &Outcomes { memberships: vec![Arc::new(partly())], ..Outcomes::default() },
         );
         assert!(!unopened[0].is_open, "partly open is not enough to open the gate");
     }
 
     #[test]
     fn up_to_date_gates_and_other_pods_are_left_alone() {
-        let open = Outcomes { memberships: vec![membership("1", Ok(()))], ..Outcomes::default() };
+        let open = Outcomes { memberships: vec![Arc::new(membership("1", Ok(())))], ..Outcomes::default() };
         let declared = json!([{ "conditionType": GATE }]);
         let condition =
             |status: &str, reason: &str| json!([{ "type": GATE, "status": status, "reason": reason }]);
         assert_eq!(plan_gate_updates(&index(&declared, &condition("True", "Open")), &open), []);
         assert_eq!(plan_gate_updates(&index(&declared, &condition("False", "Pending")), &open).len(), 1);
-        let failed = Outcomes { memberships: vec![membership("1", closed())], ..Outcomes::default() };
+        let failed =
+            Outcomes { memberships: vec![Arc::new(membership("1", closed()))], ..Outcomes::default() };
         assert_eq!(plan_gate_updates(&index(&declared, &condition("False", "QuotaReached")), &failed), []);
         assert_eq!(
             plan_gate_updates(&index(&declared, &condition("False", "Pending")), &failed).len(),

@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt;
+use std::sync::Arc;
 
 use firewall_core::{GroupKey, InstanceId, PortRange, Protocol, Workload};
 
+use crate::desired::few::Few;
 use crate::k8s::objects::ObjectRef;
 use crate::parse::ports::format_ports;
 use crate::reconcile::outcome::{Membership, with_ids};
@@ -101,7 +103,7 @@ impl fmt::Display for PortChange {
 /// Holds the memberships that were open on one cloud after its last pass. They are lost with a restart, and
 /// with them only reports of closings.
 #[derive(Debug, Default)]
-pub(crate) struct OpenMemberships(BTreeMap<InstanceId, BTreeMap<GroupKey, Membership>>);
+pub(crate) struct OpenMemberships(BTreeMap<InstanceId, Few<GroupKey, Arc<Membership>>>);
 
 impl OpenMemberships {
     /// Returns the transitions since the pass before, at most one of each kind for an object, and records the
@@ -111,8 +113,9 @@ impl OpenMemberships {
         let opened = opened.flat_map(|membership| transitions_of(PortChange::Opened, membership, None));
         // A closing that failed or was withheld has not closed anything, although nothing exposes the ports
         // any more.
-        let is_settled =
-            |membership: &Membership| !membership.resources.keys().any(|key| pass.differing.contains(key));
+        let is_settled = |membership: &Membership| {
+            !membership.resources.iter().any(|(key, _)| pass.differing.contains(key))
+        };
         let closed = self.remove_closed(pass, is_settled);
         let open = OpenPorts::of(&pass.memberships);
         let closed = closed.iter().filter(|(_, closed)| !open.supersede(closed));
@@ -128,7 +131,7 @@ impl OpenMemberships {
         }
         for membership in pass.memberships.iter().filter(|membership| membership.open.is_ok()) {
             let there = self.0.entry(membership.instance.clone()).or_default();
-            there.insert(membership.group.clone(), membership.clone());
+            there.insert(membership.group.clone(), Arc::clone(membership));
         }
         transitions.into_values().collect()
     }
@@ -138,7 +141,7 @@ impl OpenMemberships {
         &mut self,
         pass: &Pass,
         is_settled: impl Fn(&Membership) -> bool,
-    ) -> Vec<((GroupKey, InstanceId), Membership)> {
+    ) -> Vec<((GroupKey, InstanceId), Arc<Membership>)> {
         let instances: Vec<InstanceId> = match &pass.scope {
             Some(scope) => scope.iter().cloned().collect(),
             None => self.0.keys().cloned().collect(),
@@ -146,11 +149,12 @@ impl OpenMemberships {
         let mut closed = Vec::new();
         for instance in instances {
             let Some(open) = self.0.get_mut(&instance) else { continue };
-            let has_closed = |group: &GroupKey, membership: &mut Membership| {
+            let has_closed = |group: &GroupKey, membership: &Membership| {
                 !pass.still_open.contains(&(group.clone(), instance.clone())) && is_settled(membership)
             };
-            let gone = open.extract_if(.., |group, membership| has_closed(group, membership));
-            closed.extend(gone.map(|(group, membership)| ((group, instance.clone()), membership)));
+            let gone = open.extract_if(|group, membership| has_closed(group, membership));
+            closed
+                .extend(gone.into_iter().map(|(group, membership)| ((group, instance.clone()), membership)));
             if open.is_empty() {
                 self.0.remove(&instance);
             }
@@ -163,10 +167,10 @@ impl OpenMemberships {
 struct OpenPorts<'a>(BTreeMap<(&'a InstanceId, &'a Workload), Vec<&'a (Protocol, PortRange)>>);
 
 impl<'a> OpenPorts<'a> {
-    fn of(memberships: &'a [Membership]) -> Self {
+    fn of(memberships: &'a [Arc<Membership>]) -> Self {
         let mut open = Self(BTreeMap::new());
-        for Membership { group, instance, .. } in memberships.iter().filter(|one| one.open.is_ok()) {
-            open.0.entry((instance, &group.workload)).or_default().extend(&group.ports);
+        for one in memberships.iter().filter(|one| one.open.is_ok()) {
+            open.0.entry((&one.instance, &one.group.workload)).or_default().extend(&one.group.ports);
         }
         open
     }
@@ -196,12 +200,12 @@ fn transitions_of(change: PortChange, membership: &Membership, because: Option<&
         intents: intent_names.clone(),
         facts: because.into_iter().cloned().collect(),
     };
-    port_owners.union(intents).map(transition).collect()
+    let objects: BTreeSet<&ObjectRef> = port_owners.iter().chain(intents).collect();
+    objects.into_iter().map(transition).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use crate::desired::snapshot::Snapshot;
@@ -223,10 +227,10 @@ mod tests {
                 variant: String::new(),
             },
             instance: InstanceId::new("i-a"),
-            intents: BTreeSet::from([object_ref("HostPortExposure", "shop", "web")]),
+            intents: [object_ref("HostPortExposure", "shop", "web")].into(),
             node: object_ref("Node", "", "a"),
-            port_owners: BTreeSet::from([object_ref("Pod", "shop", "web-1")]),
-            resources: BTreeMap::from([("rule".to_owned(), None)]),
+            port_owners: [object_ref("Pod", "shop", "web-1")].into(),
+            resources: [("rule".to_owned(), None)].into(),
             open: Ok(()),
             partly_open: true,
             opened,
@@ -243,7 +247,7 @@ mod tests {
             next: None,
             applied: 0,
             not_applied: 0,
-            memberships,
+            memberships: memberships.into_iter().map(Arc::new).collect(),
             differing: fails.then(|| "rule".to_owned()).into_iter().collect(),
             withheld: BTreeMap::new(),
             still_open: stays.then_some(key).into_iter().collect(),
@@ -280,7 +284,7 @@ mod tests {
         let on_node = |number: usize| Membership {
             instance: InstanceId::new(format!("i-{number:05}")),
             node: object_ref("Node", "", &format!("n-{number:05}")),
-            port_owners: BTreeSet::from([object_ref("Pod", "shop", &format!("web-{number:05}"))]),
+            port_owners: [object_ref("Pod", "shop", &format!("web-{number:05}"))].into(),
             ..membership(true)
         };
         let mut open = OpenMemberships::default();

@@ -59,7 +59,7 @@ pub trait PlannedCloud: Send {
     fn scope(&self) -> Option<&BTreeSet<InstanceId>>;
 
     /// Returns the memberships in scope as they will be after the plan.
-    fn projected_memberships(&self) -> Vec<Membership>;
+    fn projected_memberships(&self) -> Vec<Arc<Membership>>;
 
     /// Returns the plan in a form that does not depend on the cloud.
     fn report(&self) -> ReportedPlan;
@@ -127,7 +127,7 @@ impl<P: FirewallProvider + 'static> PlannedCloud for Planned<'_, P> {
         self.planned.scope.as_ref()
     }
 
-    fn projected_memberships(&self) -> Vec<Membership> {
+    fn projected_memberships(&self) -> Vec<Arc<Membership>> {
         self.reconciler.projected_memberships(&self.planned)
     }
 

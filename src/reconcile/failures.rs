@@ -2,6 +2,7 @@
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::{
@@ -105,7 +106,7 @@ impl<K: Ord + Clone> Failures<K> {
     pub(super) fn problems<P>(
         &self,
         planned: &PlannedPass<P>,
-        memberships: &[Membership],
+        memberships: &[Arc<Membership>],
     ) -> BTreeSet<Problem>
     where
         P: FirewallProvider,

@@ -11,6 +11,7 @@ use firewall_core::{
 use tokio::time::Instant;
 
 use super::executor::StepOutcome;
+use crate::desired::few::Few;
 use crate::desired::snapshot::{Machine, Snapshot};
 
 pub(super) type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
@@ -19,8 +20,7 @@ pub(super) type ObservedBy<P> =
     Observed<<P as FirewallProvider>::Resource, <P as FirewallProvider>::Inventory>;
 
 /// The requirements of the memberships at each instance.
-pub(super) type RequirementsAt<R> =
-    BTreeMap<InstanceId, BTreeMap<GroupKey, Requirements<<R as Resource>::Key>>>;
+pub(super) type RequirementsAt<R> = BTreeMap<InstanceId, Few<GroupKey, Requirements<<R as Resource>::Key>>>;
 
 /// Holds what a pass leaves: what was read, with every change that the cloud has confirmed since.
 ///

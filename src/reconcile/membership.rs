@@ -2,6 +2,8 @@
 //! whether they do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::sync::Arc;
 
 use firewall_core::{
     FirewallProvider, GroupKey, Infeasible, IngressRule, InstanceId, Plan, Requirements, Resource,
@@ -12,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::executor::StepOutcome;
 use super::failures::Failures;
 use super::known_cloud::Key;
-use super::outcome::Membership;
+use super::outcome::{CloudObjects, Membership};
 use super::pass::PlannedPass;
 use crate::k8s::reasons;
 
@@ -23,13 +25,13 @@ pub(super) fn memberships<P: FirewallProvider>(
     failures: &Failures<Key<P>>,
     planned: &PlannedPass<P>,
     state: &ResourceSet<P::Resource>,
-) -> Vec<Membership> {
+) -> Vec<Arc<Membership>> {
     let PlannedPass { compiled, grouped, .. } = planned;
     let nothing = Requirements { resources: BTreeSet::new(), reachable_at: BTreeSet::new() };
     let infeasible = infeasible_by_member(&compiled.infeasible);
     let (mut own, mut now, mut before) =
         (OwnResources::of(&compiled.resources), Reaches::of(state), Reaches::of(&planned.observed));
-    let mut memberships = Vec::new();
+    let (mut memberships, mut named) = (Vec::new(), NamedResources(None));
     for (id, port_owners) in &grouped.port_owners {
         let (group, instance) = id;
         let (Some(asked), Some(node)) = (grouped.desired.groups.get(group), grouped.nodes.get(instance))
@@ -47,25 +49,42 @@ pub(super) fn memberships<P: FirewallProvider>(
                 Err(missing(failures, requirements, state, &compiled.resources))
             }
         };
-        memberships.push(Membership {
+        let resources = named.get_or_name(provider, &requirements.resources);
+        memberships.push(Arc::new(Membership {
             group: group.clone(),
             instance: instance.clone(),
             intents: grouped.intents.get(id).cloned().unwrap_or_default(),
             node: node.clone(),
             port_owners: port_owners.clone(),
-            resources: requirements
-                .resources
-                .iter()
-                .map(|key| (key.to_string(), provider.cloud_id(key)))
-                .collect(),
+            resources,
             partly_open: open.is_ok() || compiled.requirements.contains_key(id) && reached == Reached::Partly,
             opened: open.is_ok()
                 && (reach(&mut before) != Reached::All
                     || !requirements.resources.is_disjoint(&planned.changed_late)),
             open,
-        });
+        }));
     }
     memberships
+}
+
+/// The resources of the membership before, with their names: those of one group seldom require others.
+struct NamedResources<'a, K>(Option<(&'a BTreeSet<K>, CloudObjects)>);
+
+impl<'a, K: Ord + Display> NamedResources<'a, K> {
+    fn get_or_name<P>(&mut self, provider: &P, keys: &'a BTreeSet<K>) -> CloudObjects
+    where
+        P: FirewallProvider,
+        P::Resource: Resource<Key = K>,
+    {
+        if let Some((_, named)) = self.0.as_ref().filter(|(last, _)| *last == keys) {
+            return Arc::clone(named);
+        }
+        let mut named: Vec<_> = keys.iter().map(|key| (key.to_string(), provider.cloud_id(key))).collect();
+        named.sort_unstable();
+        let named: CloudObjects = named.into();
+        self.0 = Some((keys, Arc::clone(&named)));
+        named
+    }
 }
 
 /// Returns the reason and message of a membership that is not open.

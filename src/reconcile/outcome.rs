@@ -1,12 +1,13 @@
 //! The outcome of a pass for each port owner on each node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use firewall_core::{GroupKey, InstanceId};
 
 use crate::k8s::objects::ObjectRef;
+use crate::k8s::objects::object_set::ObjectSet;
 
-/// The ports of a workload on one node.
+/// The ports of a workload on one node. There are thousands, which passes, statuses and Events share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
     /// The firewall group: the workload, and which of its host ports
@@ -14,14 +15,14 @@ pub struct Membership {
     /// The node's machine
     pub instance: InstanceId,
     /// The objects that ask for it
-    pub intents: BTreeSet<ObjectRef>,
+    pub intents: ObjectSet,
     /// The node
     pub node: ObjectRef,
     /// The objects that bind the ports: pods, or a Service
-    pub port_owners: BTreeSet<ObjectRef>,
+    pub port_owners: ObjectSet,
     /// The cloud's objects that open the ports, each with the id that the cloud gave it if that is not its
     /// name
-    pub resources: BTreeMap<String, Option<String>>,
+    pub resources: CloudObjects,
     /// `Ok` once the cloud has confirmed the ports open; else the reason and message
     pub open: Result<(), (String, String)>,
     /// True if each of the ports is open to some of its sources, if not to all, or may still be: it was not
@@ -31,8 +32,12 @@ pub struct Membership {
     pub opened: bool,
 }
 
+/// Objects of the cloud, each with the id that the cloud gave it if that is not its name, in order of their
+/// names. Memberships of one group share them.
+pub type CloudObjects = Arc<[(String, Option<String>)]>;
+
 /// The cloud's objects, as messages and statuses name them.
-pub fn with_ids(resources: &BTreeMap<String, Option<String>>) -> impl Iterator<Item = String> {
+pub fn with_ids(resources: &[(String, Option<String>)]) -> impl Iterator<Item = String> {
     resources.iter().map(|(key, id)| match id {
         Some(id) => format!("{key} ({id})"),
         None => key.clone(),

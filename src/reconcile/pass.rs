@@ -89,7 +89,7 @@ pub struct Pass {
     /// The instances that the pass was about, outside of which nothing has changed; none if it was about all
     pub scope: Option<BTreeSet<InstanceId>>,
     /// The ports of every port owner on every node in scope, and whether they are open
-    pub memberships: Vec<Membership>,
+    pub memberships: Vec<Arc<Membership>>,
     /// The cloud's objects that differ from the desired ones and stay: failed, left out or withheld
     pub differing: BTreeSet<String>,
     /// Number of withheld resources by [`WithheldReason::as_str`](firewall_core::WithheldReason::as_str)

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use firewall_core::{Compiled, GroupKey, InstanceId, Resource, ResourceSet};
 
 use super::known_cloud::RequirementsAt;
+use crate::desired::few::Few;
 
 /// The resources in scope.
 pub(super) struct Scoped<R: Resource> {
@@ -28,7 +29,7 @@ pub(super) fn select<R: Resource>(
     touched: &BTreeSet<&GroupKey>,
 ) -> Scoped<R> {
     let (mut keys, mut own): (BTreeSet<&R::Key>, BTreeSet<&R::Key>) = (BTreeSet::new(), BTreeSet::new());
-    let required = instances.iter().filter_map(|instance| before.get(instance)).flatten();
+    let required = instances.iter().filter_map(|instance| before.get(instance)).flat_map(Few::iter);
     let requires = compiled.requirements.iter().map(|((group, _), required)| (group, required));
     for (group, required) in required.chain(requires) {
         keys.extend(&required.resources);

@@ -1,6 +1,7 @@
 //! The steps of a plan once they have been tried: the log line of each, and the resources that still differ.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use firewall_core::{Compiled, Plan, Resource, Step};
 
@@ -31,15 +32,17 @@ pub(super) fn log<R: Resource>(step: &Step<R>, outcome: &StepOutcome) {
 /// Marks memberships whose resources were not tried as partly open: they are not known to be closed, and no
 /// client is to be sent elsewhere for them.
 pub(super) fn mark_untried<R: Resource>(
-    memberships: &mut [Membership],
+    memberships: &mut [Arc<Membership>],
     compiled: &Compiled<R>,
     untried: &BTreeSet<R::Key>,
 ) {
-    for membership in memberships {
+    // Of a pass that has ended nothing is untried.
+    for membership in memberships.iter_mut().filter(|_| !untried.is_empty()) {
         let id = (membership.group.clone(), membership.instance.clone());
         let requirements = compiled.requirements.get(&id);
-        membership.partly_open |=
-            requirements.is_some_and(|requirements| !requirements.resources.is_disjoint(untried));
+        if requirements.is_some_and(|requirements| !requirements.resources.is_disjoint(untried)) {
+            Arc::make_mut(membership).partly_open = true;
+        }
     }
 }
 

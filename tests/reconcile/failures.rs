@@ -1,6 +1,7 @@
 //! What fails: who is reported, what it holds up, and when it is tried again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::testing::memory::Fault;
@@ -64,7 +65,7 @@ async fn failure_on_one_node_leaves_the_others_open() {
     // The group, and then an attachment for each node
     cluster.cloud.inject([Fault::None, Fault::None, Fault::CallFails(throttled)]);
     let pass = cluster.pass().await;
-    let closed: Vec<&Membership> = pass.memberships.iter().filter(|one| one.open.is_err()).collect();
+    let closed: Vec<&Arc<Membership>> = pass.memberships.iter().filter(|one| one.open.is_err()).collect();
     let [closed] = &closed[..] else { panic!("one is closed: {:?}", pass.memberships) };
     let reported: BTreeSet<ObjectRef> = pass.problems().into_iter().map(|problem| problem.object).collect();
     assert_eq!(reported, closed.port_owners.iter().chain([&closed.node]).cloned().collect());

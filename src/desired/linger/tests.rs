@@ -29,7 +29,7 @@ fn because_of(desired: Desired, intent: &ObjectRef) -> Grouped {
         .flat_map(|(key, group)| group.members.iter().map(|member| (key.clone(), member.clone())))
         .collect();
     let each = |object: &ObjectRef| {
-        ids.iter().map(|id| (id.clone(), BTreeSet::from([object.clone()]))).collect::<BTreeMap<_, _>>()
+        ids.iter().map(|id| (id.clone(), [object.clone()].into())).collect::<BTreeMap<_, _>>()
     };
     Grouped {
         objects: BTreeMap::new(),

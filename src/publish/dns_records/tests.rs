@@ -1,5 +1,6 @@
 //! Tests of the addresses of hostnames, and of the `DNSEndpoint`s written for them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::testing::conformance::rule;
@@ -11,6 +12,7 @@ use crate::intents::exposure::Exposure;
 use crate::k8s::index::{Object, Watch};
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::objects::builders::{from_json, object_ref};
+use crate::k8s::objects::object_set::ObjectSet;
 use crate::reconcile::outcome::Membership;
 
 const HOSTNAME: &str = "game.example.com";
@@ -34,18 +36,18 @@ fn exposure(node: &str, sources: &[&str]) -> Exposure {
     }
 }
 
-fn membership(exposure: &Exposure, open: bool, partly_open: bool) -> Membership {
-    Membership {
+fn membership(exposure: &Exposure, open: bool, partly_open: bool) -> Arc<Membership> {
+    Arc::new(Membership {
         group: exposure.group(),
         instance: InstanceId::new(exposure.node.name.as_str()),
-        intents: BTreeSet::new(),
+        intents: ObjectSet::default(),
         node: exposure.node.clone(),
-        port_owners: BTreeSet::from([exposure.port_owner.clone()]),
-        resources: BTreeMap::new(),
+        port_owners: [exposure.port_owner.clone()].into(),
+        resources: [].into(),
         open: if open { Ok(()) } else { Err(("Pending".to_owned(), String::new())) },
         partly_open,
         opened: false,
-    }
+    })
 }
 
 /// Nodes `a` and `b` with a ready pod each; `b` has an external address too, and IPv6.
@@ -78,7 +80,7 @@ fn pod(name: &str, metadata: &Value) -> Object {
     Object::Pod(from_json(pod))
 }
 
-fn outcomes(memberships: Vec<Membership>, is_incomplete: bool) -> Outcomes {
+fn outcomes(memberships: Vec<Arc<Membership>>, is_incomplete: bool) -> Outcomes {
     let exposures = [exposure("a", &["0.0.0.0/0"]), exposure("b", &["0.0.0.0/0"])].into_iter().collect();
     Outcomes { memberships, exposures, is_incomplete, ..Outcomes::default() }
 }

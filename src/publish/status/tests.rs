@@ -1,5 +1,7 @@
 //! Tests of the conditions, nodes and addresses of statuses.
 
+use std::sync::Arc;
+
 use firewall_core::{GroupKey, InstanceId, PortRange, Protocol, RuleSet, Workload};
 use rpds::RedBlackTreeSetSync;
 use serde_json::{Value, json};
@@ -66,20 +68,26 @@ fn workload() -> Workload {
 
 /// Outcomes of an exposure on each of these nodes, open but for the failed ones.
 pub(crate) fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
-    let membership = |name: &&str| Membership {
-        group: GroupKey {
-            workload: workload(),
-            ports: BTreeSet::from([(Protocol::Tcp, PortRange::single(80).expect("a port"))]),
-            variant: String::new(),
-        },
-        instance: InstanceId::new(*name),
-        intents: BTreeSet::from([object(KIND, "web")]),
-        opened: false,
-        partly_open: false,
-        node: object("Node", name),
-        port_owners: BTreeSet::from([object("Pod", name)]),
-        resources: BTreeMap::from([(format!("group of {name}"), Some("sg-1".to_owned()))]),
-        open: if failed.contains(name) { Err(("QuotaReached".into(), "it is full".into())) } else { Ok(()) },
+    let membership = |name: &&str| {
+        Arc::new(Membership {
+            group: GroupKey {
+                workload: workload(),
+                ports: BTreeSet::from([(Protocol::Tcp, PortRange::single(80).expect("a port"))]),
+                variant: String::new(),
+            },
+            instance: InstanceId::new(*name),
+            intents: [object(KIND, "web")].into(),
+            opened: false,
+            partly_open: false,
+            node: object("Node", name),
+            port_owners: [object("Pod", name)].into(),
+            resources: [(format!("group of {name}"), Some("sg-1".to_owned()))].into(),
+            open: if failed.contains(name) {
+                Err(("QuotaReached".into(), "it is full".into()))
+            } else {
+                Ok(())
+            },
+        })
     };
     Outcomes {
         controller: "test".to_owned(),
@@ -225,7 +233,7 @@ fn address_of_unknown_state_stays_but_is_not_added() {
         let index = index(&["a", "bb"], &["a", "bb"], &reported(json!({ "addresses": before })));
         let mut outcomes = outcomes(&["a", "bb"], pending);
         for membership in &mut outcomes.memberships {
-            membership.partly_open = true;
+            Arc::make_mut(membership).partly_open = true;
         }
         the_status(&index, &outcomes, 7).addresses.len()
     };
@@ -293,8 +301,8 @@ fn ports_of_another_intent_are_not_in_the_status() {
     exposures[1].intent = object("Pod", "bb");
     exposures[1].hostname = Some("forged.example".to_owned());
     outcomes.exposures = exposures.into_iter().collect();
-    outcomes.memberships[0].intents = BTreeSet::from([reference()]);
-    outcomes.memberships[1].intents = BTreeSet::from([object("Pod", "bb")]);
+    Arc::make_mut(&mut outcomes.memberships[0]).intents = [reference()].into();
+    Arc::make_mut(&mut outcomes.memberships[1]).intents = [object("Pod", "bb")].into();
     let status = the_status(&index, &outcomes, 7);
     let nodes: Vec<&str> = status.nodes.iter().map(|node| node.name.as_str()).collect();
     let addresses: Vec<&str> = status.addresses.iter().map(|address| address.node.as_str()).collect();

@@ -33,7 +33,7 @@ const LONG_PASS: Duration = Duration::from_secs(10);
 impl<P: FirewallProvider + 'static> Reconciler<P> {
     /// Returns the memberships as they will be after the plan; used to retract addresses before ports close.
     #[must_use]
-    pub fn projected_memberships(&self, planned: &PlannedPass<P>) -> Vec<Membership> {
+    pub fn projected_memberships(&self, planned: &PlannedPass<P>) -> Vec<Arc<Membership>> {
         let mut memberships = memberships(&*self.provider, &self.failures, planned, &planned.observed);
         let all = planned.compiled.resources.keys().cloned().collect();
         mark_untried(&mut memberships, &planned.compiled, &all);
