@@ -124,8 +124,10 @@ impl Reached {
         if self.is_everything {
             return;
         }
+        // What it may have open is what it asked for when it could last be read.
         let unreadable = |index: &Index| {
-            index.unreadable_object(&Watch::HostPortExposures, name).map(|problem| problem.object.clone())
+            let (problem, last) = index.unreadable_exposure(name)?;
+            Some((problem.object.clone(), last.map(|last| last.spec.clone())))
         };
         let is_doubtful = unreadable(before) != unreadable(now);
         let is_selected = |pod: &&Pod| {

@@ -43,6 +43,16 @@ impl Index {
         })
     }
 
+    /// Returns the problem of a `HostPortExposure` that cannot be read, with the object as it was when it last
+    /// could.
+    pub(crate) fn unreadable_exposure(
+        &self,
+        name: &NamespacedName,
+    ) -> Option<(&Problem, Option<&HostPortExposure>)> {
+        let problem = self.unreadable_object(&Watch::HostPortExposures, name)?;
+        Some((problem, self.last_readable.get(name).and_then(HostPortExposure::from_object)))
+    }
+
     /// Returns the names of all objects, those that cannot be read among them.
     pub(crate) fn names(&self) -> impl Iterator<Item = (&Watch, &NamespacedName)> {
         let readable =
