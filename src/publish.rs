@@ -7,6 +7,7 @@
 //! `publisher` (by `status_writer` and `dns_publisher`), `events` and `metrics`.
 
 mod addresses;
+pub(crate) mod cluster_now;
 mod dns_publisher;
 mod dns_records;
 mod event_queue;

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::desired::snapshot::Snapshot;
 use crate::desired::snapshots::Snapshots;
 use crate::intents::settings::Settings;
+use crate::k8s::index::Index;
 use crate::k8s::index::shared_index::SharedIndex;
 
 /// Takes snapshots of the index. Clones share one series.
@@ -14,12 +15,17 @@ use crate::k8s::index::shared_index::SharedIndex;
 pub(super) struct LatestSnapshot(Arc<Mutex<Snapshots>>);
 
 impl LatestSnapshot {
-    /// Returns the snapshot of the index as it is now. No watch waits for that; another loop does, and gets
+    /// Returns the snapshot of the index as it is now, and the index. No watch waits for that; another loop does, and gets
     /// the same. `started` is the epoch of the snapshots' times.
-    pub(super) fn take(&self, index: &SharedIndex, settings: &Settings, started: Instant) -> Arc<Snapshot> {
+    pub(super) fn take(
+        &self,
+        index: &SharedIndex,
+        settings: &Settings,
+        started: Instant,
+    ) -> (Arc<Snapshot>, Index) {
         // A panic ends the process; in a test it has ended the loop that it was in.
         let mut snapshots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (index, changes) = index.read_changes();
-        snapshots.take(index, &changes, settings, started.elapsed())
+        (snapshots.take(index.clone(), &changes, settings, started.elapsed()), index)
     }
 }

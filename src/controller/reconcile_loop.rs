@@ -13,7 +13,9 @@ use super::latest_snapshot::LatestSnapshot;
 use crate::desired::snapshot::Snapshot;
 use crate::intents::settings::Settings;
 use crate::k8s::first_list::wait_for_first_list;
+use crate::k8s::index::Index;
 use crate::k8s::index::shared_index::SharedIndex;
+use crate::publish::cluster_now::ClusterNow;
 use crate::publish::publishers::Publishers;
 use crate::publish::transitions::OpenMemberships;
 use crate::reconcile::cloud::CloudReconciler;
@@ -145,7 +147,7 @@ impl CloudLoop {
         let mut changes = self.changes.clone();
         let planned = self.cloud.observe_and_plan(snapshot).await?;
         // Clients are sent elsewhere before anything closes.
-        context.publishers.retract_addresses(name, &*planned, snapshot, &context.index).await;
+        context.publishers.retract_addresses(name, &*planned, snapshot, &|| context.cluster()).await;
         let interrupt = context.stop.child_token();
         let mut executing = planned.execute(&interrupt);
         // Counted from here: a slow observation must not use up the time for execution.
@@ -176,7 +178,7 @@ impl CloudLoop {
                 "reconciled"
             );
         }
-        if context.publishers.publish(name, pass, &mut self.opened, &context.index).await {
+        if context.publishers.publish(name, pass, &mut self.opened, &|| context.cluster()).await {
             self.publish_retry = PUBLISH_RETRY.0;
             return due;
         }
@@ -193,7 +195,7 @@ impl CloudLoop {
             reason = error.reason(),
             "cannot be observed, nothing is changed: {error}"
         );
-        context.publishers.publish_unobserved(name, &context.index).await;
+        context.publishers.publish_unobserved(name, &|| context.cluster()).await;
         let after = self.observe_retry;
         self.observe_retry = (self.observe_retry * 2).min(OBSERVE_RETRY.1);
         NextPass { after, reason: WakeReason::ObserveRetry }
@@ -213,6 +215,16 @@ impl LoopContext {
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
+        self.take().0
+    }
+
+    /// Returns the cluster as it is now.
+    fn cluster(&self) -> ClusterNow {
+        let (snapshot, index) = self.take();
+        ClusterNow { index, port_owners: snapshot.port_owners.clone() }
+    }
+
+    fn take(&self) -> (Arc<Snapshot>, Index) {
         let settings = self.settings.borrow().clone();
         self.latest.take(&self.index, &settings, self.started)
     }
@@ -237,7 +249,7 @@ impl LoopContext {
             if before.is_none_or(|before| snapshot.changes_plan_since(before)) {
                 return Wake::PlanChanged(snapshot);
             }
-            published = self.publishers.refresh(cloud, snapshot.demand.clone(), &self.index).await;
+            published = self.publishers.refresh(cloud, snapshot.demand.clone(), &|| self.cluster()).await;
         }
     }
 }

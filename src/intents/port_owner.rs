@@ -6,9 +6,9 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 
 use super::node_port::find_endpoint_nodes;
-use crate::k8s::index::{Index, NamespacedName, Watch};
+use crate::k8s::index::{Index, NamespacedName};
 use crate::k8s::objects::reference::{pod_reference, service_reference};
-use crate::k8s::objects::{Endpoint, ObjectRef, Pod, Service};
+use crate::k8s::objects::{Endpoint, ObjectRef, Pod};
 
 /// The objects that bind ports of nodes now, whether or not the ports are exposed. A copy shares what has not
 /// changed with the original.
@@ -161,25 +161,6 @@ impl SlicesByService {
 pub(super) fn find_service(index: &Index, slice: &NamespacedName) -> Option<NamespacedName> {
     let service = index.endpoint_slice(slice)?.service()?;
     Some((slice.0.clone(), service.to_owned()))
-}
-
-/// Collects all objects that bind ports of nodes now.
-#[must_use]
-pub fn collect_port_owners(index: &Index) -> PortOwners {
-    let (mut owners, mut slices) = (PortOwners::default(), SlicesByService::default());
-    for (watch, name) in index.names() {
-        match watch {
-            Watch::Pods => _ = owners.update_pod(index, name),
-            Watch::EndpointSlices => slices.add(index, name),
-            _ => {}
-        }
-    }
-    for Service { metadata, .. } in index.services() {
-        let name =
-            (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
-        owners.update_service(index, &slices, &name);
-    }
-    owners
 }
 
 /// Returns the node on which the pod binds its ports. A pod that is being deleted binds them until it is

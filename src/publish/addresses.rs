@@ -13,7 +13,6 @@ use ipnet::IpNet;
 
 use super::outcomes::Outcomes;
 use crate::intents::exposure::Exposure;
-use crate::intents::port_owner::{PortOwners, collect_port_owners};
 use crate::k8s::index::Index;
 use crate::k8s::objects::{Node, NodeAddress};
 use crate::reconcile::outcome::Membership;
@@ -35,7 +34,6 @@ pub(super) struct AddressResolver<'a> {
     outcomes: &'a Outcomes,
     /// By group and node
     memberships: BTreeMap<(&'a GroupKey, &'a str), &'a Membership>,
-    port_owners: PortOwners,
 }
 
 impl<'a> AddressResolver<'a> {
@@ -45,7 +43,7 @@ impl<'a> AddressResolver<'a> {
             ((&membership.group, membership.node.name.as_str()), &**membership)
         };
         let memberships = outcomes.memberships.iter().map(key).collect();
-        Self { index, outcomes, memberships, port_owners: collect_port_owners(index) }
+        Self { index, outcomes, memberships }
     }
 
     /// Reports whether clients reach the exposure on its node.
@@ -72,7 +70,7 @@ impl<'a> AddressResolver<'a> {
         }
         // A Service: every node that is ready serves it, or the nodes of its ready endpoints.
         let node = self.index.node(&exposure.node.name);
-        self.port_owners.accepts_new_clients(port_owner, &exposure.node.name)
+        self.outcomes.port_owners.accepts_new_clients(port_owner, &exposure.node.name)
             && node.is_some_and(Node::is_ready)
     }
 }

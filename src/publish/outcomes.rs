@@ -7,6 +7,7 @@ use rpds::RedBlackTreeSetSync;
 
 use super::served_machines::ServedMachines;
 use crate::intents::exposures::Exposures;
+use crate::intents::port_owner::PortOwners;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::Problem;
 use crate::reconcile::outcome::Membership;
@@ -26,6 +27,8 @@ pub(super) struct Outcomes {
     pub(super) exposures: Exposures,
     /// The intents that expose something on other controllers' machines too, each with one of these nodes
     pub(super) elsewhere: BTreeMap<ObjectRef, String>,
+    /// The objects that bind ports by now
+    pub(super) port_owners: PortOwners,
     /// The generation of each `HostPortExposure` that the outcomes cover
     pub(super) generations: BTreeMap<ObjectRef, i64>,
     /// The pods with the readiness gate that the outcomes cover

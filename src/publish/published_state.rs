@@ -12,6 +12,7 @@ use super::status::joined::JoinedStatus;
 use super::status::{WrittenStatuses, compute_statuses, retract_addresses, truncate_lists};
 use crate::desired::snapshot::ClusterDemand;
 use crate::intents::exposure::Exposure;
+use crate::intents::port_owner::PortOwners;
 use crate::k8s::host_port_exposure::{ControllerStatus, HostPortExposure};
 use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
@@ -129,7 +130,7 @@ impl PublishedState {
 
     /// Joins the results of all clouds, as far as they are about machines that this controller serves, or that
     /// none does: another one reports on its own.
-    pub(super) fn assemble_outcomes(&self) -> Outcomes {
+    pub(super) fn assemble_outcomes(&self, port_owners: &PortOwners) -> Outcomes {
         let all = &self.demand.exposures;
         let is_anothers = |exposure: &&Exposure| self.machines.are_anothers(&exposure.provider_id);
         let others: Vec<&Exposure> = all.iter().filter(is_anothers).collect();
@@ -147,6 +148,7 @@ impl PublishedState {
             machines: self.machines.clone(),
             exposures,
             elsewhere,
+            port_owners: port_owners.clone(),
             pods_with_gate: self.demand.pods_with_gate.clone(),
             generations: self.covered_generations(),
             is_incomplete: self.by_cloud.len() < self.cloud_count
@@ -261,7 +263,7 @@ mod tests {
     }
 
     fn generation(state: &PublishedState) -> Option<i64> {
-        state.assemble_outcomes().generations.get(&exposure()).copied()
+        state.assemble_outcomes(&PortOwners::default()).generations.get(&exposure()).copied()
     }
 
     #[test]
@@ -270,11 +272,11 @@ mod tests {
         state.mark_unobserved("gce");
         assert!(!state.can_publish(), "no cloud has a result");
         state.record("aws", result(0, 1));
-        assert!(state.can_publish() && state.assemble_outcomes().is_incomplete);
+        assert!(state.can_publish() && state.assemble_outcomes(&PortOwners::default()).is_incomplete);
         state.record("gce", result(0, 1));
-        assert!(state.can_publish() && !state.assemble_outcomes().is_incomplete);
+        assert!(state.can_publish() && !state.assemble_outcomes(&PortOwners::default()).is_incomplete);
         state.mark_unobserved("aws");
-        assert!(state.can_publish() && state.assemble_outcomes().is_incomplete);
+        assert!(state.can_publish() && state.assemble_outcomes(&PortOwners::default()).is_incomplete);
     }
 
     #[test]
@@ -305,7 +307,9 @@ mod tests {
             let machines = ServedMachines::new(vec!["gce://own/".to_owned()]);
             let mut state = PublishedState::new("test", 1, machines);
             state.record("gce", result);
-            let (_, status) = state.plan_statuses(&index, &state.assemble_outcomes(), &time(1)).remove(0);
+            let (_, status) = state
+                .plan_statuses(&index, &state.assemble_outcomes(&PortOwners::default()), &time(1))
+                .remove(0);
             (status.own.conditions[1].reason.clone(), status.own.addresses.len())
         };
         let (own, anothers) = ("gce://own/z/n", "gce://another/z/n");

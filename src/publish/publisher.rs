@@ -10,6 +10,7 @@ use futures::stream::iter;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::cluster_now::{ClusterNow, ReadCluster};
 use super::dns_publisher::{DnsPublisher, DnsUpdate};
 use super::dns_records;
 use super::outcomes::Outcomes;
@@ -21,7 +22,6 @@ use super::status_writer::{StatusWriter, current_time};
 use crate::desired::snapshot::ClusterDemand;
 use crate::k8s::dns_zone::Zone;
 use crate::k8s::index::Index;
-use crate::k8s::index::shared_index::SharedIndex;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::Problem;
 
@@ -84,12 +84,12 @@ impl Publisher {
         &self,
         cloud: &'static str,
         projected: CloudResult,
-        index: &SharedIndex,
+        cluster: ReadCluster<'_>,
     ) {
         let retracted = async {
             let mut shared = self.0.lock().await;
             shared.state.record(cloud, projected);
-            shared.retract_addresses(index).await;
+            shared.retract_addresses(&cluster()).await;
         };
         if timeout(RETRACT_TIMEOUT, retracted).await.is_err() {
             tracing::warn!(
@@ -104,11 +104,11 @@ impl Publisher {
         &self,
         cloud: &'static str,
         result: CloudResult,
-        index: &SharedIndex,
+        cluster: ReadCluster<'_>,
     ) -> PublishOutcome {
         let mut shared = self.0.lock().await;
         shared.state.record(cloud, result);
-        shared.write(index).await
+        shared.write(&cluster()).await
     }
 
     /// Publishes changes of the cluster since the last pass of a cloud, which do not change its plan.
@@ -116,32 +116,28 @@ impl Publisher {
         &self,
         cloud: &'static str,
         demand: ClusterDemand,
-        index: &SharedIndex,
+        cluster: ReadCluster<'_>,
     ) -> PublishOutcome {
         let mut shared = self.0.lock().await;
         shared.state.replace_demand(cloud, demand);
-        shared.write(index).await
+        shared.write(&cluster()).await
     }
 
     /// Publishes that a cloud cannot be observed.
-    pub(super) async fn mark_unobserved(&self, cloud: &'static str, index: &SharedIndex) {
+    pub(super) async fn mark_unobserved(&self, cloud: &'static str, cluster: ReadCluster<'_>) {
         let mut shared = self.0.lock().await;
         shared.state.mark_unobserved(cloud);
-        shared.write(index).await;
+        shared.write(&cluster()).await;
     }
 }
 
 impl Shared {
-    async fn retract_addresses(&mut self, index: &SharedIndex) {
+    async fn retract_addresses(&mut self, now: &ClusterNow) {
         let Self { writer: Some(writer), dns, state } = self else { return };
         writer.begin_round();
-        let outcomes = state.assemble_outcomes();
-        let (statuses, dns_update) = {
-            // Not held while anything is written.
-            let index = index.read();
-            let statuses = state.plan_retraction(&index, &outcomes, &current_time());
-            (statuses, dns.plan_retraction(&index, &outcomes))
-        };
+        let outcomes = state.assemble_outcomes(&now.port_owners);
+        let statuses = state.plan_retraction(&now.index, &outcomes, &current_time());
+        let dns_update = dns.plan_retraction(&now.index, &outcomes);
         for (exposure, status) in statuses {
             writer.write_status(&exposure, &status.applied()).await;
             state.record_status(exposure, status.own);
@@ -151,15 +147,14 @@ impl Shared {
         }
     }
 
-    async fn write(&mut self, index: &SharedIndex) -> PublishOutcome {
+    async fn write(&mut self, now: &ClusterNow) -> PublishOutcome {
         let Self { writer: Some(writer), dns, state } = self else { return PublishOutcome::NOTHING_TO_DO };
         if !state.can_publish() {
             return PublishOutcome::NOTHING_TO_DO;
         }
         writer.begin_round();
-        let outcomes = state.assemble_outcomes();
-        // The index is not held while anything is written.
-        let planned = plan_writes(state, dns, &outcomes, &index.read());
+        let outcomes = state.assemble_outcomes(&now.port_owners);
+        let planned = plan_writes(state, dns, &outcomes, &now.index);
         let mut is_complete = !state.is_waiting();
         for (exposure, status) in planned.statuses {
             is_complete &= writer.write_status(&exposure, &status.applied()).await;

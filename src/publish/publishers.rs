@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use super::cluster_now::ReadCluster;
 use super::events::EventPublisher;
 use super::metrics::Metrics;
 use super::published_state::CloudResult;
 use super::publisher::{PublishOutcome, Publisher};
 use super::transitions::OpenMemberships;
 use crate::desired::snapshot::{ClusterDemand, Snapshot};
-use crate::k8s::index::shared_index::SharedIndex;
 use crate::k8s::problem::Problem;
 use crate::reconcile::cloud::PlannedCloud;
 use crate::reconcile::pass::Pass;
@@ -28,7 +28,7 @@ impl Publishers {
         cloud: &'static str,
         planned: &dyn PlannedCloud,
         snapshot: &Snapshot,
-        index: &SharedIndex,
+        cluster: ReadCluster<'_>,
     ) {
         // Nothing is retracted where nothing closes.
         if !planned.closes() {
@@ -40,7 +40,7 @@ impl Publishers {
             memberships: planned.projected_memberships(),
             demand: snapshot.demand.clone(),
         };
-        self.publisher.retract_addresses(cloud, projected, index).await;
+        self.publisher.retract_addresses(cloud, projected, cluster).await;
     }
 
     /// Publishes the result of a pass; `opened` has the memberships that were open after the pass before.
@@ -50,7 +50,7 @@ impl Publishers {
         cloud: &'static str,
         pass: Pass,
         opened: &mut OpenMemberships,
-        index: &SharedIndex,
+        cluster: ReadCluster<'_>,
     ) -> bool {
         self.metrics.set_observe_failing(cloud, false);
         self.metrics.set_withheld(cloud, &pass.withheld);
@@ -59,7 +59,7 @@ impl Publishers {
         let Pass { scope, memberships, snapshot, .. } = pass;
         let demand = snapshot.demand.clone();
         let result = CloudResult { problems: problems.clone(), scope, memberships, demand };
-        let outcome = self.publisher.publish(cloud, result, index).await;
+        let outcome = self.publisher.publish(cloud, result, cluster).await;
         self.report(cloud, problems);
         let is_complete = self.report_hostnames(outcome);
         self.events.announce(transitions);
@@ -72,16 +72,16 @@ impl Publishers {
         &self,
         cloud: &'static str,
         demand: ClusterDemand,
-        index: &SharedIndex,
+        cluster: ReadCluster<'_>,
     ) -> bool {
-        let outcome = self.publisher.refresh(cloud, demand, index).await;
+        let outcome = self.publisher.refresh(cloud, demand, cluster).await;
         self.report_hostnames(outcome)
     }
 
     /// Publishes that a cloud cannot be observed.
-    pub(crate) async fn publish_unobserved(&self, cloud: &'static str, index: &SharedIndex) {
+    pub(crate) async fn publish_unobserved(&self, cloud: &'static str, cluster: ReadCluster<'_>) {
         self.metrics.set_observe_failing(cloud, true);
-        self.publisher.mark_unobserved(cloud, index).await;
+        self.publisher.mark_unobserved(cloud, cluster).await;
     }
 
     /// Reports the current problems of a source in the log, as Events and in the metric.

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::guardrails::{NamespaceMatcher, NamespaceRule};
+use crate::intents::demand::Demand;
+use crate::intents::port_owner::PortOwners;
 use crate::k8s::objects::builders::{annotated, endpoint_slice};
 
 const EXPOSE: &str = "hostport-firewall.dev/expose";
@@ -44,6 +46,13 @@ fn by_node(found: &Collected) -> Vec<String> {
         rules(exposure).into_iter().map(move |rule| format!("{node} {rule}"))
     });
     lines.collect()
+}
+
+fn port_owners(index: &Index) -> PortOwners {
+    let mut demand = Demand::default();
+    let all = index.names().map(|(watch, name)| (watch.clone(), name.clone())).collect();
+    demand.update(index, &all, true, &Settings::default());
+    demand.result().port_owners
 }
 
 #[test]
@@ -112,7 +121,7 @@ fn local_traffic_opens_only_nodes_with_a_ready_endpoint() {
     assert_eq!(by_node(&found), ["node-a tcp/30080 from 192.0.2.0/24"]);
     let port_owner = &found.exposures[0].port_owner;
     assert_eq!(port_owner.to_string(), "Service shop/web", "whatever pods its slices claim to be behind it");
-    let owners = crate::intents::port_owner::collect_port_owners(&index);
+    let owners = port_owners(&index);
     assert_eq!(["node-a", "node-b"].map(|node| owners.owns(port_owner, node)), [true, false]);
 
     let unknown = slice("web", &json!([endpoint("node-b", "b-1", Value::Null)]));
@@ -130,7 +139,7 @@ fn local_traffic_keeps_ports_open_while_endpoints_drain() {
         let index = with(vec![], service, vec![slice("web", &endpoints)]);
         let found = collect_exposures(&index, &Settings::default());
         let service = found.exposures.first().map(|exposure| exposure.port_owner.clone());
-        let owners = crate::intents::port_owner::collect_port_owners(&index);
+        let owners = port_owners(&index);
         service.map(|service| {
             assert!(owners.owns(&service, "node-a"));
             owners.accepts_new_clients(&service, "node-a")

@@ -8,7 +8,9 @@ use firewall_core::{InstanceId, Protocol, RuleSet, Workload};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::desired::snapshot::Snapshot;
 use crate::intents::exposure::Exposure;
+use crate::intents::settings::Settings;
 use crate::k8s::index::{Object, Watch};
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::objects::builders::{from_json, object_ref};
@@ -118,7 +120,9 @@ fn node_ports_are_published_for_every_ready_node() {
     ] } });
     index.reset(Watch::Services, vec![Object::Service(from_json(service))]);
     let on = |node: &str| Exposure { port_owner: object("Service", "web"), ..exposure(node, &["0.0.0.0/0"]) };
-    let outcomes = Outcomes { exposures: [on("a"), on("b")].into_iter().collect(), ..both_open() };
+    let port_owners = Snapshot::take(&index, &Settings::default(), Duration::ZERO).port_owners;
+    let exposures = [on("a"), on("b")].into_iter().collect();
+    let outcomes = Outcomes { exposures, port_owners, ..both_open() };
     let published = |index: &Index| addresses(&desired_targets(index, &outcomes, &Targets::new()));
     assert_eq!(published(&index), ["10.0.0.1", "192.0.2.2"]);
     for (status, expected) in [("True", 2), ("False", 1), ("Unknown", 1)] {
