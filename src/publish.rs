@@ -1,7 +1,7 @@
 //! Publishing: reports the outcomes of passes in statuses, readiness gates, DNS, Events and metrics.
 //!
 //! `published_state` joins the results of all clouds to `outcomes`, but for machines that are not among the
-//! `served_machines`. From these, pure files compute what to publish: `status` (conditions of
+//! `served_machines`, as far as it is `touched`. From these, pure files compute what to publish: `status` (conditions of
 //! `HostPortExposure`s), `readiness` (gates of pods), `dns_records` (with `addresses`), `transitions` (ports
 //! opened and closed), `event_queue` and `problem_counts`. The others write: `publishers` hands a pass to
 //! `publisher` (by `status_writer` and `dns_publisher`), `events` and `metrics`.
@@ -22,4 +22,5 @@ mod readiness;
 mod served_machines;
 mod status;
 pub(crate) mod status_writer;
+mod touched;
 pub(crate) mod transitions;

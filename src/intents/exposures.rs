@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 
 use super::exposure::Exposure;
+use crate::k8s::index::difference::differing_keys;
 use crate::k8s::index::{NamespacedName, Watch};
 
 /// The parts in which demand is computed: each alone, when something changes that it depends on.
@@ -42,6 +43,25 @@ impl Exposures {
     /// Returns all of them, by part.
     pub fn parts(&self) -> impl Iterator<Item = (&PartKey, &Arc<[Exposure]>)> {
         self.0.iter()
+    }
+
+    /// Returns those of the parts that `is_meant` selects.
+    pub(crate) fn select(&self, is_meant: impl Fn(&[Exposure]) -> bool) -> Self {
+        let mut selected = RedBlackTreeMapSync::new_sync();
+        for (key, part) in self.0.iter().filter(|(_, part)| is_meant(part)) {
+            selected.insert_mut(key.clone(), Arc::clone(part));
+        }
+        Self(selected)
+    }
+
+    /// Returns the parts whose exposures differ from those of an earlier copy.
+    pub(crate) fn differing<'a>(&'a self, before: &'a Self) -> Vec<&'a PartKey> {
+        if self.0.ptr_eq(&before.0) {
+            return Vec::new();
+        }
+        let is_same =
+            |one: &Arc<[Exposure]>, other: &Arc<[Exposure]>| Arc::ptr_eq(one, other) || one == other;
+        differing_keys(&before.0, &self.0, is_same)
     }
 
     /// Returns the parts that have any, from one on.

@@ -34,6 +34,7 @@
 //! ```
 
 mod changes;
+pub(crate) mod difference;
 mod lookup;
 mod object;
 pub mod shared_index;

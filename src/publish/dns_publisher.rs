@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::dns_records::{self, EndpointChange, Hostname, Targets};
 use super::outcomes::Outcomes;
 use super::status_writer::StatusWriter;
+use super::touched::Concerned;
 use crate::k8s::dns_zone::Zone;
 use crate::k8s::index::Index;
 use crate::k8s::problem::Problem;
@@ -26,6 +27,17 @@ pub(super) struct DnsUpdate {
 impl DnsPublisher {
     pub(super) const fn new(zone: Option<Zone>) -> Self {
         Self { zone, written: None }
+    }
+
+    /// Returns true if hostnames are published.
+    pub(super) const fn is_enabled(&self) -> bool {
+        self.zone.is_some()
+    }
+
+    /// Returns what outcomes have to cover so that statuses and gates of these objects can be told, and hostnames:
+    /// these need all.
+    pub(super) fn narrow<'a>(&self, only: Option<&'a Concerned>) -> Option<&'a Concerned> {
+        only.filter(|_| !self.is_enabled())
     }
 
     /// Plans the removal of the addresses whose ports are about to close; none if there is no such address.

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use firewall_core::InstanceId;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::cluster_now::ClusterNow;
 use super::outcomes::Outcomes;
+use super::readiness::{GateUpdate, plan_gate_updates};
 use super::served_machines::ServedMachines;
 use super::status::joined::JoinedStatus;
 use super::status::{WrittenStatuses, compute_statuses, retract_addresses, truncate_lists};
+use super::touched::{Concerned, Touched};
 use crate::desired::snapshot::ClusterDemand;
 use crate::intents::exposure::Exposure;
 use crate::intents::port_owner::PortOwners;
-use crate::k8s::host_port_exposure::{ControllerStatus, HostPortExposure};
+use crate::k8s::host_port_exposure::ControllerStatus;
 use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::Problem;
@@ -43,17 +46,31 @@ struct LastResults {
 }
 
 impl LastResults {
-    /// Takes over a result: outside of its scope the one before holds.
-    fn join(&mut self, result: CloudResult) {
-        let CloudResult { problems, scope, memberships, demand } = result;
-        match scope {
+    /// Takes over the problems and memberships of a result: outside of its scope those before hold.
+    fn join(&mut self, result: CloudResult, touched: &mut Touched) {
+        let CloudResult { problems, scope, memberships, .. } = result;
+        for problem in self.problems.symmetric_difference(&problems) {
+            touched.add_object(&problem.object);
+        }
+        self.problems = problems;
+        let mut before = BTreeMap::new();
+        match &scope {
             None => self.memberships.clear(),
-            Some(scope) => scope.iter().for_each(|instance| drop(self.memberships.remove(instance))),
+            Some(scope) => before.extend(scope.iter().filter_map(|one| self.memberships.remove_entry(one))),
         }
         for membership in memberships {
-            self.memberships.entry(membership.instance.clone()).or_default().push(membership);
+            let there = self.memberships.entry(membership.instance.clone()).or_default();
+            there.reserve_exact(1);
+            there.push(membership);
         }
-        (self.problems, self.demand) = (problems, demand);
+        let Some(scope) = scope else { return touched.add_everything() };
+        for instance in &scope {
+            let (before, now) = (before.get(instance), self.memberships.get(instance));
+            if before != now {
+                let memberships = before.into_iter().chain(now).flatten();
+                memberships.for_each(|membership| touched.add_membership(membership));
+            }
+        }
     }
 }
 
@@ -73,6 +90,9 @@ pub(super) struct PublishedState {
     written_at: BTreeMap<ObjectRef, Time>,
     /// True if a status differs and is not written yet
     is_waiting: bool,
+    touched: Touched,
+    /// True if the outcomes were incomplete when something was published last
+    was_incomplete: bool,
 }
 
 impl PublishedState {
@@ -87,31 +107,38 @@ impl PublishedState {
             statuses: WrittenStatuses::new(),
             written_at: BTreeMap::new(),
             is_waiting: false,
+            touched: Touched::default(),
+            was_incomplete: false,
         }
     }
 
     /// Records the result of a cloud.
     pub(super) fn record(&mut self, cloud: &'static str, result: CloudResult) {
-        self.unobserved.remove(cloud);
+        if self.unobserved.remove(cloud) {
+            self.touched.add_everything();
+        }
         let demand = result.demand.clone();
-        self.by_cloud.entry(cloud).or_default().join(result);
+        self.by_cloud.entry(cloud).or_default().join(result, &mut self.touched);
         self.replace_demand(cloud, demand);
     }
 
     /// Replaces the demand of a cloud's result: it holds for the new demand too.
     pub(super) fn replace_demand(&mut self, cloud: &'static str, demand: ClusterDemand) {
         if let Some(result) = self.by_cloud.get_mut(cloud) {
-            result.demand = demand.clone();
+            let before = std::mem::replace(&mut result.demand, demand.clone());
+            self.touched.add_generations(&before, &demand);
         }
         // A pass can take minutes, and another cloud have recorded a newer snapshot since.
         if demand.taken_at >= self.demand.taken_at {
-            self.demand = demand;
+            let before = std::mem::replace(&mut self.demand, demand);
+            self.touched.add_demand(&before, &self.demand);
         }
     }
 
     /// Records that a cloud could not be observed. Its last result stays.
     pub(super) fn mark_unobserved(&mut self, cloud: &'static str) {
         self.unobserved.insert(cloud);
+        self.touched.add_everything();
     }
 
     /// Returns true once each cloud has a result or could not be observed, and at least one has a result.
@@ -122,6 +149,25 @@ impl PublishedState {
         !self.by_cloud.is_empty() && self.by_cloud.len() + without_result >= self.cloud_count
     }
 
+    /// Returns the objects whose status or gate may be outdated; none if those of any may be.
+    pub(super) fn find_concerned(&self, now: &ClusterNow) -> Option<Concerned> {
+        if self.is_incomplete() != self.was_incomplete {
+            return None;
+        }
+        let results = self.by_cloud.values().flat_map(|result| result.memberships.values().flatten());
+        self.touched.find(&now.index, &self.demand.exposures, results.map(|membership| &**membership))
+    }
+
+    /// Records that nothing is outdated now.
+    pub(super) fn settle(&mut self, now: &ClusterNow) {
+        self.was_incomplete = self.is_incomplete();
+        self.touched.settle(&now.index);
+    }
+
+    fn is_incomplete(&self) -> bool {
+        self.by_cloud.len() < self.cloud_count || !self.unobserved.is_empty() || self.has_outdated_result()
+    }
+
     /// Returns true if the exposures have changed since a cloud's result.
     fn has_outdated_result(&self) -> bool {
         let current = &self.demand.exposures;
@@ -129,49 +175,59 @@ impl PublishedState {
     }
 
     /// Joins the results of all clouds, as far as they are about machines that this controller serves, or that
-    /// none does: another one reports on its own.
-    pub(super) fn assemble_outcomes(&self, port_owners: &PortOwners) -> Outcomes {
+    /// none does: another one reports on its own. With `only`, everything that the statuses and gates of these
+    /// depend on.
+    pub(super) fn assemble_outcomes(&self, port_owners: &PortOwners, only: Option<&Concerned>) -> Outcomes {
         let all = &self.demand.exposures;
         let is_anothers = |exposure: &&Exposure| self.machines.are_anothers(&exposure.provider_id);
+        let is_concerned = |object: &ObjectRef| only.is_none_or(|only| only.has(object));
         let others: Vec<&Exposure> = all.iter().filter(is_anothers).collect();
-        let exposures = if others.is_empty() {
-            all.clone()
-        } else {
-            all.iter().filter(|exposure| !is_anothers(exposure)).cloned().collect()
-        };
         let others_nodes: BTreeSet<&str> =
             others.iter().map(|exposure| exposure.node.name.as_str()).collect();
-        let elsewhere =
-            others.iter().map(|exposure| (exposure.intent.clone(), exposure.node.name.clone())).collect();
+        let elsewhere = others.iter().filter(|exposure| is_concerned(&exposure.intent));
+        // A part is on one node.
+        let is_own = |part: &[Exposure]| {
+            part.iter().any(|exposure| !is_anothers(&exposure) && is_concerned(&exposure.intent))
+        };
+        let exposures = if only.is_none() && others.is_empty() { all.clone() } else { all.select(is_own) };
         let mut outcomes = Outcomes {
             controller: self.controller.clone(),
             machines: self.machines.clone(),
-            exposures,
-            elsewhere,
+            elsewhere: elsewhere
+                .map(|exposure| (exposure.intent.clone(), exposure.node.name.clone()))
+                .collect(),
             port_owners: port_owners.clone(),
             pods_with_gate: self.demand.pods_with_gate.clone(),
-            generations: self.covered_generations(),
-            is_incomplete: self.by_cloud.len() < self.cloud_count
-                || !self.unobserved.is_empty()
-                || self.has_outdated_result(),
+            generations: self.covered_generations(is_concerned),
+            is_incomplete: self.is_incomplete(),
             ..Outcomes::default()
         };
+        let nodes: BTreeSet<&str> = match only {
+            Some(_) => exposures.iter().map(|exposure| exposure.node.name.as_str()).collect(),
+            None => BTreeSet::new(),
+        };
+        let is_needed = |membership: &&Arc<Membership>| {
+            let Membership { node, intents, port_owners, .. } = &***membership;
+            !others_nodes.contains(node.name.as_str())
+                && (only.is_none()
+                    || nodes.contains(node.name.as_str())
+                    || intents.iter().chain(port_owners).any(is_concerned))
+        };
         for LastResults { problems, memberships, .. } in self.by_cloud.values() {
-            outcomes.problems.extend(problems.iter().cloned());
-            let memberships = memberships.values().flatten();
-            let own = memberships.filter(|membership| !others_nodes.contains(membership.node.name.as_str()));
-            outcomes.memberships.extend(own.cloned());
+            outcomes.problems.extend(problems.iter().filter(|one| is_concerned(&one.object)).cloned());
+            outcomes.memberships.extend(memberships.values().flatten().filter(is_needed).cloned());
         }
+        outcomes.exposures = exposures;
         outcomes
     }
 
-    /// Returns the generation of each `HostPortExposure` that the results cover: the oldest that a cloud
+    /// Returns the generation of each `HostPortExposure` that is meant and that the results cover: the oldest that a cloud
     /// which can be observed was planned for. One that is missing from such a cloud's demand is not covered.
-    fn covered_generations(&self) -> BTreeMap<ObjectRef, i64> {
+    fn covered_generations(&self, is_meant: impl Fn(&ObjectRef) -> bool) -> BTreeMap<ObjectRef, i64> {
         let observed = self.by_cloud.iter().filter(|(cloud, _)| !self.unobserved.contains(*cloud));
         let observed: Vec<&LastResults> = observed.map(|(_, result)| result).collect();
         let mut covered = BTreeMap::new();
-        for (exposure, generation) in &self.demand.generations {
+        for (exposure, generation) in self.demand.generations.iter().filter(|(one, _)| is_meant(one)) {
             let planned = observed.iter().map(|result| result.demand.generations.get(exposure));
             if let Some(planned) = planned.collect::<Option<Vec<_>>>() {
                 let oldest = planned.into_iter().copied().min().unwrap_or(*generation);
@@ -181,23 +237,43 @@ impl PublishedState {
         covered
     }
 
+    /// Plans the statuses and gates to write, of all objects or of those that are concerned.
+    pub(super) fn plan(
+        &mut self,
+        now: &ClusterNow,
+        outcomes: &Outcomes,
+        only: Option<&Concerned>,
+        time: &Time,
+    ) -> (Vec<(ObjectRef, JoinedStatus)>, Vec<GateUpdate>) {
+        self.settle(now);
+        self.forget_deleted(&now.index, only);
+        let gates = plan_gate_updates(&now.index, outcomes, only);
+        // Until the cluster shows it, it may be outdated.
+        for gate in &gates {
+            self.touched.add_unwritten_gate(gate);
+        }
+        (self.plan_statuses(&now.index, outcomes, only, time), gates)
+    }
+
     /// Plans the statuses to write: those that differ from the index. One that [may
     /// wait](JoinedStatus::may_wait) does so until some time after the last.
     pub(super) fn plan_statuses(
         &mut self,
         index: &Index,
         outcomes: &Outcomes,
+        only: Option<&Concerned>,
         now: &Time,
     ) -> Vec<(ObjectRef, JoinedStatus)> {
         self.is_waiting = false;
         let mut outdated = Vec::new();
-        for (exposure, own) in compute_statuses(index, outcomes, &self.statuses, now) {
+        for (exposure, own) in compute_statuses(index, outcomes, only, &self.statuses, now) {
             let current = exposure.status.as_ref();
             let status = JoinedStatus::new(truncate_lists(own), current);
             if status.is_written(current) {
                 continue;
             }
             let reference = exposure.reference();
+            self.touched.add_unwritten(&reference);
             let is_recent = |at: &Time| now.0.as_second() - at.0.as_second() < STATUS_INTERVAL_SECONDS;
             if status.may_wait(current) && self.written_at.get(&reference).is_some_and(is_recent) {
                 self.is_waiting = true;
@@ -220,136 +296,29 @@ impl PublishedState {
         &self,
         index: &Index,
         outcomes: &Outcomes,
+        only: Option<&Concerned>,
         now: &Time,
     ) -> Vec<(ObjectRef, JoinedStatus)> {
-        retract_addresses(&compute_statuses(index, outcomes, &self.statuses, now), &self.statuses)
+        retract_addresses(&compute_statuses(index, outcomes, only, &self.statuses, now), &self.statuses)
     }
 
-    /// Records an own report that is written.
+    /// Records an own report that is written. What it is compared with has changed by that.
     pub(super) fn record_status(&mut self, exposure: ObjectRef, own: ControllerStatus) {
+        self.touched.add_unwritten(&exposure);
         self.statuses.insert(exposure, own);
     }
 
-    /// Forgets the written statuses of objects that no longer exist.
-    pub(super) fn forget_deleted(&mut self, index: &Index) {
-        let existing: BTreeSet<_> = index.host_port_exposures().map(HostPortExposure::reference).collect();
-        self.statuses.retain(|exposure, _| existing.contains(exposure));
-        self.written_at.retain(|exposure, _| existing.contains(exposure));
+    /// Forgets the written statuses of objects that no longer exist, of all or of those that are concerned.
+    pub(super) fn forget_deleted(&mut self, index: &Index, only: Option<&Concerned>) {
+        let exists = |exposure: &ObjectRef| {
+            let name = || (exposure.namespace.clone(), exposure.name.clone());
+            only.is_some_and(|only| !only.has(exposure))
+                || index.host_port_exposure(&name()).is_some_and(|now| now.reference() == *exposure)
+        };
+        self.statuses.retain(|exposure, _| exists(exposure));
+        self.written_at.retain(|exposure, _| exists(exposure));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use serde_json::Value;
-
-    use super::*;
-    use crate::k8s::objects::builders::object_ref;
-    use crate::publish::status::tests::{index, outcomes, time};
-
-    fn exposure() -> ObjectRef {
-        object_ref("HostPortExposure", "shop", "web")
-    }
-
-    /// Returns the result of a pass whose snapshot was taken at this second, of this generation.
-    fn result(second: u64, generation: i64) -> CloudResult {
-        let demand = ClusterDemand {
-            taken_at: Duration::from_secs(second),
-            generations: [(exposure(), generation)].into_iter().collect(),
-            ..ClusterDemand::default()
-        };
-        CloudResult { problems: BTreeSet::new(), scope: None, memberships: Vec::new(), demand }
-    }
-
-    fn generation(state: &PublishedState) -> Option<i64> {
-        state.assemble_outcomes(&PortOwners::default()).generations.get(&exposure()).copied()
-    }
-
-    #[test]
-    fn nothing_is_published_before_every_cloud_has_been_tried() {
-        let mut state = PublishedState::new("test", 2, ServedMachines::default());
-        state.mark_unobserved("gce");
-        assert!(!state.can_publish(), "no cloud has a result");
-        state.record("aws", result(0, 1));
-        assert!(state.can_publish() && state.assemble_outcomes(&PortOwners::default()).is_incomplete);
-        state.record("gce", result(0, 1));
-        assert!(state.can_publish() && !state.assemble_outcomes(&PortOwners::default()).is_incomplete);
-        state.mark_unobserved("aws");
-        assert!(state.can_publish() && state.assemble_outcomes(&PortOwners::default()).is_incomplete);
-    }
-
-    #[test]
-    fn covered_generation_is_the_oldest_of_observed_clouds() {
-        let mut state = PublishedState::new("test", 2, ServedMachines::default());
-        state.record("aws", result(0, 1));
-        state.record("gce", result(1, 2));
-        assert_eq!(generation(&state), Some(1));
-        state.mark_unobserved("aws");
-        assert_eq!(generation(&state), Some(2));
-    }
-
-    /// A pod's ownerReferences are free text: the intent counts, not the workload that a pod says it is of.
-    #[test]
-    fn ports_on_anothers_machine_are_left_to_it() {
-        let programmed = |provider_ids: [&str; 2], intent: ObjectRef| {
-            let planned = outcomes(&["a", "bb"], &[]);
-            let mut exposures = planned.exposures.iter().cloned().collect::<Vec<_>>();
-            for (exposure, id) in exposures.iter_mut().zip(provider_ids) {
-                id.clone_into(&mut exposure.provider_id);
-                exposure.intent = intent.clone();
-            }
-            let index = index(&["a", "bb"], &["a", "bb"], &Value::Null);
-            let web = index.host_port_exposures().next().expect("the exposure").reference();
-            let mut result = CloudResult { memberships: planned.memberships, ..result(0, 3) };
-            result.demand.exposures = exposures.into_iter().collect();
-            result.demand.generations = [(web, 3)].into_iter().collect();
-            let machines = ServedMachines::new(vec!["gce://own/".to_owned()]);
-            let mut state = PublishedState::new("test", 1, machines);
-            state.record("gce", result);
-            let (_, status) = state
-                .plan_statuses(&index, &state.assemble_outcomes(&PortOwners::default()), &time(1))
-                .remove(0);
-            (status.own.conditions[1].reason.clone(), status.own.addresses.len())
-        };
-        let (own, anothers) = ("gce://own/z/n", "gce://another/z/n");
-        assert_eq!(programmed([own, own], exposure()), ("Programmed".to_owned(), 2));
-        assert_eq!(programmed([own, anothers], exposure()), ("Programmed".to_owned(), 1));
-        assert_eq!(programmed([anothers, anothers], exposure()), ("OnOtherNodes".to_owned(), 0));
-        let pod = object_ref("Pod", "shop", "a");
-        assert_eq!(programmed([anothers, anothers], pod), ("NoPods".to_owned(), 0));
-    }
-
-    #[test]
-    fn only_readiness_of_many_pods_waits() {
-        let names: Vec<String> = (0..20).map(|number| format!("n{number:02}")).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut state = PublishedState::new("test", 1, ServedMachines::default());
-        // The index has the status that was written before.
-        let mut written = Value::Null;
-        let mut write = |open: &[&str], ready: &[&str], second: i64| {
-            let index = index(&names, ready, &written);
-            let planned = state.plan_statuses(&index, &outcomes(open, &[]), &time(second));
-            if let Some((_, status)) = planned.first() {
-                written = serde_json::to_value(status.applied()).expect("JSON");
-            }
-            (planned.len(), state.is_waiting())
-        };
-        assert_eq!(write(&names, &names, 0), (1, false));
-        assert_eq!(write(&names, &names, 1), (0, false), "nothing differs");
-        assert_eq!(write(&names, &names[1..], 2), (0, true));
-        assert_eq!(write(&names[1..], &names[1..], 3), (1, false), "a node has closed");
-        assert_eq!(write(&names[1..], &names[2..], 12), (0, true));
-        assert_eq!(write(&names[1..], &names[2..], 13), (1, false));
-        assert_eq!(write(&names[1..], &names[..8], 14), (1, false), "few addresses");
-    }
-
-    #[test]
-    fn older_demand_does_not_replace_a_newer_one() {
-        let mut state = PublishedState::new("test", 2, ServedMachines::default());
-        state.record("aws", result(5, 2));
-        state.record("gce", result(1, 1));
-        assert_eq!(state.demand.taken_at, Duration::from_secs(5));
-        assert_eq!(generation(&state), Some(1), "one cloud was planned for the older demand");
-    }
-}
+mod tests;

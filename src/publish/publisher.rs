@@ -15,13 +15,13 @@ use super::dns_publisher::{DnsPublisher, DnsUpdate};
 use super::dns_records;
 use super::outcomes::Outcomes;
 use super::published_state::{CloudResult, PublishedState};
-use super::readiness::{GateUpdate, plan_gate_updates};
+use super::readiness::GateUpdate;
 use super::served_machines::ServedMachines;
 use super::status::joined::JoinedStatus;
 use super::status_writer::{StatusWriter, current_time};
+use super::touched::Concerned;
 use crate::desired::snapshot::ClusterDemand;
 use crate::k8s::dns_zone::Zone;
-use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::Problem;
 
@@ -135,8 +135,9 @@ impl Shared {
     async fn retract_addresses(&mut self, now: &ClusterNow) {
         let Self { writer: Some(writer), dns, state } = self else { return };
         writer.begin_round();
-        let outcomes = state.assemble_outcomes(&now.port_owners);
-        let statuses = state.plan_retraction(&now.index, &outcomes, &current_time());
+        let only = state.find_concerned(now);
+        let outcomes = state.assemble_outcomes(&now.port_owners, dns.narrow(only.as_ref()));
+        let statuses = state.plan_retraction(&now.index, &outcomes, only.as_ref(), &current_time());
         let dns_update = dns.plan_retraction(&now.index, &outcomes);
         for (exposure, status) in statuses {
             writer.write_status(&exposure, &status.applied()).await;
@@ -153,8 +154,13 @@ impl Shared {
             return PublishOutcome::NOTHING_TO_DO;
         }
         writer.begin_round();
-        let outcomes = state.assemble_outcomes(&now.port_owners);
-        let planned = plan_writes(state, dns, &outcomes, &now.index);
+        let only = state.find_concerned(now);
+        if only.as_ref().is_some_and(Concerned::is_empty) && !dns.is_enabled() {
+            state.settle(now);
+            return PublishOutcome::NOTHING_TO_DO;
+        }
+        let outcomes = state.assemble_outcomes(&now.port_owners, dns.narrow(only.as_ref()));
+        let planned = plan_writes((state, dns), &outcomes, now, only.as_ref());
         let mut is_complete = !state.is_waiting();
         for (exposure, status) in planned.statuses {
             is_complete &= writer.write_status(&exposure, &status.applied()).await;
@@ -180,15 +186,12 @@ impl Shared {
 
 /// Plans everything to write. Pure.
 fn plan_writes(
-    state: &mut PublishedState,
-    dns: &DnsPublisher,
+    (state, dns): (&mut PublishedState, &DnsPublisher),
     outcomes: &Outcomes,
-    index: &Index,
+    now: &ClusterNow,
+    only: Option<&Concerned>,
 ) -> PlannedWrites {
-    state.forget_deleted(index);
-    PlannedWrites {
-        statuses: state.plan_statuses(index, outcomes, &current_time()),
-        gates: plan_gate_updates(index, outcomes),
-        dns: dns.plan_update(index, outcomes),
-    }
+    let dns = dns.plan_update(&now.index, outcomes);
+    let (statuses, gates) = state.plan(now, outcomes, only, &current_time());
+    PlannedWrites { statuses, gates, dns }
 }

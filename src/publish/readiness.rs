@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::outcomes::Outcomes;
+use super::touched::Concerned;
 use crate::k8s::index::Index;
 use crate::k8s::objects::reference::pod_reference;
 use crate::k8s::objects::{GATE, ObjectRef, Pod, has_readiness_gate};
@@ -28,16 +29,20 @@ pub(super) struct GateUpdate {
     pub(super) message: String,
 }
 
-/// Plans the updates of the gates that are outdated. Pods without the gate are never touched.
-pub(super) fn plan_gate_updates(index: &Index, outcomes: &Outcomes) -> Vec<GateUpdate> {
+/// Plans the updates of the gates that are outdated, of all pods or of those that are concerned. Pods without the
+/// gate are never touched.
+pub(super) fn plan_gate_updates(
+    index: &Index,
+    outcomes: &Outcomes,
+    only: Option<&Concerned>,
+) -> Vec<GateUpdate> {
     let mut by_pod: BTreeMap<&ObjectRef, Vec<&Membership>> = BTreeMap::new();
     for membership in &outcomes.memberships {
         for port_owner in &membership.port_owners {
             by_pod.entry(port_owner).or_default().push(membership);
         }
     }
-    let pods = index.pods().filter(|pod| has_readiness_gate(pod));
-    let update = |pod| {
+    let update = |pod: &Pod| {
         let reference = pod_reference(pod);
         let own = by_pod.get(&reference).map_or(&[][..], Vec::as_slice);
         // A pod created after the snapshot is left alone until the next one; so is one without memberships
@@ -47,7 +52,14 @@ pub(super) fn plan_gate_updates(index: &Index, outcomes: &Outcomes) -> Vec<GateU
             && !runs_elsewhere(index, outcomes, pod);
         if own.is_empty() && !is_covered { None } else { update_gate(pod, reference, own) }
     };
-    pods.filter_map(update).collect()
+    let has_gate = |pod: &&Pod| has_readiness_gate(pod);
+    match only {
+        None => index.pods().filter(has_gate).filter_map(update).collect(),
+        Some(only) => {
+            let concerned = only.pods().filter_map(|(namespace, name)| index.pod(&namespace, &name));
+            concerned.filter(has_gate).filter_map(update).collect()
+        }
+    }
 }
 
 /// Returns true if the pod runs on a machine that another controller can serve, which writes its gate then.
@@ -157,7 +169,7 @@ mod tests {
             let memberships = memberships.into_iter().map(Arc::new).collect();
             let outcomes =
                 Outcomes { memberships, pods_with_gate: pods_with_gate(&index), ..Outcomes::default() };
-            let found = plan_gate_updates(&index, &outcomes);
+            let found = plan_gate_updates(&index, &outcomes, None);
             let found = found.first().map(|gate| (gate.is_open, gate.reason.as_str()));
             assert_eq!(found, expected);
         }
@@ -172,7 +184,7 @@ mod tests {
             let pods_with_gate = pods_with_gate(&index);
             let memberships = memberships.into_iter().map(Arc::new).collect();
             let outcomes = Outcomes { memberships, pods_with_gate, is_incomplete, ..Outcomes::default() };
-            plan_gate_updates(&index, &outcomes).first().map(|gate| gate.is_open)
+            plan_gate_updates(&index, &outcomes, None).first().map(|gate| gate.is_open)
         };
         let partly = || Membership { partly_open: true, ..membership("1", closed()) };
         assert_eq!(gate("True", vec![membership("1", Ok(())), partly()], false), None);
@@ -182,6 +194,7 @@ mod tests {
         let unopened = plan_gate_updates(
             &index(&declared, &json!([])),
             &Outcomes { memberships: vec![Arc::new(partly())], ..Outcomes::default() },
+            None,
         );
         assert!(!unopened[0].is_open, "partly open is not enough to open the gate");
     }
@@ -192,26 +205,36 @@ mod tests {
         let declared = json!([{ "conditionType": GATE }]);
         let condition =
             |status: &str, reason: &str| json!([{ "type": GATE, "status": status, "reason": reason }]);
-        assert_eq!(plan_gate_updates(&index(&declared, &condition("True", "Open")), &open), []);
-        assert_eq!(plan_gate_updates(&index(&declared, &condition("False", "Pending")), &open).len(), 1);
+        assert_eq!(plan_gate_updates(&index(&declared, &condition("True", "Open")), &open, None), []);
+        assert_eq!(
+            plan_gate_updates(&index(&declared, &condition("False", "Pending")), &open, None).len(),
+            1
+        );
         let failed =
             Outcomes { memberships: vec![Arc::new(membership("1", closed()))], ..Outcomes::default() };
-        assert_eq!(plan_gate_updates(&index(&declared, &condition("False", "QuotaReached")), &failed), []);
         assert_eq!(
-            plan_gate_updates(&index(&declared, &condition("False", "Pending")), &failed).len(),
+            plan_gate_updates(&index(&declared, &condition("False", "QuotaReached")), &failed, None),
+            []
+        );
+        assert_eq!(
+            plan_gate_updates(&index(&declared, &condition("False", "Pending")), &failed, None).len(),
             1,
             "another reason"
         );
         assert_eq!(
-            plan_gate_updates(&index(&declared, &json!([])), &Outcomes::default()),
+            plan_gate_updates(&index(&declared, &json!([])), &Outcomes::default(), None),
             [],
             "it was created after the snapshot"
         );
         assert_eq!(
-            plan_gate_updates(&index(&json!([{ "conditionType": "example.com/other" }]), &json!([])), &open),
+            plan_gate_updates(
+                &index(&json!([{ "conditionType": "example.com/other" }]), &json!([])),
+                &open,
+                None
+            ),
             []
         );
-        assert_eq!(plan_gate_updates(&index(&json!(null), &json!([])), &open), []);
+        assert_eq!(plan_gate_updates(&index(&json!(null), &json!([])), &open, None), []);
     }
 
     #[test]
@@ -226,7 +249,7 @@ mod tests {
                 pods_with_gate: pods_with_gate(&index),
                 ..Outcomes::default()
             };
-            assert_eq!(plan_gate_updates(&index, &outcomes).len(), expected, "{provider_id}");
+            assert_eq!(plan_gate_updates(&index, &outcomes, None).len(), expected, "{provider_id}");
         }
     }
 }

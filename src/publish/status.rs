@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::addresses::{AddressResolver, Reachability, node_addresses};
 use super::outcomes::Outcomes;
+use super::touched::Concerned;
 use crate::intents::exposure::Exposure;
 use crate::k8s::host_port_exposure::{
     ControllerStatus, HostPortExposure, MOST_ADDRESSES, MOST_NODES, OpenAddress, OpenNode,
@@ -28,11 +29,12 @@ use joined::JoinedStatus;
 /// The own reports that were written last: the index may not have them yet.
 pub(super) type WrittenStatuses = BTreeMap<ObjectRef, ControllerStatus>;
 
-/// Computes this controller's report on every `HostPortExposure` that the outcomes cover, with all nodes and
-/// addresses; see [`truncate_lists`].
+/// Computes this controller's report on every `HostPortExposure` that the outcomes cover, of all or of those that
+/// are concerned, with all nodes and addresses; see [`truncate_lists`].
 pub(super) fn compute_statuses<'a>(
     index: &'a Index,
     outcomes: &Outcomes,
+    only: Option<&Concerned>,
     written: &WrittenStatuses,
     now: &Time,
 ) -> Vec<(&'a HostPortExposure, ControllerStatus)> {
@@ -74,7 +76,13 @@ pub(super) fn compute_statuses<'a>(
         });
         Some((intent, build_status(&outcomes.controller, own, conditions.into(), addresses)))
     };
-    index.host_port_exposures().filter_map(status).collect()
+    match only {
+        None => index.host_port_exposures().filter_map(status).collect(),
+        Some(only) => {
+            let concerned = only.intents().filter_map(|name| index.host_port_exposure(&name));
+            concerned.filter_map(status).collect()
+        }
+    }
 }
 
 /// Returns the controller's last report on an intent.

@@ -116,7 +116,7 @@ fn exposure(node: &str) -> Exposure {
 }
 
 fn the_status(index: &Index, outcomes: &Outcomes, now: i64) -> ControllerStatus {
-    compute_statuses(index, outcomes, &WrittenStatuses::new(), &time(now)).pop().expect("a status").1
+    compute_statuses(index, outcomes, None, &WrittenStatuses::new(), &time(now)).pop().expect("a status").1
 }
 
 /// The conditions as `Type=Status Reason`.
@@ -178,7 +178,7 @@ fn status_has_the_generation_and_object_of_the_snapshot() {
     let index = index(&["a"], &[], &Value::Null);
     let of = |generations| {
         let outcomes = Outcomes { generations, ..outcomes(&["a"], &[]) };
-        let statuses = compute_statuses(&index, &outcomes, &WrittenStatuses::new(), &time(7));
+        let statuses = compute_statuses(&index, &outcomes, None, &WrittenStatuses::new(), &time(7));
         statuses.into_iter().map(|(_, status)| status.conditions[0].observed_generation).collect::<Vec<_>>()
     };
     assert_eq!(of(BTreeMap::from([(reference(), 2)])), [Some(2)], "it is at generation 3 by now");
@@ -249,7 +249,7 @@ fn retraction_removes_addresses_and_nothing_else() {
     let exposure = index.host_port_exposures().next().expect("the exposure").reference();
     let written = WrittenStatuses::from([(exposure.clone(), before.clone())]);
     let retracted = |outcomes: &Outcomes| {
-        let desired = compute_statuses(&index, outcomes, &written, &time(8));
+        let desired = compute_statuses(&index, outcomes, None, &written, &time(8));
         retract_addresses(&desired, &written)
     };
     assert_eq!(retracted(&outcomes(&["a", "bb"], &[])), []);
@@ -277,7 +277,7 @@ fn status_lists_the_first_nodes_and_counts_all() {
         exposure,
         ControllerStatus { addresses: all.addresses[1..].to_vec(), ..written.clone() },
     )]);
-    let desired = compute_statuses(&index, &outcomes(&names, &[]), &later, &time(8));
+    let desired = compute_statuses(&index, &outcomes(&names, &[]), None, &later, &time(8));
     assert_eq!(retract_addresses(&desired, &later), []);
 
     let mut many = written;

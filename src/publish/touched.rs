@@ -1,0 +1,177 @@
+//! Touched: what has changed since something was published last, and which statuses and readiness gates that can
+//! reach. The others are as they were, and are not computed again. Pure.
+//!
+//! Results of passes and demands are recorded as they come; the cluster itself is compared with what was
+//! published last. A property test holds what is published to what is computed of everything.
+
+mod concerned;
+
+use std::collections::BTreeSet;
+
+use super::readiness::GateUpdate;
+use crate::desired::snapshot::ClusterDemand;
+use crate::intents::exposure::Exposure;
+use crate::intents::exposures::{Exposures, PartKey};
+use crate::k8s::index::difference::differing_keys;
+use crate::k8s::index::{Index, NamespacedName, Watch};
+use crate::k8s::objects::{GATE, Node, ObjectRef, Pod, has_readiness_gate};
+use crate::reconcile::outcome::Membership;
+
+pub(super) use concerned::Concerned;
+
+/// What has changed since something was published last.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// None if anything may have changed
+    changed: Option<Changed>,
+    /// The index as it was then; none before the first time. Of Services no status tells the readiness
+    last: Option<Index>,
+    /// Those of which something was still to be written
+    unwritten: Concerned,
+}
+
+/// Objects that have changed, or that a changed result is about.
+#[derive(Clone, Debug, Default)]
+struct Changed {
+    objects: Concerned,
+    nodes: BTreeSet<String>,
+}
+
+impl Touched {
+    /// Records that anything may have changed.
+    pub(super) fn add_everything(&mut self) {
+        self.changed = None;
+    }
+
+    /// Records that something about an object has changed.
+    pub(super) fn add_object(&mut self, object: &ObjectRef) {
+        if let Some(changed) = &mut self.changed {
+            changed.objects.add(object);
+        }
+    }
+
+    /// Records that a membership has come, gone or changed.
+    pub(super) fn add_membership(&mut self, membership: &Membership) {
+        let Some(changed) = &mut self.changed else { return };
+        membership.intents.iter().chain(&membership.port_owners).for_each(|one| changed.objects.add(one));
+        changed.nodes.insert(membership.node.name.clone());
+    }
+
+    /// Records that other generations are covered.
+    pub(super) fn add_generations(&mut self, before: &ClusterDemand, now: &ClusterDemand) {
+        let (before, now) = (&before.generations, &now.generations);
+        if self.changed.is_some() && !before.ptr_eq(now) {
+            for exposure in differing_keys(before, now, PartialEq::eq) {
+                self.add_object(exposure);
+            }
+        }
+    }
+
+    /// Records that there is another demand.
+    pub(super) fn add_demand(&mut self, before: &ClusterDemand, now: &ClusterDemand) {
+        self.add_generations(before, now);
+        let Some(changed) = &mut self.changed else { return };
+        for key in now.exposures.differing(&before.exposures) {
+            let parts = [&before.exposures, &now.exposures].map(|exposures| exposures.of_part(key));
+            for exposure in parts.into_iter().flatten().flat_map(|part| part.iter()) {
+                changed.objects.add(&exposure.intent);
+                changed.objects.add(&exposure.port_owner);
+                changed.nodes.insert(exposure.node.name.clone());
+            }
+        }
+        let [before, now] = [before, now].map(|demand| demand.pods_with_gate.iter().map(|pod| (pod, &())));
+        for pod in differing_keys(before, now, PartialEq::eq) {
+            changed.objects.add(pod);
+        }
+    }
+
+    /// Records that something about an object is to be written, or to be looked at again.
+    pub(super) fn add_unwritten(&mut self, object: &ObjectRef) {
+        self.unwritten.add(object);
+    }
+
+    /// Records that a gate is to be written.
+    pub(super) fn add_unwritten_gate(&mut self, gate: &GateUpdate) {
+        self.unwritten.add_pod((gate.namespace.clone(), gate.name.clone()));
+    }
+
+    /// Records that everything is published that differs in the cluster as it is now, but for what is
+    /// [still to be written](Self::add_unwritten).
+    pub(super) fn settle(&mut self, now: &Index) {
+        *self = Self { changed: Some(Changed::default()), last: Some(now.clone()), ..Self::default() };
+    }
+
+    /// Returns what has to be computed anew; none if that is everything. The exposures and memberships are all
+    /// that there are.
+    pub(super) fn find<'a>(
+        &self,
+        now: &Index,
+        exposures: &Exposures,
+        memberships: impl Iterator<Item = &'a Membership>,
+    ) -> Option<Concerned> {
+        let mut changed = self.changed.clone()?;
+        let last = self.last.as_ref()?;
+        changed.add_differences(last, now, exposures);
+        let Changed { mut objects, nodes } = changed;
+        objects.append(&self.unwritten);
+        let is_there = |exposure: &&Exposure| nodes.contains(&exposure.node.name);
+        let exposures = exposures.iter().filter(|_| !nodes.is_empty()).filter(is_there);
+        exposures.for_each(|exposure| objects.add(&exposure.intent));
+        let memberships = memberships.filter(|_| !nodes.is_empty());
+        for membership in memberships.filter(|membership| nodes.contains(&membership.node.name)) {
+            membership.intents.iter().chain(&membership.port_owners).for_each(|one| objects.add(one));
+        }
+        Some(objects)
+    }
+}
+
+impl Changed {
+    /// Adds what differs between two views of the cluster, as far as a status or a gate tells it.
+    fn add_differences(&mut self, before: &Index, now: &Index, exposures: &Exposures) {
+        let Self { objects, nodes } = self;
+        for name in now.differing(before, &Watch::HostPortExposures) {
+            objects.add_intent(name);
+        }
+        for name in now.differing(before, &Watch::Pods) {
+            if pod_facts(before.pod(&name.0, &name.1)) == pod_facts(now.pod(&name.0, &name.1)) {
+                continue;
+            }
+            let exposed = exposures.of_part(&PartKey::Pod(name.clone()));
+            exposed.into_iter().flat_map(|part| part.iter()).for_each(|one| objects.add(&one.intent));
+            objects.add_pod(name);
+        }
+        let mut moved = BTreeSet::new();
+        for (_, name) in now.differing(before, &Watch::Nodes) {
+            let (before, now) = (before.node(&name), now.node(&name));
+            let machine = |node: Option<&Node>| node.map(|node| node.spec.provider_id.clone());
+            let facts =
+                |node: Option<&Node>| node.map(|node| (node.is_ready(), node.status.addresses.clone()));
+            if machine(before) != machine(now) {
+                moved.insert(name.clone());
+            } else if facts(before) == facts(now) {
+                continue;
+            }
+            nodes.insert(name);
+        }
+        // Who writes the gate of a pod depends on the machine.
+        let runs_there = |pod: &&Pod| pod.spec.node_name.as_ref().is_some_and(|node| moved.contains(node));
+        let pods = now.pods().filter(|_| !moved.is_empty()).filter(runs_there);
+        pods.for_each(|pod| objects.add_pod(name_of(pod)));
+    }
+}
+
+fn name_of(Pod { metadata, .. }: &Pod) -> NamespacedName {
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+/// Returns all of a pod on which a status or its gate depends.
+fn pod_facts(pod: Option<&Pod>) -> impl PartialEq {
+    pod.map(|pod| {
+        let gate = pod.status.conditions.iter().find(|condition| condition.kind == GATE).cloned();
+        let (uid, node) = (pod.metadata.uid.clone(), pod.spec.node_name.clone());
+        (uid, node, pod.is_ready(), has_readiness_gate(pod), gate)
+    })
+}
+
+#[cfg(test)]
+mod tests;
