@@ -21,11 +21,14 @@ use crate::publish::transitions::OpenMemberships;
 use crate::reconcile::cloud::CloudReconciler;
 use crate::reconcile::pass::{NextPass, Pass, WakeReason};
 
-/// A burst of changes is over when nothing has changed for this long…
+/// A burst of changes is over when nothing has changed the plan for this long…
 const QUIET: Duration = Duration::from_millis(200);
 
 /// …or when it has lasted this long: a rollout over many nodes must not hold back its own first node.
 const LONGEST_BURST: Duration = Duration::from_secs(2);
+
+/// Time between two looks at what a burst changes: in a rollout that is thousands of objects.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Minimum time a plan is executed before a cluster change may interrupt it: a pass must do more than read
 /// the cloud and plan.
@@ -241,9 +244,9 @@ impl LoopContext {
         let mut published = true;
         loop {
             if published {
-                debounce(changes).await;
+                self.debounce(changes).await;
             } else {
-                _ = timeout(PUBLISH_RETRY.0, debounce(changes)).await;
+                _ = timeout(PUBLISH_RETRY.0, self.debounce(changes)).await;
             }
             let snapshot = self.snapshot();
             if before.is_none_or(|before| snapshot.changes_plan_since(before)) {
@@ -252,18 +255,25 @@ impl LoopContext {
             published = self.publishers.refresh(cloud, snapshot.demand.clone(), &|| self.cluster()).await;
         }
     }
-}
 
-/// Waits for a change, and then until the burst that it began is over.
-async fn debounce(index: &mut SharedIndex) {
-    index.changed().await;
-    let longest = Instant::now() + LONGEST_BURST;
-    loop {
-        tokio::select! {
-            biased;
-            () = sleep_until(longest) => return,
-            () = index.changed() => {}
-            () = sleep(QUIET) => return,
+    /// Waits for a change, and then until the burst that it began is over. Changes that cannot change the plan
+    /// do not extend it: in a large cluster pods are labelled, and get ready, all the time.
+    async fn debounce(&self, changes: &mut SharedIndex) {
+        changes.changed().await;
+        let mut before = self.snapshot();
+        let longest = Instant::now() + LONGEST_BURST;
+        let mut quiet = Instant::now() + QUIET;
+        loop {
+            tokio::select! {
+                biased;
+                () = sleep_until(quiet.min(longest)) => return,
+                () = changes.changed() => sleep(LOOK).await,
+            }
+            let now = self.snapshot();
+            if now.changes_plan_since(&before) {
+                quiet = Instant::now() + QUIET;
+            }
+            before = now;
         }
     }
 }

@@ -180,6 +180,41 @@ async fn cloud_is_read_only_when_the_plan_can_change() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn readiness_of_others_holds_up_no_change() {
+    let TestLoop { cloud, reconciler, context, .. } = TestLoop::new(2, Duration::ZERO, Duration::ZERO);
+    context.index.update(|index| index.reset(Watch::Pods, vec![pod(0, false)]));
+    let changing = async {
+        for number in 0.. {
+            sleep(QUIET / 2).await;
+            context.index.update(|index| index.apply(&Watch::Pods, pod(0, number % 2 == 0)));
+        }
+    };
+    let story = async {
+        sleep(Duration::from_secs(10)).await;
+        for number in 0..10 {
+            let opens = number % 2 == 0;
+            let other = pod(1, false);
+            context.index.update(|index| {
+                if opens {
+                    index.apply(&Watch::Pods, other)
+                } else {
+                    index.delete(&Watch::Pods, &other.name())
+                }
+            });
+            sleep(QUIET * 2 + LOOK).await;
+            let is_open = !cloud.resources().reach(&InstanceId::new("i-1")).rules.is_empty();
+            assert_eq!(is_open, opens, "change {number}");
+            sleep(Duration::from_millis(330)).await;
+        }
+    };
+    tokio::select! {
+        () = CloudLoop::new(reconciler, context.clone()).run() => panic!("it ended"),
+        () = changing => {}
+        () = story => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn open_ports_are_published_while_a_plan_takes_long() {
     let TestLoop { cloud, reconciler, context, reads } =
         TestLoop::new(100, Duration::ZERO, Duration::from_secs(30));
