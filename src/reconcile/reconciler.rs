@@ -22,6 +22,7 @@ use super::known_cloud::{Key, KnownCloud};
 use super::pass::{Options, PlannedPass};
 use super::scope::{Scoped, select};
 use crate::desired::claims;
+use crate::desired::few::Few;
 use crate::desired::grouping::{Grouped, grouped};
 use crate::desired::linger::Linger;
 use crate::desired::placement::{Placement, Touched};
@@ -244,7 +245,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         desired.groups.retain(|group, _| touched.contains_key(group));
         let mut compiled = self.provider.compile(&desired, inventory);
         for instance in scope {
-            let required = known.requirements.get(instance).into_iter().flatten();
+            let required = known.requirements.get(instance).into_iter().flat_map(Few::iter);
             let others = required.filter(|(group, _)| !touched.contains_key(*group));
             compiled.requirements.extend(
                 others.map(|(group, required)| ((group.clone(), instance.clone()), required.clone())),
