@@ -29,9 +29,9 @@ pub(super) fn select<R: Resource>(
     touched: &BTreeSet<&GroupKey>,
 ) -> Scoped<R> {
     let (mut keys, mut own): (BTreeSet<&R::Key>, BTreeSet<&R::Key>) = (BTreeSet::new(), BTreeSet::new());
-    let required = instances.iter().filter_map(|instance| before.get(instance)).flat_map(Few::iter);
-    let requires = compiled.requirements.iter().map(|((group, _), required)| (group, required));
-    for (group, required) in required.chain(requires) {
+    let last = instances.iter().filter_map(|instance| before.get(instance)).flat_map(Few::iter);
+    let now = compiled.requirements.iter().map(|((group, _), required)| (group, required));
+    for (group, required) in last.chain(now) {
         keys.extend(&required.resources);
         if touched.contains(group) {
             own.extend(&required.resources);
@@ -46,7 +46,7 @@ pub(super) fn select<R: Resource>(
             (Some(now), Some(_)) if !own.contains(key) => Some(now),
             // Of its users only those in scope have been compiled.
             (Some(now), None) if is_in_use_elsewhere(key) => Some(now),
-            // Of another group, and no user of it is to have one that is its own any more.
+            // Another group's, which need not have been compiled.
             (Some(now), None) if !own.contains(key) && known.referrers(key).next().is_none() => Some(now),
             (_, compiled) => compiled,
         };

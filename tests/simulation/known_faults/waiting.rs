@@ -84,10 +84,10 @@ pub(super) fn neighbour_in_two_rules() -> History {
     let setup = Setup { cloud: CloudKind::Gce, ..Setup::default() };
     // None of these machines has an IPv6 address: else each family would have a rule of its own.
     let machines = [(0, 0), (1, 4), (2, 2)];
-    let [d, e, f] = machines.map(|(node, machine)| (0, Event::NodeRegisters { node, machine }));
-    let [a, b, c] = [0, 1, 2].map(|on| (0, pod(WEB, on)));
+    let [n0, n1, n2] = machines.map(|(node, machine)| (0, Event::NodeRegisters { node, machine }));
+    let [w0, w1, w2] = [0, 1, 2].map(|on| (0, pod(WEB, on)));
     let gone = Event::PodGone { workload: DNS, node: 1 };
-    History::written(setup, [d, e, f, a, b, c, (30, pod(DNS, 0)), (60, pod(DNS, 1)), (90, gone)])
+    History::written(setup, [n0, n1, n2, w0, w1, w2, (30, pod(DNS, 0)), (60, pod(DNS, 1)), (90, gone)])
 }
 
 pub(super) fn source_crosses_chunks() -> History {

@@ -70,20 +70,20 @@ pub async fn converge<P: FirewallProvider>(provider: &P, desired: &Desired) -> u
     let members = desired.members();
     let mut known = provider.observe(&members).await.expect("observing works");
     let (plan, _) = compile_and_plan(provider, desired, &known, Policy::Sync);
-    let (mut remarks, mut changed) = (Vec::new(), BTreeSet::new());
+    let (mut remarks, mut resources) = (Vec::new(), BTreeSet::new());
     for step in &plan.steps {
         let applied = provider.apply(&step.action).await;
         let applied = applied.unwrap_or_else(|error| panic!("{:?}: {error}", step.action));
         remarks.extend(applied.notes);
         step.action.apply_to(&mut known.resources);
-        changed.insert(step.action.key());
+        resources.insert(step.action.key());
     }
     // A remark is about something that is not as it was to be: then the cloud is read.
     if !remarks.is_empty() {
         known = provider.observe(&members).await.expect("observing works");
-        changed.clear();
+        resources.clear();
     }
-    let changes = ChangesSince { resources: changed, members: members.clone(), left: BTreeSet::new() };
+    let changes = ChangesSince { resources, members: members.clone(), left: BTreeSet::new() };
     let is_surprised = provider.observe_added(&mut known, &changes).await.expect("observing works");
     assert!(!is_surprised, "what the changes have left is not what they were to leave");
     let read = provider.observe(&members).await.expect("observing works");
