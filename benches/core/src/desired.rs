@@ -2,6 +2,7 @@
 
 mod change_log;
 pub(crate) mod endings;
+pub(crate) mod few;
 pub(crate) mod grouping;
 pub(crate) mod linger;
 pub(crate) mod placement;

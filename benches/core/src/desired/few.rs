@@ -1,0 +1,1 @@
+../../../../src/desired/few.rs
