@@ -68,15 +68,7 @@ pub(crate) async fn observe_added(
     for (id, facts) in &found.instances {
         // It may have tags from another time, and no longer those that it had then.
         let (key, tags) = (GceKey::Tags(id.clone()), own_tags(id, facts).map(GceResource::Tags));
-        if resources.get(&key) == tags.as_ref() {
-            continue;
-        }
-        match tags {
-            Some(tags) => resources.insert(key.clone(), tags),
-            None => resources.remove(&key),
-        };
-        differences.is_surprise = true;
-        differences.keys.insert(key);
+        resources.take_over_one(&key, tags, &mut differences);
     }
     inventory.instances.extend(found.instances);
     inventory.unknown_instances.clone_from(&found.unknown);

@@ -81,15 +81,7 @@ pub(crate) async fn observe_added_attached(
         // It may have groups from another time, and no longer those that it had then.
         let key = AwsKey::Attachment(instance.id.clone());
         let attachment = attachment(&instance.primary, &own_groups, config).map(AwsResource::Attachment);
-        if resources.get(&key) == attachment.as_ref() {
-            continue;
-        }
-        match attachment {
-            Some(attachment) => resources.insert(key.clone(), attachment),
-            None => resources.remove(&key),
-        };
-        differences.is_surprise = true;
-        differences.keys.insert(key);
+        resources.take_over_one(&key, attachment, &mut differences);
     }
     let is_known = |facts: &InstanceFacts| facts.foreign_groups.is_subset(&inventory.cluster_tagged);
     let facts = |id| Some((InstanceId::clone(id), inventory.instances.get(id)?.clone()));

@@ -44,6 +44,19 @@ impl<R: Resource> ResourceSet<R> {
         }
         differences
     }
+
+    /// Takes over what was read of one resource; `None` if it is not there.
+    pub fn take_over_one(&mut self, key: &R::Key, read: Option<R>, differences: &mut Differences<R::Key>) {
+        if self.get(key) == read.as_ref() {
+            return;
+        }
+        match read {
+            Some(read) => self.insert(key.clone(), read),
+            None => self.remove(key),
+        };
+        differences.is_surprise = true;
+        differences.keys.insert(key.clone());
+    }
 }
 
 #[cfg(test)]

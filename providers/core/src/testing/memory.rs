@@ -252,17 +252,14 @@ impl FirewallProvider for MemoryProvider {
         let is_group = |key: &MemoryKey| matches!(key, MemoryKey::Group(..));
         let groups = state.resources.iter().filter(|(key, _)| is_group(key) && self.is_ours(key));
         let groups = groups.map(|(_, group)| group.clone()).collect();
-        let differences = known.resources.take_over(groups, is_group);
+        let mut differences = known.resources.take_over(groups, is_group);
         let inventory = &mut known.inventory;
         inventory.instances.retain(|instance| !changes.left.contains(instance));
         let added = changes.members.iter().filter(|member| !inventory.instances.contains(*member));
         let added: Vec<InstanceId> = added.cloned().collect();
         for member in &added {
             let key = MemoryKey::Attachment(self.cluster.clone(), member.clone());
-            match state.resources.get(&key) {
-                Some(attachment) => known.resources.insert(key, attachment.clone()),
-                None => known.resources.remove(&key),
-            };
+            known.resources.take_over_one(&key, state.resources.get(&key).cloned(), &mut differences);
         }
         let found = added.iter().filter(|member| state.instances.contains(*member));
         inventory.instances.extend(found.cloned());
