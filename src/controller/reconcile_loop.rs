@@ -123,13 +123,12 @@ impl CloudLoop {
         let mut wake = Wake::Due(WakeReason::Started);
         while !context.stop.is_cancelled() {
             let snapshot = context.snapshot_of(wake, self.cloud.name());
-            let (before, next) = match self.plan_and_execute(&snapshot).await {
+            let next = match self.plan_and_execute(&snapshot).await {
                 Ok((pass, interrupted)) => {
                     let next = self.publish(pass).await;
-                    let next = if interrupted { NextPass::at_once(WakeReason::Interrupted) } else { next };
-                    (Some(snapshot), next)
+                    if interrupted { NextPass::at_once(WakeReason::Interrupted) } else { next }
                 }
-                Err(error) => (None, self.report_unobserved(&error).await),
+                Err(error) => self.report_unobserved(&error).await,
             };
             let name = self.cloud.name();
             wake = tokio::select! {
@@ -137,7 +136,7 @@ impl CloudLoop {
                 () = context.stop.cancelled() => return,
                 () = self.cloud.wait_for_ended_change() => Wake::Due(WakeReason::ChangeEnded),
                 () = sleep(next.after) => Wake::Due(next.reason),
-                wake = context.wait_for_plan_change(&mut self.changes, name, before.as_deref()) => wake,
+                wake = context.wait_for_plan_change(&mut self.changes, name, &snapshot) => wake,
             };
         }
     }
@@ -157,7 +156,7 @@ impl CloudLoop {
         let long = async {
             sleep(MIN_EXECUTION).await;
             // The next pass takes a snapshot of its own: calls under way can take long to end.
-            _ = timeout(LONGEST_PASS, context.wait_for_plan_change(&mut changes, name, Some(snapshot))).await;
+            _ = timeout(LONGEST_PASS, context.wait_for_plan_change(&mut changes, name, snapshot)).await;
         };
         tokio::select! {
             biased;
@@ -233,13 +232,12 @@ impl LoopContext {
     }
 
     /// Waits until the snapshot differs in a way that can change the plan; other changes only refresh
-    /// statuses. Without `before`, any change counts. Reading the cloud at every readiness change would use
-    /// up most of its rate limit.
+    /// statuses. Reading the cloud at every readiness change would use up most of its rate limit.
     async fn wait_for_plan_change(
         &self,
         changes: &mut SharedIndex,
         cloud: &'static str,
-        before: Option<&Snapshot>,
+        before: &Snapshot,
     ) -> Wake {
         let mut published = true;
         loop {
@@ -249,7 +247,7 @@ impl LoopContext {
                 _ = timeout(PUBLISH_RETRY.0, self.debounce(changes)).await;
             }
             let snapshot = self.snapshot();
-            if before.is_none_or(|before| snapshot.changes_plan_since(before)) {
+            if snapshot.changes_plan_since(before) {
                 return Wake::PlanChanged(snapshot);
             }
             published = self.publishers.refresh(cloud, snapshot.demand.clone(), &|| self.cluster()).await;

@@ -137,8 +137,9 @@ impl PublishedState {
 
     /// Records that a cloud could not be observed. Its last result stays.
     pub(super) fn mark_unobserved(&mut self, cloud: &'static str) {
-        self.unobserved.insert(cloud);
-        self.touched.add_everything();
+        if self.unobserved.insert(cloud) {
+            self.touched.add_everything();
+        }
     }
 
     /// Returns true once each cloud has a result or could not be observed, and at least one has a result.

@@ -140,8 +140,10 @@ impl Shared {
         let statuses = state.plan_retraction(&now.index, &outcomes, only.as_ref(), &current_time());
         let dns_update = dns.plan_retraction(&now.index, &outcomes);
         for (exposure, status) in statuses {
-            writer.write_status(&exposure, &status.applied()).await;
-            state.record_status(exposure, status.own);
+            // Before it is written: a writer that is dropped midway may have reached the API server.
+            let applied = status.applied();
+            state.record_status(exposure.clone(), status.own);
+            writer.write_status(&exposure, &applied).await;
         }
         if let Some(update) = dns_update {
             dns.write(writer, update).await;
@@ -163,8 +165,9 @@ impl Shared {
         let planned = plan_writes((state, dns), &outcomes, now, only.as_ref());
         let mut is_complete = !state.is_waiting();
         for (exposure, status) in planned.statuses {
-            is_complete &= writer.write_status(&exposure, &status.applied()).await;
-            state.record_status(exposure, status.own);
+            let applied = status.applied();
+            state.record_status(exposure.clone(), status.own);
+            is_complete &= writer.write_status(&exposure, &applied).await;
         }
         let gates = iter(&planned.gates).map(|gate| writer.write_gate(gate));
         let mut gates = gates.buffer_unordered(CONCURRENT_GATE_WRITES);

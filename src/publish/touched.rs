@@ -79,6 +79,9 @@ impl Touched {
                 changed.nodes.insert(exposure.node.name.clone());
             }
         }
+        if before.pods_with_gate.ptr_eq(&now.pods_with_gate) {
+            return;
+        }
         let [before, now] = [before, now].map(|demand| demand.pods_with_gate.iter().map(|pod| (pod, &())));
         for pod in differing_keys(before, now, PartialEq::eq) {
             changed.objects.add(pod);
