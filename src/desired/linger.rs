@@ -91,6 +91,26 @@ impl Linger {
         self.leaving.keys()
     }
 
+    /// Ends memberships that linger, and removes them from what is desired.
+    pub fn end(
+        &mut self,
+        memberships: &[(GroupKey, InstanceId)],
+        snapshot: &Snapshot,
+        desired: &mut Desired,
+    ) {
+        for id in memberships {
+            self.leaving.remove(id);
+            if let Some(last) = self.last.get_mut(&id.1).and_then(|groups| groups.remove(&id.0)) {
+                self.endings.insert(id.clone(), find_ending(snapshot, &last.behind));
+            }
+            let Some(group) = desired.groups.get_mut(&id.0) else { continue };
+            group.members.remove(&id.1);
+            if group.members.is_empty() {
+                desired.groups.remove(&id.0);
+            }
+        }
+    }
+
     /// Adds to what is desired the memberships that ended less than `duration` ago. Also returns the time
     /// until the next of them has to go. `now` is a time on any clock that only moves forward. With `only`,
     /// what is desired is about these instances and no others, whose memberships stay as they are.

@@ -6,8 +6,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use firewall_core::{
-    FirewallProvider, GroupKey, Infeasible, IngressRule, InstanceId, Plan, Requirements, Resource,
-    ResourceSet, RuleSet,
+    Compiled, Desired, FirewallProvider, GroupKey, Infeasible, IngressRule, InstanceId, Plan, Requirements,
+    Resource, ResourceSet, RuleSet,
 };
 use ipnet::{IpNet, Ipv4Net};
 
@@ -85,6 +85,24 @@ impl<'a, K: Ord + Display> NamedResources<'a, K> {
         self.0 = Some((keys, Arc::clone(&named)));
         named
     }
+}
+
+/// Returns those memberships of which something is not open.
+pub(super) fn find_closed<'a, R: Resource>(
+    memberships: impl Iterator<Item = &'a (GroupKey, InstanceId)>,
+    desired: &Desired,
+    compiled: &Compiled<R>,
+    observed: &ResourceSet<R>,
+) -> Vec<(GroupKey, InstanceId)> {
+    let is_closed = |id: &&(GroupKey, InstanceId)| {
+        let (required, group) = (compiled.requirements.get(*id), desired.groups.get(&id.0));
+        let Some((required, group)) = required.zip(group) else { return false };
+        required.reachable_at.iter().any(|at| {
+            let own = compiled.resources.reach(at).rules.intersection(&group.rules);
+            !observed.reach(at).rules.covers(&own)
+        })
+    };
+    memberships.filter(is_closed).cloned().collect()
 }
 
 /// Returns the reason and message of a membership that is not open.

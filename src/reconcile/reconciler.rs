@@ -19,6 +19,7 @@ use super::failures::{Failures, infeasible_problems};
 use super::held_closings::{HeldClosings, is_held};
 use super::in_flight::StepsInFlight;
 use super::known_cloud::{Key, KnownCloud};
+use super::membership::find_closed;
 use super::pass::{Options, PlannedPass};
 use super::scope::{Scoped, select};
 use crate::desired::claims;
@@ -183,7 +184,13 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let mut observed = std::mem::take(&mut known.observed.resources);
         let left: BTreeSet<String> = observed.values().flat_map(Resource::serves).collect();
         self.linger.retain_endings(|group| left.contains(&group.to_string()));
-        let compiled = self.provider.compile(&grouped.desired, &known.observed.inventory);
+        let mut compiled = self.provider.compile(&grouped.desired, &known.observed.inventory);
+        // Somebody else has closed them, and nothing opens for a pod that is gone.
+        let closed = find_closed(self.linger.leaving(), &grouped.desired, &compiled, &observed);
+        if !closed.is_empty() {
+            self.linger.end(&closed, snapshot, &mut grouped.desired);
+            compiled = self.provider.compile(&grouped.desired, &known.observed.inventory);
+        }
         let in_flight =
             InFlight::settle(changing.iter().map(|change| (change.before(), change.after())), &mut observed);
         let in_flight = (in_flight, changing.iter().map(Action::key).collect());

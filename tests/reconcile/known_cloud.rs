@@ -102,3 +102,14 @@ async fn machine_that_a_node_names_again_is_read_again() {
     cluster.pass().await;
     assert!(cluster.cloud.resources().contains_key(&attachment) && !cluster.is_repaired());
 }
+
+#[tokio::test(start_paused = true)]
+async fn port_that_lingers_and_somebody_has_closed_stays_closed() {
+    let mut cluster = TestCluster::new(2);
+    cluster.pass().await;
+    cluster.cloud.remove(&attachment());
+    cluster.leave(1..2);
+    cluster.pass().await;
+    assert!(!cluster.is_repaired(), "nobody asks for it any more");
+    assert_eq!(cluster.open(), 1);
+}
