@@ -15,8 +15,8 @@ use crate::k8s::index::shared_index::SharedIndex;
 pub(super) struct LatestSnapshot(Arc<Mutex<Snapshots>>);
 
 impl LatestSnapshot {
-    /// Returns the snapshot of the index as it is now, and the index. No watch waits for that; another loop does, and gets
-    /// the same. `started` is the epoch of the snapshots' times.
+    /// Returns the snapshot of the index as it is now, and the index. No watch waits for that; another loop
+    /// does, and gets the same. `started` is the epoch of the snapshots' times.
     pub(super) fn take(
         &self,
         index: &SharedIndex,

@@ -23,7 +23,7 @@ impl SnapshotChanges {
     }
 }
 
-/// The changes of the last snapshots, the oldest first. A copy costs the same however much has changed.
+/// The changes of the last snapshots, the oldest first. A copy shares them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ChangeLog {
     entries: VecDeque<Arc<Entry>>,

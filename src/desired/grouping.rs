@@ -34,13 +34,10 @@ pub struct Grouped {
 
 /// Groups the exposures whose instance the provider knows.
 ///
-/// `instance` reads a providerID as
-/// [`FirewallProvider::parse_provider_id`](firewall_core::FirewallProvider::parse_provider_id) does. `unclaimed`
-/// returns the message for one that is neither this provider's nor any other's.
+/// `instance` reads a providerID: `None` is another cloud's, and an error is told of the node.
 pub fn grouped<'a>(
     exposures: impl IntoIterator<Item = &'a Exposure>,
     instance: impl Fn(&str) -> Option<Result<InstanceId, String>>,
-    unclaimed: impl Fn(&str) -> Option<String>,
     unknown: Unknown,
 ) -> Grouped {
     let desired = Desired { groups: BTreeMap::new(), unknown };
@@ -56,11 +53,7 @@ pub fn grouped<'a>(
         match instance(&exposure.provider_id) {
             Some(Ok(instance)) => grouped.add(exposure, instance),
             Some(Err(message)) => grouped.report(exposure, message),
-            None => {
-                if let Some(message) = unclaimed(&exposure.provider_id) {
-                    grouped.report(exposure, message);
-                }
-            }
+            None => {}
         }
     }
     grouped
@@ -131,7 +124,7 @@ mod tests {
     }
 
     fn groups(exposures: &[Exposure]) -> Vec<(usize, usize)> {
-        let grouped = grouped(exposures, known, |_| None, Unknown::default());
+        let grouped = grouped(exposures, known, Unknown::default());
         grouped.desired.groups.values().map(|group| (group.rules.len(), group.members.len())).collect()
     }
 
@@ -148,14 +141,15 @@ mod tests {
     fn unclaimed_node_gets_a_problem_and_a_claimed_one_does_not() {
         let mut exposure = exposure("web", "a", 80, "0.0.0.0/0", "");
         exposure.provider_id = "openstack:///x".to_owned();
-        let unclaimed = grouped(&[exposure.clone()], known, |id| Some(id.to_owned()), Unknown::default());
+        let unclaimed =
+            grouped(&[exposure.clone()], |id| known(id).or(Some(Err(id.to_owned()))), Unknown::default());
         assert!(unclaimed.desired.groups.is_empty());
         let has_problem = |kind: &str| {
             let mut problems = unclaimed.problems.iter();
             problems.any(|problem| problem.object.kind == kind && problem.message.contains("openstack"))
         };
         assert!(has_problem("Node") && has_problem("Pod"), "{:?}", unclaimed.problems);
-        let claimed = grouped(&[exposure], known, |_| None, Unknown::default());
+        let claimed = grouped(&[exposure], known, Unknown::default());
         assert!(claimed.desired.groups.is_empty() && claimed.problems.is_empty());
     }
 
@@ -172,7 +166,7 @@ mod tests {
                     exposure(names[*workload], names[*node], 80 + port, sources[*source], sources[*source])
                 })
                 .collect();
-            let grouped = grouped(&exposures, known, |_| None, Unknown::default());
+            let grouped = grouped(&exposures, known, Unknown::default());
             for node in names {
                 let asked_for: RuleSet = exposures
                     .iter()

@@ -115,8 +115,7 @@ struct Planned<'a, P: FirewallProvider> {
 
 impl<P: FirewallProvider + 'static> PlannedCloud for Planned<'_, P> {
     fn problems(&self) -> BTreeSet<Problem> {
-        let PlannedPass { snapshot, own_problems, .. } = &self.planned;
-        snapshot.problems.iter().chain(own_problems).cloned().collect()
+        self.planned.problems()
     }
 
     fn closes(&self) -> bool {

@@ -4,6 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use firewall_core::{
+    Compiled, Effect, FirewallProvider, GroupKey, InstanceId, Limits, Plan, Policy, ResourceSet,
+};
+
 use super::known_cloud::{Key, KnownCloud};
 use super::outcome::Membership;
 use crate::desired::claims::CloudName;
@@ -11,9 +15,6 @@ use crate::desired::endings::Endings;
 use crate::desired::grouping::Grouped;
 use crate::desired::snapshot::Snapshot;
 use crate::k8s::problem::Problem;
-use firewall_core::{
-    Compiled, Effect, FirewallProvider, GroupKey, InstanceId, Limits, Plan, Policy, ResourceSet,
-};
 
 /// The administrator's choices for reconciling.
 #[derive(Clone, Debug)]
@@ -102,12 +103,24 @@ pub struct Pass {
     pub snapshot: Arc<Snapshot>,
 }
 
+impl<P: FirewallProvider> PlannedPass<P> {
+    /// Returns everything wrong with objects of the cluster.
+    #[must_use]
+    pub fn problems(&self) -> BTreeSet<Problem> {
+        join_problems(&self.snapshot, &self.own_problems)
+    }
+}
+
 impl Pass {
     /// Returns everything wrong with objects of the cluster.
     #[must_use]
     pub fn problems(&self) -> BTreeSet<Problem> {
-        self.snapshot.problems.iter().chain(&self.own_problems).cloned().collect()
+        join_problems(&self.snapshot, &self.own_problems)
     }
+}
+
+fn join_problems(snapshot: &Snapshot, own: &BTreeSet<Problem>) -> BTreeSet<Problem> {
+    snapshot.problems.iter().chain(own).cloned().collect()
 }
 
 /// A pass that is due although the cluster does not change.

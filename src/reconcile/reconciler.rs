@@ -130,9 +130,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
 
     /// Places what the snapshot asks for on machines. Returns what has changed; `None` if that may be anything.
     fn place(&mut self, snapshot: &Arc<Snapshot>) -> Option<Touched> {
-        // One of another cloud is nobody's problem here.
-        let unclaimed = |id: &str| claims::unclaimed(id, &self.options.active);
-        let instance = |id: &str| self.provider.parse_provider_id(id).or_else(|| unclaimed(id).map(Err));
+        let instance = |id: &str| find_instance(&*self.provider, &self.options, id);
         let exposures = &snapshot.demand.exposures;
         let before = self.placed.replace(Arc::clone(snapshot));
         let changes = before.and_then(|before| snapshot.changes_since(&before));
@@ -144,17 +142,13 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
     }
 
     fn group(&self, snapshot: &Snapshot, scope: Option<&BTreeSet<InstanceId>>) -> Grouped {
-        let unclaimed = |id: &str| claims::unclaimed(id, &self.options.active);
-        let instance = |id: &str| self.provider.parse_provider_id(id);
+        let instance = |id: &str| find_instance(&*self.provider, &self.options, id);
         match scope {
             None => {
                 let unknown = place_unknown(snapshot, instance);
-                grouped(snapshot.demand.exposures.iter(), instance, unclaimed, unknown)
+                grouped(snapshot.demand.exposures.iter(), instance, unknown)
             }
-            Some(scope) => {
-                let placed = |id: &str| instance(id).or_else(|| unclaimed(id).map(Err));
-                grouped(self.placement.at(scope, placed), instance, unclaimed, Unknown::default())
-            }
+            Some(scope) => grouped(self.placement.at(scope, instance), instance, Unknown::default()),
         }
     }
 
@@ -355,4 +349,14 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         }
         (plan, violations.into_iter().map(|violation| violation.step).collect())
     }
+}
+
+/// Reads a providerID. One that no active cloud claims is an error; one that another does is nobody's problem
+/// here, and `None`.
+fn find_instance<P: FirewallProvider>(
+    provider: &P,
+    options: &Options,
+    id: &str,
+) -> Option<Result<InstanceId, String>> {
+    provider.parse_provider_id(id).or_else(|| claims::unclaimed(id, &options.active).map(Err))
 }

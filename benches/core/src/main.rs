@@ -164,7 +164,7 @@ fn time_stages(nodes: usize) -> Vec<Row> {
     let cloud = MemoryCloud::new((0..nodes).map(|node| InstanceId::new(format!("i-{node}"))));
     let provider = cloud.provider("c");
     let instance = |id: &str| provider.parse_provider_id(id);
-    let group = || grouped(snapshot.demand.exposures.iter(), instance, |_| None, Unknown::default());
+    let group = || grouped(snapshot.demand.exposures.iter(), instance, Unknown::default());
     let grouping = time(|| (), |()| group());
     let groups = group();
     let linger = || {

@@ -212,7 +212,7 @@ proptest! {
         }
         let found = collect_exposures(&index, &Settings::default());
         let known = |id: &str| Some(Ok(InstanceId::new(id)));
-        let desired = grouped(&found.exposures, known, |_| None, Unknown::default()).desired;
+        let desired = grouped(&found.exposures, known, Unknown::default()).desired;
         for instance in desired.members() {
             let requested: RuleSet = found
                 .exposures
