@@ -198,6 +198,8 @@ impl World {
         let tampered = tampered.unwrap_or_default();
         let mut converged_since = None;
         loop {
+            let ended_late = self.witness.ended_after_its_process().map(|at| at + RESYNC);
+            let tampered = tampered.max(ended_late.unwrap_or_default());
             let last = self.witness.checker().excuses.last().max(last_event);
             let is_settled = self.witness.checker().has_converged() && self.endings.is_empty();
             converged_since = if is_settled { converged_since.or_else(|| Some(self.now())) } else { None };

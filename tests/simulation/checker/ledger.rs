@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::demand::{Asked, Demand};
 use super::{Excuses, Limits, Promise, Violation};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::api::{Kind, Name, Store, name_of};
 use crate::landscape::{Probes, describe, probes};
@@ -12,11 +13,19 @@ use crate::landscape::{Probes, describe, probes};
 /// The cause of a change of the cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    Controller,
+    /// A call of the controller that took so many milliseconds: nobody can take back what is under way
+    Controller(u64),
     /// Somebody else
     Other,
     /// A machine is another one, as the cluster says too
     Machine,
+}
+
+impl Cause {
+    /// Returns that a call of the controller is the cause, which it began then.
+    pub(crate) fn of_call(begun: Instant) -> Self {
+        Self::Controller(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
 }
 
 /// The past of one machine.
@@ -121,7 +130,9 @@ impl Checker {
 
     /// The cloud lets in something else than before.
     pub(crate) fn cloud_changed(&mut self, admits: &BTreeMap<String, Probes>, cause: Cause, now: u64) {
-        let horizon = self.excuses.horizon(now, self.limits.staleness);
+        let began = if let Cause::Controller(took) = cause { now.saturating_sub(took) } else { now };
+        let horizon = |at| self.excuses.horizon(at, self.limits.staleness);
+        let horizon = horizon(began).min(horizon(now));
         let names: BTreeSet<String> = admits.keys().chain(self.machines.keys()).cloned().collect();
         for name in names {
             let open = admits.get(&name).copied().unwrap_or_default();
@@ -141,7 +152,7 @@ impl Checker {
                     let until = now + self.limits.drift;
                     machine.tampered.extend(ones(opened | closed).map(|probe| (probe, until)));
                 }
-                Cause::Controller => {
+                Cause::Controller(_) => {
                     if never_asked != 0 {
                         let text =
                             format!("{name} opens what nobody has asked for: {}", describe(never_asked));
@@ -170,7 +181,7 @@ impl Checker {
     /// Others' objects must be as they were.
     pub(crate) fn foreign_is(&mut self, foreign: &[String], cause: Cause, now: u64) {
         let before = self.foreign.replace(foreign.to_vec());
-        if cause == Cause::Controller && before.as_ref().is_some_and(|before| before != foreign) {
+        if matches!(cause, Cause::Controller(_)) && before.as_ref().is_some_and(|before| before != foreign) {
             let text = format!("others' objects were {:?} and are {foreign:?}", before.unwrap_or_default());
             self.report(Promise::OnlyItsOwn, now, text);
         }

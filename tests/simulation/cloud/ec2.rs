@@ -16,7 +16,7 @@ use hostport_firewall::reconcile::cloud::CloudReconciler;
 use hostport_firewall::reconcile::pass::Options;
 use hostport_firewall::reconcile::reconciler::Reconciler;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::faults::{Call, Fate, Faults};
 use super::{ModelCloud, SharedObserver, Size, Tampering};
@@ -216,7 +216,7 @@ impl Connector {
     /// Sends one change: what has been sent takes effect, whatever becomes of the sender.
     async fn change(&self, params: &Params, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let (text, action) = (self.describe(params), params.get("Action").to_owned());
-        let half = self.cloud.faults().duration(&text) / 2;
+        let (begun, half) = (Instant::now(), self.cloud.faults().duration(&text) / 2);
         sleep(half).await;
         self.process.pause_if_dead().await;
         let observer = self.cloud.observer.get().cloned();
@@ -248,7 +248,7 @@ impl Connector {
             if let Some(observer) = &observer {
                 observer.ended(&process, &text, &outcome.to_string());
             }
-            cloud.announce(Cause::Controller);
+            cloud.announce(Cause::of_call(begun));
             if kill == Some(false) {
                 process.kill();
             }

@@ -294,7 +294,7 @@ impl SimulatedProvider {
         self.process.pause_if_dead().await;
         let call = describe(action, &self.cloud.cloud.resources());
         // A provider waits for its share of the call rate before it sends.
-        let duration = self.cloud.faults().duration(&call) / 2;
+        let (begun, duration) = (Instant::now(), self.cloud.faults().duration(&call) / 2);
         sleep(duration).await;
         self.process.pause_if_dead().await;
         if !self.fence.allows(Instant::now().into_std()) {
@@ -339,7 +339,7 @@ impl SimulatedProvider {
             if let Some(observer) = &observer {
                 observer.ended(&process, &call, outcome);
             }
-            cloud.announce(Cause::Controller);
+            cloud.announce(Cause::of_call(begun));
             if kill == Some(false) {
                 process.kill();
             }

@@ -30,6 +30,8 @@ pub(super) struct Witness {
     counts: Mutex<Counts>,
     /// The methods of the cloud's API that have been called, and whether they change something
     methods: Mutex<Vec<(String, bool)>>,
+    /// When a call of a process last ended that had ended before
+    ended_after_its_process: Mutex<Option<u64>>,
     api: ApiServer,
     uses_lease: bool,
 }
@@ -37,8 +39,8 @@ pub(super) struct Witness {
 impl Witness {
     pub(super) fn new(start: Instant, checker: Checker, api: ApiServer, uses_lease: bool) -> Self {
         let (checker, trace, counts) = (Mutex::new(checker), Mutex::default(), Mutex::default());
-        let methods = Mutex::default();
-        Self { start, checker, trace, counts, methods, api, uses_lease }
+        let (methods, ended_after_its_process) = (Mutex::default(), Mutex::default());
+        Self { start, checker, trace, counts, methods, ended_after_its_process, api, uses_lease }
     }
 
     /// Returns the time since the start, in milliseconds.
@@ -66,6 +68,12 @@ impl Witness {
     pub(super) fn counts(&self) -> Counts {
         let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         Counts { writes: self.api.read(|state| state.writes.len()), ..counts }
+    }
+
+    /// Returns when a call of a process last ended that had ended before: the next process may have read the cloud
+    /// without its effect.
+    pub(super) fn ended_after_its_process(&self) -> Option<u64> {
+        *self.ended_after_its_process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the methods that have been called so far, from a position on.
@@ -134,6 +142,10 @@ impl Observer for Witness {
     }
 
     fn ended(&self, process: &Process, call: &str, outcome: &str) {
+        if !process.is_alive() {
+            let mut last = self.ended_after_its_process.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = Some(self.now());
+        }
         self.note(&format!("process {} {outcome}: {call}", process.number));
     }
 

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower::ServiceExt;
 
 use super::{Gce, OPERATION};
@@ -187,7 +187,7 @@ impl Stub {
         self.process.pause_if_dead().await;
         let known = self.gce.cloud.firewalls(super::PROJECT);
         let text = http.describe(known.get(http.name()));
-        let half = self.gce.faults().duration(&text) / 2;
+        let (begun, half) = (Instant::now(), self.gce.faults().duration(&text) / 2);
         sleep(half).await;
         self.process.pause_if_dead().await;
         let observer = self.gce.observer.get().cloned();
@@ -222,7 +222,7 @@ impl Stub {
                 stub.process.kill();
             }
             _ = answer.send(result);
-            stub.announce_effect().await;
+            stub.announce_effect(begun).await;
         });
         let result = answered.await;
         self.process.pause_if_dead().await;
@@ -230,11 +230,11 @@ impl Stub {
     }
 
     /// Announces the effect of an operation when it has ended.
-    async fn announce_effect(&self) {
+    async fn announce_effect(&self, begun: Instant) {
         let mut pending = OPERATION;
         self.gce.cloud.configure(|settings| pending = settings.operation_delay);
         sleep(pending + std::time::Duration::from_millis(1)).await;
-        self.gce.announce(Cause::Controller);
+        self.gce.announce(Cause::of_call(begun));
     }
 
     /// Lets the simulator answer.
