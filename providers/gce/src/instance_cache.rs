@@ -11,18 +11,12 @@ use crate::inventory::InstanceFacts;
 use crate::provider_id::Location;
 
 /// An answer about instances, with the parts that are missing.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer<I> {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answer {
     /// The instances that exist
-    pub(crate) instances: BTreeMap<InstanceId, I>,
+    pub(crate) instances: BTreeMap<InstanceId, InstanceFacts>,
     /// The zones that were not read, with what became of that
     pub(crate) unread: BTreeMap<String, UnreadZone>,
-}
-
-impl<I> Default for Answer<I> {
-    fn default() -> Self {
-        Self { instances: BTreeMap::new(), unread: BTreeMap::new() }
-    }
 }
 
 /// The reason why a zone's instances were not read.
@@ -52,10 +46,10 @@ pub(crate) struct InstanceCache {
 
 impl InstanceCache {
     /// Returns the members that an answer leaves out and the one before did not: to be asked for once more.
-    pub(crate) fn newly_absent<I>(
+    pub(crate) fn newly_absent(
         &self,
         members: &BTreeSet<InstanceId>,
-        answer: &Answer<I>,
+        answer: &Answer,
     ) -> BTreeSet<InstanceId> {
         let is_absent = |id: &InstanceId| {
             !answer.instances.contains_key(id)
@@ -69,12 +63,7 @@ impl InstanceCache {
     ///
     /// A member of a zone that was not read is as it was. One that the answer leaves out is so until an answer
     /// at least a minute later leaves it out too.
-    pub(crate) fn record(
-        &mut self,
-        members: &BTreeSet<InstanceId>,
-        answer: Answer<InstanceFacts>,
-        now: Instant,
-    ) -> Known {
+    pub(crate) fn record(&mut self, members: &BTreeSet<InstanceId>, answer: Answer, now: Instant) -> Known {
         let Answer { instances, unread } = answer;
         self.facts.extend(instances.iter().map(|(id, facts)| (id.clone(), facts.clone())));
         let unknown = self.find_unknown(members, &instances, &unread, now);
@@ -95,7 +84,7 @@ impl InstanceCache {
     pub(crate) fn record_added(
         &mut self,
         added: &BTreeSet<InstanceId>,
-        answer: Answer<InstanceFacts>,
+        answer: Answer,
         now: Instant,
     ) -> Known {
         let Answer { mut instances, unread } = answer;

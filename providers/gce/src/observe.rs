@@ -5,7 +5,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use firewall_core::{ChangesSince, InstanceId, Observed, Owner, ProviderError, ResourceSet};
 use futures::future::try_join_all;
-use google_cloud_compute_v1::model::Instance;
 use tokio::time::Instant;
 
 use crate::client::Client;
@@ -17,7 +16,7 @@ use crate::ownership;
 use crate::provider_id::Location;
 use crate::resource::{FirewallRule, GceKey, GceResource, InstanceTags};
 use crate::wire::error::CallError;
-use crate::wire::{firewall, instance};
+use crate::wire::firewall;
 
 /// Reads everything that a plan starts from.
 pub(crate) async fn observe(
@@ -62,7 +61,7 @@ pub(crate) async fn observe_added(
     }
     let is_added = |id: &&InstanceId| is_in_project(id, config) && !inventory.instances.contains_key(*id);
     let added: BTreeSet<InstanceId> = changes.members.iter().filter(is_added).cloned().collect();
-    let answer = read_zones(client, &added).await?;
+    let answer = read_zones(client, config, &added).await?;
     let answer = read_absent_again(client, config, cache, &added, answer).await?;
     let found = lock(cache).record_added(&added, answer, Instant::now().into_std());
     for (id, facts) in &found.instances {
@@ -149,14 +148,11 @@ async fn read_absent_again(
     config: &GceConfig,
     cache: &Mutex<InstanceCache>,
     members: &BTreeSet<InstanceId>,
-    mut answer: Answer<Instance>,
-) -> Result<Answer<InstanceFacts>, CallError> {
+    mut answer: Answer,
+) -> Result<Answer, CallError> {
     let absent = lock(cache).newly_absent(members, &answer);
-    answer.instances.extend(read_zones(client, &absent).await?.instances);
-    let prefix = ownership::prefix(&config.cluster);
-    let facts = |(id, found): (InstanceId, Instance)| (id, instance::facts(&found, &prefix));
-    let instances = answer.instances.into_iter().map(facts).collect();
-    Ok(Answer { instances, unread: answer.unread })
+    answer.instances.extend(read_zones(client, config, &absent).await?.instances);
+    Ok(answer)
 }
 
 fn lock(cache: &Mutex<InstanceCache>) -> MutexGuard<'_, InstanceCache> {
@@ -173,23 +169,28 @@ async fn read_instances(
     members: &BTreeSet<InstanceId>,
     rules: &[FirewallRule],
     prefix: &str,
-) -> Result<Answer<Instance>, CallError> {
+) -> Result<Answer, CallError> {
     let selects_by_tag = |rule: &FirewallRule| rule.tags.contains(&rule.name);
     if config.mode == Mode::Tags || members.is_empty() || rules.iter().any(selects_by_tag) {
-        return client.list_all_instances().await;
+        return client.list_all_instances(prefix).await;
     }
-    let answer = read_zones(client, members).await?;
-    let tagged = answer.instances.values().any(|found| !instance::own_tags(found, prefix).is_empty());
-    if tagged { client.list_all_instances().await } else { Ok(answer) }
+    let answer = read_zones(client, config, members).await?;
+    let tagged = answer.instances.values().any(|facts| !facts.own_tags.is_empty());
+    if tagged { client.list_all_instances(prefix).await } else { Ok(answer) }
 }
 
 /// Reads instances zone by zone, all zones at once: listing one zone costs less than a filtered list of all.
-async fn read_zones(client: &Client, ids: &BTreeSet<InstanceId>) -> Result<Answer<Instance>, CallError> {
+async fn read_zones(
+    client: &Client,
+    config: &GceConfig,
+    ids: &BTreeSet<InstanceId>,
+) -> Result<Answer, CallError> {
+    let prefix = ownership::prefix(&config.cluster);
     let mut zones: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for location in ids.iter().filter_map(|id| Location::parse(id.as_str())) {
         zones.entry(location.zone).or_default().push(location.name);
     }
-    let answers = zones.iter().map(|(zone, names)| client.list_instances(zone, names));
+    let answers = zones.iter().map(|(zone, names)| client.list_instances(zone, names, &prefix));
     let mut all = Answer::default();
     for answer in try_join_all(answers).await? {
         all.instances.extend(answer.instances);

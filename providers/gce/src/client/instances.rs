@@ -32,12 +32,13 @@ fn unreachable(zone: &str) -> UnreadZone {
 
 impl Client {
     /// Returns the instances of one zone with these names, as far as they exist. May return others of the
-    /// zone too. That the zone does not answer is part of the answer.
+    /// zone too. That the zone does not answer is part of the answer. `prefix` is the prefix of the cluster's tags.
     pub(crate) async fn list_instances(
         &self,
         zone: &str,
         names: &[&str],
-    ) -> Result<Answer<Instance>, CallError> {
+        prefix: &str,
+    ) -> Result<Answer, CallError> {
         let mut request = self
             .instances
             .list()
@@ -66,7 +67,7 @@ impl Client {
             if page.warning.and_then(|warning| warning.code) == Some(list_warning::Code::Unreachable) {
                 return Ok(unread(unreachable(zone)));
             }
-            page.items.into_iter().for_each(|instance| self.add_instance(&mut answer, instance));
+            page.items.into_iter().for_each(|instance| self.add_facts(&mut answer, &instance, prefix));
             token = page.next_page_token.unwrap_or_default();
             if token.is_empty() {
                 return Ok(answer);
@@ -74,8 +75,9 @@ impl Client {
         }
     }
 
-    /// Returns all instances of the project, without those of the zones that cannot be reached.
-    pub(crate) async fn list_all_instances(&self) -> Result<Answer<Instance>, CallError> {
+    /// Returns all instances of the project, without those of the zones that cannot be reached. `prefix` is the prefix
+    /// of the cluster's tags.
+    pub(crate) async fn list_all_instances(&self, prefix: &str) -> Result<Answer, CallError> {
         let request = self.instances.aggregated_list().set_project(&self.project).set_max_results(PAGE_SIZE);
         let object = format!("projects/{}", self.project);
         let (mut answer, mut token) = (Answer::default(), String::new());
@@ -86,7 +88,9 @@ impl Client {
             for (scope, list) in page.items {
                 let code = list.warning.and_then(|warning| warning.code);
                 unread.extend((code == Some(scope_warning::Code::Unreachable)).then_some(scope));
-                list.instances.into_iter().for_each(|instance| self.add_instance(&mut answer, instance));
+                list.instances
+                    .into_iter()
+                    .for_each(|instance| self.add_facts(&mut answer, &instance, prefix));
             }
             // A scope is written as `zones/NAME`, alone or at the end of a URL.
             let zones = unread.iter().filter_map(|scope| scope.rsplit('/').next());
@@ -98,9 +102,10 @@ impl Client {
         }
     }
 
-    fn add_instance(&self, answer: &mut Answer<Instance>, instance: Instance) {
-        if let Some(id) = instance::id(&instance, &self.project) {
-            answer.instances.insert(InstanceId::new(id), instance);
+    /// Adds what is needed of an instance: the whole of thousands takes tens of megabytes.
+    fn add_facts(&self, answer: &mut Answer, instance: &Instance, prefix: &str) {
+        if let Some(id) = instance::id(instance, &self.project) {
+            answer.instances.insert(InstanceId::new(id), instance::facts(instance, prefix));
         }
     }
 

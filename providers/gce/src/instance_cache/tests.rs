@@ -10,7 +10,7 @@ fn id(zone: &str, number: u8) -> InstanceId {
 }
 
 /// Returns an answer with these instances, the number of each its address.
-fn answer(instances: &[(&str, u8)], unread: &[(&str, UnreadZone)]) -> Answer<InstanceFacts> {
+fn answer(instances: &[(&str, u8)], unread: &[(&str, UnreadZone)]) -> Answer {
     Answer {
         instances: instances
             .iter()
