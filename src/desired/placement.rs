@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use firewall_core::{GroupKey, InstanceId};
 
+use super::few::Few;
 use crate::intents::exposure::Exposure;
 use crate::intents::exposures::{Exposures, PartKey};
 
@@ -13,11 +14,14 @@ use crate::intents::exposures::{Exposures, PartKey};
 #[derive(Debug, Default)]
 pub struct Placement {
     parts: BTreeMap<PartKey, Arc<[Exposure]>>,
-    by_instance: BTreeMap<InstanceId, BTreeSet<PartKey>>,
-    members: BTreeMap<GroupKey, BTreeMap<InstanceId, BTreeSet<PartKey>>>,
+    by_instance: BTreeMap<InstanceId, Parts>,
+    members: BTreeMap<GroupKey, BTreeMap<InstanceId, Parts>>,
     /// The parts with exposures on nodes whose machine cannot be found
     elsewhere: BTreeSet<PartKey>,
 }
+
+/// The parts at one place.
+type Parts = Few<PartKey, ()>;
 
 /// The groups that a change concerns, each with the instances where it can matter.
 pub type Touched = BTreeMap<GroupKey, BTreeSet<InstanceId>>;
@@ -58,8 +62,8 @@ impl Placement {
         // Of others in the group the rules can be the same as of these before and as of these now, or neither.
         let others = |this: &Self, group: &GroupKey| {
             let members = this.members.get(group)?;
-            let mut parts = members.values().flatten().filter(|part| !changed.contains(part));
-            let other = this.parts.get(parts.next()?)?;
+            let mut parts = members.values().flat_map(Parts::iter).map(|(part, ())| part);
+            let other = this.parts.get(parts.find(|part| !changed.contains(part))?)?;
             other.iter().find(|exposure| exposure.group() == *group).map(|exposure| exposure.rules.clone())
         };
         let is_uniform = |this: &Self, group: &GroupKey| {
@@ -96,8 +100,8 @@ impl Placement {
         instances: &'a BTreeSet<InstanceId>,
         instance: impl Fn(&str) -> Option<Result<InstanceId, String>>,
     ) -> Vec<&'a Exposure> {
-        let placed = instances.iter().filter_map(|id| self.by_instance.get(id)).flatten();
-        let parts: BTreeSet<&PartKey> = placed.chain(&self.elsewhere).collect();
+        let placed = instances.iter().filter_map(|id| self.by_instance.get(id)).flat_map(Parts::iter);
+        let parts: BTreeSet<&PartKey> = placed.map(|(part, ())| part).chain(&self.elsewhere).collect();
         let exposures = parts.into_iter().filter_map(|key| self.parts.get(key)).flat_map(|part| part.iter());
         let is_meant = |exposure: &&Exposure| match instance(&exposure.provider_id) {
             Some(Ok(id)) => instances.contains(&id),
@@ -122,9 +126,9 @@ impl Placement {
                 }
                 None => continue,
             };
-            self.by_instance.entry(id.clone()).or_default().insert(key.clone());
+            self.by_instance.entry(id.clone()).or_default().insert(key.clone(), ());
             let members = self.members.entry(exposure.group()).or_default();
-            members.entry(id).or_default().insert(key.clone());
+            members.entry(id).or_default().insert(key.clone(), ());
         }
         self.parts.insert(key.clone(), Arc::clone(part));
     }
@@ -147,7 +151,7 @@ impl Placement {
 }
 
 /// Removes a part from an index, and its place there with the last.
-fn remove_from(index: &mut BTreeMap<InstanceId, BTreeSet<PartKey>>, id: &InstanceId, part: &PartKey) {
+fn remove_from(index: &mut BTreeMap<InstanceId, Parts>, id: &InstanceId, part: &PartKey) {
     if let Some(parts) = index.get_mut(id) {
         parts.remove(part);
         if parts.is_empty() {

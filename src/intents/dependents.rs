@@ -34,7 +34,8 @@ pub(super) enum Dependent {
 #[derive(Default)]
 pub(super) struct Dependents {
     by_dependency: BTreeMap<Dependency, BTreeSet<Dependent>>,
-    dependencies: BTreeMap<Dependent, BTreeSet<Dependency>>,
+    /// In order; nearly all have one, and there are as many as port owners
+    dependencies: BTreeMap<Dependent, Box<[Dependency]>>,
 }
 
 impl Dependents {
@@ -46,10 +47,11 @@ impl Dependents {
     /// Replaces everything that a dependent depends on.
     pub(super) fn replace(&mut self, dependent: &Dependent, now: BTreeSet<Dependency>) {
         let before = self.dependencies.get(dependent);
-        if before.map_or(now.is_empty(), |before| *before == now) {
+        if before.map_or(now.is_empty(), |before| before.iter().eq(&now)) {
             return;
         }
-        let before = self.dependencies.remove(dependent).unwrap_or_default();
+        let before: BTreeSet<Dependency> =
+            self.dependencies.remove(dependent).into_iter().flatten().collect();
         for gone in before.difference(&now) {
             let Some(dependents) = self.by_dependency.get_mut(gone) else { continue };
             dependents.remove(dependent);
@@ -61,7 +63,7 @@ impl Dependents {
             self.by_dependency.entry(new.clone()).or_default().insert(dependent.clone());
         }
         if !now.is_empty() {
-            self.dependencies.insert(dependent.clone(), now);
+            self.dependencies.insert(dependent.clone(), now.into_iter().collect());
         }
     }
 }

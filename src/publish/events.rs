@@ -12,7 +12,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::event_queue::{EventQueue, MAX_WAITING, QueuedEvent};
+use super::event_queue::{EventQueue, QueuedEvent};
 use super::problem_counts::ProblemCounts;
 use super::transitions::Transition;
 use crate::k8s::objects::ObjectRef;
@@ -24,6 +24,9 @@ const MAX_NOTE_LENGTH: usize = 1024;
 
 /// The end of a text that is too long for an Event.
 const TRUNCATED: &str = "… (cut; in full in the controller's log)";
+
+/// Most recorders that are held, each with its Event: 7 KB.
+const MAX_RECORDERS: usize = 256;
 
 /// The pause after an Event that could not be written. It doubles with each, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -124,7 +127,7 @@ async fn write_queued(publisher: EventPublisher, client: Client, reporter: Repor
             queued.notified().await;
             continue;
         };
-        if recorders.len() >= MAX_WAITING {
+        if recorders.len() >= MAX_RECORDERS {
             recorders.clear();
         }
         let recorder = || Recorder::new(client.clone(), reporter.clone());

@@ -151,7 +151,7 @@ impl ObjectMeta {
             labels: map(&self.labels, |_| true),
             annotations: map(&self.annotations, is_read),
             owner_references: (!self.owner_references.is_empty())
-                .then(|| self.owner_references.into_iter().map(OwnerReference::into_api).collect()),
+                .then(|| each(self.owner_references, OwnerReference::into_api)),
             ..api::ObjectMeta::default()
         }
     }
@@ -168,6 +168,12 @@ impl OwnerReference {
             uid: text(&self.uid),
         }
     }
+}
+
+/// Returns what `read` makes of each message, in no more room than it needs: what is collected from a `Vec` by itself
+/// keeps the room of the larger messages for as long as the object is held.
+pub(super) fn each<M, T>(messages: Vec<M>, read: impl FnMut(M) -> T) -> Vec<T> {
+    messages.into_iter().map(read).collect::<Box<[T]>>().into_vec()
 }
 
 fn map(entries: &[Entry], is_kept: impl Fn(&str) -> bool) -> Option<BTreeMap<String, String>> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::super::kind::Kind;
 use super::messages;
-use super::metadata::{ObjectMeta, optional, text};
+use super::metadata::{ObjectMeta, each, optional, text};
 use crate::k8s::index::Object;
 use crate::k8s::objects::{
     Condition, Container, ContainerPort, Endpoint, EndpointConditions, EndpointSlice, GATE, Ingress,
@@ -43,13 +43,13 @@ impl IntoObject for messages::Pod {
             spec: PodSpec {
                 node_name: optional(&spec.node_name),
                 host_network: spec.host_network,
-                containers: spec.containers.into_iter().map(container).collect(),
-                init_containers: spec.init_containers.into_iter().map(container).collect(),
-                readiness_gates: spec.readiness_gates.into_iter().map(gate).collect(),
+                containers: each(spec.containers, container),
+                init_containers: each(spec.init_containers, container),
+                readiness_gates: each(spec.readiness_gates, gate),
             },
             status: PodStatus {
                 phase: optional(&status.phase),
-                conditions: status.conditions.into_iter().map(condition).collect(),
+                conditions: each(status.conditions, condition),
             },
         })
     }
@@ -65,7 +65,7 @@ fn container(container: messages::Container) -> Container {
     };
     Container {
         name: text(&container.name),
-        ports: container.ports.into_iter().map(port).collect(),
+        ports: each(container.ports, port),
         restart_policy: optional(&container.restart_policy),
     }
 }
@@ -80,8 +80,8 @@ impl IntoObject for messages::Node {
             metadata: self.metadata.unwrap_or_default().into_api(),
             spec: NodeSpec { provider_id: optional(&self.spec.unwrap_or_default().provider_id) },
             status: NodeStatus {
-                addresses: status.addresses.into_iter().map(address).collect(),
-                conditions: status.conditions.into_iter().map(condition).collect(),
+                addresses: each(status.addresses, address),
+                conditions: each(status.conditions, condition),
             },
         })
     }
@@ -106,7 +106,7 @@ impl IntoObject for messages::Service {
             metadata: self.metadata.unwrap_or_default().into_api(),
             spec: ServiceSpec {
                 kind: optional(&spec.kind),
-                ports: spec.ports.into_iter().map(port).collect(),
+                ports: each(spec.ports, port),
                 external_traffic_policy: optional(&spec.external_traffic_policy),
                 ip_families: spec.ip_families.iter().map(text).collect(),
                 load_balancer_source_ranges: spec.load_balancer_source_ranges.iter().map(text).collect(),
@@ -125,7 +125,7 @@ impl IntoObject for messages::EndpointSlice {
         };
         Object::EndpointSlice(EndpointSlice {
             metadata: self.metadata.unwrap_or_default().into_api(),
-            endpoints: self.endpoints.into_iter().map(endpoint).collect(),
+            endpoints: each(self.endpoints, endpoint),
         })
     }
 }
@@ -140,7 +140,7 @@ impl IntoObject for messages::Ingress {
             api_version: Some(kind.api_version.clone()),
             metadata: self.metadata.unwrap_or_default().into_api(),
             spec: IngressSpec {
-                rules: self.spec.unwrap_or_default().rules.into_iter().map(rule).collect(),
+                rules: each(self.spec.unwrap_or_default().rules, rule),
                 load_balancer_source_ranges: Vec::new(),
             },
         })
