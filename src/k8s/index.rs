@@ -116,6 +116,9 @@ impl Index {
         self.changes.mark_all();
         let was_expected = self.gaps.remove(watch).is_some();
         self.unreadable.remove(watch);
+        if *watch == Watch::HostPortExposures {
+            self.last_readable = ByName::default();
+        }
         self.objects.remove(watch).is_some_and(|objects| !objects.is_empty()) || was_expected
     }
 
@@ -125,6 +128,11 @@ impl Index {
         let listed: BTreeMap<NamespacedName, Object> =
             objects.map(|object| (object.name(), object)).collect();
         let unreadable = self.unreadable.remove(&watch).unwrap_or_default();
+        if watch == Watch::HostPortExposures {
+            // What went with the list before, and has not been marked since, is gone.
+            let last = self.last_readable.iter().filter(|(name, _)| unreadable.contains_key(*name));
+            self.last_readable = last.map(|(name, object)| (name.clone(), object.clone())).collect();
+        }
         let mut changed: Vec<NamespacedName> = unreadable.keys().cloned().collect();
         let held = self.objects.entry(watch.clone()).or_default();
         let gone = held.iter().filter(|(name, _)| !listed.contains_key(*name));

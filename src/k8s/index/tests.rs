@@ -188,6 +188,32 @@ fn unreadable_object_is_reported_until_readable_or_deleted() {
 }
 
 #[test]
+fn object_gone_before_it_became_unreadable_is_forgotten() {
+    let watch = Watch::HostPortExposures;
+    let exposure = Object::HostPortExposure(from_json(json!({
+        "metadata": { "name": "turn", "namespace": "games" },
+        "spec": { "podSelector": { "matchLabels": { "app": "turn" } }, "ports": [{ "port": 3478 }] },
+    })));
+    let name = exposure.name();
+    let problem = || Problem {
+        object: object_ref("HostPortExposure", &name.0, &name.1),
+        verdict: Verdict::Rejected,
+        reason: UNREADABLE.to_owned(),
+        message: String::new(),
+    };
+    for (lists_without_it, is_known) in [(1, true), (2, false)] {
+        let mut index = Index::expecting([watch.clone()]);
+        index.reset(watch.clone(), vec![exposure.clone()]);
+        for _ in 0..lists_without_it {
+            index.reset(watch.clone(), vec![]);
+        }
+        index.mark_unreadable(&watch, name.clone(), problem());
+        let found = index.unreadable_exposure(&name);
+        assert_eq!(found.map(|(_, last)| last.is_some()), Some(is_known), "{lists_without_it}");
+    }
+}
+
+#[test]
 fn cluster_without_a_node_is_no_knowledge() {
     let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
     index.reset(Watch::Pods, vec![]);
