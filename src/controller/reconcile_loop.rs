@@ -136,7 +136,7 @@ impl CloudLoop {
                 () = context.stop.cancelled() => return,
                 () = self.cloud.wait_for_ended_change() => Wake::Due(WakeReason::ChangeEnded),
                 () = sleep(next.after) => Wake::Due(next.reason),
-                wake = context.wait_for_plan_change(&mut self.changes, name, &snapshot) => wake,
+                wake = context.wait_for_plan_change(&mut self.changes, Some(name), &snapshot) => wake,
             };
         }
     }
@@ -156,7 +156,8 @@ impl CloudLoop {
         let long = async {
             sleep(MIN_EXECUTION).await;
             // The next pass takes a snapshot of its own: calls under way can take long to end.
-            _ = timeout(LONGEST_PASS, context.wait_for_plan_change(&mut changes, name, snapshot)).await;
+            // Its result is there when it ends.
+            _ = timeout(LONGEST_PASS, context.wait_for_plan_change(&mut changes, None, snapshot)).await;
         };
         tokio::select! {
             biased;
@@ -232,11 +233,12 @@ impl LoopContext {
     }
 
     /// Waits until the snapshot differs in a way that can change the plan; other changes only refresh
-    /// statuses. Reading the cloud at every readiness change would use up most of its rate limit.
+    /// statuses, and the result of the cloud, if one is given, holds for them too. Reading the cloud at every
+    /// readiness change would use up most of its rate limit.
     async fn wait_for_plan_change(
         &self,
         changes: &mut SharedIndex,
-        cloud: &'static str,
+        cloud: Option<&'static str>,
         before: &Snapshot,
     ) -> Wake {
         let mut published = true;

@@ -128,6 +128,11 @@ impl PublishedState {
             let before = std::mem::replace(&mut result.demand, demand.clone());
             self.touched.add_generations(&before, &demand);
         }
+        self.note_demand(demand);
+    }
+
+    /// Takes over the demand of all clouds, if it is the newest.
+    pub(super) fn note_demand(&mut self, demand: ClusterDemand) {
         // A pass can take minutes, and another cloud have recorded a newer snapshot since.
         if demand.taken_at >= self.demand.taken_at {
             let before = std::mem::replace(&mut self.demand, demand);

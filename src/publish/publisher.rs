@@ -111,15 +111,19 @@ impl Publisher {
         shared.write(&cluster()).await
     }
 
-    /// Publishes changes of the cluster since the last pass of a cloud, which do not change its plan.
+    /// Publishes changes of the cluster which change no plan. The result of the last pass of the cloud, if one is
+    /// given, holds for them too.
     pub(super) async fn refresh(
         &self,
-        cloud: &'static str,
+        cloud: Option<&'static str>,
         demand: ClusterDemand,
         cluster: ReadCluster<'_>,
     ) -> PublishOutcome {
         let mut shared = self.0.lock().await;
-        shared.state.replace_demand(cloud, demand);
+        match cloud {
+            Some(cloud) => shared.state.replace_demand(cloud, demand),
+            None => shared.state.note_demand(demand),
+        }
         shared.write(&cluster()).await
     }
 

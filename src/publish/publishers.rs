@@ -70,7 +70,7 @@ impl Publishers {
     /// written.
     pub(crate) async fn refresh(
         &self,
-        cloud: &'static str,
+        cloud: Option<&'static str>,
         demand: ClusterDemand,
         cluster: ReadCluster<'_>,
     ) -> bool {
