@@ -15,3 +15,4 @@ pub mod reconciler;
 pub mod reported_plan;
 mod scope;
 mod step_log;
+mod unsettled;

@@ -45,9 +45,9 @@ impl<K: Ord + Clone> Failures<K> {
         Self { backoff: Backoff::default(), errors: BTreeMap::new() }
     }
 
-    /// Returns true if nothing has failed, or is to be tried again.
-    pub(super) fn is_empty(&self) -> bool {
-        self.errors.is_empty() && self.backoff.is_empty()
+    /// Returns true if nothing but these resources has failed.
+    pub(super) fn is_of(&self, keys: &BTreeSet<K>) -> bool {
+        self.errors.keys().all(|(key, _)| keys.contains(key))
     }
 
     /// Records a step's failure, and removes it once the step has succeeded. A success in closing does not

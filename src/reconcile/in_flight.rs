@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use firewall_core::{Action, Applied, FirewallProvider, ProviderError, Step};
+use firewall_core::{Action, Applied, FirewallProvider, ProviderError, Resource, Step};
 use tokio::task::{JoinError, JoinSet};
 
 /// Holds the steps under way. They go on while nobody looks; dropping it drops them.
@@ -13,6 +13,9 @@ pub struct StepsInFlight<P: FirewallProvider> {
     steps: BTreeMap<StepNumber, Step<P::Resource>>,
     begun: StepNumber,
 }
+
+/// Resources that are being changed, as they were observed: a plan takes them for what they are in any case.
+pub(super) type Changing<R> = BTreeMap<<R as Resource>::Key, Option<R>>;
 
 /// The number of a step among all that have begun.
 pub type StepNumber = usize;

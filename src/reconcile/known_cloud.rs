@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::{
-    ChangesSince, FirewallProvider, GroupKey, Infeasible, InstanceId, MemberRequirements, Observed,
-    ProviderError, Requirements, Resource, ResourceSet,
+    Action, ChangesSince, FirewallProvider, Infeasible, InstanceId, MemberRequirements, Observed,
+    ProviderError, Resource, ResourceSet,
 };
 use tokio::time::Instant;
 
 use super::executor::StepOutcome;
-use crate::desired::few::Few;
+use super::in_flight::Changing;
+use super::unsettled::{RequirementsAt, Unsettled};
 use crate::desired::snapshot::{Machine, Snapshot};
 
 pub(super) type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
@@ -19,13 +20,10 @@ pub(super) type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
 pub(super) type ObservedBy<P> =
     Observed<<P as FirewallProvider>::Resource, <P as FirewallProvider>::Inventory>;
 
-/// The requirements of the memberships at each instance.
-pub(super) type RequirementsAt<R> = BTreeMap<InstanceId, Few<GroupKey, Requirements<<R as Resource>::Key>>>;
-
 /// Holds what a pass leaves: what was read, with every change that the cloud has confirmed since.
 ///
-/// It is not kept where anything is in doubt: a change that failed or is under way, or a remark about one.
-/// Losing it costs reads.
+/// It is not kept where anything is in doubt: a change that failed, or a remark about one. A change under way is
+/// recorded when it has ended. Losing it costs reads.
 pub(super) struct KnownCloud<P: FirewallProvider> {
     /// The cloud as it is now
     pub(super) observed: ObservedBy<P>,
@@ -45,8 +43,8 @@ pub(super) struct KnownCloud<P: FirewallProvider> {
     pub(super) left: BTreeSet<InstanceId>,
     /// The resources that steps have changed since anything was read
     pub(super) changed: BTreeSet<Key<P>>,
-    /// True if everything is as it should be, but for what is infeasible
-    pub(super) is_settled: bool,
+    /// What is not as it should be, beside what is infeasible; none if that may be anything
+    pub(super) unsettled: Option<Unsettled<P::Resource>>,
 }
 
 impl<P: FirewallProvider> KnownCloud<P> {
@@ -67,7 +65,7 @@ impl<P: FirewallProvider> KnownCloud<P> {
             members: members.clone(),
             left: BTreeSet::new(),
             changed: BTreeSet::new(),
-            is_settled: false,
+            unsettled: None,
         })
     }
 
@@ -128,6 +126,25 @@ impl<P: FirewallProvider> KnownCloud<P> {
         }
     }
 
+    /// Takes back what a plan took resources for that are being changed.
+    pub(super) fn restore(&mut self, changing: Changing<P::Resource>) {
+        for (key, as_observed) in changing {
+            match as_observed {
+                Some(as_observed) => _ = self.observed.resources.insert(key, as_observed),
+                None => _ = self.observed.resources.remove(&key),
+            }
+        }
+    }
+
+    /// Records a change that has ended after the pass that began it.
+    pub(super) fn record_late(&mut self, action: &Action<P::Resource>) {
+        match action.after() {
+            Some(after) => _ = self.observed.resources.insert(action.key(), after.clone()),
+            None => _ = self.observed.resources.remove(&action.key()),
+        }
+        self.changed.insert(action.key());
+    }
+
     /// Records what steps have left of resources: of a part of them, or of all.
     pub(super) fn record_state(
         &mut self,
@@ -152,11 +169,12 @@ impl<P: FirewallProvider> KnownCloud<P> {
     }
 }
 
-/// Returns true if after these outcomes the cloud is as the plan says. A remark is about something that is not.
-pub(super) fn is_certain(outcomes: &[StepOutcome]) -> bool {
-    outcomes.iter().all(|outcome| match outcome {
+/// Returns true if after this outcome the cloud is as the plan says, or will be. A remark is about something that is
+/// not.
+pub(super) fn is_certain(outcome: &StepOutcome) -> bool {
+    match outcome {
         StepOutcome::Applied(applied) => applied.notes.is_empty(),
-        StepOutcome::LeftOut | StepOutcome::Stopped => true,
-        StepOutcome::Failed(_) | StepOutcome::InFlight => false,
-    })
+        StepOutcome::InFlight | StepOutcome::LeftOut | StepOutcome::Stopped => true,
+        StepOutcome::Failed(_) => false,
+    }
 }

@@ -8,6 +8,7 @@ use firewall_core::{
     Compiled, Effect, FirewallProvider, GroupKey, InstanceId, Limits, Plan, Policy, ResourceSet,
 };
 
+use super::in_flight::Changing;
 use super::known_cloud::{Key, KnownCloud};
 use super::outcome::Membership;
 use crate::desired::claims::CloudName;
@@ -70,7 +71,7 @@ pub struct PlannedPass<P: FirewallProvider> {
     /// The changes that had failed and were not to be tried again yet
     pub(super) backoff: BTreeSet<(Key<P>, Effect)>,
     /// The resources that were being changed when the cloud was read
-    pub(super) in_flight: BTreeSet<Key<P>>,
+    pub(super) in_flight: Changing<P::Resource>,
     /// The resources that have been changed since an earlier pass, which left the change under way
     pub(super) changed_late: BTreeSet<Key<P>>,
     pub(super) linger_ends: Option<Duration>,

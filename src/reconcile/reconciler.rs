@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::failures::{Failures, infeasible_problems};
 use super::held_closings::{HeldClosings, is_held};
-use super::in_flight::StepsInFlight;
+use super::in_flight::{Changing, StepsInFlight};
 use super::known_cloud::{Key, KnownCloud};
 use super::membership::find_closed;
 use super::pass::{Options, PlannedPass};
@@ -89,7 +89,8 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
     /// Observes the cloud, and plans what would bring it to what the snapshot asks for. Changes nothing in
     /// the cloud.
     ///
-    /// Where everything else is as it should be, only what has changed since the last pass is planned.
+    /// Only what has changed since the last pass, or was not as it should be after it, is planned, unless that may
+    /// be anything.
     ///
     /// # Errors
     /// If the cloud cannot be observed; then nothing is known well enough to change anything.
@@ -109,23 +110,15 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let touched = self.place(snapshot);
         let mut known = self.known.take();
         known.take_if(|known| !known.holds_for(&*self.provider, snapshot, self.planned_at));
-        if let Some(touched) = touched.filter(|_| self.is_quiet())
-            && let Some(settled) = known.take_if(|known| known.is_settled)
+        if let Some(touched) = touched.filter(|_| self.held.is_empty())
+            && let Some(last) = known.take_if(|known| known.unsettled.is_some())
         {
-            match self.plan_scoped(snapshot, touched, settled).await? {
+            match self.plan_scoped(snapshot, touched, last).await? {
                 Ok(planned) => return Ok(planned),
                 Err(of_no_use) => known = Some(of_no_use),
             }
         }
         self.plan_whole(snapshot, known).await
-    }
-
-    /// Returns true if nothing is left of earlier passes that a plan has to go around, or that waits.
-    fn is_quiet(&self) -> bool {
-        self.in_flight.is_empty()
-            && self.changed_late.is_empty()
-            && self.failures.is_empty()
-            && self.held.is_empty()
     }
 
     /// Places what the snapshot asks for on machines. Returns what has changed; `None` if that may be anything.
@@ -185,13 +178,11 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
             self.linger.end(&closed, snapshot, &mut grouped.desired);
             compiled = self.provider.compile(&grouped.desired, &known.observed.inventory);
         }
-        let in_flight =
-            InFlight::settle(changing.iter().map(|change| (change.before(), change.after())), &mut observed);
-        let in_flight = (in_flight, changing.iter().map(Action::key).collect());
+        let in_flight = settle(&changing, &mut observed);
         Ok(self.finish_plan((compiled, observed, grouped), known, in_flight, (None, linger_ends)))
     }
 
-    /// Plans what these changes can reach, where all else is as it should be. Returns what is known of the cloud
+    /// Plans what these changes can reach, and what is unsettled: all else is as it should be. Returns what is known of the cloud
     /// if the whole has to be planned.
     async fn plan_scoped(
         &mut self,
@@ -199,12 +190,16 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         touched: Touched,
         mut known: KnownCloud<P>,
     ) -> Result<Result<PlannedPass<P>, KnownCloud<P>>, ProviderError> {
-        let touched = self.add_unsettled(touched, &known);
-        let instances: BTreeSet<InstanceId> = touched.values().flatten().cloned().collect();
+        let Some(unsettled) = known.unsettled.take() else { return Ok(Err(known)) };
+        let touched = self.add_unsettled(touched, &known, unsettled.memberships);
+        let changing = self.in_flight.actions();
+        let mut instances: BTreeSet<InstanceId> = touched.values().flatten().cloned().collect();
         let is_surprised = known.follow(&*self.provider, &instances).await?;
         if is_surprised || !known.observed.unknown_instances.is_empty() {
             return Ok(Err(known));
         }
+        // Also those that are no members any more: what is left there.
+        instances.extend(unsettled.instances);
         let Some(scope) = self.provider.find_affected(&instances, &known.observed.inventory) else {
             return Ok(Err(known));
         };
@@ -215,8 +210,8 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let mut compiled = self.compile_scoped(&grouped.desired, &known, &scope, &touched);
         let resources = &known.observed.resources;
         let touched = touched.keys().collect();
-        let Scoped { desired, observed } =
-            select(resources, &known.requirements, &compiled, &scope, &touched);
+        let last = (&known.requirements, &unsettled.resources);
+        let Scoped { desired, mut observed } = select(resources, last, &compiled, &scope, &touched);
         // That is counted in all of a namespace, and of the cluster.
         if may_be_mass_close(self.options.limits, &observed, &desired) {
             return Ok(Err(known));
@@ -225,7 +220,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let members = grouped.desired.members();
         known.left.extend(scope.difference(&members).cloned());
         known.snapshot = Arc::clone(snapshot);
-        let in_flight = (InFlight::none(), BTreeSet::new());
+        let in_flight = settle(&changing, &mut observed);
         Ok(Ok(self.finish_plan((compiled, observed, grouped), known, in_flight, (Some(scope), linger_ends))))
     }
 
@@ -255,8 +250,12 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         compiled
     }
 
-    /// Adds what lingers, what could not be had, and, where rules name members, all members of the groups.
-    fn add_unsettled(&self, mut touched: Touched, known: &KnownCloud<P>) -> Touched {
+    /// Adds what is unsettled, what lingers, what could not be had, and, where rules name members, all members of the
+    /// groups.
+    fn add_unsettled(&self, mut touched: Touched, known: &KnownCloud<P>, unsettled: Touched) -> Touched {
+        for (group, instances) in unsettled {
+            touched.entry(group).or_default().extend(instances);
+        }
         for (group, instance) in self.linger.leaving() {
             touched.entry(group.clone()).or_default().insert(instance.clone());
         }
@@ -282,7 +281,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         &mut self,
         (compiled, observed, grouped): (Compiled<P::Resource>, ResourceSet<P::Resource>, Grouped),
         known: KnownCloud<P>,
-        (in_flight, changing): (InFlight<Key<P>>, BTreeSet<Key<P>>),
+        (in_flight, changing): (InFlight<Key<P>>, Changing<P::Resource>),
         (scope, linger_ends): (Option<BTreeSet<InstanceId>>, Option<Duration>),
     ) -> PlannedPass<P> {
         let backoff = self.failures.backoff.waiting(Instant::now());
@@ -349,6 +348,17 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         }
         (plan, violations.into_iter().map(|violation| violation.step).collect())
     }
+}
+
+/// Takes these changes for under way. Returns them, and the resources that they change as they were observed.
+fn settle<R: Resource>(
+    changing: &[Action<R>],
+    observed: &mut ResourceSet<R>,
+) -> (InFlight<R::Key>, Changing<R>) {
+    let keys = changing.iter().map(Action::key);
+    let as_observed = keys.map(|key| (key.clone(), observed.get(&key).cloned())).collect();
+    let changes = changing.iter().map(|change| (change.before(), change.after()));
+    (InFlight::settle(changes, observed), as_observed)
 }
 
 /// Reads a providerID. One that no active cloud claims is an error; one that another does is nobody's problem

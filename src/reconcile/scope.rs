@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use firewall_core::{Compiled, GroupKey, InstanceId, Resource, ResourceSet};
 
-use super::known_cloud::RequirementsAt;
+use super::unsettled::RequirementsAt;
 use crate::desired::few::Few;
 
 /// The resources in scope.
@@ -20,15 +20,17 @@ pub(super) struct Scoped<R: Resource> {
 }
 
 /// Selects the resources that a change of the `touched` groups can reach: of all that are known, and of those that
-/// the groups at the instances in scope compile to. `before` has the requirements of the last pass.
+/// the groups at the instances in scope compile to. `last` has the requirements of the last pass, and the resources
+/// that it left unsettled.
 pub(super) fn select<R: Resource>(
     known: &ResourceSet<R>,
-    before: &RequirementsAt<R>,
+    (before, unsettled): (&RequirementsAt<R>, &BTreeSet<R::Key>),
     compiled: &Compiled<R>,
     instances: &BTreeSet<InstanceId>,
     touched: &BTreeSet<&GroupKey>,
 ) -> Scoped<R> {
-    let (mut keys, mut own): (BTreeSet<&R::Key>, BTreeSet<&R::Key>) = (BTreeSet::new(), BTreeSet::new());
+    let (mut keys, mut own): (BTreeSet<&R::Key>, BTreeSet<&R::Key>) =
+        (unsettled.iter().collect(), unsettled.iter().collect());
     let last = instances.iter().filter_map(|instance| before.get(instance)).flat_map(Few::iter);
     let now = compiled.requirements.iter().map(|((group, _), required)| (group, required));
     for (group, required) in last.chain(now) {
@@ -37,6 +39,10 @@ pub(super) fn select<R: Resource>(
             own.extend(&required.resources);
         }
     }
+    // Also what nobody needs there any more: it counts as long as it lets something in.
+    let referred: Vec<R::Key> =
+        keys.iter().filter_map(|key| known.get(key)).flat_map(Resource::refers_to).collect();
+    keys.extend(&referred);
     let is_in_use_elsewhere =
         |key: &R::Key| known.referrers(key).any(|referrer| !keys.contains(&referrer.key()));
     let mut scoped = Scoped { desired: ResourceSet::new(), observed: ResourceSet::new() };

@@ -68,6 +68,30 @@ async fn cloud_is_read_whole_after_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn change_that_ends_late_does_not_cost_a_whole_read() {
+    let mut cluster = TestCluster::drifted().await;
+    cluster.cloud.hold_changes();
+    cluster.pass_with_another_pod().await;
+    assert_eq!(cluster.pass().await.not_applied, 0, "it goes around what is under way");
+    cluster.cloud.release_changes();
+    cluster.reconciler.end_all_changes().await;
+    assert_eq!(cluster.pass().await.memberships.iter().filter(|one| one.opened).count(), 1);
+    assert!(!cluster.is_repaired(), "nothing but the change has been looked at");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cloud_is_read_whole_where_a_late_change_has_failed() {
+    let mut cluster = TestCluster::drifted().await;
+    cluster.cloud.hold_changes();
+    cluster.pass_with_another_pod().await;
+    cluster.cloud.inject([Fault::ReplyLost(ProviderError::new(ErrorKind::Unavailable, "x", "x", "x"))]);
+    cluster.cloud.release_changes();
+    cluster.reconciler.end_all_changes().await;
+    cluster.pass().await;
+    assert!(cluster.is_repaired());
+}
+
+#[tokio::test(start_paused = true)]
 async fn cloud_is_read_whole_where_a_machine_has_changed() {
     let mut cluster = TestCluster::drifted().await;
     let mut moved = node(1);

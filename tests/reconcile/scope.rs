@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use firewall_core::InstanceId;
-use firewall_core::testing::memory::{MemoryCloud, MemoryProvider};
+use firewall_core::testing::memory::{Fault, MemoryCloud, MemoryProvider, MemoryResource};
+use firewall_core::{ErrorKind, InstanceId, Policy, ProviderError, ResourceSet};
 use hostport_firewall::desired::snapshot::Snapshot;
 use hostport_firewall::desired::snapshots::Snapshots;
 use hostport_firewall::intents::settings::Settings;
@@ -31,6 +31,10 @@ enum Change {
     Node { node: usize },
     /// Time passes
     Later { seconds: u64 },
+    /// The cloud ends no change for now, or all that it has begun
+    Slow { ends: bool },
+    /// One of the next changes of the cloud is refused, or its answer lost
+    Fails { after: usize, is_lost: bool },
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -41,6 +45,8 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (0..3_usize, 0..3_usize).prop_map(|(workload, sources)| Change::Exposure { workload, sources }),
         1 => (0..NODES).prop_map(|node| Change::Node { node }),
         2 => (1..40_u64).prop_map(|seconds| Change::Later { seconds }),
+        2 => any::<bool>().prop_map(|ends| Change::Slow { ends }),
+        1 => (0..3_usize, any::<bool>()).prop_map(|(after, is_lost)| Change::Fails { after, is_lost }),
     ]
 }
 
@@ -93,14 +99,34 @@ struct Controlled {
 }
 
 impl Controlled {
-    fn new(resync: Duration) -> Self {
+    fn new(resync: Duration, policy: Policy) -> Self {
         let cloud = MemoryCloud::new((0..NODES).map(|node| InstanceId::new(format!("i-{node}"))));
-        let options = Options { linger: LINGER, resync, ..Options::default() };
+        let options = Options { linger: LINGER, resync, policy, ..Options::default() };
         let reconciler = Reconciler::new(cloud.provider("c"), options);
         Self { cloud, reconciler }
     }
 
+    /// Makes a change of the cloud.
+    async fn apply(&mut self, change: &Change) {
+        // Both wait for as long after a failure.
+        fastrand::seed(1);
+        match *change {
+            Change::Slow { ends: false } => self.cloud.hold_changes(),
+            Change::Slow { ends: true } => {
+                self.cloud.release_changes();
+                self.reconciler.end_all_changes().await;
+            }
+            Change::Fails { after, is_lost } => {
+                let error = ProviderError::new(ErrorKind::Unavailable, "x", "x", "x");
+                let fault = if is_lost { Fault::ReplyLost(error) } else { Fault::CallFails(error) };
+                self.cloud.inject(std::iter::repeat_n(Fault::None, after).chain([fault]));
+            }
+            _ => {}
+        }
+    }
+
     async fn pass(&mut self, snapshot: &Arc<Snapshot>) -> Pass {
+        fastrand::seed(1);
         let planned = self.reconciler.observe_and_plan(snapshot).await.expect("the cloud answers");
         self.reconciler.execute_plan(planned, &CancellationToken::new()).await
     }
@@ -127,53 +153,83 @@ fn apply(index: &SharedIndex, change: &Change) {
         Change::Node { node: number } => {
             toggle(Watch::Nodes, (String::new(), format!("n-{number}")), node(number));
         }
-        Change::Later { .. } => {}
+        Change::Later { .. } | Change::Slow { .. } | Change::Fails { .. } => {}
     }
 }
 
-/// Plays a history to a controller that plans what has changed and to one that plans everything. Returns the number
-/// of passes that were about a part.
-async fn play(history: &[Change]) -> usize {
+/// What a pass has done.
+struct Seen {
+    change: String,
+    pass: Pass,
+    resources: ResourceSet<MemoryResource>,
+}
+
+/// Plays a history to a controller with this resync, and returns its passes.
+async fn play(history: &[Change], policy: Policy, resync: Duration) -> Vec<Seen> {
     let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
     index.reset(Watch::Nodes, (0..NODES).map(node).collect());
     index.reset(Watch::Pods, Vec::new());
     let index = SharedIndex::new(index);
-    let mut snapshots = Snapshots::default();
-    let (mut scoped, mut whole) = (Controlled::new(Duration::MAX), Controlled::new(Duration::ZERO));
-    let mut parts = 0;
+    let (mut snapshots, mut controlled) = (Snapshots::default(), Controlled::new(resync, policy));
+    let mut passes = Vec::new();
     for (number, change) in history.iter().enumerate() {
         apply(&index, change);
         if let Change::Later { seconds } = change {
             tokio::time::advance(Duration::from_secs(*seconds)).await;
         }
+        controlled.apply(change).await;
         let (now, changes) = index.read_changes();
         let snapshot = snapshots.take(now, &changes, &Settings::default(), Duration::ZERO);
-        let (part, all) = (scoped.pass(&snapshot).await, whole.pass(&snapshot).await);
-        assert_eq!(scoped.cloud.resources(), whole.cloud.resources(), "after change {number}: {change:?}");
+        let pass = controlled.pass(&snapshot).await;
+        let resources = controlled.cloud.resources();
+        passes.push(Seen { change: format!("{number}: {change:?}"), pass, resources });
+    }
+    passes
+}
+
+/// Plays a history to a controller that plans what has changed and to one that plans everything, and compares them.
+/// Returns the number of passes that were about a part.
+fn compare(history: &[Change], policy: Policy) -> usize {
+    let on_virtual_time = |resync| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
+        runtime.block_on(play(history, policy, resync))
+    };
+    let (parts, wholes) = (on_virtual_time(Duration::MAX), on_virtual_time(Duration::ZERO));
+    for (part, whole) in parts.iter().zip(wholes) {
+        let Seen { change, pass: part, resources } = part;
+        assert_eq!(*resources, whole.resources, "after change {change}");
+        let all = whole.pass;
         let next = |pass: &Pass| pass.next.filter(|next| next.reason != WakeReason::Resync);
-        assert_eq!((next(&part), part.problems()), (next(&all), all.problems()));
-        assert_eq!((part.applied, part.not_applied), (all.applied, all.not_applied));
+        assert_eq!(next(part), next(&all), "after change {change}");
+        // The pass that follows a failure at once is about everything, and tells also those who are not in scope.
+        if next(part).is_none_or(|next| next.reason != WakeReason::ChangeFailed) {
+            assert_eq!(part.problems(), all.problems(), "after change {change}");
+        }
+        assert_eq!((part.applied, part.not_applied), (all.applied, all.not_applied), "after change {change}");
+        assert_eq!(
+            (&part.withheld, &part.differing),
+            (&all.withheld, &all.differing),
+            "after change {change}"
+        );
         let is_in_scope =
             |instance: &InstanceId| part.scope.as_ref().is_none_or(|one| one.contains(instance));
         let expected = all.memberships.into_iter().filter(|one| is_in_scope(&one.instance));
-        assert!(expected.eq(part.memberships), "after change {number}: {change:?}");
+        assert!(expected.eq(part.memberships.iter().cloned()), "after change {change}");
         let open = all.still_open.into_iter().filter(|(_, instance)| is_in_scope(instance));
-        assert!(open.eq(part.still_open), "after change {number}: {change:?}");
-        parts += usize::from(part.scope.is_some());
+        assert!(open.eq(part.still_open.iter().cloned()), "after change {change}");
     }
-    parts
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_time().start_paused(true).build().expect("a runtime")
+    parts.iter().filter(|seen| seen.pass.scope.is_some()).count()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn pass_about_a_part_does_what_one_about_all_does(history in prop::collection::vec(change(), 1..40)) {
-        runtime().block_on(play(&history));
+    fn pass_about_a_part_does_what_one_about_all_does(
+        history in prop::collection::vec(change(), 1..40),
+        policy in prop_oneof![4 => Just(Policy::Sync), 1 => Just(Policy::OpenOnly)],
+    ) {
+        compare(&history, policy);
     }
 }
 
@@ -182,5 +238,14 @@ fn pods_that_come_and_go_are_looked_at_alone() {
     let pod = |workload, node| Change::Pod { workload, node, ports: 0, sources: 0 };
     let history: Vec<Change> =
         (0..NODES).chain(0..NODES).flat_map(|node| [pod(1, node), pod(2, node)]).collect();
-    assert_eq!(runtime().block_on(play(&history)), history.len() - 1, "all but the first");
+    assert_eq!(compare(&history, Policy::Sync), history.len() - 1, "all but the first");
+}
+
+#[test]
+fn changes_that_end_late_are_looked_at_alone() {
+    let pod = |node| Change::Pod { workload: 1, node, ports: 0, sources: 0 };
+    let history: Vec<Change> = (0..NODES)
+        .flat_map(|node| [Change::Slow { ends: false }, pod(node), pod(node), Change::Slow { ends: true }])
+        .collect();
+    assert_eq!(compare(&history, Policy::Sync), history.len() - 1, "all but the first");
 }

@@ -12,3 +12,4 @@ pub(crate) mod pass;
 pub(crate) mod reconciler;
 mod scope;
 mod step_log;
+mod unsettled;

@@ -18,6 +18,7 @@ use crate::reconcile::membership::{memberships, state_after};
 use crate::reconcile::outcome::Membership;
 use crate::reconcile::pass::{NextPass, Pass, PlannedPass, WakeReason};
 use crate::reconcile::step_log::{differing, log, mark_untried, untried};
+use crate::reconcile::unsettled::{Unsettled, find_unsettled};
 
 /// Time until the cloud is read again where it had no capacity for something, or did not say whether a machine
 /// exists: it may list a new machine by then, or somebody may have freed a slot.
@@ -44,26 +45,26 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
     /// These go on. A step that fails becomes a problem, and is tried again in a later pass.
     pub async fn execute_plan(&mut self, mut planned: PlannedPass<P>, leave: &CancellationToken) -> Pass {
         self.announce(&planned.plan);
-        let (failures, changed_late) = (&mut self.failures, &mut self.changed_late);
-        let mut has_failed = false;
+        let failures = &mut self.failures;
+        let (mut has_failed, mut late) = (false, Vec::new());
         let record = |step: &Step<P::Resource>, outcome: &StepOutcome, is_late| {
             log(step, outcome);
             failures.record(step, outcome);
             has_failed |= matches!(outcome, StepOutcome::Failed(_));
             if is_late {
-                changed_late.insert(step.action.key());
+                late.push((step.action.clone(), outcome.clone()));
             }
         };
         let (plan, allowance) =
             ((&planned.plan, &planned.violations), Allowance { leave, patience: PATIENCE });
         let outcomes = execute(&self.provider, plan, &mut self.in_flight, &allowance, record).await;
-        // Those of before are in the plan.
-        let has_ended_late = !self.changed_late.is_empty();
+        self.changed_late.extend(late.iter().map(|(action, _)| action.key()));
         let applied = outcomes.iter().filter(|outcome| matches!(outcome, StepOutcome::Applied(_))).count();
         let state = state_after(&planned.observed, &planned.plan, &outcomes);
         self.failures.retain(&state, &planned.compiled.resources, &planned.plan);
         let mut memberships = memberships(&*self.provider, &self.failures, &planned, &state);
-        let untried = &untried(&planned.plan, &outcomes) | &planned.in_flight;
+        let mut untried = untried(&planned.plan, &outcomes);
+        untried.extend(planned.in_flight.keys().cloned());
         mark_untried(&mut memberships, &planned.compiled, &untried);
         // Of one that is open in part it stays known what was open before.
         for membership in memberships.iter().filter(|one| one.open.is_ok() || !one.partly_open) {
@@ -77,15 +78,17 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let failed = self.failures.problems(&planned, &memberships);
         // What did not need the failed change must not wait until that is tried again.
         let around = has_failed.then_some(NextPass::at_once(WakeReason::ChangeFailed));
-        let late = has_ended_late.then_some(NextPass::at_once(WakeReason::ChangeEnded));
+        let ended = (!late.is_empty()).then_some(NextPass::at_once(WakeReason::ChangeEnded));
         let mut own_problems = std::mem::take(&mut planned.own_problems);
         own_problems.extend(failed);
-        let next = around.or(late).or_else(|| self.next_pass(&planned));
+        let next = around.or(ended).or_else(|| self.next_pass(&planned));
         let (snapshot, scope) = (Arc::clone(&planned.snapshot), planned.scope.clone());
         let still_open = planned.compiled.requirements.keys().cloned().collect();
         let endings = self.linger.endings().clone();
-        if planned.in_flight.is_empty() && !has_ended_late && is_certain(&outcomes) {
+        if outcomes.iter().chain(late.iter().map(|(_, outcome)| outcome)).all(is_certain) {
             self.remember(planned, &outcomes, state);
+            let known = self.known.as_mut();
+            known.into_iter().for_each(|known| late.iter().for_each(|(action, _)| known.record_late(action)));
         }
         Pass {
             own_problems,
@@ -110,18 +113,21 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         state: ResourceSet<P::Resource>,
     ) {
         let lasts = if is_to_be_rechecked(&planned) { CAPACITY_RECHECK } else { self.options.resync };
-        let PlannedPass { plan, compiled, observed, scope, mut known, .. } = planned;
-        let mut outcomes = outcomes.iter();
-        known.is_settled = plan.withheld.is_empty()
-            && known.observed.unknown_instances.is_empty()
-            && outcomes.all(|outcome| matches!(outcome, StepOutcome::Applied(_)));
-        if known.is_settled {
-            self.linger.forget_endings();
-        }
+        let PlannedPass { plan, compiled, observed, scope, mut known, in_flight, .. } = planned;
         known.lasts = lasts.min(self.options.resync);
+        let unsettled = find_unsettled(&plan, outcomes, in_flight.keys(), (&state, &compiled.resources));
         known.record_requirements(compiled.requirements, scope.as_ref());
         known.infeasible = compiled.infeasible;
         known.record_state(&observed, state, scope.is_some());
+        known.restore(in_flight);
+        let unsettled = unsettled.filter(|_| known.observed.unknown_instances.is_empty());
+        let unsettled =
+            unsettled.map(|keys| Unsettled::of(keys, &known.requirements, &known.observed.resources));
+        // What nobody needs has failed to close: whom to tell is known where the whole is planned.
+        known.unsettled = unsettled.filter(|unsettled| self.failures.is_of(&unsettled.needed));
+        if known.unsettled.as_ref().is_some_and(Unsettled::is_empty) {
+            self.linger.forget_endings();
+        }
         self.known = Some(known);
     }
 
@@ -145,6 +151,10 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let outcome = result.map_or_else(StepOutcome::Failed, StepOutcome::Applied);
         log(&step, &outcome);
         self.failures.record(&step, &outcome);
+        self.known.take_if(|_| !is_certain(&outcome));
+        if let Some(known) = &mut self.known {
+            known.record_late(&step.action);
+        }
         self.changed_late.insert(step.action.key());
     }
 

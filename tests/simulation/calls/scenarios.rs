@@ -114,6 +114,12 @@ fn pods() -> Vec<Scenario> {
             [(1, "attach"), (1, "authorize"), (1, "patch"), (1, "set tags")],
         ),
         scenario(
+            "second pod, where each call takes 10 s",
+            [pod(EDGE, 0)],
+            [(0, Event::Slow { workload: EDGE, each: 10, seconds: 60 }), (0, pod(EDGE, 1))],
+            [(1, "attach"), (1, "authorize"), (1, "patch"), (1, "set tags")],
+        ),
+        scenario(
             "second pod, on a node that has IPv6 too",
             [pod(EDGE, 0), Event::NodeRegisters { node: 1, machine: 4 }],
             [(0, pod(EDGE, 1))],

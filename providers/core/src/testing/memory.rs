@@ -6,7 +6,9 @@
 mod resource;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crate::{
@@ -28,6 +30,10 @@ struct State {
     resources: ResourceSet<MemoryResource>,
     faults: VecDeque<Fault>,
     mutations: usize,
+    /// True if no change goes ahead for now
+    is_held: bool,
+    /// Those that wait for that
+    waiting: Vec<Waker>,
 }
 
 /// The result of a later call that changes something.
@@ -73,6 +79,31 @@ impl MemoryCloud {
     /// Removes the faults that are still queued.
     pub fn clear_faults(&self) {
         self.state().faults.clear();
+    }
+
+    /// Lets all changes wait that are sent from now on.
+    pub fn hold_changes(&self) {
+        self.state().is_held = true;
+    }
+
+    /// Lets the changes go ahead that wait, and all later ones.
+    pub fn release_changes(&self) {
+        let mut state = self.state();
+        state.is_held = false;
+        state.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    /// Waits while changes are held.
+    async fn pass_hold(&self) {
+        poll_fn(|context| {
+            let mut state = self.state();
+            if state.is_held {
+                state.waiting.push(context.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Returns the number of changes that the cloud has accepted.
@@ -290,6 +321,7 @@ impl FirewallProvider for MemoryProvider {
     }
 
     async fn apply(&self, action: &Action<MemoryResource>) -> Result<Applied, ProviderError> {
+        self.cloud.pass_hold().await;
         let mut state = self.cloud.state();
         match state.faults.pop_front().unwrap_or(Fault::None) {
             Fault::None => state.accept(action),

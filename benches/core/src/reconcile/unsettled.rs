@@ -1,0 +1,1 @@
+../../../../src/reconcile/unsettled.rs
