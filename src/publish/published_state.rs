@@ -65,11 +65,12 @@ impl LastResults {
         }
         let Some(scope) = scope else { return touched.add_everything() };
         for instance in &scope {
-            let (before, now) = (before.get(instance), self.memberships.get(instance));
-            if before != now {
-                let memberships = before.into_iter().chain(now).flatten();
-                memberships.for_each(|membership| touched.add_membership(membership));
-            }
+            let [before, now] = [before.get(instance), self.memberships.get(instance)]
+                .map(|memberships| memberships.map_or(&[][..], Vec::as_slice));
+            // Few: those of one machine.
+            let differing = before.iter().filter(|one| !now.contains(one));
+            let differing = differing.chain(now.iter().filter(|one| !before.contains(one)));
+            differing.for_each(|membership| touched.add_membership(membership));
         }
     }
 }
@@ -136,7 +137,8 @@ impl PublishedState {
         // A pass can take minutes, and another cloud have recorded a newer snapshot since.
         if demand.taken_at >= self.demand.taken_at {
             let before = std::mem::replace(&mut self.demand, demand);
-            self.touched.add_demand(&before, &self.demand);
+            let is_anothers = |exposure: &Exposure| self.machines.are_anothers(&exposure.provider_id);
+            self.touched.add_demand(&before, &self.demand, is_anothers);
         }
     }
 

@@ -34,6 +34,7 @@ pub(super) struct Touched {
 #[derive(Clone, Debug, Default)]
 struct Changed {
     objects: Concerned,
+    /// Those of which everything there is to be told again
     nodes: BTreeSet<String>,
 }
 
@@ -54,7 +55,6 @@ impl Touched {
     pub(super) fn add_membership(&mut self, membership: &Membership) {
         let Some(changed) = &mut self.changed else { return };
         membership.intents.iter().chain(&membership.port_owners).for_each(|one| changed.objects.add(one));
-        changed.nodes.insert(membership.node.name.clone());
     }
 
     /// Records that other generations are covered.
@@ -67,8 +67,13 @@ impl Touched {
         }
     }
 
-    /// Records that there is another demand.
-    pub(super) fn add_demand(&mut self, before: &ClusterDemand, now: &ClusterDemand) {
+    /// Records that there is another demand. On a node of another controller, nobody's gates are written.
+    pub(super) fn add_demand(
+        &mut self,
+        before: &ClusterDemand,
+        now: &ClusterDemand,
+        is_anothers: impl Fn(&Exposure) -> bool,
+    ) {
         self.add_generations(before, now);
         let Some(changed) = &mut self.changed else { return };
         for key in now.exposures.differing(&before.exposures) {
@@ -76,7 +81,9 @@ impl Touched {
             for exposure in parts.into_iter().flatten().flat_map(|part| part.iter()) {
                 changed.objects.add(&exposure.intent);
                 changed.objects.add(&exposure.port_owner);
-                changed.nodes.insert(exposure.node.name.clone());
+                if is_anothers(exposure) {
+                    changed.nodes.insert(exposure.node.name.clone());
+                }
             }
         }
         if before.pods_with_gate.ptr_eq(&now.pods_with_gate) {
