@@ -53,11 +53,12 @@ impl Demand {
         }
     }
 
-    /// Evaluates what is asked for now, as if these pods, which are gone, were still there.
+    /// Evaluates what is asked for now, as if these pods and nodes, which are gone, were still there.
     pub(crate) fn evaluate<'a>(
         &mut self,
         store: &'a Store,
         gone: impl IntoIterator<Item = &'a Value>,
+        gone_nodes: &BTreeSet<String>,
     ) -> Asked {
         for node in store.all(Kind::Nodes) {
             if let Some(machine) = node["spec"]["providerID"].as_str() {
@@ -82,8 +83,10 @@ impl Demand {
                 continue;
             }
             let last = self.machines.get(node).cloned();
-            let is_known =
-                store.get(Kind::Nodes, "", node).is_some_and(|node| node["spec"]["providerID"].is_string());
+            let is_known = gone_nodes.contains(node)
+                || store
+                    .get(Kind::Nodes, "", node)
+                    .is_some_and(|node| node["spec"]["providerID"].is_string());
             if let Some((machine, _)) = last.as_ref().filter(|_| self.may_ask_for_all(store, pod)) {
                 for port in host_ports(pod) {
                     let request = Request { ports: vec![port], sources: Vec::new(), is_readable: false };

@@ -58,6 +58,8 @@ pub(crate) struct Checker {
     machines: BTreeMap<String, Machine>,
     /// The pods of a moment ago, and when each was there last
     pods: BTreeMap<Name, (Value, u64)>,
+    /// The nodes with a machine, and when each had one last
+    nodes: BTreeMap<String, u64>,
     foreign: Option<Vec<String>>,
     reported: BTreeSet<(Promise, String, u32)>,
 }
@@ -73,6 +75,7 @@ impl Checker {
             may_close,
             machines: BTreeMap::new(),
             pods: BTreeMap::new(),
+            nodes: BTreeMap::new(),
             foreign: None,
             reported: BTreeSet::new(),
         }
@@ -85,7 +88,7 @@ impl Checker {
     /// The objects, or the administrator's guardrails, have changed.
     pub(crate) fn objects_changed(&mut self, store: &Store, now: u64) {
         self.note_asked_of_the_gone(store, now);
-        let Asked { wanted: asked, kept, tolerated } = self.demand.evaluate(store, []);
+        let Asked { wanted: asked, kept, tolerated } = self.demand.evaluate(store, [], &BTreeSet::new());
         let names: BTreeSet<String> = asked
             .keys()
             .chain(kept.keys())
@@ -112,17 +115,22 @@ impl Checker {
         self.checks += 1;
     }
 
-    /// Notes what pods that went a moment ago would ask for now: a controller may hear of the intent that was
-    /// written since, and not yet of the pods.
+    /// Notes what pods and nodes that went a moment ago would ask for now: a controller may hear of the intent
+    /// that was written since, or of a pod, and not yet of these.
     fn note_asked_of_the_gone(&mut self, store: &Store, now: u64) {
         for pod in store.all(Kind::Pods) {
             self.pods.insert(name_of(pod), (pod.clone(), now));
         }
         let horizon = self.excuses.horizon(now, self.limits.staleness);
         self.pods.retain(|_, (_, seen)| *seen >= horizon);
+        for node in store.all(Kind::Nodes).filter(|node| node["spec"]["providerID"].is_string()) {
+            self.nodes.insert(name_of(node).1, now);
+        }
+        self.nodes.retain(|_, seen| *seen >= horizon);
+        let nodes = self.nodes.keys().cloned().collect();
         let is_gone = |(namespace, name): &Name| store.get(Kind::Pods, namespace, name).is_none();
         let gone = self.pods.iter().filter(|(name, _)| is_gone(name)).map(|(_, (pod, _))| pod);
-        for (machine, asked) in self.demand.evaluate(store, gone).wanted {
+        for (machine, asked) in self.demand.evaluate(store, gone, &nodes).wanted {
             let machine = self.machines.entry(machine).or_default();
             machine.last_asked.extend(ones(asked & !machine.asked).map(|probe| (probe, now)));
         }
