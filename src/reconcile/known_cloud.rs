@@ -136,13 +136,23 @@ impl<P: FirewallProvider> KnownCloud<P> {
         }
     }
 
-    /// Records a change that has ended after the pass that began it.
-    pub(super) fn record_late(&mut self, action: &Action<P::Resource>) {
+    /// Records a change that has ended after the pass that began it. Returns false if it was made to something else
+    /// than it was planned for, because one before it has failed: what it has left is not known then.
+    pub(super) fn record_late(&mut self, action: &Action<P::Resource>) -> bool {
+        let now = self.observed.resources.get(&action.key());
+        let is_same = |planned: Option<&P::Resource>| match (now, planned) {
+            (Some(now), Some(planned)) => now.has_same_spec(planned),
+            (now, planned) => now.is_none() && planned.is_none(),
+        };
+        if !is_same(action.before()) && !is_same(action.after()) {
+            return false;
+        }
         match action.after() {
             Some(after) => _ = self.observed.resources.insert(action.key(), after.clone()),
             None => _ = self.observed.resources.remove(&action.key()),
         }
         self.changed.insert(action.key());
+        true
     }
 
     /// Records what steps have left of resources: of a part of them, or of all.
@@ -176,5 +186,43 @@ pub(super) fn is_certain(outcome: &StepOutcome) -> bool {
         StepOutcome::Applied(applied) => applied.notes.is_empty(),
         StepOutcome::InFlight | StepOutcome::LeftOut | StepOutcome::Stopped => true,
         StepOutcome::Failed(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firewall_core::Owner;
+    use firewall_core::testing::memory::{MemoryCloud, MemoryKey, MemoryResource};
+
+    use super::*;
+    use crate::intents::settings::Settings;
+    use crate::k8s::index::Index;
+
+    /// What a machine is attached to.
+    fn attached(groups: &[&str]) -> MemoryResource {
+        let group = |name: &&str| MemoryKey::Group("c".to_owned(), (*name).to_owned());
+        MemoryResource {
+            key: MemoryKey::Attachment("c".to_owned(), InstanceId::new("i-0")),
+            label: String::new(),
+            owner: Owner::Ours,
+            rules: BTreeSet::new(),
+            groups: groups.iter().map(group).collect(),
+        }
+    }
+
+    #[tokio::test]
+    async fn late_change_of_something_else_than_planned_is_not_recorded() {
+        let snapshot = Arc::new(Snapshot::take(&Index::default(), &Settings::default(), Duration::ZERO));
+        let swap = Action::Update { from: attached(&["a", "b"]), to: attached(&["b"]) };
+        // The change before it, which was to add b, has failed: nothing is left.
+        for (there, is_recorded) in [(&["a"][..], false), (&["a", "b"], true), (&["b"], true), (&[], false)] {
+            let cloud = MemoryCloud::new([InstanceId::new("i-0")]);
+            cloud.put(attached(there));
+            let read = KnownCloud::read(&cloud.provider("c"), &BTreeSet::new(), &snapshot).await;
+            let mut known = read.expect("it answers");
+            assert_eq!(known.record_late(&swap), is_recorded, "{there:?}");
+            let now = known.observed.resources.get(&swap.key());
+            assert_eq!(now == Some(&attached(&["b"])), is_recorded, "{there:?}");
+        }
     }
 }

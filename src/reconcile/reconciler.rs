@@ -209,6 +209,10 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         grouped.desired = desired;
         let mut compiled = self.compile_scoped(&grouped.desired, &known, &scope, &touched);
         let resources = &known.observed.resources;
+        // Nothing opens for a pod that is gone.
+        if !find_closed(self.linger.leaving(), &grouped.desired, &compiled, resources).is_empty() {
+            return Ok(Err(known));
+        }
         let touched = touched.keys().collect();
         let last = (&known.requirements, &unsettled.resources);
         let Scoped { desired, mut observed } = select(resources, last, &compiled, &scope, &touched);

@@ -87,8 +87,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let endings = self.linger.endings().clone();
         if outcomes.iter().chain(late.iter().map(|(_, outcome)| outcome)).all(is_certain) {
             self.remember(planned, &outcomes, state);
-            let known = self.known.as_mut();
-            known.into_iter().for_each(|known| late.iter().for_each(|(action, _)| known.record_late(action)));
+            self.known.take_if(|known| !late.iter().all(|(action, _)| known.record_late(action)));
         }
         Pass {
             own_problems,
@@ -113,14 +112,16 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         state: ResourceSet<P::Resource>,
     ) {
         let lasts = if is_to_be_rechecked(&planned) { CAPACITY_RECHECK } else { self.options.resync };
-        let PlannedPass { plan, compiled, observed, scope, mut known, in_flight, .. } = planned;
+        let PlannedPass { plan, violations, compiled, observed, scope, mut known, in_flight, .. } = planned;
         known.lasts = lasts.min(self.options.resync);
         let unsettled = find_unsettled(&plan, outcomes, in_flight.keys(), (&state, &compiled.resources));
         known.record_requirements(compiled.requirements, scope.as_ref());
         known.infeasible = compiled.infeasible;
         known.record_state(&observed, state, scope.is_some());
         known.restore(in_flight);
-        let unsettled = unsettled.filter(|_| known.observed.unknown_instances.is_empty());
+        // A part that was planned wrongly is not planned again, but the whole.
+        let unsettled =
+            unsettled.filter(|_| known.observed.unknown_instances.is_empty() && violations.is_empty());
         let unsettled =
             unsettled.map(|keys| Unsettled::of(keys, &known.requirements, &known.observed.resources));
         // What nobody needs has failed to close: whom to tell is known where the whole is planned.
@@ -151,10 +152,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let outcome = result.map_or_else(StepOutcome::Failed, StepOutcome::Applied);
         log(&step, &outcome);
         self.failures.record(&step, &outcome);
-        self.known.take_if(|_| !is_certain(&outcome));
-        if let Some(known) = &mut self.known {
-            known.record_late(&step.action);
-        }
+        self.known.take_if(|known| !is_certain(&outcome) || !known.record_late(&step.action));
         self.changed_late.insert(step.action.key());
     }
 
