@@ -34,7 +34,7 @@ pub(super) struct Touched {
 #[derive(Clone, Debug, Default)]
 struct Changed {
     objects: Concerned,
-    /// Those of which everything there is to be told again
+    /// The nodes on which everything is to be told again
     nodes: BTreeSet<String>,
 }
 

@@ -147,10 +147,7 @@ impl<P: FirewallProvider> KnownCloud<P> {
         if !is_same(action.before()) && !is_same(action.after()) {
             return false;
         }
-        match action.after() {
-            Some(after) => _ = self.observed.resources.insert(action.key(), after.clone()),
-            None => _ = self.observed.resources.remove(&action.key()),
-        }
+        action.apply_to(&mut self.observed.resources);
         self.changed.insert(action.key());
         true
     }

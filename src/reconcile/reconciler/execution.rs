@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firewall_core::{FirewallProvider, Plan, ResourceSet, Step, Withheld};
+use firewall_core::{Action, FirewallProvider, Plan, ResourceSet, Step, Withheld};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -58,7 +58,6 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let (plan, allowance) =
             ((&planned.plan, &planned.violations), Allowance { leave, patience: PATIENCE });
         let outcomes = execute(&self.provider, plan, &mut self.in_flight, &allowance, record).await;
-        self.changed_late.extend(late.iter().map(|(action, _)| action.key()));
         let applied = outcomes.iter().filter(|outcome| matches!(outcome, StepOutcome::Applied(_))).count();
         let state = state_after(&planned.observed, &planned.plan, &outcomes);
         self.failures.retain(&state, &planned.compiled.resources, &planned.plan);
@@ -85,9 +84,11 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let (snapshot, scope) = (Arc::clone(&planned.snapshot), planned.scope.clone());
         let still_open = planned.compiled.requirements.keys().cloned().collect();
         let endings = self.linger.endings().clone();
-        if outcomes.iter().chain(late.iter().map(|(_, outcome)| outcome)).all(is_certain) {
+        if outcomes.iter().all(is_certain) {
             self.remember(planned, &outcomes, state);
-            self.known.take_if(|known| !late.iter().all(|(action, _)| known.record_late(action)));
+        }
+        for (action, outcome) in &late {
+            self.follow_late(action, outcome);
         }
         Pass {
             own_problems,
@@ -152,8 +153,13 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let outcome = result.map_or_else(StepOutcome::Failed, StepOutcome::Applied);
         log(&step, &outcome);
         self.failures.record(&step, &outcome);
-        self.known.take_if(|known| !is_certain(&outcome) || !known.record_late(&step.action));
-        self.changed_late.insert(step.action.key());
+        self.follow_late(&step.action, &outcome);
+    }
+
+    /// Takes over what a change has left that an earlier pass left under way.
+    fn follow_late(&mut self, action: &Action<P::Resource>, outcome: &StepOutcome) {
+        self.known.take_if(|known| !is_certain(outcome) || !known.record_late(action));
+        self.changed_late.insert(action.key());
     }
 
     /// Logs what the plan leaves as it is, and how long a long one takes.
