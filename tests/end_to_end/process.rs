@@ -19,10 +19,11 @@ pub(crate) fn binary() -> PathBuf {
     root().join(path)
 }
 
-/// Returns a TCP port of 127.0.0.1 that is free now.
+/// Returns a TCP port of 127.0.0.1 that is free now, and that no connection is given in the meantime.
 pub(crate) fn find_free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    let output =
+        Command::new(root().join("tests/find-free-port")).output().expect("tests/find-free-port runs");
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("it prints a port")
 }
 
 /// A child process that is killed when dropped.
