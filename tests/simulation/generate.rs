@@ -175,9 +175,13 @@ fn machine(random: &mut Random) -> Event {
 /// Something happens to the controller.
 fn process(random: &mut Random, has_lease: bool) -> Event {
     let replica = if has_lease { random.below(2) } else { 0 };
-    match random.below(3) {
-        0 => Event::Killed { replica, seconds: random.between(1, 20) },
-        1 => Event::Stopped { replica, seconds: random.between(1, 20) },
+    match random.below(7) {
+        0 | 1 => Event::Killed { replica, seconds: random.between(1, 20) },
+        2 | 3 => Event::Stopped { replica, seconds: random.between(1, 20) },
+        4 => {
+            let seconds = random.between(1, 7_200).cast_signed();
+            Event::ClockJumps { seconds: if random.chance(50) { -seconds } else { seconds } }
+        }
         _ => Event::KilledAtCall {
             calls: u32::try_from(random.below(4)).unwrap_or(0),
             before: random.chance(50),

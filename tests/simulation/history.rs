@@ -168,6 +168,11 @@ pub(crate) enum Event {
         machine: usize,
     },
 
+    /// The time of day is another one, as where somebody corrects a clock
+    ClockJumps {
+        seconds: i64,
+    },
+
     /// A replica is killed, and starts again after so long
     Killed {
         replica: usize,

@@ -17,6 +17,7 @@
 mod api;
 mod calls;
 mod checker;
+mod clock;
 mod cloud;
 #[path = "../../providers/aws/tests/fake/mod.rs"]
 mod fake_ec2;

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::api::{ApiServer, Kind};
 use crate::checker::{Checker, Limits, Promise, Scope, Violation};
+use crate::clock;
 use crate::cloud::ec2::Ec2;
 use crate::cloud::gce::Gce;
 use crate::cloud::memory::SimulatedCloud;
@@ -77,7 +78,10 @@ pub(crate) fn on_virtual_time<T>(seed: u64, run: impl Future<Output = T>) -> T {
     // All jitter comes from this thread's generator.
     fastrand::seed(seed);
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
-    LocalSet::new().block_on(&runtime.expect("a runtime"), run)
+    LocalSet::new().block_on(&runtime.expect("a runtime"), async {
+        clock::set(seed);
+        run.await
+    })
 }
 
 pub(crate) struct World {

@@ -5,7 +5,7 @@ mod instances;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use firewall_core::{Fence, Fenced};
 use firewall_pacing::{CallFailure, Pacer, Retries};
@@ -52,6 +52,8 @@ pub(crate) struct Client {
     retries: Option<Retries>,
     /// Asked before each call that changes something
     pub(crate) fence: Fence,
+    /// Returns the time of day, by which Google counts calls
+    pub(crate) clock: fn() -> SystemTime,
 }
 
 /// Builds one of the library's clients, with the settings that all have in common. The library's own retries
@@ -97,6 +99,7 @@ impl Client {
             pacer: Arc::new(Pacer::new(config.api_rate_percent)),
             retries: None,
             fence: Fence::always_open(),
+            clock: SystemTime::now,
         }
     }
 
@@ -114,7 +117,7 @@ impl Client {
         request: impl Fn() -> F,
     ) -> Result<T, CallError> {
         self.attempt(call, object, || async {
-            request().await.map_err(|error| CallError::new(call, object, &error))
+            request().await.map_err(|error| CallError::new(call, object, &error, (self.clock)()))
         })
         .await
     }
@@ -133,8 +136,9 @@ impl Client {
             let ended = self.fence.guard(now, poller.until_done()).await;
             let operation = ended
                 .map_err(|Fenced| CallError::fenced(call, object))?
-                .map_err(|error| CallError::new(call, object, &error))?;
-            operation.to_result().map_err(|error| CallError::from_operation(call, object, &error))?;
+                .map_err(|error| CallError::new(call, object, &error, (self.clock)()))?;
+            let ended = operation.to_result();
+            ended.map_err(|error| CallError::from_operation(call, object, &error, (self.clock)()))?;
             Ok(())
         })
         .await

@@ -27,7 +27,7 @@ mod wire;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use firewall_core::{
     Action, Applied, ChangesSince, Compiled, Desired, Fence, FirewallProvider, InstanceId, Observed,
@@ -92,6 +92,14 @@ impl Gce {
     #[must_use]
     pub fn with_fence(mut self, fence: Fence) -> Self {
         self.client.fence = fence;
+        self
+    }
+
+    /// Returns the provider with another clock than the system's, for tests on virtual time. A used up quota is
+    /// full again when its next minute begins.
+    #[must_use]
+    pub fn with_clock(mut self, clock: fn() -> SystemTime) -> Self {
+        self.client.clock = clock;
         self
     }
 

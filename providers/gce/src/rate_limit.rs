@@ -51,8 +51,8 @@ impl RateLimit for QuotaGroup {
     }
 }
 
-/// Returns the time until the next minute begins, when used up quotas are full again.
-pub(crate) fn time_to_refill() -> Duration {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+/// Returns the time from `now` until the next minute begins, when used up quotas are full again.
+pub(crate) fn time_to_refill(now: SystemTime) -> Duration {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Duration::from_secs(60 - now.as_secs() % 60)
 }

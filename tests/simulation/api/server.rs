@@ -235,7 +235,9 @@ impl ApiServer {
         }
         let name = name.unwrap_or_default();
         self.change(|state| {
-            let text = format!("{method} {namespace}/{name}{}", summary(kind, &body));
+            // The library names an Event by the system's time, which no run shares with another.
+            let told = if kind == Kind::Events { "" } else { name.as_str() };
+            let text = format!("{method} {namespace}/{told}{}", summary(kind, &body));
             state.writes.push(Write { process: process.number, kind, text });
             if kind == Kind::Events {
                 return ((200, body), false);

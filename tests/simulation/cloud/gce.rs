@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::faults::Faults;
 use super::{CLUSTER, ModelCloud, SharedObserver, Size, Tampering, View};
 use crate::checker::Cause;
+use crate::clock;
 use crate::landscape::{MACHINES, Probes, admitted, arriving, has_ipv6};
 use crate::mutants::Mutant;
 use crate::process::Process;
@@ -150,7 +151,8 @@ impl ModelCloud for Gce {
         let project = if cluster == CLUSTER { PROJECT } else { OTHER_PROJECT };
         let config = GceConfig { mode: self.mode, ranges_per_rule, ..GceConfig::new(cluster, project) };
         let provider = firewall_gce::Gce::from_clients(config, clients.0, clients.1, clients.2);
-        Box::new(Reconciler::new(provider.expect("a valid configuration").with_fence(fence.clone()), options))
+        let provider = provider.expect("a valid configuration").with_clock(clock::now);
+        Box::new(Reconciler::new(provider.with_fence(fence.clone()), options))
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{RESYNC, World};
 use crate::api::{Faults, Kind, Store, name_of};
 use crate::checker::Scope;
+use crate::clock;
 use crate::cloud::Tampering;
 use crate::cloud::faults::Kill;
 use crate::history::{CloudKind, Event};
@@ -98,6 +99,7 @@ impl World {
                 let removed = if is_gce { Tampering::RuleRemoved } else { Tampering::MemberRemoved };
                 self.cloud.tamper(machine, if adds_rule { Tampering::RuleAdded } else { removed });
             }
+            Event::ClockJumps { seconds } => clock::jump(seconds),
             Event::RuleLost { machine } => self.cloud.tamper(machine, Tampering::RuleRemoved),
             Event::MemberLost { machine } => self.cloud.tamper(machine, Tampering::MemberRemoved),
             _ => self.break_cloud(event),

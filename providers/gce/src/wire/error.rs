@@ -5,7 +5,7 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use firewall_core::{ErrorKind, ProviderError};
 use firewall_pacing::{Attempt, Retryable};
@@ -14,7 +14,7 @@ use google_cloud_gax::error::Error;
 use google_cloud_gax::error::rpc::StatusDetails;
 
 use crate::api_calls::ApiCall;
-use crate::rate_limit;
+use crate::rate_limit::time_to_refill;
 
 /// A failed call, with Google's own message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) struct CallError {
     object: String,
     failure: Failure,
     message: String,
-    /// The time for which Google asks not to be called, if it does
+    /// The time for which calls under the same quota are in vain, if it is used up or Google names one
     retry_after: Option<Duration>,
 }
 
@@ -66,6 +66,11 @@ impl Failure {
         (Self::ErrorResponse { status, reason }, message)
     }
 
+    /// Returns the time from `now` until a used up quota is full again; `None` for every other failure.
+    fn time_to_refill(&self, now: SystemTime) -> Option<Duration> {
+        (self.kind() == Kind::Shared(ErrorKind::Throttled)).then(|| time_to_refill(now))
+    }
+
     fn kind(&self) -> Kind {
         match self {
             Self::NoResponse => Kind::Shared(ErrorKind::Unavailable),
@@ -104,12 +109,9 @@ fn retry_after(error: &Error) -> Option<Duration> {
 }
 
 impl Retryable for CallError {
-    /// A used up quota is full again in the next minute, if Google does not say otherwise.
     fn attempt(&self) -> Attempt {
         match self.failure.kind() {
-            Kind::Shared(ErrorKind::Throttled) => {
-                Attempt::Throttled(Some(self.retry_after.unwrap_or_else(rate_limit::time_to_refill)))
-            }
+            Kind::Shared(ErrorKind::Throttled) => Attempt::Throttled(self.retry_after),
             Kind::Shared(ErrorKind::Unavailable) => Attempt::Transient(self.retry_after.unwrap_or_default()),
             _ => Attempt::Final,
         }
@@ -117,10 +119,11 @@ impl Retryable for CallError {
 }
 
 impl CallError {
-    /// Returns the error of a call that the client library reports as failed.
-    pub(crate) fn new(call: ApiCall, object: &str, error: &Error) -> Self {
+    /// Returns the error of a call that the client library reports as failed, at `now`.
+    pub(crate) fn new(call: ApiCall, object: &str, error: &Error, now: SystemTime) -> Self {
         let (failure, message) = Failure::from_error(error);
-        Self { call, object: object.to_owned(), failure, message, retry_after: retry_after(error) }
+        let retry_after = retry_after(error).or_else(|| failure.time_to_refill(now));
+        Self { call, object: object.to_owned(), failure, message, retry_after }
     }
 
     /// Returns the error of a call that is not sent, because a pause is not over that Google asked for.
@@ -141,17 +144,18 @@ impl CallError {
         }
     }
 
-    /// Returns the error of an operation that failed after the call itself had been accepted.
-    pub(crate) fn from_operation(call: ApiCall, object: &str, error: &OperationError) -> Self {
-        let failed = |status: Option<i32>, reason: String, message: String| Self {
-            call,
-            object: object.to_owned(),
-            failure: Failure::ErrorResponse {
-                status: status.and_then(|status| status.try_into().ok()).unwrap_or(0),
-                reason,
-            },
-            message,
-            retry_after: None,
+    /// Returns the error of an operation that failed after the call itself had been accepted, as read at `now`.
+    pub(crate) fn from_operation(
+        call: ApiCall,
+        object: &str,
+        error: &OperationError,
+        now: SystemTime,
+    ) -> Self {
+        let failed = |status: Option<i32>, reason: String, message: String| {
+            let status = status.and_then(|status| status.try_into().ok()).unwrap_or(0);
+            let failure = Failure::ErrorResponse { status, reason };
+            let retry_after = failure.time_to_refill(now);
+            Self { call, object: object.to_owned(), failure, message, retry_after }
         };
         let OperationError::Generic(error) = error else {
             return failed(None, String::new(), error.to_string());
