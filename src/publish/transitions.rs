@@ -103,7 +103,12 @@ impl fmt::Display for PortChange {
 /// Holds the memberships that were open on one cloud after its last pass. They are lost with a restart, and
 /// with them only reports of closings.
 #[derive(Debug, Default)]
-pub(crate) struct OpenMemberships(BTreeMap<InstanceId, Few<GroupKey, Arc<Membership>>>);
+pub(crate) struct OpenMemberships {
+    by_instance: BTreeMap<InstanceId, Few<GroupKey, Arc<Membership>>>,
+    /// Those whose demand has ended and whose resources have not been changed yet. The pass that sees the change need
+    /// not be about their instances.
+    closing: BTreeSet<(GroupKey, InstanceId)>,
+}
 
 impl OpenMemberships {
     /// Returns the transitions since the pass before, at most one of each kind for an object, and records the
@@ -111,13 +116,10 @@ impl OpenMemberships {
     pub(crate) fn diff_and_record(&mut self, pass: &Pass) -> Vec<Transition> {
         let opened = pass.memberships.iter().filter(|membership| membership.opened);
         let opened = opened.flat_map(|membership| transitions_of(PortChange::Opened, membership, None));
-        // A closing that failed or was withheld has not closed anything, although nothing exposes the ports
-        // any more.
-        let is_settled = |membership: &Membership| {
-            !membership.resources.iter().any(|(key, _)| pass.differing.contains(key))
-        };
-        let closed = self.remove_closed(pass, is_settled);
-        let open = OpenPorts::of(&pass.memberships);
+        let closed = self.remove_closed(pass);
+        let others = closed.iter().filter_map(|((_, instance), _)| self.by_instance.get(instance));
+        let others = others.flat_map(Few::iter).map(|(_, other)| other);
+        let open = OpenPorts::of(pass.memberships.iter().chain(others));
         let closed = closed.iter().filter(|(_, closed)| !open.supersede(closed));
         let closed = closed.flat_map(|(key, membership)| {
             transitions_of(PortChange::Closed, membership, pass.endings.get(key))
@@ -130,36 +132,48 @@ impl OpenMemberships {
             }
         }
         for membership in pass.memberships.iter().filter(|membership| membership.open.is_ok()) {
-            let there = self.0.entry(membership.instance.clone()).or_default();
+            let there = self.by_instance.entry(membership.instance.clone()).or_default();
             there.insert(membership.group.clone(), Arc::clone(membership));
         }
         transitions.into_values().collect()
     }
 
     /// Removes and returns the memberships that have closed.
-    fn remove_closed(
-        &mut self,
-        pass: &Pass,
-        is_settled: impl Fn(&Membership) -> bool,
-    ) -> Vec<((GroupKey, InstanceId), Arc<Membership>)> {
-        let instances: Vec<InstanceId> = match &pass.scope {
-            Some(scope) => scope.iter().cloned().collect(),
-            None => self.0.keys().cloned().collect(),
-        };
+    fn remove_closed(&mut self, pass: &Pass) -> Vec<((GroupKey, InstanceId), Arc<Membership>)> {
+        let mut ended = std::mem::take(&mut self.closing);
+        if let Some(scope) = &pass.scope {
+            ended.retain(|(_, instance)| !scope.contains(instance));
+            ended.extend(scope.iter().flat_map(|instance| self.find_ended(instance, pass)));
+        } else {
+            ended = self.by_instance.keys().flat_map(|instance| self.find_ended(instance, pass)).collect();
+        }
         let mut closed = Vec::new();
-        for instance in instances {
-            let Some(open) = self.0.get_mut(&instance) else { continue };
-            let has_closed = |group: &GroupKey, membership: &Membership| {
-                !pass.still_open.contains(&(group.clone(), instance.clone())) && is_settled(membership)
+        for (group, instance) in ended {
+            let Some(there) = self.by_instance.get_mut(&instance) else { continue };
+            // A closing that failed or was withheld has not closed anything, although nothing exposes the ports
+            // any more.
+            let is_settled = |membership: &Arc<Membership>| {
+                !membership.resources.iter().any(|(key, _)| pass.differing.contains(key))
             };
-            let gone = open.extract_if(|group, membership| has_closed(group, membership));
-            closed
-                .extend(gone.into_iter().map(|(group, membership)| ((group, instance.clone()), membership)));
-            if open.is_empty() {
-                self.0.remove(&instance);
+            let Some(membership) = there.get(&group) else { continue };
+            if !is_settled(membership) {
+                self.closing.insert((group, instance));
+                continue;
             }
+            let membership = there.remove(&group);
+            if there.is_empty() {
+                self.by_instance.remove(&instance);
+            }
+            closed.extend(membership.map(|membership| ((group, instance), membership)));
         }
         closed
+    }
+
+    /// Returns the memberships at an instance that the pass was about and found no longer asked for.
+    fn find_ended(&self, instance: &InstanceId, pass: &Pass) -> Vec<(GroupKey, InstanceId)> {
+        let there = self.by_instance.get(instance).into_iter().flat_map(Few::iter);
+        let all = there.map(|(group, _)| (group.clone(), instance.clone()));
+        all.filter(|membership| !pass.still_open.contains(membership)).collect()
     }
 }
 
@@ -167,10 +181,10 @@ impl OpenMemberships {
 struct OpenPorts<'a>(BTreeMap<(&'a InstanceId, &'a Workload), Vec<&'a (Protocol, PortRange)>>);
 
 impl<'a> OpenPorts<'a> {
-    fn of(memberships: &'a [Arc<Membership>]) -> Self {
+    fn of(memberships: impl Iterator<Item = &'a Arc<Membership>>) -> Self {
         let mut open = Self(BTreeMap::new());
-        for one in memberships.iter().filter(|one| one.open.is_ok()) {
-            open.0.entry((&one.instance, &one.group.workload)).or_default().extend(&one.group.ports);
+        for one in memberships.filter(|one| one.open.is_ok()) {
+            open.0.entry((&one.instance, &one.group.workload)).or_default().extend(&*one.group.ports);
         }
         open
     }
@@ -194,7 +208,7 @@ fn transitions_of(change: PortChange, membership: &Membership, because: Option<&
     let transition = |object: &ObjectRef| Transition {
         object: object.clone(),
         change,
-        ports: group.ports.clone(),
+        ports: (*group.ports).clone(),
         nodes: BTreeSet::from([node.name.clone()]),
         resources: resources.clone(),
         intents: intent_names.clone(),
@@ -215,16 +229,17 @@ mod tests {
 
     use super::*;
 
-    fn ports(port: u16) -> BTreeSet<(Protocol, PortRange)> {
-        BTreeSet::from([(Protocol::Tcp, PortRange::single(port).expect("a port"))])
+    fn ports(port: u16) -> Arc<BTreeSet<(Protocol, PortRange)>> {
+        BTreeSet::from([(Protocol::Tcp, PortRange::single(port).expect("a port"))]).into()
     }
 
     fn membership(opened: bool) -> Membership {
         Membership {
             group: GroupKey {
-                workload: Workload { kind: "DaemonSet".into(), namespace: "shop".into(), name: "web".into() },
+                workload: Workload { kind: "DaemonSet".into(), namespace: "shop".into(), name: "web".into() }
+                    .into(),
                 ports: ports(80),
-                variant: String::new(),
+                variant: "".into(),
             },
             instance: InstanceId::new("i-a"),
             intents: [object_ref("HostPortExposure", "shop", "web")].into(),
@@ -279,6 +294,20 @@ mod tests {
         assert_eq!(transitions(&mut open, vec![], false, false), [""; 0]);
     }
 
+    /// As where a rule has addresses, and the machine behind one of them is not known any more.
+    #[test]
+    fn closing_is_told_in_a_pass_about_other_instances() {
+        let mut open = OpenMemberships::default();
+        transitions(&mut open, vec![membership(true)], true, false);
+        assert_eq!(transitions(&mut open, vec![], false, true), [""; 0], "it is under way");
+        let elsewhere = || Some(BTreeSet::from([InstanceId::new("i-b")]));
+        let under_way = Pass { scope: elsewhere(), ..pass(vec![], false, true) };
+        assert_eq!(open.diff_and_record(&under_way).len(), 0, "it is still");
+        let ended = Pass { scope: elsewhere(), ..pass(vec![], false, false) };
+        assert_eq!(open.diff_and_record(&ended).len(), 2, "the pod's and the intent's");
+        assert_eq!(transitions(&mut open, vec![], false, false), [""; 0]);
+    }
+
     #[test]
     fn rollout_is_one_transition_of_the_intent_and_one_of_each_pod() {
         let on_node = |number: usize| Membership {
@@ -306,7 +335,7 @@ mod tests {
     fn superseded_membership_is_not_reported_as_closed() {
         let other = |ports| {
             let mut other = membership(false);
-            other.group.variant = "other sources".to_owned();
+            other.group.variant = "other sources".into();
             other.group.ports = ports;
             other
         };
