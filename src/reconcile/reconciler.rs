@@ -157,7 +157,9 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         grouped.desired = desired;
         // Those that end while the cloud is read may or may not be in the answer.
         let changing = self.in_flight.actions();
-        let members = grouped.desired.members();
+        let mut members = grouped.desired.members();
+        // By what a machine has, an address for example, a cloud can tell what is in doubt there from what is elsewhere.
+        members.extend(grouped.desired.unknown.instances().cloned());
         let mut known = match known {
             Some(mut known) => {
                 let left: Vec<InstanceId> = known.members.difference(&members).cloned().collect();

@@ -40,7 +40,7 @@ const fn holds(number: u8, name: &'static str, breaks: Promise, history: fn() ->
 }
 
 /// Every known fault: `found` until it is mended, `holds` from then on.
-const KNOWN_FAULTS: [KnownFault; 22] = [
+const KNOWN_FAULTS: [KnownFault; 23] = [
     holds(1, "node-gone", Promise::StaysOpen, knowledge::node_gone),
     holds(1, "node-without-machine", Promise::StaysOpen, knowledge::node_without_machine),
     holds(2, "machine-omitted-by-ec2", Promise::StaysOpen, knowledge::machine_omitted_by_ec2),
@@ -48,6 +48,7 @@ const KNOWN_FAULTS: [KnownFault; 22] = [
     holds(3, "exposure-unreadable", Promise::StaysOpen, knowledge::exposure_unreadable),
     holds(3, "ingress-unreadable", Promise::StaysOpen, knowledge::ingress_unreadable),
     holds(3, "unreadable-holds-others", Promise::Exact, knowledge::unreadable_holds_others),
+    holds(3, "unreadable-on-new-machine", Promise::Exact, knowledge::unreadable_on_new_machine),
     holds(3, "leftover-crd", Promise::Exact, knowledge::leftover_crd),
     holds(4, "machine-replaced", Promise::Exact, knowledge::machine_replaced),
     holds(6, "mass-close-holds-others", Promise::Exact, knowledge::mass_close_holds_others),

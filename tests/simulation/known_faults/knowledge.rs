@@ -3,6 +3,7 @@
 use super::{DNS, EDGE, LB, MEDIA, TURN, WEB, node, pod};
 use crate::api::Kind;
 use crate::history::{CloudKind, Event, History, Setup};
+use crate::landscape::NODES;
 
 pub(super) fn node_gone() -> History {
     History::written(
@@ -73,6 +74,21 @@ pub(super) fn ingress_unreadable() -> History {
             (0, Event::IntentWritten { workload: LB, sources: 0 }),
             (0, pod(LB, 0)),
             (30, Event::IntentUnreadable { workload: LB }),
+        ],
+    )
+}
+
+/// The machine behind a node is another one, while an intent of a pod there cannot be read.
+pub(super) fn unreadable_on_new_machine() -> History {
+    let setup = Setup { cloud: CloudKind::GceTags, ..Setup::default() };
+    History::written(
+        setup,
+        [
+            node(0),
+            (0, Event::IntentWritten { workload: LB, sources: 0 }),
+            (0, pod(LB, 0)),
+            (30, Event::IntentUnreadable { workload: LB }),
+            (40, Event::NodeRegisters { node: 0, machine: NODES }),
         ],
     )
 }
