@@ -61,7 +61,7 @@ pub fn grouped<'a>(
 
 impl Grouped {
     fn add(&mut self, exposure: &Exposure, instance: InstanceId) {
-        let key = exposure.group();
+        let key = exposure.group.clone();
         let objects = self.objects.entry(key.clone()).or_default();
         objects.extend([exposure.intent.clone(), exposure.port_owner.clone()]);
         self.nodes.insert(instance.clone(), exposure.node.clone());
@@ -89,7 +89,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use firewall_core::testing::conformance::rule;
-    use firewall_core::{Protocol, Workload};
+    use firewall_core::{PortRange, Protocol, Workload};
     use proptest::prelude::*;
 
     use super::*;
@@ -107,14 +107,18 @@ mod tests {
             node: object("Node", node),
             provider_id: format!("memory://{node}"),
             intent: object("Pod", workload),
-            workload: Workload {
-                kind: "DaemonSet".into(),
-                namespace: "default".into(),
-                name: workload.into(),
+            group: GroupKey {
+                workload: Workload {
+                    kind: "DaemonSet".into(),
+                    namespace: "default".into(),
+                    name: workload.into(),
+                }
+                .into(),
+                ports: BTreeSet::from([(Protocol::Tcp, PortRange::single(port).expect("a port"))]).into(),
+                variant: variant.into(),
             },
             ports: BTreeSet::from([(Protocol::Tcp, port)]).into(),
             rules: RuleSet::from_iter([rule(&format!("tcp/{port} {source}"))]).into(),
-            variant: variant.into(),
             hostname: None,
         }
     }

@@ -51,7 +51,7 @@ impl Placement {
         let now: Vec<Arc<[Exposure]>> =
             changed.iter().filter_map(|key| exposures.of_part(key).cloned()).collect();
         for exposure in before.iter().chain(&now).flat_map(|part| part.iter()) {
-            let group = exposure.group();
+            let group = exposure.group.clone();
             let id = instance(&exposure.provider_id).and_then(Result::ok);
             touched.entry(group.clone()).or_default().extend(id);
             let same = rules.entry(group).or_insert(Some(&exposure.rules));
@@ -64,7 +64,7 @@ impl Placement {
             let members = this.members.get(group)?;
             let mut parts = members.values().flat_map(Parts::iter).map(|(part, ())| part);
             let other = this.parts.get(parts.find(|part| !changed.contains(part))?)?;
-            other.iter().find(|exposure| exposure.group() == *group).map(|exposure| exposure.rules.clone())
+            other.iter().find(|exposure| exposure.group == *group).map(|exposure| exposure.rules.clone())
         };
         let is_uniform = |this: &Self, group: &GroupKey| {
             let same = rules.get(group).copied().flatten();
@@ -127,7 +127,7 @@ impl Placement {
                 None => continue,
             };
             self.by_instance.entry(id.clone()).or_default().insert(key.clone(), ());
-            let members = self.members.entry(exposure.group()).or_default();
+            let members = self.members.entry(exposure.group.clone()).or_default();
             members.entry(id).or_default().insert(key.clone(), ());
         }
         self.parts.insert(key.clone(), Arc::clone(part));
@@ -139,11 +139,11 @@ impl Placement {
         for exposure in part.iter() {
             let Some(Ok(id)) = instance(&exposure.provider_id) else { continue };
             remove_from(&mut self.by_instance, &id, key);
-            let group = exposure.group();
-            if let Some(members) = self.members.get_mut(&group) {
+            let group = &exposure.group;
+            if let Some(members) = self.members.get_mut(group) {
                 remove_from(members, &id, key);
                 if members.is_empty() {
-                    self.members.remove(&group);
+                    self.members.remove(group);
                 }
             }
         }

@@ -298,7 +298,7 @@ impl<'a> Collector<'a> {
         for problem in problems {
             part.problems.report(problem, &others);
         }
-        let Some(FamilyRules { rules, variant }) = rules.clone() else { return part };
+        let Some(FamilyRules { rules, group }) = rules.clone() else { return part };
         let (Place::Machine(provider_id), Some(node)) = (Place::of_node(node), node) else {
             let problem = unknown_machine(port_owner, node_name, node);
             let missing = format!("{}: {}", problem.object, problem.message);
@@ -311,10 +311,9 @@ impl<'a> Collector<'a> {
             node: node_reference(node),
             provider_id,
             intent: request.intent.clone(),
-            workload: request.workload.clone(),
+            group,
             ports,
             rules,
-            variant,
             hostname: request.hostname.clone(),
         });
         if let Some(hostname) = request.hostname.as_ref().filter(|_| !self.inputs.settings.external_dns) {

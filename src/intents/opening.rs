@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use firewall_core::{Protocol, RuleSet, digest};
+use firewall_core::{GroupKey, Protocol, RuleSet, digest};
 use ipnet::IpNet;
 
 use super::request::{GroupVariant, PortRequest, Rejected, fail, reject};
@@ -14,7 +14,7 @@ use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::reasons;
 use crate::parse::family::Family;
-use crate::parse::ports::format_ports;
+use crate::parse::ports::{format_ports, merge_into_ranges};
 use crate::parse::source_ranges;
 
 /// A request whose ports and hostname the guardrails allow. Rules are built once for all nodes with the same
@@ -39,8 +39,7 @@ pub(super) struct BuiltRules {
 #[derive(Clone)]
 pub(super) struct FamilyRules {
     pub(super) rules: Arc<RuleSet>,
-    /// Distinguishes the request's group from others of the workload with the same ports
-    pub(super) variant: Arc<str>,
+    pub(super) group: GroupKey,
 }
 
 impl<'a> Opening<'a> {
@@ -75,8 +74,12 @@ impl<'a> Opening<'a> {
                     let reachable = rules::filter_by_family(&rules, families);
                     built.problems.extend(find_unreachable_ports(port_owner, ports, &reachable));
                     if !reachable.is_empty() {
-                        let variant = format_variant(request, &rules, families).into();
-                        built.rules = Some(FamilyRules { rules: Arc::new(rules), variant });
+                        let group = GroupKey {
+                            workload: request.workload.clone().into(),
+                            ports: merge_into_ranges(ports).into(),
+                            variant: format_variant(request, &rules, families).into(),
+                        };
+                        built.rules = Some(FamilyRules { rules: Arc::new(rules), group });
                     }
                 }
                 Err(rejected) => built.problems.push(rejected),

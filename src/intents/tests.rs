@@ -112,7 +112,7 @@ fn exposure_names_its_pod_node_and_machine() {
     assert_eq!(exposure.node.to_string(), "Node node-a");
     assert_eq!(exposure.provider_id, "aws:///z/i-a");
     assert_eq!(exposure.intent, exposure.port_owner);
-    assert_eq!(exposure.workload.to_string(), "Pod shop/web");
+    assert_eq!(exposure.group.workload.to_string(), "Pod shop/web");
 }
 
 #[test]

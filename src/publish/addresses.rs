@@ -51,7 +51,7 @@ impl<'a> AddressResolver<'a> {
         if !self.is_ready(exposure) {
             return Reachability::No;
         }
-        match self.memberships.get(&(&exposure.group(), exposure.node.name.as_str())) {
+        match self.memberships.get(&(&exposure.group, exposure.node.name.as_str())) {
             Some(membership) if membership.open.is_ok() => Reachability::Yes,
             Some(membership) if membership.partly_open => Reachability::Unknown,
             None if self.outcomes.is_incomplete => Reachability::Unknown,

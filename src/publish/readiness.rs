@@ -114,7 +114,6 @@ mod tests {
     use crate::k8s::objects::builders::{from_json, object_ref};
     use crate::k8s::objects::object_set::ObjectSet;
     use rpds::RedBlackTreeSetSync;
-    use std::collections::BTreeSet;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -136,9 +135,10 @@ mod tests {
     fn membership(uid: &str, open: Result<(), (String, String)>) -> Membership {
         Membership {
             group: GroupKey {
-                workload: Workload { kind: "DaemonSet".into(), namespace: "shop".into(), name: "web".into() },
-                ports: BTreeSet::new(),
-                variant: String::new(),
+                workload: Workload { kind: "DaemonSet".into(), namespace: "shop".into(), name: "web".into() }
+                    .into(),
+                ports: Arc::default(),
+                variant: "".into(),
             },
             instance: InstanceId::new("i-a"),
             intents: ObjectSet::default(),

@@ -194,7 +194,7 @@ fn evaluate_programmed(
         own.iter().map(|membership| (&membership.group, membership.node.name.as_str())).collect();
     let unconfirmed = exposures
         .iter()
-        .find(|exposure| !confirmed.contains(&(&exposure.group(), exposure.node.name.as_str())));
+        .find(|exposure| !confirmed.contains(&(&exposure.group, exposure.node.name.as_str())));
     // It can be about a node that another controller serves.
     let is_own = |problem: &&Problem| problem.reason != UNSUPPORTED_NODE || unconfirmed.is_some();
     if let Some(problem) = node_problem.filter(is_own) {

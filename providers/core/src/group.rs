@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -29,15 +30,17 @@ impl fmt::Display for Workload {
 ///
 /// Ports belong to the identity because they change pod by pod as a rollout proceeds: with one group for
 /// both, a node would have the new port open before its pod binds it.
+///
+/// The parts are shared: every membership, and all that is known about it, has the key of its group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
     /// The workload that the ports are open for
-    pub workload: Workload,
+    pub workload: Arc<Workload>,
     /// The host ports that the pods bind and the intent exposes
-    pub ports: BTreeSet<(Protocol, PortRange)>,
+    pub ports: Arc<BTreeSet<(Protocol, PortRange)>>,
     /// Any other distinction between pods of one workload whose rules differ: the pod's own source ranges,
     /// the address families of its node. Empty if there is none.
-    pub variant: String,
+    pub variant: Arc<str>,
 }
 
 impl GroupKey {
@@ -48,7 +51,7 @@ impl GroupKey {
     pub fn digest(&self) -> String {
         let ports: Vec<_> =
             self.ports.iter().map(|(protocol, ports)| format!("{protocol}/{ports}")).collect();
-        let Workload { kind, namespace, name } = &self.workload;
+        let Workload { kind, namespace, name } = &*self.workload;
         digest([kind.as_str(), namespace, name, &ports.join(","), &self.variant])
     }
 }
@@ -140,9 +143,10 @@ mod tests {
 
     fn key(namespace: &str, name: &str) -> GroupKey {
         GroupKey {
-            workload: Workload { kind: "Deployment".into(), namespace: namespace.into(), name: name.into() },
-            ports: BTreeSet::from([(Protocol::Tcp, PortRange::single(80).unwrap())]),
-            variant: String::new(),
+            workload: Workload { kind: "Deployment".into(), namespace: namespace.into(), name: name.into() }
+                .into(),
+            ports: BTreeSet::from([(Protocol::Tcp, PortRange::single(80).unwrap())]).into(),
+            variant: "".into(),
         }
     }
 
@@ -157,7 +161,7 @@ mod tests {
         let labels = GroupLabel::read(&format!("{one}; {other}; Deployment shop/w..."));
         let label = |key: &GroupKey| GroupLabel {
             namespace: key.workload.namespace.clone(),
-            ports: key.ports.clone(),
+            ports: (*key.ports).clone(),
         };
         assert_eq!(labels, [label(&one), label(&other)]);
         assert_eq!(GroupLabel::read("somebody's group"), []);

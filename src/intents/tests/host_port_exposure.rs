@@ -53,7 +53,7 @@ fn ports_are_selected_by_name_number_or_range() {
     for (ports, expected) in table {
         let found = with([web("web", "node-v4")], [exposure("x", &spec(&ports))]);
         assert_eq!(opened(&found), expected, "{ports}");
-        assert_eq!(found.exposures[0].workload.to_string(), "HostPortExposure shop/x");
+        assert_eq!(found.exposures[0].group.workload.to_string(), "HostPortExposure shop/x");
         assert_eq!(found.exposures[0].intent.kind, "HostPortExposure");
     }
 }
@@ -152,9 +152,10 @@ fn port_under_names_with_different_sources_gets_two_groups() {
         with(pods, [exposure("x", &spec(&ports(ranges)))])
     };
     let before = collect_from("10.0.0.0/8");
-    assert_ne!(before.exposures[0].group(), before.exposures[1].group());
+    assert_ne!(before.exposures[0].group, before.exposures[1].group);
     let after = collect_from("192.0.2.0/24");
-    let groups = |found: &Collected| found.exposures.iter().map(Exposure::group).collect::<Vec<_>>();
+    let groups =
+        |found: &Collected| found.exposures.iter().map(|exposure| exposure.group.clone()).collect::<Vec<_>>();
     assert_eq!(groups(&before), groups(&after), "other sources attach no node anew");
 }
 
@@ -184,7 +185,7 @@ fn pods_that_bind_a_number_twice_get_a_group_of_their_own() {
             [false, true],
             "{ports}"
         );
-        assert_ne!(once.group(), both.group(), "{ports}");
+        assert_ne!(once.group, both.group, "{ports}");
     }
 }
 

@@ -78,7 +78,7 @@ fn node_ports_are_selected_by_name_and_number() {
         let exposure = &found.exposures[0];
         assert_eq!(exposure.port_owner.to_string(), "Service shop/web");
         assert_eq!(
-            (&exposure.intent, exposure.workload.to_string()),
+            (&exposure.intent, exposure.group.workload.to_string()),
             (&exposure.port_owner, "Service shop/web".into())
         );
     }
@@ -322,7 +322,7 @@ fn service_lb_pods_open_the_ports_of_their_service() {
                 exposure.port_owner
             );
             assert_eq!(exposure.intent.to_string(), "Service shop/web");
-            assert_eq!(exposure.workload.to_string(), "Service shop/web");
+            assert_eq!(exposure.group.workload.to_string(), "Service shop/web");
         }
     }
 }
@@ -343,7 +343,7 @@ fn node_port_and_balancer_port_of_one_number_get_two_groups() {
     });
     assert_eq!(balancer.ports, node_port.ports);
     assert_ne!(balancer.rules, node_port.rules);
-    assert_ne!(balancer.group(), node_port.group());
+    assert_ne!(balancer.group, node_port.group);
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn ports_of_the_ingress_that_haproxy_binds_are_opened() {
         .collect();
     assert_eq!(opened(&found), expected);
     assert_eq!(found.exposures[0].intent.to_string(), "Ingress shop/shop");
-    assert_eq!(found.exposures[0].workload.to_string(), "Ingress.voyager.appscode.com shop/shop");
+    assert_eq!(found.exposures[0].group.workload.to_string(), "Ingress.voyager.appscode.com shop/shop");
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn labels_of_the_pod_select_the_ingress_in_either_group() {
         let ingresses: Vec<_> = groups.iter().map(|group| (*group, ingress())).collect();
         let found = behind(std::slice::from_ref(&pod), &ingresses);
         let kinds: Vec<&str> =
-            found.exposures.iter().map(|exposure| exposure.workload.kind.as_str()).collect();
+            found.exposures.iter().map(|exposure| exposure.group.workload.kind.as_str()).collect();
         let expected = if expected.is_empty() { vec![] } else { vec![format!("Ingress.{expected}")] };
         assert_eq!(kinds, expected, "{groups:?} {}", pod["metadata"]["labels"]);
         assert!(found.problems.is_empty(), "{:?}", found.problems);
@@ -327,16 +327,19 @@ fn naming_sources_keeps_the_group() {
     let sources = json!({ "hostport-firewall.dev/source-ranges": "10.0.0.0/8" });
     let (before, after) = (with(ingress()), with(annotated(&sources)));
     assert_ne!(rules(&before.exposures[0]), rules(&after.exposures[0]));
-    assert_eq!(before.exposures[0].variant, after.exposures[0].variant);
+    assert_eq!(before.exposures[0].group.variant, after.exposures[0].group.variant);
     let mut on_v4 = haproxy();
     on_v4["spec"]["nodeName"] = json!("node-v4");
     let narrower = behind(&[on_v4], &[(VOYAGER, ingress())]);
-    assert_ne!(before.exposures[0].variant, narrower.exposures[0].variant, "the default differs by node");
+    assert_ne!(
+        before.exposures[0].group.variant, narrower.exposures[0].group.variant,
+        "the default differs by node"
+    );
     let mut on_address = haproxy();
     on_address["spec"]["containers"][0]["ports"][0]["hostIP"] = json!("10.0.0.1");
     let narrower = behind(&[on_address], &[(VOYAGER, ingress())]);
     assert_ne!(
-        before.exposures[0].variant, narrower.exposures[0].variant,
+        before.exposures[0].group.variant, narrower.exposures[0].group.variant,
         "one port is bound to one address"
     );
 }

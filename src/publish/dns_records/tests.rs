@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::testing::conformance::rule;
-use firewall_core::{InstanceId, Protocol, RuleSet, Workload};
+use firewall_core::{GroupKey, InstanceId, PortRange, Protocol, RuleSet, Workload};
 use serde_json::{Value, json};
 
 use super::*;
@@ -30,17 +30,21 @@ fn exposure(node: &str, sources: &[&str]) -> Exposure {
         node: object("Node", node),
         provider_id: String::new(),
         intent: object("Pod", node),
-        workload: Workload { kind: "DaemonSet".into(), namespace: "games".into(), name: "game".into() },
+        group: GroupKey {
+            workload: Workload { kind: "DaemonSet".into(), namespace: "games".into(), name: "game".into() }
+                .into(),
+            ports: BTreeSet::from([(Protocol::Udp, PortRange::single(7000).expect("a port"))]).into(),
+            variant: "".into(),
+        },
         ports: BTreeSet::from([(Protocol::Udp, 7000)]).into(),
         rules: sources.iter().map(|source| rule(&format!("udp/7000 {source}"))).collect::<RuleSet>().into(),
-        variant: "".into(),
         hostname: Some(HOSTNAME.to_owned()),
     }
 }
 
 fn membership(exposure: &Exposure, open: bool, partly_open: bool) -> Arc<Membership> {
     Arc::new(Membership {
-        group: exposure.group(),
+        group: exposure.group.clone(),
         instance: InstanceId::new(exposure.node.name.as_str()),
         intents: ObjectSet::default(),
         node: exposure.node.clone(),

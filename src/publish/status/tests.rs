@@ -62,19 +62,19 @@ fn reference() -> ObjectRef {
     ObjectRef { api_version: "hostport-firewall.dev/v1alpha1".into(), ..object(KIND, "web") }
 }
 
-fn workload() -> Workload {
-    Workload { kind: KIND.into(), namespace: "shop".into(), name: "web".into() }
+fn group() -> GroupKey {
+    GroupKey {
+        workload: Workload { kind: KIND.into(), namespace: "shop".into(), name: "web".into() }.into(),
+        ports: BTreeSet::from([(Protocol::Tcp, PortRange::single(80).expect("a port"))]).into(),
+        variant: "".into(),
+    }
 }
 
 /// Outcomes of an exposure on each of these nodes, open but for the failed ones.
 pub(crate) fn outcomes(nodes: &[&str], failed: &[&str]) -> Outcomes {
     let membership = |name: &&str| {
         Arc::new(Membership {
-            group: GroupKey {
-                workload: workload(),
-                ports: BTreeSet::from([(Protocol::Tcp, PortRange::single(80).expect("a port"))]),
-                variant: String::new(),
-            },
+            group: group(),
             instance: InstanceId::new(*name),
             intents: [object(KIND, "web")].into(),
             opened: false,
@@ -107,10 +107,9 @@ fn exposure(node: &str) -> Exposure {
         node: object("Node", node),
         provider_id: String::new(),
         intent: object(KIND, "web"),
-        workload: workload(),
+        group: group(),
         ports: BTreeSet::from([(Protocol::Tcp, 80)]).into(),
         rules: RuleSet::default().into(),
-        variant: "".into(),
         hostname: None,
     }
 }

@@ -134,9 +134,9 @@ impl World {
                 0 => Err(("QuotaReached".to_owned(), "it is full".to_owned())),
                 _ => Ok(()),
             };
-            let one = memberships.entry((exposure.group(), instance.clone()));
+            let one = memberships.entry((exposure.group.clone(), instance.clone()));
             let one = one.or_insert_with(|| Membership {
-                group: exposure.group(),
+                group: exposure.group.clone(),
                 instance,
                 intents: [].into(),
                 node: exposure.node.clone(),

@@ -77,7 +77,8 @@ pub fn group(name: &str, rules: &[&str], members: &[&InstanceId]) -> (GroupKey, 
         rules.iter().map(|rule| (rule.protocol, rule.ports)).collect();
     let workload = Workload { kind: "Deployment".into(), namespace: "default".into(), name: name.into() };
     let members = members.iter().copied().cloned().collect();
-    (GroupKey { workload, ports, variant: String::new() }, FirewallGroup { rules, members })
+    let key = GroupKey { workload: workload.into(), ports: ports.into(), variant: "".into() };
+    (key, FirewallGroup { rules, members })
 }
 
 /// Reads `tcp/80-81 10.0.0.0/8`.

@@ -1,6 +1,8 @@
 //! Unknown demand keeps what is open where it may be asked for, and nowhere else; a mass close is held by
 //! namespace.
 
+use std::sync::Arc;
+
 use firewall_core::testing::conformance::{desired, group, rule};
 use firewall_core::{
     Desired, Effect, FirewallGroup, GroupKey, InstanceId, Limits, RuleSet, WithheldReason, find_closings,
@@ -59,7 +61,7 @@ fn unknown_demand_opens_nothing() {
 fn in_namespace(namespace: &str, ports: &str, members: &[InstanceId]) -> (GroupKey, FirewallGroup) {
     let members: Vec<&InstanceId> = members.iter().collect();
     let (mut key, group) = group("web", &[&format!("tcp/{ports} 0.0.0.0/0")], &members);
-    namespace.clone_into(&mut key.workload.namespace);
+    namespace.clone_into(&mut Arc::make_mut(&mut key.workload).namespace);
     (key, group)
 }
 

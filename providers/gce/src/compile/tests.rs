@@ -130,7 +130,8 @@ fn rules_beyond_the_capacity_are_split_over_several() {
 fn groups_with_similar_names_share_no_rule() {
     let key = |namespace: &str, name: &str| {
         let (mut key, wanted) = group("web", &["tcp/80 0.0.0.0/0"], &[&instance(0)]);
-        key.workload = Workload { kind: "Deployment".into(), namespace: namespace.into(), name: name.into() };
+        let workload = Workload { kind: "Deployment".into(), namespace: namespace.into(), name: name.into() };
+        key.workload = workload.into();
         (key, wanted)
     };
     for config in [config(), tags_config()] {

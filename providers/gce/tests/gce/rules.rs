@@ -1,5 +1,6 @@
 //! Creating, changing and deleting rules, and their ownership.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use firewall_core::testing::conformance::{
@@ -226,8 +227,8 @@ async fn similar_clusters_and_groups_share_no_rule() {
     let simulated = Simulated::start(Mode::Destination, 1).await;
     let group = |namespace: &str, name: &str| {
         let (mut key, wanted) = group("web", WEB, &[&id(0)]);
-        key.workload.namespace = namespace.to_owned();
-        key.workload.name = name.to_owned();
+        let workload = Arc::make_mut(&mut key.workload);
+        (workload.namespace, workload.name) = (namespace.to_owned(), name.to_owned());
         (key, wanted)
     };
     let (one, two) = (group("a-b", "c"), group("a", "b-c"));
