@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::ProviderError;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -42,25 +42,28 @@ const LONGEST_PASS: Duration = Duration::from_mins(1);
 /// margin.
 const LAST_CALLS: Duration = Duration::from_secs(30);
 
-/// First and longest delay after a status, a gate or a hostname could not be written.
-const PUBLISH_RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
-
 /// First and longest delay after the cloud could not be observed.
 const OBSERVE_RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
 
 /// Reconciles every cloud until `stop`, and then for as long as the calls under way take, within bounds: a
 /// cloud that does not answer must not hold up the end of the process.
 pub(super) async fn reconcile(clouds: Vec<Box<dyn CloudReconciler>>, context: LoopContext) {
-    let stop = context.stop.clone();
+    let (stop, done) = (context.stop.clone(), CancellationToken::new());
     // Each cloud at its own pace: one that is slow, or refuses everything, does not hold up the others.
     let passes = clouds.into_iter().map(|cloud| Box::pin(CloudLoop::new(cloud, context.clone()).run()));
+    let passes = async {
+        join_all(passes).await;
+        done.cancel();
+    };
+    let cluster = || context.cluster();
+    let writing = context.publishers.keep_written(&cluster, &done);
     let late = async {
         stop.cancelled().await;
         sleep(LAST_CALLS).await;
     };
     tokio::select! {
         biased;
-        _ = join_all(passes) => {}
+        _ = join(passes, writing) => {}
         () = late => tracing::warn!("calls under way have not ended in time, and are dropped"),
     }
 }
@@ -92,7 +95,6 @@ struct CloudLoop {
     changes: SharedIndex,
     opened: OpenMemberships,
     observe_retry: Duration,
-    publish_retry: Duration,
 }
 
 impl CloudLoop {
@@ -103,7 +105,6 @@ impl CloudLoop {
             context,
             opened: OpenMemberships::default(),
             observe_retry: OBSERVE_RETRY.0,
-            publish_retry: PUBLISH_RETRY.0,
         }
     }
 
@@ -125,10 +126,10 @@ impl CloudLoop {
             let snapshot = context.snapshot_of(wake, self.cloud.name());
             let next = match self.plan_and_execute(&snapshot).await {
                 Ok((pass, interrupted)) => {
-                    let next = self.publish(pass).await;
+                    let next = self.publish(pass);
                     if interrupted { NextPass::at_once(WakeReason::Interrupted) } else { next }
                 }
-                Err(error) => self.report_unobserved(&error).await,
+                Err(error) => self.report_unobserved(&error),
             };
             let name = self.cloud.name();
             wake = tokio::select! {
@@ -167,8 +168,8 @@ impl CloudLoop {
         Ok((executing.await, true))
     }
 
-    /// Publishes the result of a pass, and returns when the next is due.
-    async fn publish(&mut self, pass: Pass) -> NextPass {
+    /// Has the result of a pass published, and returns when the next is due.
+    fn publish(&mut self, pass: Pass) -> NextPass {
         let (context, name) = (&self.context, self.cloud.name());
         self.observe_retry = OBSERVE_RETRY.0;
         let due = pass.next.filter(|next| next.after < context.resync);
@@ -181,24 +182,19 @@ impl CloudLoop {
                 "reconciled"
             );
         }
-        if context.publishers.publish(name, pass, &mut self.opened, &|| context.cluster()).await {
-            self.publish_retry = PUBLISH_RETRY.0;
-            return due;
-        }
-        let retry = NextPass { after: self.publish_retry, reason: WakeReason::PublishRetry };
-        self.publish_retry = (self.publish_retry * 2).min(PUBLISH_RETRY.1);
-        due.min(retry)
+        context.publishers.publish(name, pass, &mut self.opened);
+        due
     }
 
     /// Reports that the cloud cannot be observed, and returns when to try again.
-    async fn report_unobserved(&mut self, error: &ProviderError) -> NextPass {
+    fn report_unobserved(&mut self, error: &ProviderError) -> NextPass {
         let (context, name) = (&self.context, self.cloud.name());
         tracing::warn!(
             cloud = name,
             reason = error.reason(),
             "cannot be observed, nothing is changed: {error}"
         );
-        context.publishers.publish_unobserved(name, &|| context.cluster()).await;
+        context.publishers.publish_unobserved(name);
         let after = self.observe_retry;
         self.observe_retry = (self.observe_retry * 2).min(OBSERVE_RETRY.1);
         NextPass { after, reason: WakeReason::ObserveRetry }
@@ -241,18 +237,13 @@ impl LoopContext {
         cloud: Option<&'static str>,
         before: &Snapshot,
     ) -> Wake {
-        let mut published = true;
         loop {
-            if published {
-                self.debounce(changes).await;
-            } else {
-                _ = timeout(PUBLISH_RETRY.0, self.debounce(changes)).await;
-            }
+            self.debounce(changes).await;
             let snapshot = self.snapshot();
             if snapshot.changes_plan_since(before) {
                 return Wake::PlanChanged(snapshot);
             }
-            published = self.publishers.refresh(cloud, snapshot.demand.clone(), &|| self.cluster()).await;
+            self.publishers.refresh(cloud, snapshot.demand.clone());
         }
     }
 

@@ -79,13 +79,14 @@ impl DnsPublisher {
         let DnsUpdate { changes, targets } = update;
         let mut failed = BTreeSet::new();
         let Some(zone) = &self.zone else { return failed };
+        // Before it is written: a writer that is dropped midway may have reached the API server.
+        self.written = Some(targets);
         for change in changes {
             if !writer.write_dns_endpoint(zone, &change).await {
                 let hostname = change.hostname().unwrap_or_default().to_owned();
                 failed.insert((change.namespace, hostname));
             }
         }
-        self.written = Some(targets);
         failed
     }
 }

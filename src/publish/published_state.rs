@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use firewall_core::InstanceId;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -21,9 +22,6 @@ use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::Problem;
 use crate::reconcile::outcome::Membership;
-
-/// Least time between two writes of a status that may wait: each is tens of kilobytes to every watcher.
-const STATUS_INTERVAL_SECONDS: i64 = 10;
 
 /// The result of a pass of one cloud.
 pub(super) struct CloudResult {
@@ -68,11 +66,18 @@ impl LastResults {
             let [before, now] = [before.get(instance), self.memberships.get(instance)]
                 .map(|memberships| memberships.map_or(&[][..], Vec::as_slice));
             // Few: those of one machine.
-            let differing = before.iter().filter(|one| !now.contains(one));
-            let differing = differing.chain(now.iter().filter(|one| !before.contains(one)));
+            let has =
+                |all: &[Arc<Membership>], one: &Membership| all.iter().any(|other| is_told_alike(other, one));
+            let differing = before.iter().filter(|one| !has(now, one));
+            let differing = differing.chain(now.iter().filter(|one| !has(before, one)));
             differing.for_each(|membership| touched.add_membership(membership));
         }
     }
+}
+
+/// Returns true if statuses and gates tell the same of both. Which pass has opened a membership is told by Events.
+fn is_told_alike(one: &Membership, other: &Membership) -> bool {
+    *one == Membership { opened: one.opened, ..other.clone() }
 }
 
 /// Holds the last result of each cloud, the newest demand, and the statuses written last.
@@ -97,6 +102,9 @@ pub(super) struct PublishedState {
 }
 
 impl PublishedState {
+    /// Least time between two writes of a status that may wait: each is tens of kilobytes to every watcher.
+    pub(super) const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
     pub(super) fn new(controller: &str, cloud_count: usize, machines: ServedMachines) -> Self {
         Self {
             controller: controller.to_owned(),
@@ -282,7 +290,8 @@ impl PublishedState {
             }
             let reference = exposure.reference();
             self.touched.add_unwritten(&reference);
-            let is_recent = |at: &Time| now.0.as_second() - at.0.as_second() < STATUS_INTERVAL_SECONDS;
+            let interval = Self::STATUS_INTERVAL.as_secs().cast_signed();
+            let is_recent = |at: &Time| now.0.as_second() - at.0.as_second() < interval;
             if status.may_wait(current) && self.written_at.get(&reference).is_some_and(is_recent) {
                 self.is_waiting = true;
                 continue;

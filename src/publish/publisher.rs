@@ -2,13 +2,15 @@
 //! cluster's.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::StreamExt;
 use futures::stream::iter;
-use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::cluster_now::{ClusterNow, ReadCluster};
 use super::dns_publisher::{DnsPublisher, DnsUpdate};
@@ -29,31 +31,47 @@ use crate::k8s::problem::Problem;
 /// does not answer.
 const RETRACT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The time for which writing waits for a plan to end after that: until then it is not known what the plan opens.
+const LONGEST_HOLD: Duration = Duration::from_secs(10);
+
+/// First and longest delay after a status, a gate or a hostname could not be written.
+const RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
+
 /// The number of gates that are written at once: a rollout can change thousands.
 const CONCURRENT_GATE_WRITES: usize = 16;
 
-/// Publishes the results of all clouds. Clones share the published state, so that one cloud's writes never
-/// overwrite newer ones of another.
+/// Publishes the results of all clouds, beside the passes: no port waits for the API server. Clones share everything.
 #[derive(Clone)]
-pub(crate) struct Publisher(Arc<Mutex<Shared>>);
+pub(crate) struct Publisher(Arc<Shared>);
 
 struct Shared {
+    state: Mutex<PublishedState>,
+    /// The clouds whose plans are executed with addresses removed
+    retracted: Mutex<BTreeSet<&'static str>>,
+    /// Told when there may be something to write
+    changed: Notify,
+    /// Told when addresses are to be removed, which goes before everything else
+    retracting: Notify,
+    /// Whoever plans and writes: a plan must not be overtaken by an older one
+    writing: AsyncMutex<Writing>,
+}
+
+struct Writing {
     /// None where there is no cluster to write to
     writer: Option<StatusWriter>,
     dns: DnsPublisher,
-    state: PublishedState,
 }
 
-/// The outcome of publishing.
+/// The outcome of writing.
 pub(super) struct PublishOutcome {
-    /// True if everything is written; else publishing has to be retried
-    pub(super) is_complete: bool,
+    /// True if nothing has failed; else it has to be tried again
+    is_written: bool,
     /// A problem for each intent whose hostname is not published
-    pub(super) unpublished_hostnames: BTreeSet<Problem>,
+    unpublished_hostnames: BTreeSet<Problem>,
 }
 
 impl PublishOutcome {
-    const NOTHING_TO_DO: Self = Self { is_complete: true, unpublished_hostnames: BTreeSet::new() };
+    const NOTHING_TO_DO: Self = Self { is_written: true, unpublished_hostnames: BTreeSet::new() };
 }
 
 /// Everything that differs from the cluster's.
@@ -73,23 +91,31 @@ impl Publisher {
         controller: &str,
         clouds: &[Vec<String>],
     ) -> Self {
-        let (count, machines) = (clouds.len(), ServedMachines::new(clouds.concat()));
-        let (dns, state) = (DnsPublisher::new(zone), PublishedState::new(controller, count, machines));
-        Self(Arc::new(Mutex::new(Shared { writer, dns, state })))
+        let machines = ServedMachines::new(clouds.concat());
+        Self(Arc::new(Shared {
+            state: Mutex::new(PublishedState::new(controller, clouds.len(), machines)),
+            retracted: Mutex::default(),
+            changed: Notify::new(),
+            retracting: Notify::new(),
+            writing: AsyncMutex::new(Writing { writer, dns: DnsPublisher::new(zone) }),
+        }))
     }
 
     /// Removes addresses from statuses and DNS before their ports close. `projected` has the memberships as
-    /// they will be after the plan.
+    /// they will be after the plan. Nothing else is written before the result of the plan is recorded, for a while.
     pub(super) async fn retract_addresses(
         &self,
         cloud: &'static str,
         projected: CloudResult,
         cluster: ReadCluster<'_>,
     ) {
+        let shared = &*self.0;
+        shared.state().record(cloud, projected);
+        shared.retracted().insert(cloud);
         let retracted = async {
-            let mut shared = self.0.lock().await;
-            shared.state.record(cloud, projected);
-            shared.retract_addresses(&cluster()).await;
+            shared.retracting.notify_one();
+            let mut writing = shared.writing.lock().await;
+            writing.retract_addresses(&shared.state, &cluster()).await;
         };
         if timeout(RETRACT_TIMEOUT, retracted).await.is_err() {
             tracing::warn!(
@@ -99,54 +125,124 @@ impl Publisher {
         }
     }
 
-    /// Publishes the result of a pass.
-    pub(super) async fn publish(
-        &self,
-        cloud: &'static str,
-        result: CloudResult,
-        cluster: ReadCluster<'_>,
-    ) -> PublishOutcome {
-        let mut shared = self.0.lock().await;
-        shared.state.record(cloud, result);
-        shared.write(&cluster()).await
+    /// Records the result of a pass, which is to be published.
+    pub(super) fn record(&self, cloud: &'static str, result: CloudResult) {
+        self.0.state().record(cloud, result);
+        self.0.retracted().remove(cloud);
+        self.0.changed.notify_one();
     }
 
-    /// Publishes changes of the cluster which change no plan. The result of the last pass of the cloud, if one is
+    /// Records changes of the cluster which change no plan. The result of the last pass of the cloud, if one is
     /// given, holds for them too.
-    pub(super) async fn refresh(
-        &self,
-        cloud: Option<&'static str>,
-        demand: ClusterDemand,
-        cluster: ReadCluster<'_>,
-    ) -> PublishOutcome {
-        let mut shared = self.0.lock().await;
+    pub(super) fn refresh(&self, cloud: Option<&'static str>, demand: ClusterDemand) {
         match cloud {
-            Some(cloud) => shared.state.replace_demand(cloud, demand),
-            None => shared.state.note_demand(demand),
+            Some(cloud) => self.0.state().replace_demand(cloud, demand),
+            None => self.0.state().note_demand(demand),
         }
-        shared.write(&cluster()).await
+        self.0.changed.notify_one();
     }
 
-    /// Publishes that a cloud cannot be observed.
-    pub(super) async fn mark_unobserved(&self, cloud: &'static str, cluster: ReadCluster<'_>) {
-        let mut shared = self.0.lock().await;
-        shared.state.mark_unobserved(cloud);
-        shared.write(&cluster()).await;
+    /// Records that a cloud cannot be observed.
+    pub(super) fn mark_unobserved(&self, cloud: &'static str) {
+        self.0.state().mark_unobserved(cloud);
+        self.0.retracted().remove(cloud);
+        self.0.changed.notify_one();
+    }
+
+    /// Writes whatever is recorded until all is `done`, and then once more what is left. Tells which hostnames are not
+    /// published.
+    pub(super) async fn keep_written(
+        &self,
+        cluster: ReadCluster<'_>,
+        done: &CancellationToken,
+        mut tell: impl FnMut(BTreeSet<Problem>),
+    ) {
+        let (shared, mut retry, mut due) = (&*self.0, RETRY.0, None);
+        loop {
+            let wait = async {
+                match due {
+                    Some(after) => sleep(after).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let is_last = tokio::select! {
+                biased;
+                () = shared.changed.notified() => false,
+                () = wait => false,
+                () = done.cancelled() => true,
+            };
+            shared.wait_for_plans().await;
+            let Some(outcome) = shared.write(cluster).await else {
+                // What has not been written is planned anew.
+                due = Some(Duration::ZERO);
+                continue;
+            };
+            tell(outcome.unpublished_hostnames);
+            if is_last {
+                return;
+            }
+            let waits = shared.state().is_waiting().then_some(PublishedState::STATUS_INTERVAL);
+            let failed = (!outcome.is_written).then_some(retry);
+            retry = if outcome.is_written { RETRY.0 } else { (retry * 2).min(RETRY.1) };
+            due = waits.into_iter().chain(failed).min();
+        }
     }
 }
 
 impl Shared {
-    async fn retract_addresses(&mut self, now: &ClusterNow) {
-        let Self { writer: Some(writer), dns, state } = self else { return };
+    fn state(&self) -> MutexGuard<'_, PublishedState> {
+        lock(&self.state)
+    }
+
+    fn retracted(&self) -> MutexGuard<'_, BTreeSet<&'static str>> {
+        lock(&self.retracted)
+    }
+
+    /// Waits, within bounds, while plans are executed with addresses removed: what they open is neither open nor
+    /// closed.
+    async fn wait_for_plans(&self) {
+        let ended = async {
+            while !self.retracted().is_empty() {
+                self.changed.notified().await;
+            }
+        };
+        _ = timeout(LONGEST_HOLD, ended).await;
+    }
+
+    /// Writes what differs, unless addresses have to be removed meanwhile.
+    async fn write(&self, cluster: ReadCluster<'_>) -> Option<PublishOutcome> {
+        let mut writing = self.writing.lock().await;
+        // Those that have asked by now have been removed.
+        _ = self.retracting.notified().now_or_never();
+        let now = cluster();
+        tokio::select! {
+            biased;
+            () = self.retracting.notified() => None,
+            outcome = writing.write(&self.state, &now) => Some(outcome),
+        }
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that holds one of these locks can leave half a change: a panic ends the process.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Writing {
+    async fn retract_addresses(&mut self, state: &Mutex<PublishedState>, now: &ClusterNow) {
+        let Self { writer: Some(writer), dns } = self else { return };
         writer.begin_round();
-        let only = state.find_concerned(now);
-        let outcomes = state.assemble_outcomes(&now.port_owners, dns.narrow(only.as_ref()));
-        let statuses = state.plan_retraction(&now.index, &outcomes, only.as_ref(), &current_time());
-        let dns_update = dns.plan_retraction(&now.index, &outcomes);
+        let (statuses, dns_update) = {
+            let state = lock(state);
+            let only = state.find_concerned(now);
+            let outcomes = state.assemble_outcomes(&now.port_owners, dns.narrow(only.as_ref()));
+            let statuses = state.plan_retraction(&now.index, &outcomes, only.as_ref(), &current_time());
+            (statuses, dns.plan_retraction(&now.index, &outcomes))
+        };
         for (exposure, status) in statuses {
             // Before it is written: a writer that is dropped midway may have reached the API server.
             let applied = status.applied();
-            state.record_status(exposure.clone(), status.own);
+            lock(state).record_status(exposure.clone(), status.own);
             writer.write_status(&exposure, &applied).await;
         }
         if let Some(update) = dns_update {
@@ -154,41 +250,53 @@ impl Shared {
         }
     }
 
-    async fn write(&mut self, now: &ClusterNow) -> PublishOutcome {
-        let Self { writer: Some(writer), dns, state } = self else { return PublishOutcome::NOTHING_TO_DO };
-        if !state.can_publish() {
+    async fn write(&mut self, state: &Mutex<PublishedState>, now: &ClusterNow) -> PublishOutcome {
+        let Self { writer: Some(writer), dns } = self else { return PublishOutcome::NOTHING_TO_DO };
+        let Some((outcomes, planned)) = plan_round(&mut lock(state), dns, now) else {
             return PublishOutcome::NOTHING_TO_DO;
-        }
+        };
         writer.begin_round();
-        let only = state.find_concerned(now);
-        if only.as_ref().is_some_and(Concerned::is_empty) && !dns.is_enabled() {
-            state.settle(now);
-            return PublishOutcome::NOTHING_TO_DO;
-        }
-        let outcomes = state.assemble_outcomes(&now.port_owners, dns.narrow(only.as_ref()));
-        let planned = plan_writes((state, dns), &outcomes, now, only.as_ref());
-        let mut is_complete = !state.is_waiting();
+        let mut is_written = true;
         for (exposure, status) in planned.statuses {
             let applied = status.applied();
-            state.record_status(exposure.clone(), status.own);
-            is_complete &= writer.write_status(&exposure, &applied).await;
+            lock(state).record_status(exposure.clone(), status.own);
+            is_written &= writer.write_status(&exposure, &applied).await;
         }
         let gates = iter(&planned.gates).map(|gate| writer.write_gate(gate));
         let mut gates = gates.buffer_unordered(CONCURRENT_GATE_WRITES);
-        while let Some(is_written) = gates.next().await {
-            is_complete &= is_written;
+        while let Some(is_one_written) = gates.next().await {
+            is_written &= is_one_written;
         }
         let unpublished_hostnames = match planned.dns {
             None => dns.report_unavailable(&outcomes),
             Some(update) => {
                 let failed = dns.write(writer, update).await;
-                is_complete &= failed.is_empty();
+                is_written &= failed.is_empty();
                 let is_affected = |hostname: &dns_records::Hostname| failed.contains(hostname);
                 dns_records::report_unpublished(&outcomes, is_affected, "the log has the reason")
             }
         };
-        PublishOutcome { is_complete, unpublished_hostnames }
+        PublishOutcome { is_written, unpublished_hostnames }
     }
+}
+
+/// Plans what is to be written of everything recorded; none if that is nothing.
+fn plan_round(
+    state: &mut PublishedState,
+    dns: &DnsPublisher,
+    now: &ClusterNow,
+) -> Option<(Outcomes, PlannedWrites)> {
+    if !state.can_publish() {
+        return None;
+    }
+    let only = state.find_concerned(now);
+    if only.as_ref().is_some_and(Concerned::is_empty) && !dns.is_enabled() {
+        state.settle(now);
+        return None;
+    }
+    let outcomes = state.assemble_outcomes(&now.port_owners, dns.narrow(only.as_ref()));
+    let planned = plan_writes((state, dns), &outcomes, now, only.as_ref());
+    Some((outcomes, planned))
 }
 
 /// Plans everything to write. Pure.

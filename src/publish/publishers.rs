@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use tokio_util::sync::CancellationToken;
+
 use super::cluster_now::ReadCluster;
 use super::events::EventPublisher;
 use super::metrics::Metrics;
 use super::published_state::CloudResult;
-use super::publisher::{PublishOutcome, Publisher};
+use super::publisher::Publisher;
 use super::transitions::OpenMemberships;
 use crate::desired::snapshot::{ClusterDemand, Snapshot};
 use crate::k8s::problem::Problem;
@@ -43,15 +45,9 @@ impl Publishers {
         self.publisher.retract_addresses(cloud, projected, cluster).await;
     }
 
-    /// Publishes the result of a pass; `opened` has the memberships that were open after the pass before.
-    /// Returns true if all of it could be written.
-    pub(crate) async fn publish(
-        &self,
-        cloud: &'static str,
-        pass: Pass,
-        opened: &mut OpenMemberships,
-        cluster: ReadCluster<'_>,
-    ) -> bool {
+    /// Reports the result of a pass, and has it written; `opened` has the memberships that were open after the pass
+    /// before.
+    pub(crate) fn publish(&self, cloud: &'static str, pass: Pass, opened: &mut OpenMemberships) {
         self.metrics.set_observe_failing(cloud, false);
         self.metrics.set_withheld(cloud, &pass.withheld);
         let transitions = opened.diff_and_record(&pass);
@@ -59,39 +55,29 @@ impl Publishers {
         let Pass { scope, memberships, snapshot, .. } = pass;
         let demand = snapshot.demand.clone();
         let result = CloudResult { problems: problems.clone(), scope, memberships, demand };
-        let outcome = self.publisher.publish(cloud, result, cluster).await;
+        self.publisher.record(cloud, result);
         self.report(cloud, problems);
-        let is_complete = self.report_hostnames(outcome);
         self.events.announce(transitions);
-        is_complete
     }
 
-    /// Publishes a change of the cluster that cannot change the plan. Returns true if all of it could be
-    /// written.
-    pub(crate) async fn refresh(
-        &self,
-        cloud: Option<&'static str>,
-        demand: ClusterDemand,
-        cluster: ReadCluster<'_>,
-    ) -> bool {
-        let outcome = self.publisher.refresh(cloud, demand, cluster).await;
-        self.report_hostnames(outcome)
+    /// Has a change of the cluster written that cannot change the plan.
+    pub(crate) fn refresh(&self, cloud: Option<&'static str>, demand: ClusterDemand) {
+        self.publisher.refresh(cloud, demand);
     }
 
-    /// Publishes that a cloud cannot be observed.
-    pub(crate) async fn publish_unobserved(&self, cloud: &'static str, cluster: ReadCluster<'_>) {
+    /// Reports that a cloud cannot be observed.
+    pub(crate) fn publish_unobserved(&self, cloud: &'static str) {
         self.metrics.set_observe_failing(cloud, true);
-        self.publisher.mark_unobserved(cloud, cluster).await;
+        self.publisher.mark_unobserved(cloud);
+    }
+
+    /// Writes what passes have left to be written, beside them, until they are `done`.
+    pub(crate) async fn keep_written(&self, cluster: ReadCluster<'_>, done: &CancellationToken) {
+        self.publisher.keep_written(cluster, done, |problems| self.report("hostnames", problems)).await;
     }
 
     /// Reports the current problems of a source in the log, as Events and in the metric.
     fn report(&self, source: &'static str, problems: BTreeSet<Problem>) {
         self.metrics.set_problems(&self.events.report(source, problems));
-    }
-
-    /// Reports the hostnames that are not published. Returns true if everything is written.
-    fn report_hostnames(&self, outcome: PublishOutcome) -> bool {
-        self.report("hostnames", outcome.unpublished_hostnames);
-        outcome.is_complete
     }
 }

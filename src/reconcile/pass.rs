@@ -164,8 +164,6 @@ pub enum WakeReason {
     CapacityRecheck,
     /// The cloud could not be observed.
     ObserveRetry,
-    /// A status, a readiness gate or a hostname could not be written.
-    PublishRetry,
     /// The pass before was ended early, so that what is new is planned together with what is left.
     Interrupted,
 }
@@ -185,7 +183,6 @@ impl WakeReason {
             Self::HoldEnded => "hold-ended",
             Self::CapacityRecheck => "capacity-recheck",
             Self::ObserveRetry => "observe-retry",
-            Self::PublishRetry => "publish-retry",
             Self::Interrupted => "interrupted",
         }
     }

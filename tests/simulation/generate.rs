@@ -127,15 +127,16 @@ fn objects(random: &mut Random, choices: usize) -> Event {
 /// Something is wrong between controllers and the API server.
 fn kubernetes(random: &mut Random, has_lease: bool) -> Event {
     let (kind, seconds) = (random.pick(&WATCHED), random.between(1, 40));
-    match random.below(if has_lease { 10 } else { 7 }) {
+    match random.below(if has_lease { 11 } else { 8 }) {
         0 | 1 => Event::WatchesBreak { kind },
         2 | 3 => Event::WatchesExpire { kind },
         4 => Event::KindUnlistable { kind, code: random.pick(&[403, 500]), seconds },
         5 if random.chance(30) => Event::ApiSilent { seconds },
         5 => Event::Undiscoverable { seconds },
         6 => Event::ApiLags { milliseconds: random.between(100, 5_000), seconds },
-        7 => Event::LeaseConflicts { writes: 1 },
-        8 => Event::LeaseAnswersLost { writes: 1 },
+        7 => Event::WritesSlow { milliseconds: random.between(100, 9_000), seconds },
+        8 => Event::LeaseConflicts { writes: 1 },
+        9 => Event::LeaseAnswersLost { writes: 1 },
         _ => Event::LeaseSlow { milliseconds: random.between(100, 9_000), seconds },
     }
 }

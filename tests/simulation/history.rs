@@ -112,6 +112,11 @@ pub(crate) enum Event {
         milliseconds: u64,
         seconds: u64,
     },
+    /// Writes of everything else are answered so much after their effect
+    WritesSlow {
+        milliseconds: u64,
+        seconds: u64,
+    },
 
     /// What a workload needs is refused by the cloud
     Refused {

@@ -9,7 +9,7 @@ mod writers;
 use crate::checker::Promise;
 use crate::generate::Withheld;
 use crate::history::{Event, History};
-use crate::world::run;
+use crate::world::{Outcome, run};
 
 /// What the simulation shows of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,4 +125,14 @@ fn known_faults_are_found_until_they_are_mended() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The limits of the checker are longer than two statuses take.
+#[test]
+fn port_waits_for_no_status() {
+    let Outcome { trace, violations, .. } = run(&waiting::slow_statuses(), None);
+    assert!(violations.is_empty(), "{violations:?}");
+    let sent = trace.iter().find(|line| line.contains("sends") && line.contains("games/dns"));
+    let at = sent.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    assert!(at.is_some_and(|at| at < 33_000), "asked for at 32000 ms: {sent:?}, {}", trace.join("\n"));
 }

@@ -28,6 +28,8 @@ pub(crate) struct Faults {
     pub(crate) lost_lease_answers: u32,
     /// So much after its effect is a write of the Lease answered
     pub(crate) lease_delay: Duration,
+    /// So much after its effect is a write of anything else answered
+    pub(crate) write_delay: Duration,
 }
 
 impl Faults {

@@ -110,8 +110,11 @@ impl ApiServer {
         let is_lease = matches!(target, Target::Objects { kind: Kind::Leases, .. });
         let is_write = parts.method != Method::GET;
         let is_silent = self.read(|state| state.faults.is_silent);
-        let is_late = is_lease && is_write;
-        let late = if is_late { self.read(|state| state.faults.lease_delay) } else { Duration::ZERO };
+        let late = match (is_write, is_lease) {
+            (false, _) => Duration::ZERO,
+            (true, true) => self.read(|state| state.faults.lease_delay),
+            (true, false) => self.read(|state| state.faults.write_delay),
+        };
         sleep(LATENCY).await;
         if is_silent {
             sleep(READ_TIMEOUT).await;
@@ -133,7 +136,7 @@ impl ApiServer {
             json_response(answer)
         };
         sleep(late).await;
-        if is_late && response.status().is_success() {
+        if is_lease && is_write && response.status().is_success() {
             self.0.lock().lease_answered = Some((process.number, Instant::now()));
         }
         process.pause_if_dead().await;

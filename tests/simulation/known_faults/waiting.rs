@@ -56,6 +56,17 @@ pub(super) fn slow_call() -> History {
 }
 
 /// A pod moves, and the call that moves it is refused: the node that it left must close.
+/// The API server answers what is written to it after a while; the next pod is not to wait for that.
+pub(super) fn slow_statuses() -> History {
+    let mut events = vec![(0, Event::NodeRegisters { node: 0, machine: 0 })];
+    events.extend([EDGE, TURN].map(|workload| (0, Event::IntentWritten { workload, sources: 0 })));
+    let slow = Event::WritesSlow { milliseconds: 9_000, seconds: 120 };
+    events.push((30_000, slow));
+    events.extend([EDGE, TURN, WEB, MEDIA].map(|workload| (30_000, pod(workload, 0))));
+    events.push((32_000, pod(DNS, 0)));
+    History { seed: 1, setup: Setup::default(), events }
+}
+
 pub(super) fn move_refused() -> History {
     let setup = Setup { cloud: CloudKind::Gce, linger: 0, ..Setup::default() };
     let on = |node| Event::PodRuns { workload: WEB, node, sources: 1 };

@@ -23,6 +23,7 @@ pub(super) enum Ending {
     Answers,
     Lag,
     LeaseFast,
+    WritesFast,
     Granted(usize),
     GroupsGranted,
     Unthrottled,
@@ -89,7 +90,8 @@ impl World {
             | Event::ApiLags { .. }
             | Event::LeaseConflicts { .. }
             | Event::LeaseAnswersLost { .. }
-            | Event::LeaseSlow { .. } => self.break_api(event),
+            | Event::LeaseSlow { .. }
+            | Event::WritesSlow { .. } => self.break_api(event),
             Event::StaleReads { reads } => {
                 self.cloud.begin_stale_reads(reads);
                 self.excuse(Scope::All, RESYNC);
@@ -168,11 +170,19 @@ impl World {
                     faults.lease_delay = Duration::from_millis(milliseconds);
                     return Some((seconds, Ending::LeaseFast));
                 }
+                Event::WritesSlow { milliseconds, seconds } => {
+                    faults.write_delay = Duration::from_millis(milliseconds);
+                    return Some((seconds, Ending::WritesFast));
+                }
                 _ => unreachable!("it breaks no API"),
             }
             None
         });
         let lasts = ending.as_ref().map_or(0, |(seconds, _)| seconds * 1000);
+        if matches!(event, Event::WritesSlow { .. }) {
+            // No port waits for what is written here, and nothing is seen later.
+            return self.end_later(ending);
+        }
         let recovery = if matches!(event, Event::ApiSilent { .. }) { SILENCE } else { WATCH_RETRY };
         self.excuse(Scope::All, lasts + recovery);
         self.witness.checker().excuses.blind(now, now + lasts + recovery);
@@ -257,6 +267,7 @@ impl World {
                 Ending::Answers => api(&|faults| faults.is_silent = false),
                 Ending::Lag => api(&|faults| faults.lag = Duration::ZERO),
                 Ending::LeaseFast => api(&|faults| faults.lease_delay = Duration::ZERO),
+                Ending::WritesFast => api(&|faults| faults.write_delay = Duration::ZERO),
                 Ending::Granted(workload) => self.cloud.faults().refused.retain(|(own, _)| *own != workload),
                 Ending::GroupsGranted => self.cloud.faults().refuses_groups = false,
                 Ending::Unthrottled => self.cloud.faults().is_throttled = false,
