@@ -113,13 +113,18 @@ impl Index {
 
     /// Drops a kind that is no longer served, with its objects. Returns whether anything changed.
     pub(crate) fn drop_kind(&mut self, watch: &Watch) -> bool {
-        self.changes.mark_all();
         let was_expected = self.gaps.remove(watch).is_some();
-        self.unreadable.remove(watch);
+        let had_objects = self.objects.remove(watch).is_some_and(|objects| !objects.is_empty());
+        let had_unreadable = self.unreadable.remove(watch).is_some();
         if *watch == Watch::HostPortExposures {
             self.last_readable = ByName::default();
         }
-        self.objects.remove(watch).is_some_and(|objects| !objects.is_empty()) || was_expected
+        let is_changed = was_expected || had_objects || had_unreadable;
+        // One that is not there is found not to be there every minute, and everything would be computed anew.
+        if is_changed {
+            self.changes.mark_all();
+        }
+        is_changed
     }
 
     /// Replaces all objects of a kind by a complete list. Returns whether anything changed.

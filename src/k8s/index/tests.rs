@@ -1,5 +1,7 @@
 //! Tests of which objects the index holds, which changes it reports, and when it is complete.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::*;
@@ -118,7 +120,14 @@ fn dropped_kind_loses_its_objects_and_its_gap() {
     assert!(index.expect_kind(watch.clone()) && !index.expect_kind(watch.clone()));
     assert!(!index.is_synced(), "an API that appears has to be listed first");
     index.reset(watch.clone(), vec![ingress("shop", true)]);
-    assert!(index.drop_kind(&watch) && !index.drop_kind(&watch));
+    assert!(index.drop_kind(&watch));
+    assert_eq!(index.take_changes().named(), None, "anything may have changed");
+    assert!(!index.drop_kind(&watch));
+    assert_eq!(
+        index.take_changes().named(),
+        Some(&BTreeSet::new()),
+        "it is found not to be there every minute"
+    );
     assert!(index.is_synced());
     assert_eq!(index.ingresses("shop", "shop").count(), 0);
 }
