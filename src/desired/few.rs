@@ -1,8 +1,11 @@
 //! A map that takes little memory where it has few entries: nearly every machine is a member of few groups, and
 //! the smallest tree has room for eleven.
 
+/// The number of entries up to which there is room for no others.
+const FEW: usize = 8;
+
 /// Few entries, in order of their keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Few<K, V>(Vec<(K, V)>);
 
 impl<K, V> Default for Few<K, V> {
@@ -29,7 +32,10 @@ impl<K: Ord, V> Few<K, V> {
         match self.position(&key) {
             Ok(position) => self.0[position].1 = value,
             Err(position) => {
-                self.0.reserve_exact(1);
+                // Room for more than one takes as much as a tree does.
+                if self.0.len() < FEW {
+                    self.0.reserve_exact(1);
+                }
                 self.0.insert(position, (key, value));
             }
         }
@@ -39,6 +45,21 @@ impl<K: Ord, V> Few<K, V> {
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let position = self.position(key).ok()?;
         Some(self.0.remove(position).1)
+    }
+
+    /// Returns the number of entries.
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Removes all entries.
+    pub(crate) fn clear(&mut self) {
+        self.0 = Vec::new();
+    }
+
+    /// Returns the keys.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.0.iter().map(|(key, _)| key)
     }
 
     /// Returns true if there is no entry.
@@ -54,6 +75,20 @@ impl<K: Ord, V> Few<K, V> {
 
     fn position(&self, key: &K) -> Result<usize, usize> {
         self.0.binary_search_by(|(other, _)| other.cmp(key))
+    }
+}
+
+impl<K: Ord, V> Extend<(K, V)> for Few<K, V> {
+    fn extend<T: IntoIterator<Item = (K, V)>>(&mut self, entries: T) {
+        entries.into_iter().for_each(|(key, value)| self.insert(key, value));
+    }
+}
+
+impl<K: Ord, V> FromIterator<(K, V)> for Few<K, V> {
+    fn from_iter<T: IntoIterator<Item = (K, V)>>(entries: T) -> Self {
+        let mut few = Self::default();
+        few.extend(entries);
+        few
     }
 }
 
@@ -79,7 +114,7 @@ mod tests {
         fn few_entries_are_kept_as_a_map_keeps_them(
             changes in prop::collection::vec((0..6_u8, 0..4_u8), 0..40),
         ) {
-            let (mut few, mut map) = (Few::default(), BTreeMap::new());
+            let (mut few, mut map) = (Few::<u8, u8>::default(), BTreeMap::new());
             for (key, change) in changes {
                 if change == 0 {
                     prop_assert_eq!(few.remove(&key), map.remove(&key));
@@ -89,7 +124,8 @@ mod tests {
                 }
                 prop_assert_eq!(few.get(&key), map.get(&key));
                 prop_assert_eq!(few.get_mut(&key), map.get_mut(&key));
-                prop_assert!(few.iter().eq(&map) && few.is_empty() == map.is_empty());
+                prop_assert!(few.iter().eq(&map) && few.keys().eq(map.keys()));
+                prop_assert!(few.is_empty() == map.is_empty() && few.len() == map.len());
             }
             prop_assert!(few.into_iter().eq(map));
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
 
 use super::transitions::{MAX_NAMED, PortChange, Transition};
 use crate::k8s::objects::ObjectRef;
@@ -49,8 +50,8 @@ pub(super) struct EventQueue {
 /// The Events of one namespace.
 #[derive(Debug, Default)]
 struct Waiting {
-    events: BTreeMap<EventKey, (Position, QueuedEvent)>,
-    order: BTreeMap<Position, EventKey>,
+    events: BTreeMap<Arc<EventKey>, (Position, QueuedEvent)>,
+    order: BTreeMap<Position, Arc<EventKey>>,
 }
 
 impl EventQueue {
@@ -69,7 +70,7 @@ impl EventQueue {
             };
         }
         self.count += 1;
-        let (key, mut position) = (event.key(), (event.object().kind == "Pod", self.count));
+        let (key, mut position) = (Arc::new(event.key()), (event.object().kind == "Pod", self.count));
         if let Some((before, earlier)) = waiting.events.remove(&key) {
             waiting.order.remove(&before);
             event = earlier.merge(event);
@@ -79,7 +80,7 @@ impl EventQueue {
                 position = before;
             }
         }
-        waiting.order.insert(position, key.clone());
+        waiting.order.insert(position, Arc::clone(&key));
         waiting.events.insert(key, (position, event));
     }
 
@@ -184,10 +185,9 @@ impl QueuedEvent {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::k8s::objects::builders::object_ref;
+    use crate::publish::transitions::Set;
 
     fn problem(kind: &'static str, namespace: &str, name: &str, message: &str) -> QueuedEvent {
         let (reason, message) = ("PortDenied".to_owned(), message.to_owned());
@@ -199,11 +199,11 @@ mod tests {
         QueuedEvent::Transition(Transition {
             object: object_ref("Service", "shop", "web"),
             change,
-            ports: BTreeSet::new(),
-            nodes: BTreeSet::from([node.to_owned()]),
-            resources: BTreeSet::new(),
-            intents: BTreeSet::new(),
-            facts: BTreeSet::new(),
+            ports: Set::default(),
+            nodes: [(node.to_owned(), ())].into_iter().collect(),
+            resources: Set::default(),
+            intents: Set::default(),
+            facts: Set::default(),
         })
     }
 

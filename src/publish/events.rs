@@ -198,7 +198,7 @@ mod tests {
     use super::*;
     use crate::k8s::objects::builders::object_ref;
     use crate::k8s::problem::Verdict;
-    use crate::publish::transitions::PortChange;
+    use crate::publish::transitions::{PortChange, Set};
 
     fn problem(kind: &'static str, name: &str, message: &str) -> Problem {
         let (reason, message) = ("PortDenied".to_owned(), message.to_owned());
@@ -209,11 +209,11 @@ mod tests {
         Transition {
             object: object_ref("Pod", "shop", name),
             change: PortChange::Opened,
-            ports: BTreeSet::new(),
-            nodes: BTreeSet::from(["a".to_owned()]),
-            resources: BTreeSet::new(),
-            intents: BTreeSet::new(),
-            facts: BTreeSet::new(),
+            ports: Set::default(),
+            nodes: [("a".to_owned(), ())].into_iter().collect(),
+            resources: Set::default(),
+            intents: Set::default(),
+            facts: Set::default(),
         }
     }
 

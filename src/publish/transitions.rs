@@ -17,6 +17,9 @@ use crate::reconcile::pass::Pass;
 /// Most names that a text lists; of more it has the number.
 pub(super) const MAX_NAMED: usize = 3;
 
+/// A set of one transition: most have one member, and thousands wait at once after the start in a large cluster.
+pub(super) type Set<T> = Few<T, ()>;
+
 /// The ports that a pass opened, or closed, for one object that it affects.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Transition {
@@ -25,15 +28,15 @@ pub(crate) struct Transition {
     /// The change of the ports
     pub(super) change: PortChange,
     /// The ports
-    pub(super) ports: BTreeSet<(Protocol, PortRange)>,
+    pub(super) ports: Set<(Protocol, PortRange)>,
     /// The nodes
-    pub(super) nodes: BTreeSet<String>,
+    pub(super) nodes: Set<String>,
     /// The cloud's resources, where it is one node
-    pub(super) resources: BTreeSet<String>,
+    pub(super) resources: Set<String>,
     /// The intents
-    pub(super) intents: BTreeSet<String>,
+    pub(super) intents: Set<String>,
     /// The facts that ended the demand, where ports closed
-    pub(super) facts: BTreeSet<String>,
+    pub(super) facts: Set<String>,
 }
 
 impl Transition {
@@ -68,18 +71,21 @@ impl Transition {
             1..=MAX_NAMED => format!(" because {}", join_all(&self.facts, "; ")),
             count => format!(" because {} and {} more", join(&self.facts), count - MAX_NAMED),
         };
-        format!("{} {state} on {nodes}, for {intents}{because}", format_ports(&self.ports))
+        format!(
+            "{} {state} on {nodes}, for {intents}{because}",
+            format_ports(&self.ports.keys().copied().collect())
+        )
     }
 }
 
 /// Joins the first few names.
-fn join(names: &BTreeSet<String>) -> String {
-    let first: Vec<&str> = names.iter().take(MAX_NAMED).map(String::as_str).collect();
+fn join(names: &Set<String>) -> String {
+    let first: Vec<&str> = names.keys().take(MAX_NAMED).map(String::as_str).collect();
     first.join(", ") + if names.len() > first.len() { ", …" } else { "" }
 }
 
-fn join_all(names: &BTreeSet<String>, separator: &str) -> String {
-    names.iter().map(String::as_str).collect::<Vec<_>>().join(separator)
+fn join_all(names: &Set<String>, separator: &str) -> String {
+    names.keys().map(String::as_str).collect::<Vec<_>>().join(separator)
 }
 
 /// The change of ports; also the reason of the Event that reports it.
@@ -203,16 +209,16 @@ impl<'a> OpenPorts<'a> {
 /// ended it.
 fn transitions_of(change: PortChange, membership: &Membership, because: Option<&String>) -> Vec<Transition> {
     let Membership { group, node, port_owners, intents, resources, .. } = membership;
-    let intent_names: BTreeSet<String> = intents.iter().map(ToString::to_string).collect();
-    let resources: BTreeSet<String> = with_ids(resources).collect();
+    let intent_names: Set<String> = intents.iter().map(|intent| (intent.to_string(), ())).collect();
+    let resources: Set<String> = with_ids(resources).map(|resource| (resource, ())).collect();
     let transition = |object: &ObjectRef| Transition {
         object: object.clone(),
         change,
-        ports: (*group.ports).clone(),
-        nodes: BTreeSet::from([node.name.clone()]),
+        ports: group.ports.iter().map(|ports| (*ports, ())).collect(),
+        nodes: [(node.name.clone(), ())].into_iter().collect(),
         resources: resources.clone(),
         intents: intent_names.clone(),
-        facts: because.into_iter().cloned().collect(),
+        facts: because.into_iter().map(|fact| (fact.clone(), ())).collect(),
     };
     let objects: BTreeSet<&ObjectRef> = port_owners.iter().chain(intents).collect();
     objects.into_iter().map(transition).collect()
