@@ -74,19 +74,31 @@ impl DnsPublisher {
             .unwrap_or_default()
     }
 
-    /// Writes an update. Returns the hostnames for which that failed.
-    pub(super) async fn write(&mut self, writer: &StatusWriter, update: DnsUpdate) -> BTreeSet<Hostname> {
+    /// Writes an update while it `goes_on`. Returns the hostnames for which that failed.
+    pub(super) async fn write(
+        &mut self,
+        writer: &StatusWriter,
+        update: DnsUpdate,
+        goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> BTreeSet<Hostname> {
         let DnsUpdate { changes, targets } = update;
         let mut failed = BTreeSet::new();
         let Some(zone) = &self.zone else { return failed };
-        // Before it is written: a writer that is dropped midway may have reached the API server.
-        self.written = Some(targets);
+        // Until all of it is written, both may be published: whichever is to be removed is.
+        let written = self.written.get_or_insert_default();
+        for (hostname, addresses) in &targets {
+            written.entry(hostname.clone()).or_default().extend(addresses);
+        }
         for change in changes {
+            if !goes_on() {
+                return failed;
+            }
             if !writer.write_dns_endpoint(zone, &change).await {
                 let hostname = change.hostname().unwrap_or_default().to_owned();
                 failed.insert((change.namespace, hostname));
             }
         }
+        self.written = Some(targets);
         failed
     }
 }

@@ -285,18 +285,20 @@ impl PublishedState {
         for (exposure, own) in compute_statuses(index, outcomes, only, &self.statuses, now) {
             let current = exposure.status.as_ref();
             let status = JoinedStatus::new(truncate_lists(own), current);
-            if status.is_written(current) {
+            let reference = exposure.reference();
+            // What was written last may not be seen yet: then it is what is there.
+            let is_last = self.statuses.get(&reference).is_none_or(|last| *last == status.own);
+            if is_last && status.is_written(current) {
                 continue;
             }
-            let reference = exposure.reference();
             self.touched.add_unwritten(&reference);
             let interval = Self::STATUS_INTERVAL.as_secs().cast_signed();
-            let is_recent = |at: &Time| now.0.as_second() - at.0.as_second() < interval;
+            // A clock that was set back must not keep it waiting.
+            let is_recent = |at: &Time| (0..interval).contains(&(now.0.as_second() - at.0.as_second()));
             if status.may_wait(current) && self.written_at.get(&reference).is_some_and(is_recent) {
                 self.is_waiting = true;
                 continue;
             }
-            self.written_at.insert(reference.clone(), now.clone());
             outdated.push((reference, status));
         }
         outdated
@@ -317,6 +319,12 @@ impl PublishedState {
         now: &Time,
     ) -> Vec<(ObjectRef, JoinedStatus)> {
         retract_addresses(&compute_statuses(index, outcomes, only, &self.statuses, now), &self.statuses)
+    }
+
+    /// Records an own report that is written now.
+    pub(super) fn record_status_at(&mut self, exposure: ObjectRef, own: ControllerStatus, now: Time) {
+        self.written_at.insert(exposure.clone(), now);
+        self.record_status(exposure, own);
     }
 
     /// Records an own report that is written. What it is compared with has changed by that.

@@ -1,15 +1,15 @@
 //! Writes those statuses of `HostPortExposure`s, readiness gates of pods and hostnames that differ from the
 //! cluster's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::StreamExt;
 use futures::stream::iter;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::cluster_now::{ClusterNow, ReadCluster};
@@ -34,6 +34,9 @@ const RETRACT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time for which writing waits for a plan to end after that: until then it is not known what the plan opens.
 const LONGEST_HOLD: Duration = Duration::from_secs(10);
 
+/// Least time between two rounds of writing: in a rollout objects change all the time, and many of them more than once.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// First and longest delay after a status, a gate or a hostname could not be written.
 const RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
 
@@ -46,12 +49,12 @@ pub(crate) struct Publisher(Arc<Shared>);
 
 struct Shared {
     state: Mutex<PublishedState>,
-    /// The clouds whose plans are executed with addresses removed
-    retracted: Mutex<BTreeSet<&'static str>>,
+    /// The clouds whose plans are executed with addresses removed, and how long that is waited for
+    retracted: Mutex<BTreeMap<&'static str, Instant>>,
     /// Told when there may be something to write
     changed: Notify,
-    /// Told when addresses are to be removed, which goes before everything else
-    retracting: Notify,
+    /// The number of removals of addresses that wait or are under way, before which nothing else is written
+    retracting: AtomicUsize,
     /// Whoever plans and writes: a plan must not be overtaken by an older one
     writing: AsyncMutex<Writing>,
 }
@@ -96,7 +99,7 @@ impl Publisher {
             state: Mutex::new(PublishedState::new(controller, clouds.len(), machines)),
             retracted: Mutex::default(),
             changed: Notify::new(),
-            retracting: Notify::new(),
+            retracting: AtomicUsize::new(0),
             writing: AsyncMutex::new(Writing { writer, dns: DnsPublisher::new(zone) }),
         }))
     }
@@ -111,9 +114,9 @@ impl Publisher {
     ) {
         let shared = &*self.0;
         shared.state().record(cloud, projected);
-        shared.retracted().insert(cloud);
+        shared.retracted().insert(cloud, Instant::now() + LONGEST_HOLD);
+        let _first = Retracting::begin(&shared.retracting);
         let retracted = async {
-            shared.retracting.notify_one();
             let mut writing = shared.writing.lock().await;
             writing.retract_addresses(&shared.state, &cluster()).await;
         };
@@ -158,6 +161,8 @@ impl Publisher {
         mut tell: impl FnMut(BTreeSet<Problem>),
     ) {
         let (shared, mut retry, mut due) = (&*self.0, RETRY.0, None);
+        let mut next_round = Instant::now();
+        let mut has_failed = false;
         loop {
             let wait = async {
                 match due {
@@ -165,13 +170,15 @@ impl Publisher {
                     None => std::future::pending().await,
                 }
             };
-            let is_last = tokio::select! {
+            let (is_last, is_retry) = tokio::select! {
                 biased;
-                () = shared.changed.notified() => false,
-                () = wait => false,
-                () = done.cancelled() => true,
+                () = shared.changed.notified() => (false, false),
+                () = wait => (false, true),
+                () = done.cancelled() => (true, false),
             };
+            sleep_until(next_round).await;
             shared.wait_for_plans().await;
+            next_round = Instant::now() + PAUSE;
             let Some(outcome) = shared.write(cluster).await else {
                 // What has not been written is planned anew.
                 due = Some(Duration::ZERO);
@@ -181,10 +188,15 @@ impl Publisher {
             if is_last {
                 return;
             }
+            // What changes meanwhile is tried at once, and makes no later attempt of what has failed.
+            retry = match outcome.is_written {
+                true => RETRY.0,
+                false if has_failed && is_retry => (retry * 2).min(RETRY.1),
+                false => retry,
+            };
+            has_failed = !outcome.is_written;
             let waits = shared.state().is_waiting().then_some(PublishedState::STATUS_INTERVAL);
-            let failed = (!outcome.is_written).then_some(retry);
-            retry = if outcome.is_written { RETRY.0 } else { (retry * 2).min(RETRY.1) };
-            due = waits.into_iter().chain(failed).min();
+            due = waits.into_iter().chain(has_failed.then_some(retry)).min();
         }
     }
 }
@@ -194,32 +206,46 @@ impl Shared {
         lock(&self.state)
     }
 
-    fn retracted(&self) -> MutexGuard<'_, BTreeSet<&'static str>> {
+    fn retracted(&self) -> MutexGuard<'_, BTreeMap<&'static str, Instant>> {
         lock(&self.retracted)
     }
 
     /// Waits, within bounds, while plans are executed with addresses removed: what they open is neither open nor
     /// closed.
     async fn wait_for_plans(&self) {
-        let ended = async {
-            while !self.retracted().is_empty() {
-                self.changed.notified().await;
-            }
-        };
-        _ = timeout(LONGEST_HOLD, ended).await;
+        loop {
+            let now = Instant::now();
+            let held = self.retracted().values().filter(|until| **until > now).max().copied();
+            let Some(until) = held else { return };
+            _ = timeout_at(until, self.changed.notified()).await;
+        }
     }
 
-    /// Writes what differs, unless addresses have to be removed meanwhile.
+    /// Writes what differs; none if addresses had to be removed before all of it was written.
     async fn write(&self, cluster: ReadCluster<'_>) -> Option<PublishOutcome> {
         let mut writing = self.writing.lock().await;
-        // Those that have asked by now have been removed.
-        _ = self.retracting.notified().now_or_never();
         let now = cluster();
-        tokio::select! {
-            biased;
-            () = self.retracting.notified() => None,
-            outcome = writing.write(&self.state, &now) => Some(outcome),
-        }
+        writing.write(&self.state, &now, &|| !Retracting::is_any(&self.retracting)).await
+    }
+}
+
+/// A removal of addresses, for as long as it lasts or waits.
+struct Retracting<'a>(&'a AtomicUsize);
+
+impl<'a> Retracting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+
+    fn is_any(count: &AtomicUsize) -> bool {
+        count.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for Retracting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -246,23 +272,33 @@ impl Writing {
             writer.write_status(&exposure, &applied).await;
         }
         if let Some(update) = dns_update {
-            dns.write(writer, update).await;
+            dns.write(writer, update, &|| true).await;
         }
     }
 
-    async fn write(&mut self, state: &Mutex<PublishedState>, now: &ClusterNow) -> PublishOutcome {
-        let Self { writer: Some(writer), dns } = self else { return PublishOutcome::NOTHING_TO_DO };
+    /// Writes while it `goes_on`: a write that has begun is waited for, because it may take effect although nobody
+    /// waits. Returns none if that ended it.
+    async fn write(
+        &mut self,
+        state: &Mutex<PublishedState>,
+        now: &ClusterNow,
+        goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> Option<PublishOutcome> {
+        let Self { writer: Some(writer), dns } = self else { return Some(PublishOutcome::NOTHING_TO_DO) };
         let Some((outcomes, planned)) = plan_round(&mut lock(state), dns, now) else {
-            return PublishOutcome::NOTHING_TO_DO;
+            return Some(PublishOutcome::NOTHING_TO_DO);
         };
         writer.begin_round();
         let mut is_written = true;
         for (exposure, status) in planned.statuses {
+            if !goes_on() {
+                return None;
+            }
             let applied = status.applied();
-            lock(state).record_status(exposure.clone(), status.own);
+            lock(state).record_status_at(exposure.clone(), status.own, current_time());
             is_written &= writer.write_status(&exposure, &applied).await;
         }
-        let gates = iter(&planned.gates).map(|gate| writer.write_gate(gate));
+        let gates = iter(planned.gates.iter().take_while(|_| goes_on())).map(|gate| writer.write_gate(gate));
         let mut gates = gates.buffer_unordered(CONCURRENT_GATE_WRITES);
         while let Some(is_one_written) = gates.next().await {
             is_written &= is_one_written;
@@ -270,13 +306,13 @@ impl Writing {
         let unpublished_hostnames = match planned.dns {
             None => dns.report_unavailable(&outcomes),
             Some(update) => {
-                let failed = dns.write(writer, update).await;
+                let failed = dns.write(writer, update, goes_on).await;
                 is_written &= failed.is_empty();
                 let is_affected = |hostname: &dns_records::Hostname| failed.contains(hostname);
                 dns_records::report_unpublished(&outcomes, is_affected, "the log has the reason")
             }
         };
-        PublishOutcome { is_written, unpublished_hostnames }
+        goes_on().then_some(PublishOutcome { is_written, unpublished_hostnames })
     }
 }
 
@@ -310,3 +346,6 @@ fn plan_writes(
     let (statuses, gates) = state.plan(now, outcomes, only, &current_time());
     PlannedWrites { statuses, gates, dns }
 }
+
+#[cfg(test)]
+mod tests;

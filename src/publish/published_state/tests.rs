@@ -90,7 +90,8 @@ fn only_readiness_of_many_pods_waits() {
     let mut write = |open: &[&str], ready: &[&str], second: i64| {
         let index = index(&names, ready, &written);
         let planned = state.plan_statuses(&index, &outcomes(open, &[]), None, &time(second));
-        if let Some((_, status)) = planned.first() {
+        if let Some((exposure, status)) = planned.first() {
+            state.record_status_at(exposure.clone(), status.own.clone(), time(second));
             written = serde_json::to_value(status.applied()).expect("JSON");
         }
         (planned.len(), state.is_waiting())
@@ -102,6 +103,24 @@ fn only_readiness_of_many_pods_waits() {
     assert_eq!(write(&names[1..], &names[2..], 12), (0, true));
     assert_eq!(write(&names[1..], &names[2..], 13), (1, false));
     assert_eq!(write(&names[1..], &names[..8], 14), (1, false), "few addresses");
+}
+
+#[test]
+fn report_that_is_not_seen_yet_is_replaced_too() {
+    let mut state = PublishedState::new("test", 1, ServedMachines::default());
+    let mut write = |ready: &[&str], seen: &Value| {
+        let index = index(&["a", "bb"], ready, seen);
+        let planned = state.plan_statuses(&index, &outcomes(&["a", "bb"], &[]), None, &time(0));
+        let (exposure, status) = planned.into_iter().next()?;
+        let applied = serde_json::to_value(status.applied()).expect("JSON");
+        state.record_status_at(exposure, status.own, time(0));
+        Some(applied)
+    };
+    let first = write(&["a"], &Value::Null).expect("a status");
+    assert!(write(&["a", "bb"], &first).is_some(), "an address more");
+    let again = write(&["a"], &first);
+    assert!(again.is_some(), "it is as it was, but what is written is not");
+    assert!(write(&["a"], &first).is_none());
 }
 
 #[test]

@@ -212,7 +212,11 @@ impl World {
             };
             statuses.sort_by(|(one, _), (other, _)| one.cmp(other));
             for (object, status) in &statuses {
-                state.record_status(object.clone(), status.own.clone());
+                if retracts {
+                    state.record_status(object.clone(), status.own.clone());
+                } else {
+                    state.record_status_at(object.clone(), status.own.clone(), time.clone());
+                }
             }
             (statuses, gates)
         })
