@@ -7,6 +7,18 @@ use firewall_core::{InstanceId, RuleSet, Unknown};
 use super::snapshot::Snapshot;
 use crate::intents::unknown::Place;
 
+/// Returns the machines of a cloud for each of which it is known that traffic may be asked for there. Where it may be
+/// asked for anywhere, none is told from the others.
+pub(crate) fn machines_in_doubt(
+    snapshot: &Snapshot,
+    instance: impl Fn(&str) -> Option<Result<InstanceId, String>>,
+) -> impl Iterator<Item = InstanceId> {
+    snapshot.unknown.keys().filter_map(move |demand| match &demand.place {
+        Place::Machine(provider_id) => instance(provider_id)?.ok(),
+        Place::UnknownMachine | Place::Anywhere => None,
+    })
+}
+
 /// Returns the traffic that may be asked for on a cloud. `instance` reads a providerID as
 /// [`FirewallProvider::parse_provider_id`](firewall_core::FirewallProvider::parse_provider_id) does.
 pub(crate) fn place_unknown(

@@ -28,7 +28,7 @@ use crate::desired::grouping::{Grouped, grouped};
 use crate::desired::linger::Linger;
 use crate::desired::placement::{Placement, Touched};
 use crate::desired::snapshot::Snapshot;
-use crate::desired::unknown::place_unknown;
+use crate::desired::unknown::{machines_in_doubt, place_unknown};
 use crate::intents::settings::Settings;
 use crate::k8s::problem::Problem;
 
@@ -159,7 +159,8 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let changing = self.in_flight.actions();
         let mut members = grouped.desired.members();
         // By what a machine has, an address for example, a cloud can tell what is in doubt there from what is elsewhere.
-        members.extend(grouped.desired.unknown.instances().cloned());
+        let instance = |id: &str| find_instance(&*self.provider, &self.options, id);
+        members.extend(machines_in_doubt(snapshot, instance));
         let mut known = match known {
             Some(mut known) => {
                 let left: Vec<InstanceId> = known.members.difference(&members).cloned().collect();

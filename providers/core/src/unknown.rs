@@ -56,11 +56,6 @@ impl Unknown {
         self.everything.is_empty() && self.at.is_empty() && self.elsewhere.rules.is_empty()
     }
 
-    /// Returns the instances of which it is known that traffic may be asked for there.
-    pub fn instances(&self) -> impl Iterator<Item = &InstanceId> {
-        self.at.keys()
-    }
-
     /// Adds a reason for which no traffic may be closed anywhere.
     pub fn add_everything(&mut self, missing: String) {
         self.everything.insert(missing);

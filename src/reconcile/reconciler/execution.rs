@@ -73,7 +73,8 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         for Withheld { reason, .. } in &planned.plan.withheld {
             *withheld.entry(reason.as_str()).or_default() += 1;
         }
-        let differing = differing(&planned.plan, &outcomes);
+        let mut differing = differing(&planned.plan, &outcomes);
+        differing.extend(planned.in_flight.keys().map(ToString::to_string));
         let failed = self.failures.problems(&planned, &memberships);
         // What did not need the failed change must not wait until that is tried again.
         let around = has_failed.then_some(NextPass::at_once(WakeReason::ChangeFailed));

@@ -55,7 +55,6 @@ pub(super) fn slow_call() -> History {
     History::written(Setup::default(), [node(0), node(1), (20, slow), (30, pod(WEB, 0)), (35, pod(MEDIA, 1))])
 }
 
-/// A pod moves, and the call that moves it is refused: the node that it left must close.
 /// The API server answers what is written to it after a while; the next pod is not to wait for that.
 pub(super) fn slow_statuses() -> History {
     let mut events = vec![(0, Event::NodeRegisters { node: 0, machine: 0 })];
@@ -67,6 +66,7 @@ pub(super) fn slow_statuses() -> History {
     History { seed: 1, setup: Setup::default(), events }
 }
 
+/// A pod moves, and the call that moves it is refused: the node that it left must close.
 pub(super) fn move_refused() -> History {
     let setup = Setup { cloud: CloudKind::Gce, linger: 0, ..Setup::default() };
     let on = |node| Event::PodRuns { workload: WEB, node, sources: 1 };

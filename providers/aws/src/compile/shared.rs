@@ -59,10 +59,12 @@ pub(super) fn compile(desired: &Desired, inventory: &Inventory, config: &AwsConf
         }
     }
     let compiled = Compiled { resources, requirements, infeasible, unknown }.keeping_infeasible(desired);
-    let target = |instance: &InstanceId| target_of_instance(instance, inventory).map(InstanceId::new);
+    // What is in doubt may be open by any of the groups that the instance has, and not only where it would be opened.
     let ids = |instance: &InstanceId| {
-        let former = inventory.former_mode.get(instance).cloned();
-        target(instance).into_iter().chain(former).collect()
+        let facts = inventory.instances.get(instance);
+        let groups = facts.into_iter().flat_map(|facts| &facts.foreign_groups);
+        let shared = groups.filter(|id| inventory.shared_groups.contains_key(*id)).map(InstanceId::new);
+        shared.chain(inventory.former_mode.get(instance).cloned()).collect()
     };
     let unknown = compiled.unknown.by_ids(ids).unlocated();
     Compiled { unknown, ..compiled }
