@@ -179,7 +179,8 @@ impl Publisher {
             sleep_until(next_round).await;
             shared.wait_for_plans().await;
             next_round = Instant::now() + PAUSE;
-            let Some(outcome) = shared.write(cluster).await else {
+            // Boxed, because it is large and lies in all that calls this.
+            let Some(outcome) = Box::pin(shared.write(cluster)).await else {
                 // What has not been written is planned anew.
                 due = Some(Duration::ZERO);
                 continue;

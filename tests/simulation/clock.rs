@@ -12,7 +12,7 @@ thread_local! {
 
 /// Sets the clock, so many seconds after the beginning of a minute.
 pub(crate) fn set(second: u64) {
-    let minute = Duration::from_mins(30_000_000);
+    let minute = Duration::from_hours(500_000);
     SET.set(Some((Instant::now(), SystemTime::UNIX_EPOCH + minute + Duration::from_secs(second % 60))));
 }
 

@@ -75,7 +75,7 @@ impl Published {
             story.await;
             done.cancel();
         };
-        tokio::join!(self.publisher.keep_written(&cluster, &done, |_| {}), story);
+        tokio::join!(self.publisher.keep_written(&cluster, &done, |_| {}), Box::pin(story));
     }
 
     fn written(&self) -> Vec<(u64, Vec<String>)> {
