@@ -93,6 +93,37 @@ pub(super) fn unreadable_on_new_machine() -> History {
     )
 }
 
+/// A node has another machine while nodes cannot be watched, and a pod comes to it.
+pub(super) fn node_moves_unseen() -> History {
+    History::written(
+        Setup::default(),
+        [
+            node(0),
+            (0, Event::IntentWritten { workload: TURN, sources: 7 }),
+            (40, Event::KindUnlistable { kind: Kind::Nodes, code: 500, seconds: 11 }),
+            (40, Event::NodeRegisters { node: 0, machine: NODES }),
+            (47, pod(TURN, 0)),
+        ],
+    )
+}
+
+/// The sources of an intent are narrowed while the machine of one of its nodes is not known: of that node's pod it is
+/// known which sources it asks for, and still all keep what was open.
+pub(super) fn sources_wait_for_a_machine() -> History {
+    History::written(
+        Setup::default(),
+        [
+            node(0),
+            node(2),
+            (0, Event::IntentWritten { workload: LB, sources: 2 }),
+            (0, pod(LB, 2)),
+            (10, Event::NodeWithoutMachine { node: 2 }),
+            (60, pod(LB, 0)),
+            (61, Event::IntentWritten { workload: LB, sources: 6 }),
+        ],
+    )
+}
+
 /// A definition is left over whose conversion webhook is gone: its objects cannot be listed.
 pub(super) fn leftover_crd() -> History {
     let setup = Setup { broken_kind: Some(Kind::VoyagerIngresses), ..Setup::default() };
