@@ -66,7 +66,7 @@ struct Writing {
 }
 
 /// The outcome of writing.
-pub(super) struct PublishOutcome {
+struct PublishOutcome {
     /// True if nothing has failed; else it has to be tried again
     is_written: bool,
     /// A problem for each intent whose hostname is not published
