@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_core::{InstanceId, RuleSet, Unknown};
+use firewall_core::{InstanceId, Unknown};
 
 use super::snapshot::Snapshot;
 use crate::intents::unknown::Place;
@@ -30,19 +30,19 @@ pub(crate) fn place_unknown(
     let machines: BTreeSet<InstanceId> =
         snapshot.machines.values().filter_map(|machine| instance(&machine.provider_id)).collect();
     for demand in snapshot.unknown.keys() {
-        let rules = RuleSet::from_anywhere(demand.ports.iter().copied());
+        let rules = &demand.rules;
         let missing = demand.missing.as_str();
         match &demand.place {
             Place::Machine(provider_id) => {
                 if let Some(instance) = instance(provider_id) {
-                    unknown.add_at(&instance, &rules, missing);
+                    unknown.add_at(&instance, rules, missing);
                 }
             }
-            Place::UnknownMachine => unknown.add_elsewhere(&rules, missing),
+            Place::UnknownMachine => unknown.add_elsewhere(rules, missing),
             Place::Anywhere => {
-                unknown.add_elsewhere(&rules, missing);
+                unknown.add_elsewhere(rules, missing);
                 for machine in &machines {
-                    unknown.add_at(machine, &rules, missing);
+                    unknown.add_at(machine, rules, missing);
                 }
             }
         }

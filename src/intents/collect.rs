@@ -14,7 +14,7 @@ use super::request::{PortRequest, Rejected, fail, reject};
 use super::selections::Selections;
 use super::service_ports::parse_node_ports;
 use super::settings::Settings;
-use super::unknown::{Place, UnknownDemand, find_missing_ingress, find_missing_intent, port_ranges};
+use super::unknown::{Place, UnknownDemand, find_missing_ingress, find_missing_intent, from_anywhere};
 use super::voyager::labels::{find_label, is_haproxy, is_voyager_service};
 use super::{annotation, node_port, service_lb, voyager};
 use crate::guardrails::OpeningRequest;
@@ -23,7 +23,6 @@ use crate::k8s::objects::reference::{node_reference, pod_reference, service_refe
 use crate::k8s::objects::{Node, ObjectRef, Pod, Service, carries_ours};
 use crate::k8s::problem::Problem;
 use crate::k8s::reasons;
-use crate::parse::family::Family;
 use crate::parse::source_ranges;
 
 /// Collects what single port owners ask for, from the index and from what has been derived of it.
@@ -240,8 +239,8 @@ impl<'a> Collector<'a> {
             };
             settings.guardrails.check(&opening).map_or_else(|denial| denial.is_unknown, |()| true)
         };
-        let ports = port_ranges(ports.into_iter().filter(may_stay));
-        (!ports.is_empty()).then(|| UnknownDemand { place, ports, missing: missing.to_owned() })
+        let rules = from_anywhere(ports.into_iter().filter(may_stay));
+        (!rules.is_empty()).then(|| UnknownDemand { place, rules, missing: missing.to_owned() })
     }
 
     /// Returns the ports of a request on a node, to be kept open there: it is not known if they may be.
@@ -291,21 +290,25 @@ impl<'a> Collector<'a> {
     ) -> Part {
         let others = [port_owner, &request.intent];
         let node = self.inputs.index.node(node_name);
-        let families = node.map_or_else(|| BTreeSet::from(Family::ALL), source_ranges::find_families);
-        let ports = Arc::clone(&opening.ports);
-        let BuiltRules { rules, problems } = opening.rules_for(families);
         let mut part = Part::default();
+        let (Place::Machine(provider_id), Some(node)) = (Place::of_node(node), node) else {
+            let problem = unknown_machine(port_owner, node_name, node);
+            let missing = format!("{}: {}", problem.object, problem.message);
+            match opening.rules_for_unknown_node() {
+                Ok(rules) => {
+                    part.unknown.insert(UnknownDemand { place: Place::UnknownMachine, rules, missing });
+                    part.problems.report(&problem, &others);
+                }
+                Err(problems) => problems.iter().for_each(|problem| part.problems.report(problem, &others)),
+            }
+            return part;
+        };
+        let ports = Arc::clone(&opening.ports);
+        let BuiltRules { rules, problems } = opening.rules_for(source_ranges::find_families(node));
         for problem in problems {
             part.problems.report(problem, &others);
         }
         let Some(FamilyRules { rules, group }) = rules.clone() else { return part };
-        let (Place::Machine(provider_id), Some(node)) = (Place::of_node(node), node) else {
-            let problem = unknown_machine(port_owner, node_name, node);
-            let missing = format!("{}: {}", problem.object, problem.message);
-            part.unknown.extend(self.keep_request(node_name, request, &missing));
-            part.problems.report(&problem, &others);
-            return part;
-        };
         part.exposures.push(Exposure {
             port_owner: port_owner.clone(),
             node: node_reference(node),

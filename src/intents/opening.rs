@@ -87,6 +87,23 @@ impl<'a> Opening<'a> {
             built
         })
     }
+
+    /// Returns the rules on a node of which it is not known which address families it has.
+    ///
+    /// # Errors
+    /// If there are none whichever it has: what is wrong with them.
+    pub(super) fn rules_for_unknown_node(&mut self) -> Result<RuleSet, Vec<Rejected>> {
+        // One by one: what a guardrail denies to sources of one family can be open to those of the other.
+        let (mut rules, mut problems) = (RuleSet::default(), Vec::new());
+        for family in Family::ALL {
+            let built = self.rules_for(BTreeSet::from([family]));
+            problems.extend_from_slice(&built.problems);
+            if let Some(built) = &built.rules {
+                rules = rules.union(&built.rules);
+            }
+        }
+        if rules.is_empty() { Err(problems) } else { Ok(rules) }
+    }
 }
 
 /// Builds the rules, and asks the guardrails for them.

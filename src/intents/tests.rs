@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::demand::{Collected, collect_exposures};
 use super::exposure::Exposure;
 use super::settings::Settings;
+use super::unknown::Place;
 use crate::guardrails::Guardrails;
 use crate::k8s::index::{Index, Object, Watch};
 use crate::k8s::objects::builders::{self, from_json, host_port, named_host_port, node};
@@ -174,6 +175,28 @@ fn node_without_a_machine_is_reported() {
             "{message}"
         );
     }
+}
+
+#[test]
+fn node_without_a_machine_keeps_what_its_pods_ask_for() {
+    let kept = |sources: Option<&str>, guardrails: Guardrails| {
+        let mut unknown =
+            pod("web", &json!({ "hostport-firewall.dev/expose": "80" }), &json!([host_port(80)]));
+        unknown["spec"]["nodeName"] = json!("node-z");
+        if let Some(sources) = sources {
+            unknown["metadata"]["annotations"]["hostport-firewall.dev/source-ranges"] = json!(sources);
+        }
+        let settings = Settings { guardrails, ..Settings::default() };
+        let collected = collect_exposures(&cluster([unknown]), &settings).unknown;
+        assert!(collected.iter().all(|unknown| unknown.place == Place::UnknownMachine));
+        collected.iter().map(|unknown| unknown.rules.to_string()).collect::<Vec<_>>()
+    };
+    let all = Guardrails::default;
+    assert_eq!(kept(Some("10.0.0.0/8"), all()), ["tcp/80 from 10.0.0.0/8"]);
+    assert_eq!(kept(Some("2001:db8::/32"), all()), ["tcp/80 from 2001:db8::/32"], "it may have such an address");
+    assert_eq!(kept(None, all()), ["tcp/80 from 0.0.0.0/0, tcp/80 from ::/0"]);
+    let ipv4_only = Guardrails { allowed_source_ranges: Some(vec!["0.0.0.0/0".parse().unwrap()]), ..all() };
+    assert_eq!(kept(None, ipv4_only), ["tcp/80 from 0.0.0.0/0"]);
 }
 
 #[test]

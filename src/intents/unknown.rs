@@ -1,9 +1,7 @@
 //! Unknown demand: ports that an object may ask for although no intent is known to, because an intent, its
 //! kind or a node is not known. They stay open where they are open, and nothing is opened for them.
 
-use std::collections::BTreeSet;
-
-use firewall_core::{PortRange, Protocol};
+use firewall_core::{PortRange, Protocol, RuleSet};
 
 use super::host_port::HostPort;
 use super::host_port_exposure::PodSelection;
@@ -14,13 +12,13 @@ use crate::k8s::index::{Index, Watch};
 use crate::k8s::objects::{Node, ObjectRef, Pod};
 use crate::parse::ports::merge_into_ranges;
 
-/// Ports that may be asked for.
+/// Traffic that may be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnknownDemand {
     /// The machine that they may be asked for on
     pub place: Place,
-    /// The ports
-    pub ports: BTreeSet<(Protocol, PortRange)>,
+    /// The traffic; from anywhere where it is not known from which sources
+    pub rules: RuleSet,
     /// What is missing, for people
     pub missing: String,
 }
@@ -71,8 +69,8 @@ pub(super) fn find_unknown_node_ports(index: &Index) -> Vec<UnknownDemand> {
         let number = port.node_port.and_then(|number| u16::try_from(number).ok())?;
         Some((Protocol::Tcp, PortRange::single(number).ok()?))
     });
-    let ports: BTreeSet<_> = usual.into_iter().chain(known).collect();
-    let unknown = |missing| UnknownDemand { place: Place::Anywhere, ports: ports.clone(), missing };
+    let rules = RuleSet::from_anywhere(usual.into_iter().chain(known));
+    let unknown = |missing| UnknownDemand { place: Place::Anywhere, rules: rules.clone(), missing };
     missing.into_iter().map(unknown).collect()
 }
 
@@ -114,9 +112,9 @@ pub(super) fn find_missing_ingress(index: &Index, namespace: &str, name: &str) -
     unreadable.or_else(|| index.ingress_watches().find_map(|watch| index.missing(watch)))
 }
 
-/// Returns the ports of a pod as an unknown demand names them.
-pub(super) fn port_ranges<'a>(
-    ports: impl IntoIterator<Item = &'a HostPort>,
-) -> BTreeSet<(Protocol, PortRange)> {
-    merge_into_ranges(&ports.into_iter().map(|port| (port.protocol, port.port)).collect())
+/// Returns all traffic to these ports of a pod.
+pub(super) fn from_anywhere<'a>(ports: impl IntoIterator<Item = &'a HostPort>) -> RuleSet {
+    RuleSet::from_anywhere(merge_into_ranges(
+        &ports.into_iter().map(|port| (port.protocol, port.port)).collect(),
+    ))
 }

@@ -229,8 +229,8 @@ fn unreadable_exposure_keeps_only_what_it_selected() {
     let problem = || Problem::new(object(), Verdict::Rejected, reasons::UNREADABLE, "no".to_owned());
     let kept = |index: &Index| {
         let unknown = collect_exposures(index, &Settings::default()).unknown;
-        let ports = unknown.iter().flat_map(|unknown| &unknown.ports);
-        ports.map(|(_, range)| range.first()).collect::<BTreeSet<_>>()
+        let rules = unknown.iter().flat_map(|unknown| unknown.rules.iter());
+        rules.map(|rule| rule.ports.first()).collect::<BTreeSet<_>>()
     };
     let mut index = cluster([web("web", "node-v4"), other]);
     index.reset(watch.clone(), vec![readable()]);
