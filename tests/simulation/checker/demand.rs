@@ -37,6 +37,9 @@ pub(crate) struct Demand {
     pub(crate) groups_are_shared: bool,
 }
 
+/// The machines that each node named a moment ago, each with whether it has an IPv6 address, and when it was named last.
+pub(crate) type FormerMachines = BTreeMap<String, BTreeMap<(String, bool), u64>>;
+
 /// One request of a pod: ports, and sources if it names any.
 struct Request {
     ports: Vec<(String, u16)>,
@@ -53,22 +56,17 @@ impl Demand {
         }
     }
 
-    /// Evaluates what is asked for now, as if these pods and nodes, which are gone, were still there.
+    /// Evaluates what is asked for now, as if these pods, which are gone, were still there, and these nodes were
+    /// still their former machines too.
     pub(crate) fn evaluate<'a>(
         &mut self,
         store: &'a Store,
         gone: impl IntoIterator<Item = &'a Value>,
-        gone_nodes: &BTreeSet<String>,
+        former: &FormerMachines,
     ) -> Asked {
-        for node in store.all(Kind::Nodes) {
-            if let Some(machine) = node["spec"]["providerID"].as_str() {
-                let addresses = node["status"]["addresses"].as_array().map(Vec::as_slice).unwrap_or_default();
-                let is_v6 =
-                    |address: &Value| address["address"].as_str().is_some_and(|text| text.contains(':'));
-                self.seen.insert(machine.to_owned());
-                let machine = (machine.to_owned(), addresses.iter().any(is_v6));
-                self.machines.insert(text(&node["metadata"]["name"]).to_owned(), machine);
-            }
+        for (node, machine) in store.all(Kind::Nodes).filter_map(machine_of) {
+            self.seen.insert(machine.0.clone());
+            self.machines.insert(node, machine);
         }
         let mut claimed: BTreeSet<&str> =
             store.all(Kind::Nodes).filter_map(|node| node["spec"]["providerID"].as_str()).collect();
@@ -83,7 +81,7 @@ impl Demand {
                 continue;
             }
             let last = self.machines.get(node).cloned();
-            let is_known = gone_nodes.contains(node)
+            let is_known = former.contains_key(node)
                 || store
                     .get(Kind::Nodes, "", node)
                     .is_some_and(|node| node["spec"]["providerID"].is_string());
@@ -105,6 +103,10 @@ impl Demand {
                 let probes = self.probes(&request, *has_ipv6);
                 *asked.kept.entry(machine.clone()).or_default() |= probes;
                 if is_known && request.is_readable {
+                    *asked.wanted.entry(machine.clone()).or_default() |= probes;
+                }
+                for (machine, has_ipv6) in former.get(node).into_iter().flat_map(BTreeMap::keys) {
+                    let probes = self.probes(&request, *has_ipv6);
                     *asked.wanted.entry(machine.clone()).or_default() |= probes;
                 }
                 if !is_known {
@@ -229,6 +231,15 @@ impl Demand {
         }
         self.readable.get(&key).map(|spec| (spec.clone(), false))
     }
+}
+
+/// Returns a node's name and its machine, with whether that has an IPv6 address; none if the node names no machine.
+pub(crate) fn machine_of(node: &Value) -> Option<(String, (String, bool))> {
+    let machine = node["spec"]["providerID"].as_str()?.to_owned();
+    let mut addresses = node["status"]["addresses"].as_array().map(Vec::as_slice).unwrap_or_default().iter();
+    let has_ipv6 =
+        addresses.any(|address| address["address"].as_str().is_some_and(|text| text.contains(':')));
+    Some((text(&node["metadata"]["name"]).to_owned(), (machine, has_ipv6)))
 }
 
 fn key_of(kind: Kind, object: &Value) -> (Kind, String, String) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::demand::{Asked, Demand};
+use super::demand::{Asked, Demand, FormerMachines, machine_of};
 use super::{Excuses, Limits, Promise, Violation};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -45,6 +45,9 @@ struct Machine {
     tampered: BTreeMap<u32, u64>,
 }
 
+/// The time at which what is still there was there last.
+const STILL_THERE: u64 = u64::MAX;
+
 /// Checks one run.
 pub(crate) struct Checker {
     pub(crate) demand: Demand,
@@ -58,8 +61,8 @@ pub(crate) struct Checker {
     machines: BTreeMap<String, Machine>,
     /// The pods of a moment ago, and when each was there last
     pods: BTreeMap<Name, (Value, u64)>,
-    /// The nodes with a machine, and when each had one last
-    nodes: BTreeMap<String, u64>,
+    /// The machines of the nodes, with those of a moment ago
+    nodes: FormerMachines,
     foreign: Option<Vec<String>>,
     reported: BTreeSet<(Promise, String, u32)>,
 }
@@ -75,7 +78,7 @@ impl Checker {
             may_close,
             machines: BTreeMap::new(),
             pods: BTreeMap::new(),
-            nodes: BTreeMap::new(),
+            nodes: FormerMachines::new(),
             foreign: None,
             reported: BTreeSet::new(),
         }
@@ -88,7 +91,8 @@ impl Checker {
     /// The objects, or the administrator's guardrails, have changed.
     pub(crate) fn objects_changed(&mut self, store: &Store, now: u64) {
         self.note_asked_of_the_gone(store, now);
-        let Asked { wanted: asked, kept, tolerated } = self.demand.evaluate(store, [], &BTreeSet::new());
+        let Asked { wanted: asked, kept, tolerated } =
+            self.demand.evaluate(store, [], &FormerMachines::new());
         let names: BTreeSet<String> = asked
             .keys()
             .chain(kept.keys())
@@ -116,21 +120,30 @@ impl Checker {
     }
 
     /// Notes what pods and nodes that went a moment ago would ask for now: a controller may hear of the intent
-    /// that was written since, or of a pod, and not yet of these.
+    /// that was written since, or of a pod, and not yet of these, or of the node's other machine.
     fn note_asked_of_the_gone(&mut self, store: &Store, now: u64) {
+        // What was there after the last change was there until this one.
+        let all = self
+            .pods
+            .values_mut()
+            .map(|(_, seen)| seen)
+            .chain(self.nodes.values_mut().flat_map(BTreeMap::values_mut));
+        all.filter(|seen| **seen == STILL_THERE).for_each(|seen| *seen = now);
         for pod in store.all(Kind::Pods) {
-            self.pods.insert(name_of(pod), (pod.clone(), now));
+            self.pods.insert(name_of(pod), (pod.clone(), STILL_THERE));
         }
         let horizon = self.excuses.horizon(now, self.limits.staleness);
         self.pods.retain(|_, (_, seen)| *seen >= horizon);
-        for node in store.all(Kind::Nodes).filter(|node| node["spec"]["providerID"].is_string()) {
-            self.nodes.insert(name_of(node).1, now);
+        for (node, machine) in store.all(Kind::Nodes).filter_map(machine_of) {
+            self.nodes.entry(node).or_default().insert(machine, STILL_THERE);
         }
-        self.nodes.retain(|_, seen| *seen >= horizon);
-        let nodes = self.nodes.keys().cloned().collect();
+        for machines in self.nodes.values_mut() {
+            machines.retain(|_, seen| *seen >= horizon);
+        }
+        self.nodes.retain(|_, machines| !machines.is_empty());
         let is_gone = |(namespace, name): &Name| store.get(Kind::Pods, namespace, name).is_none();
         let gone = self.pods.iter().filter(|(name, _)| is_gone(name)).map(|(_, (pod, _))| pod);
-        for (machine, asked) in self.demand.evaluate(store, gone, &nodes).wanted {
+        for (machine, asked) in self.demand.evaluate(store, gone, &self.nodes).wanted {
             let machine = self.machines.entry(machine).or_default();
             machine.last_asked.extend(ones(asked & !machine.asked).map(|probe| (probe, now)));
         }
