@@ -165,7 +165,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
             Some(mut known) => {
                 let left: Vec<InstanceId> = known.members.difference(&members).cloned().collect();
                 known.left.extend(left);
-                known.follow(&*self.provider, &members).await?;
+                known.follow(&*self.provider, &members, None).await?;
                 known
             }
             None => KnownCloud::read(&*self.provider, &members, snapshot).await?,
@@ -197,7 +197,8 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let touched = self.add_unsettled(touched, &known, unsettled.memberships);
         let changing = self.in_flight.actions();
         let mut instances: BTreeSet<InstanceId> = touched.values().flatten().cloned().collect();
-        let is_surprised = known.follow(&*self.provider, &instances).await?;
+        let joined = known.find_joined(&touched, &self.placement, &unsettled.resources);
+        let is_surprised = known.follow(&*self.provider, &instances, Some(joined)).await?;
         if is_surprised || !known.observed.unknown_instances.is_empty() {
             return Ok(Err(known));
         }

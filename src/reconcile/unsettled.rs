@@ -32,8 +32,10 @@ impl<R: Resource> Unsettled<R> {
     ) -> Self {
         let (mut needed, mut memberships, mut instances) = (BTreeSet::new(), Touched::new(), BTreeSet::new());
         // Nothing is left of almost every pass, and there are thousands of memberships.
-        let all = requirements.iter().filter(|_| !resources.is_empty());
-        for (instance, groups) in all {
+        if resources.is_empty() {
+            return Self { resources, needed, memberships, instances };
+        }
+        for (instance, groups) in requirements {
             for (group, one) in groups.iter().filter(|(_, one)| !one.resources.is_disjoint(&resources)) {
                 needed.extend(one.resources.intersection(&resources).cloned());
                 memberships.entry(group.clone()).or_default().insert(instance.clone());

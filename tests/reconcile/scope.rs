@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use firewall_core::testing::conformance::rule;
 use firewall_core::testing::memory::{Fault, MemoryCloud, MemoryProvider, MemoryResource};
 use firewall_core::{ErrorKind, InstanceId, Policy, ProviderError, ResourceSet};
 use hostport_firewall::desired::snapshot::Snapshot;
@@ -164,24 +165,50 @@ struct Seen {
     resources: ResourceSet<MemoryResource>,
 }
 
-/// Plays a history to a controller with this resync, and returns its passes.
-async fn play(history: &[Change], policy: Policy, resync: Duration) -> Vec<Seen> {
-    let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
-    index.reset(Watch::Nodes, (0..NODES).map(node).collect());
-    index.reset(Watch::Pods, Vec::new());
-    let index = SharedIndex::new(index);
-    let (mut snapshots, mut controlled) = (Snapshots::default(), Controlled::new(resync, policy));
-    let mut passes = Vec::new();
-    for (number, change) in history.iter().enumerate() {
-        apply(&index, change);
+/// A cluster with its controller.
+struct Play {
+    index: SharedIndex,
+    snapshots: Snapshots,
+    controlled: Controlled,
+}
+
+impl Play {
+    fn new(policy: Policy, resync: Duration) -> Self {
+        let mut index = Index::expecting([Watch::Pods, Watch::Nodes]);
+        index.reset(Watch::Nodes, (0..NODES).map(node).collect());
+        index.reset(Watch::Pods, Vec::new());
+        let controlled = Controlled::new(resync, policy);
+        Self { index: SharedIndex::new(index), snapshots: Snapshots::default(), controlled }
+    }
+
+    /// Makes a change, and then a pass.
+    async fn step(&mut self, change: &Change) -> Pass {
+        apply(&self.index, change);
         if let Change::Later { seconds } = change {
             tokio::time::advance(Duration::from_secs(*seconds)).await;
         }
-        controlled.apply(change).await;
-        let (now, changes) = index.read_changes();
-        let snapshot = snapshots.take(now, &changes, &Settings::default(), Duration::ZERO);
-        let pass = controlled.pass(&snapshot).await;
-        let resources = controlled.cloud.resources();
+        self.controlled.apply(change).await;
+        let (now, changes) = self.index.read_changes();
+        let snapshot = self.snapshots.take(now, &changes, &Settings::default(), Duration::ZERO);
+        self.controlled.pass(&snapshot).await
+    }
+
+    /// Returns the one group of a workload.
+    fn group_of(&self, workload: usize) -> MemoryResource {
+        let name = format!("default/w{workload} ");
+        let resources = self.controlled.cloud.resources();
+        let mut groups = resources.values().filter(|resource| resource.label.contains(&name));
+        groups.next().expect("it has a group").clone()
+    }
+}
+
+/// Plays a history to a controller with this resync, and returns its passes.
+async fn play(history: &[Change], policy: Policy, resync: Duration) -> Vec<Seen> {
+    let mut play = Play::new(policy, resync);
+    let mut passes = Vec::new();
+    for (number, change) in history.iter().enumerate() {
+        let pass = play.step(change).await;
+        let resources = play.controlled.cloud.resources();
         passes.push(Seen { change: format!("{number}: {change:?}"), pass, resources });
     }
     passes
@@ -248,4 +275,20 @@ fn changes_that_end_late_are_looked_at_alone() {
         .flat_map(|node| [Change::Slow { ends: false }, pod(node), pod(node), Change::Slow { ends: true }])
         .collect();
     assert_eq!(compare(&history, Policy::Sync), history.len() - 1, "all but the first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn widened_group_is_looked_at_when_a_member_joins_it() {
+    let pod = |workload, node| Change::Pod { workload, node, ports: 0, sources: 0 };
+    let mut play = Play::new(Policy::Sync, Duration::MAX);
+    play.step(&pod(1, 0)).await;
+    play.step(&pod(2, 0)).await;
+    let group = play.group_of(1);
+    play.controlled.cloud.tamper_with(&group.key, |group| _ = group.rules.insert(rule("tcp/22 0.0.0.0/0")));
+    play.step(&pod(2, 1)).await;
+    play.step(&pod(1, 0)).await;
+    assert_ne!(play.group_of(1).rules, group.rules, "nobody joins it");
+    let pass = play.step(&pod(1, 1)).await;
+    assert_eq!(play.group_of(1).rules, group.rules);
+    assert_eq!(pass.scope, None, "something else may have changed too");
 }

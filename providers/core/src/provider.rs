@@ -48,8 +48,9 @@ pub trait FirewallProvider: Send + Sync {
     ) -> impl Future<Output = Result<Observed<Self::Resource, Self::Inventory>, ProviderError>> + Send;
 
     /// Brings up to date what is known from an earlier answer and from the changes made since: reads the
-    /// firewall's own rules, so that none that somebody has widened gets another member, and what is not known
-    /// about members; not the instances that are known. Returns true if somebody else has changed something.
+    /// resources that members may join, so that none that somebody has widened gets another member, and what is
+    /// not known about members; not the instances that are known. Returns true if somebody else has changed
+    /// something of that.
     ///
     /// `known` has the resources as the changes have left them; its inventory is of before.
     ///
@@ -111,6 +112,8 @@ pub struct ChangesSince<K> {
     pub members: BTreeSet<InstanceId>,
     /// The instances that are members no longer
     pub left: BTreeSet<InstanceId>,
+    /// The resources that members may join, beside new ones; none if these may be any
+    pub joined: Option<BTreeSet<K>>,
 }
 
 /// The result of an action that succeeded.

@@ -39,6 +39,10 @@ const MAX_POLL_DELAY: Duration = Duration::from_secs(5);
 /// Most items that one page may hold.
 const PAGE_SIZE: u32 = 500;
 
+/// Most instances of a zone, or rules, that are listed by name; for more, all are listed. A name has up to 63
+/// characters, and a URL should stay under 8,000.
+const MAX_NAMES_IN_FILTER: usize = 100;
+
 /// The client of Compute Engine's API.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {

@@ -43,8 +43,8 @@ pub(crate) async fn observe(
     Ok(Observed { resources, inventory, unknown_instances: known.unknown })
 }
 
-/// Reads the rules, and the members that are not known. A rule that somebody has widened must not get one more
-/// destination or tag.
+/// Reads the rules that members may join, and the members that are not known. A rule that somebody has widened must
+/// not get one more destination or tag.
 pub(crate) async fn observe_added(
     client: &Client,
     config: &GceConfig,
@@ -52,10 +52,20 @@ pub(crate) async fn observe_added(
     known: &mut Observed<GceResource, Inventory>,
     changes: &ChangesSince<GceKey>,
 ) -> Result<bool, ProviderError> {
-    let rules = client.list_rules(&ownership::prefix(&config.cluster)).await?;
+    let prefix = ownership::prefix(&config.cluster);
+    let joined =
+        changes.joined.as_ref().map(|keys| keys.iter().filter_map(GceKey::rule_name).collect::<Vec<_>>());
+    let rules = match &joined {
+        Some(names) => client.list_rules_of(&prefix, names).await?,
+        None => client.list_rules(&prefix).await?,
+    };
     let rules = rules.iter().map(|rule| GceResource::Rule(firewall::read(rule, config))).collect();
     let Observed { resources, inventory, unknown_instances } = known;
-    let mut differences = resources.take_over(rules, |key| matches!(key, GceKey::Rule(_)));
+    let is_read = |key: &GceKey| {
+        let of_rule = key.rule_name();
+        of_rule.is_some_and(|name| joined.as_ref().is_none_or(|joined| joined.contains(&name)))
+    };
+    let mut differences = resources.take_over(rules, is_read);
     for left in &changes.left {
         inventory.instances.remove(left);
     }

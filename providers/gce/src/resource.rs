@@ -18,6 +18,16 @@ pub enum GceKey {
     Tags(InstanceId),
 }
 
+impl GceKey {
+    /// Returns the name of the firewall rule, if it is one's.
+    pub(crate) fn rule_name(&self) -> Option<&str> {
+        match self {
+            Self::Rule(name) => Some(name),
+            Self::Tags(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for GceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

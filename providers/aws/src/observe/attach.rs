@@ -6,7 +6,7 @@ use aws_sdk_ec2::types::SecurityGroup as Ec2Group;
 use firewall_core::{ChangesSince, InstanceId, ProviderError};
 
 use super::AwsObserved;
-use super::groups::describe_own_groups;
+use super::groups::{describe_groups_by_id, describe_own_groups};
 use super::members::{describe_members, facts};
 use crate::client::Client;
 use crate::config::AwsConfig;
@@ -60,8 +60,8 @@ pub(crate) async fn observe_attach(
     Ok(AwsObserved { resources: resources.collect(), inventory, unknown_instances: described.unknown })
 }
 
-/// Reads the groups, and describes the members that are not known; attachments are known. A group that somebody
-/// has added a rule to must not be attached to one more instance.
+/// Reads the groups that members may join, and describes the members that are not known; attachments are known. A
+/// group that somebody has added a rule to must not be attached to one more instance.
 pub(crate) async fn observe_added_attached(
     client: &Client,
     config: &AwsConfig,
@@ -69,10 +69,18 @@ pub(crate) async fn observe_added_attached(
     known: &mut AwsObserved,
     changes: &ChangesSince<AwsKey>,
 ) -> Result<bool, ProviderError> {
-    let groups = describe_own_groups(client, config, cache).await?;
+    let ids = changes.joined.as_ref().and_then(|joined| find_group_ids(cache, joined));
+    let groups = match &ids {
+        Some(ids) => describe_groups_by_id(client, config, ids).await?,
+        None => describe_own_groups(client, config, cache).await?,
+    };
     let groups = groups.into_iter().map(AwsResource::SecurityGroup).collect();
     let AwsObserved { resources, inventory, unknown_instances } = known;
-    let mut differences = resources.take_over(groups, |key| matches!(key, AwsKey::SecurityGroup(_)));
+    let meant = changes.joined.as_ref().filter(|_| ids.is_some());
+    let is_read = |key: &AwsKey| {
+        matches!(key, AwsKey::SecurityGroup(_)) && meant.is_none_or(|meant| meant.contains(key))
+    };
+    let mut differences = resources.take_over(groups, is_read);
     let added = inventory.follow_members(changes);
     let described = describe_members(client, cache, &added).await?;
     let own_groups = cache.group_names();
@@ -92,6 +100,15 @@ pub(crate) async fn observe_added_attached(
     inventory.follow(resources, changes.resources.iter().chain(&differences.keys));
     *unknown_instances = described.unknown;
     Ok(differences.is_surprise)
+}
+
+/// Returns the ids of the groups among these resources; none if one is not known.
+fn find_group_ids(cache: &Ec2Cache, resources: &BTreeSet<AwsKey>) -> Option<Vec<String>> {
+    let names = resources.iter().filter_map(|key| match key {
+        AwsKey::SecurityGroup(name) => Some(name),
+        AwsKey::Attachment(_) | AwsKey::SharedRules(_) => None,
+    });
+    names.map(|name| cache.group_id(name)).collect()
 }
 
 /// Returns the calls by which groups are attached. EC2 is asked once, because a policy is not changed while

@@ -47,6 +47,17 @@ pub(super) async fn describe_own_groups(
     Ok(groups)
 }
 
+/// Describes those of these groups that are ours.
+pub(super) async fn describe_groups_by_id(
+    client: &Client,
+    config: &AwsConfig,
+    ids: &[String],
+) -> Result<Vec<SecurityGroup>, CallError> {
+    let mut groups = describe_unlisted(client, ids).await?;
+    groups.retain(|group| ownership::is_ours(group.tags(), &config.cluster));
+    Ok(groups.iter().map(|group| security_group(group, config)).collect())
+}
+
 /// Returns those of the groups that exist.
 async fn describe_unlisted(client: &Client, ids: &[String]) -> Result<Vec<Ec2Group>, CallError> {
     let mut groups = client.describe_groups("group-id", ids).await?;

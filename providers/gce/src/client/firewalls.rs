@@ -3,7 +3,7 @@
 use google_cloud_compute_v1::model::Firewall;
 use google_cloud_gax::options::RequestOptionsBuilder;
 
-use super::{Client, PAGE_SIZE, PollTransient, new_request_id, none_if_not_found};
+use super::{Client, MAX_NAMES_IN_FILTER, PAGE_SIZE, PollTransient, new_request_id, none_if_not_found};
 use crate::api_calls::ApiCall;
 use crate::network::Network;
 use crate::resource::FirewallRule;
@@ -25,14 +25,32 @@ impl Client {
         format!("projects/{}/global/firewalls/{name}", self.rule_project)
     }
 
+    /// Returns those of the rules with these names that exist; all whose names begin with `prefix`, as theirs do, where a
+    /// filter would be too long.
+    pub(crate) async fn list_rules_of(
+        &self,
+        prefix: &str,
+        names: &[&str],
+    ) -> Result<Vec<Firewall>, CallError> {
+        match names {
+            [] => Ok(Vec::new()),
+            _ if names.len() > MAX_NAMES_IN_FILTER => self.list_rules(prefix).await,
+            _ => self.list_filtered(prefix, &format!("name eq \"({})\"", names.join("|"))).await,
+        }
+    }
+
     /// Returns all rules whose names begin with `prefix`.
     pub(crate) async fn list_rules(&self, prefix: &str) -> Result<Vec<Firewall>, CallError> {
+        self.list_filtered(prefix, &format!("name eq \"{prefix}.*\"")).await
+    }
+
+    async fn list_filtered(&self, prefix: &str, filter: &str) -> Result<Vec<Firewall>, CallError> {
         let request = self
             .firewalls
             .list()
             .set_project(&self.rule_project)
             .set_max_results(PAGE_SIZE)
-            .set_filter(format!("name eq \"{prefix}.*\""));
+            .set_filter(filter);
         let object = format!("projects/{}", self.rule_project);
         let (mut rules, mut token) = (Vec::new(), String::new());
         loop {

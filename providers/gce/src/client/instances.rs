@@ -8,16 +8,12 @@ use google_cloud_compute_v1::model::{Instance, Tags};
 use google_cloud_gax::options::RequestOptionsBuilder;
 use reqwest::header::{HeaderName, HeaderValue};
 
-use super::{Client, PAGE_SIZE, PollTransient, new_request_id, none_if_not_found};
+use super::{Client, MAX_NAMES_IN_FILTER, PAGE_SIZE, PollTransient, new_request_id, none_if_not_found};
 use crate::api_calls::ApiCall;
 use crate::instance_cache::{Answer, UnreadZone};
 use crate::provider_id::Location;
 use crate::wire::error::CallError;
 use crate::wire::instance;
-
-/// Most instances of a zone that are listed by name; for more, all instances of the zone are listed. A name
-/// has up to 63 characters, and a URL should stay under 8,000.
-const MAX_NAMES_IN_FILTER: usize = 100;
 
 /// The header that selects the fields of an answer, and the fields that are used. Without it an instance comes
 /// with its metadata, which is tens of kilobytes on GKE.

@@ -3,6 +3,7 @@
 //! Planning knows an instance by its addresses in one mode and by its own id in the other: it cannot see that
 //! what closes at the one is open at the other, nor that it is not.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_core::{Desired, MemberRequirements, ResourceSet, Unknown};
@@ -23,8 +24,9 @@ pub(super) fn keep(
     requirements: &MemberRequirements<GceResource>,
     inventory: &Inventory,
 ) {
-    let destinations: BTreeSet<&IpNet> =
-        inventory.shards.values().flat_map(|shards| shards.values().flatten()).collect();
+    // Of all members of all rules: only where the configured mode has tags.
+    let destinations: LazyCell<BTreeSet<&IpNet>, _> =
+        LazyCell::new(|| inventory.shards.values().flat_map(|shards| shards.values().flatten()).collect());
     for ((key, instance), required) in requirements {
         let (Some(facts), Some(group)) = (inventory.instances.get(instance), desired.groups.get(key)) else {
             continue;
@@ -36,10 +38,9 @@ pub(super) fn keep(
         let waits_for_addresses = !facts.own_tags.is_empty()
             && by_address.into_iter().any(|rule| !has_addresses(rule, facts, inventory));
         let tags = tags_in_place(facts);
-        let waits_for_tags = addresses(facts).any(|address| destinations.contains(&address))
-            && by_tag
-                .into_iter()
-                .any(|rule| !tags.contains(&rule.name) || shards_of(rule, inventory).is_none());
+        let waits = |rule: &FirewallRule| !tags.contains(&rule.name) || shards_of(rule, inventory).is_none();
+        let waits_for_tags =
+            by_tag.into_iter().any(waits) && addresses(facts).any(|address| destinations.contains(&address));
         if waits_for_addresses || waits_for_tags {
             let missing = format!("{key} is asked for, and open by the former mode only");
             unknown.add_at(instance, &group.rules, &missing);
