@@ -13,7 +13,6 @@ use super::latest_snapshot::LatestSnapshot;
 use crate::desired::snapshot::Snapshot;
 use crate::intents::settings::Settings;
 use crate::k8s::first_list::wait_for_first_list;
-use crate::k8s::index::Index;
 use crate::k8s::index::shared_index::SharedIndex;
 use crate::publish::cluster_now::ClusterNow;
 use crate::publish::publishers::Publishers;
@@ -214,18 +213,14 @@ impl LoopContext {
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
-        self.take().0
+        let settings = self.settings.borrow().clone();
+        self.latest.take(&self.index, &settings, self.started)
     }
 
     /// Returns the cluster as it is now.
     fn cluster(&self) -> ClusterNow {
-        let (snapshot, index) = self.take();
-        ClusterNow { index, port_owners: snapshot.port_owners.clone() }
-    }
-
-    fn take(&self) -> (Arc<Snapshot>, Index) {
         let settings = self.settings.borrow().clone();
-        self.latest.take(&self.index, &settings, self.started)
+        self.latest.take_cluster(&self.index, &settings, self.started)
     }
 
     /// Waits until the snapshot differs in a way that can change the plan; other changes only refresh
@@ -251,18 +246,21 @@ impl LoopContext {
     /// do not extend it: in a large cluster pods are labelled, and get ready, all the time.
     async fn debounce(&self, changes: &mut SharedIndex) {
         changes.changed().await;
+        // Not from when the snapshot is there, and no look ends later than the burst: each would delay a port.
+        let begun = Instant::now();
+        let (mut quiet, longest) = (begun + QUIET, begun + LONGEST_BURST);
         let mut before = self.snapshot();
-        let longest = Instant::now() + LONGEST_BURST;
-        let mut quiet = Instant::now() + QUIET;
         loop {
+            let end = quiet.min(longest);
             tokio::select! {
                 biased;
-                () = sleep_until(quiet.min(longest)) => return,
-                () = changes.changed() => sleep(LOOK).await,
+                () = sleep_until(end) => return,
+                () = changes.changed() => sleep_until(end.min(Instant::now() + LOOK)).await,
             }
+            let looked_at = Instant::now();
             let now = self.snapshot();
             if now.changes_plan_since(&before) {
-                quiet = Instant::now() + QUIET;
+                quiet = looked_at + QUIET;
             }
             before = now;
         }

@@ -1,5 +1,6 @@
 //! The snapshot: one immutable view of the cluster, from which everything else follows.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use super::change_log::{ChangeLog, SnapshotChanges};
 use crate::intents::demand::UnknownDemands;
-use crate::intents::exposures::Exposures;
+use crate::intents::exposures::{Exposures, PartKey};
 use crate::intents::fingerprint::Fingerprints;
 use crate::intents::port_owner::PortOwners;
 use crate::intents::problems::ClusterProblems;
@@ -16,7 +17,7 @@ use crate::k8s::objects::{Node, ObjectRef};
 
 /// Everything that the cluster asks for, on whichever cloud. A copy shares all of it with the original, and
 /// what has not changed with other snapshots.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct ClusterDemand {
     /// Time of the snapshot, on the clock of whoever took it
     pub taken_at: Duration,
@@ -26,6 +27,7 @@ pub struct ClusterDemand {
     pub generations: RedBlackTreeMapSync<ObjectRef, i64>,
     /// The pods that declare the readiness gate
     pub pods_with_gate: RedBlackTreeSetSync<ObjectRef>,
+    pub(crate) revision: Revision,
 }
 
 /// One immutable view of the cluster.
@@ -43,15 +45,38 @@ pub struct Snapshot {
     pub(crate) why_everything_is_unknown: Vec<String>,
     /// The machine of each node that names one
     pub(crate) machines: RedBlackTreeMapSync<String, Arc<Machine>>,
-    pub(super) revision: Revision,
-    pub(super) log: ChangeLog,
 }
 
 /// Numbers the snapshots of one series: those with the same number lead to the same plan.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Revision {
-    pub(super) series: Arc<()>,
-    pub(super) number: u64,
+pub(crate) struct Revision {
+    series: Arc<()>,
+    number: u64,
+    log: ChangeLog,
+}
+
+impl Revision {
+    /// Begins the next, which differs in this; `None` is that anything may differ.
+    pub(super) fn advance(&mut self, changes: Option<SnapshotChanges>) {
+        self.number += 1;
+        self.log.record(self.number, changes);
+    }
+
+    fn is_of_series(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.series, &other.series)
+    }
+
+    /// Returns what differs from an earlier one; `None` if that is not known.
+    fn changes_since(&self, before: &Self) -> Option<SnapshotChanges> {
+        self.is_of_series(before).then(|| self.log.since(before.number, self.number))?
+    }
+}
+
+impl ClusterDemand {
+    /// Returns the parts of the exposures that differ from an earlier demand; `None` if that is not known.
+    pub(crate) fn parts_since(&self, before: &Self) -> Option<BTreeSet<PartKey>> {
+        self.revision.changes_since(&before.revision).map(|changes| changes.parts)
+    }
 }
 
 /// The machine behind a node.
@@ -75,20 +100,20 @@ impl Machine {
 impl Snapshot {
     /// Returns what differs from an earlier snapshot; `None` if that is not known, or other things differ too.
     pub(crate) fn changes_since(&self, before: &Self) -> Option<SnapshotChanges> {
-        let is_later = Arc::ptr_eq(&self.revision.series, &before.revision.series);
         let knows_all = |one: &Self| one.why_everything_is_unknown.is_empty() && one.unknown.is_empty();
-        if !is_later || !knows_all(self) || !knows_all(before) || self.settings != before.settings {
+        if !knows_all(self) || !knows_all(before) || self.settings != before.settings {
             return None;
         }
-        self.log.since(before.revision.number, self.revision.number)
+        self.demand.revision.changes_since(&before.demand.revision)
     }
 
     /// Returns true if the plan, or what is reported of it, can differ from the one made from `before`.
     /// Readiness of pods matters to statuses, readiness gates and hostnames only.
     #[must_use]
     pub fn changes_plan_since(&self, before: &Self) -> bool {
-        if Arc::ptr_eq(&self.revision.series, &before.revision.series) {
-            return self.revision.number != before.revision.number;
+        let (revision, last) = (&self.demand.revision, &before.demand.revision);
+        if revision.is_of_series(last) {
+            return revision.number != last.number;
         }
         self.demand.exposures != before.demand.exposures
             || self.settings != before.settings

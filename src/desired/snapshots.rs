@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
-use super::change_log::{ChangeLog, SnapshotChanges};
+use super::change_log::SnapshotChanges;
 use super::snapshot::{ClusterDemand, Machine, Revision, Snapshot};
 use crate::intents::demand::{Demand, Demanded};
 use crate::intents::fingerprint::Fingerprints;
@@ -27,7 +27,6 @@ pub struct Snapshots {
     generations: RedBlackTreeMapSync<ObjectRef, i64>,
     pods_with_gate: RedBlackTreeSetSync<ObjectRef>,
     revision: Revision,
-    log: ChangeLog,
     last: Option<Arc<Snapshot>>,
 }
 
@@ -52,14 +51,13 @@ impl Snapshots {
         let (differs, nodes) = self.update(index, changes, settings);
         let parts = self.demand.take_changed();
         if differs || last.is_none() {
-            self.revision.number += 1;
-            let changes = changes.named().map(|_| SnapshotChanges { parts, nodes });
-            self.log.record(self.revision.number, changes);
+            self.revision.advance(changes.named().map(|_| SnapshotChanges { parts, nodes }));
         }
         let Demanded { exposures, problems, unknown, port_owners } = self.demand.result();
         let (generations, pods_with_gate) = (self.generations.clone(), self.pods_with_gate.clone());
+        let revision = self.revision.clone();
         let snapshot = Arc::new(Snapshot {
-            demand: ClusterDemand { taken_at: now, exposures, generations, pods_with_gate },
+            demand: ClusterDemand { taken_at: now, exposures, generations, pods_with_gate, revision },
             settings: settings.clone(),
             problems,
             port_owners,
@@ -67,8 +65,6 @@ impl Snapshots {
             unknown,
             why_everything_is_unknown,
             machines: self.machines.clone(),
-            revision: self.revision.clone(),
-            log: self.log.clone(),
         });
         self.last = Some(Arc::clone(&snapshot));
         snapshot

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 
 use super::exposure::Exposure;
-use crate::k8s::index::difference::differing_keys;
 use crate::k8s::index::{NamespacedName, Watch};
 
 /// The parts in which demand is computed: each alone, when something changes that it depends on.
@@ -52,16 +51,6 @@ impl Exposures {
             selected.insert_mut(key.clone(), Arc::clone(part));
         }
         Self(selected)
-    }
-
-    /// Returns the parts whose exposures differ from those of an earlier copy.
-    pub(crate) fn differing<'a>(&'a self, before: &'a Self) -> Vec<&'a PartKey> {
-        if self.0.ptr_eq(&before.0) {
-            return Vec::new();
-        }
-        let is_same =
-            |one: &Arc<[Exposure]>, other: &Arc<[Exposure]>| Arc::ptr_eq(one, other) || one == other;
-        differing_keys(&before.0, &self.0, is_same)
     }
 
     /// Returns the parts that have any, from one on.

@@ -193,7 +193,11 @@ fn node_without_a_machine_keeps_what_its_pods_ask_for() {
     };
     let all = Guardrails::default;
     assert_eq!(kept(Some("10.0.0.0/8"), all()), ["tcp/80 from 10.0.0.0/8"]);
-    assert_eq!(kept(Some("2001:db8::/32"), all()), ["tcp/80 from 2001:db8::/32"], "it may have such an address");
+    assert_eq!(
+        kept(Some("2001:db8::/32"), all()),
+        ["tcp/80 from 2001:db8::/32"],
+        "it may have such an address"
+    );
     assert_eq!(kept(None, all()), ["tcp/80 from 0.0.0.0/0, tcp/80 from ::/0"]);
     let ipv4_only = Guardrails { allowed_source_ranges: Some(vec!["0.0.0.0/0".parse().unwrap()]), ..all() };
     assert_eq!(kept(None, ipv4_only), ["tcp/80 from 0.0.0.0/0"]);

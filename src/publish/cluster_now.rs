@@ -2,12 +2,14 @@
 //! a pass was planned.
 
 use crate::intents::port_owner::PortOwners;
-use crate::k8s::index::Index;
+use crate::k8s::index::{Changes, Index};
 
-/// One view of the cluster. A copy shares everything with the original.
+/// One view of the cluster.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClusterNow {
     pub(crate) index: Index,
+    /// The objects of the index that have changed since it was read last
+    pub(crate) changes: Changes,
     /// The objects of the index that bind ports
     pub(crate) port_owners: PortOwners,
 }

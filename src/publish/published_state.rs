@@ -165,6 +165,11 @@ impl PublishedState {
         !self.by_cloud.is_empty() && self.by_cloud.len() + without_result >= self.cloud_count
     }
 
+    /// Records what has changed in the cluster since it was read last.
+    pub(super) fn note_cluster(&mut self, now: &ClusterNow) {
+        self.touched.add_changes(&now.changes);
+    }
+
     /// Returns the objects whose status or gate may be outdated; none if those of any may be.
     pub(super) fn find_concerned(&self, now: &ClusterNow) -> Option<Concerned> {
         if self.is_incomplete() != self.was_incomplete {

@@ -260,7 +260,8 @@ impl Writing {
         let Self { writer: Some(writer), dns } = self else { return };
         writer.begin_round();
         let (statuses, dns_update) = {
-            let state = lock(state);
+            let mut state = lock(state);
+            state.note_cluster(now);
             let only = state.find_concerned(now);
             let outcomes = state.assemble_outcomes(&now.port_owners, dns.narrow(only.as_ref()));
             let statuses = state.plan_retraction(&now.index, &outcomes, only.as_ref(), &current_time());
@@ -323,6 +324,7 @@ fn plan_round(
     dns: &DnsPublisher,
     now: &ClusterNow,
 ) -> Option<(Outcomes, PlannedWrites)> {
+    state.note_cluster(now);
     if !state.can_publish() {
         return None;
     }

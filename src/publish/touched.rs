@@ -1,8 +1,8 @@
 //! Touched: what has changed since something was published last, and which statuses and readiness gates that can
 //! reach. The others are as they were, and are not computed again. Pure.
 //!
-//! Results of passes and demands are recorded as they come; the cluster itself is compared with what was
-//! published last. A property test holds what is published to what is computed of everything.
+//! Results of passes and demands are recorded as they come; of the cluster itself, what has changed is compared
+//! with what was published last. A property test holds what is published to what is computed of everything.
 
 mod concerned;
 
@@ -13,7 +13,7 @@ use crate::desired::snapshot::ClusterDemand;
 use crate::intents::exposure::Exposure;
 use crate::intents::exposures::{Exposures, PartKey};
 use crate::k8s::index::difference::differing_keys;
-use crate::k8s::index::{Index, NamespacedName, Watch};
+use crate::k8s::index::{Changes, Index, NamespacedName, Watch};
 use crate::k8s::objects::{GATE, Node, ObjectRef, Pod, has_readiness_gate};
 use crate::reconcile::outcome::Membership;
 
@@ -24,6 +24,8 @@ pub(super) use concerned::Concerned;
 pub(super) struct Touched {
     /// None if anything may have changed
     changed: Option<Changed>,
+    /// The objects of the index that have changed
+    in_index: Changes,
     /// The index as it was then; none before the first time. Of Services no status tells the readiness
     last: Option<Index>,
     /// Those of which something was still to be written
@@ -75,9 +77,10 @@ impl Touched {
         is_anothers: impl Fn(&Exposure) -> bool,
     ) {
         self.add_generations(before, now);
+        let Some(parts) = now.parts_since(before) else { return self.add_everything() };
         let Some(changed) = &mut self.changed else { return };
-        for key in now.exposures.differing(&before.exposures) {
-            let parts = [&before.exposures, &now.exposures].map(|exposures| exposures.of_part(key));
+        for key in parts {
+            let parts = [&before.exposures, &now.exposures].map(|exposures| exposures.of_part(&key));
             for exposure in parts.into_iter().flatten().flat_map(|part| part.iter()) {
                 changed.objects.add(&exposure.intent);
                 changed.objects.add(&exposure.port_owner);
@@ -95,6 +98,11 @@ impl Touched {
         }
     }
 
+    /// Records that objects of the index have changed.
+    pub(super) fn add_changes(&mut self, changes: &Changes) {
+        self.in_index.append(changes);
+    }
+
     /// Records that something about an object is to be written, or to be looked at again.
     pub(super) fn add_unwritten(&mut self, object: &ObjectRef) {
         self.unwritten.add(object);
@@ -108,7 +116,12 @@ impl Touched {
     /// Records that everything is published that differs in the cluster as it is now, but for what is
     /// [still to be written](Self::add_unwritten).
     pub(super) fn settle(&mut self, now: &Index) {
-        *self = Self { changed: Some(Changed::default()), last: Some(now.clone()), ..Self::default() };
+        *self = Self {
+            changed: Some(Changed::default()),
+            in_index: Changes::none(),
+            last: Some(now.clone()),
+            unwritten: Concerned::default(),
+        };
     }
 
     /// Returns what has to be computed anew; none if that is everything. The exposures and memberships are all
@@ -120,14 +133,15 @@ impl Touched {
         memberships: impl Iterator<Item = &'a Membership>,
     ) -> Option<Concerned> {
         let mut changed = self.changed.clone()?;
-        let last = self.last.as_ref()?;
-        changed.add_differences(last, now, exposures);
+        let (last, names) = (self.last.as_ref()?, self.in_index.named()?);
+        changed.add_differences(names, (last, now), exposures);
         let Changed { mut objects, nodes } = changed;
         objects.append(&self.unwritten);
+        if nodes.is_empty() {
+            return Some(objects);
+        }
         let is_there = |exposure: &&Exposure| nodes.contains(&exposure.node.name);
-        let exposures = exposures.iter().filter(|_| !nodes.is_empty()).filter(is_there);
-        exposures.for_each(|exposure| objects.add(&exposure.intent));
-        let memberships = memberships.filter(|_| !nodes.is_empty());
+        exposures.iter().filter(is_there).for_each(|exposure| objects.add(&exposure.intent));
         for membership in memberships.filter(|membership| nodes.contains(&membership.node.name)) {
             membership.intents.iter().chain(&membership.port_owners).for_each(|one| objects.add(one));
         }
@@ -136,42 +150,55 @@ impl Touched {
 }
 
 impl Changed {
-    /// Adds what differs between two views of the cluster, as far as a status or a gate tells it.
-    fn add_differences(&mut self, before: &Index, now: &Index, exposures: &Exposures) {
+    /// Adds what differs of these objects between two views of the cluster, as far as a status or a gate tells it.
+    fn add_differences(
+        &mut self,
+        names: &BTreeSet<(Watch, NamespacedName)>,
+        (before, now): (&Index, &Index),
+        exposures: &Exposures,
+    ) {
         let Self { objects, nodes } = self;
-        for name in now.differing(before, &Watch::HostPortExposures) {
-            objects.add_intent(name);
-        }
-        for name in now.differing(before, &Watch::Pods) {
-            if pod_facts(before.pod(&name.0, &name.1)) == pod_facts(now.pod(&name.0, &name.1)) {
-                continue;
-            }
-            let exposed = exposures.of_part(&PartKey::Pod(name.clone()));
-            exposed.into_iter().flat_map(|part| part.iter()).for_each(|one| objects.add(&one.intent));
-            objects.add_pod(name);
-        }
         let mut moved = BTreeSet::new();
-        for (_, name) in now.differing(before, &Watch::Nodes) {
-            let (before, now) = (before.node(&name), now.node(&name));
-            let machine = |node: Option<&Node>| node.map(|node| node.spec.provider_id.clone());
-            let facts =
-                |node: Option<&Node>| node.map(|node| (node.is_ready(), node.status.addresses.clone()));
-            if machine(before) != machine(now) {
-                moved.insert(name.clone());
-            } else if facts(before) == facts(now) {
-                continue;
+        for (watch, name) in names {
+            match watch {
+                Watch::HostPortExposures => objects.add_intent(name.clone()),
+                Watch::Pods => {
+                    if pod_facts(before.pod(&name.0, &name.1)) == pod_facts(now.pod(&name.0, &name.1)) {
+                        continue;
+                    }
+                    let exposed = exposures.of_part(&PartKey::Pod(name.clone()));
+                    exposed.into_iter().flat_map(|part| part.iter()).for_each(|one| objects.add(&one.intent));
+                    objects.add_pod(name.clone());
+                }
+                Watch::Nodes => {
+                    let (before, now) = (before.node(&name.1), now.node(&name.1));
+                    let machine = |node: Option<&Node>| node.map(|node| node.spec.provider_id.clone());
+                    if machine(before) != machine(now) {
+                        moved.insert(name.1.clone());
+                    } else if node_facts(before) == node_facts(now) {
+                        continue;
+                    }
+                    nodes.insert(name.1.clone());
+                }
+                _ => {}
             }
-            nodes.insert(name);
+        }
+        if moved.is_empty() {
+            return;
         }
         // Who writes the gate of a pod depends on the machine.
         let runs_there = |pod: &&Pod| pod.spec.node_name.as_ref().is_some_and(|node| moved.contains(node));
-        let pods = now.pods().filter(|_| !moved.is_empty()).filter(runs_there);
-        pods.for_each(|pod| objects.add_pod(name_of(pod)));
+        now.pods().filter(runs_there).for_each(|pod| objects.add_pod(name_of(pod)));
     }
 }
 
 fn name_of(Pod { metadata, .. }: &Pod) -> NamespacedName {
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+/// Returns all of a node on which a status depends, beside its machine.
+fn node_facts(node: Option<&Node>) -> impl PartialEq {
+    node.map(|node| (node.is_ready(), node.status.addresses.clone()))
 }
 
 /// Returns all of a pod on which a status or its gate depends.

@@ -222,7 +222,11 @@ proptest! {
             let (now, changes) = index.read_changes();
             let alone = Snapshot::take(&now, &settings, Duration::ZERO);
             let found = series.take(now, &changes, &settings, Duration::ZERO);
-            prop_assert_eq!(&found.demand, &alone.demand);
+            let demand = |one: &Snapshot| {
+                let ClusterDemand { exposures, generations, pods_with_gate, .. } = one.demand.clone();
+                (exposures, generations, pods_with_gate)
+            };
+            prop_assert_eq!(demand(&found), demand(&alone));
             prop_assert_eq!(&found.problems, &alone.problems);
             prop_assert_eq!(&found.port_owners, &alone.port_owners);
             prop_assert_eq!(&found.fingerprints, &alone.fingerprints);

@@ -17,6 +17,11 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Returns no changes.
+    pub(crate) const fn none() -> Self {
+        Self { named: Some(BTreeSet::new()) }
+    }
+
     /// Returns the changed objects; none if anything may have changed.
     #[must_use]
     pub const fn named(&self) -> Option<&BTreeSet<(Watch, NamespacedName)>> {
@@ -33,13 +38,21 @@ impl Changes {
         }
     }
 
+    /// Adds what has changed after that.
+    pub(crate) fn append(&mut self, later: &Self) {
+        match &later.named {
+            Some(named) => named.iter().for_each(|(watch, name)| self.mark(watch, name.clone())),
+            None => self.mark_all(),
+        }
+    }
+
     /// Records that anything may have changed.
     pub(super) fn mark_all(&mut self) {
         self.named = None;
     }
 
     /// Returns the changes, and begins anew without any.
-    pub(super) fn take(&mut self) -> Self {
-        std::mem::replace(self, Self { named: Some(BTreeSet::new()) })
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::none())
     }
 }

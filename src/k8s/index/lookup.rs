@@ -1,6 +1,5 @@
 //! Finding objects in the index: by kind, by namespace, by name.
 
-use super::difference::differing_keys;
 use super::object::{IndexedKind, NamespacedName, Object};
 use super::{ByName, Index, Watch};
 use crate::k8s::host_port_exposure::HostPortExposure;
@@ -61,16 +60,6 @@ impl Index {
         let unreadable =
             self.unreadable.iter().flat_map(|(watch, objects)| objects.keys().map(move |name| (watch, name)));
         readable.chain(unreadable)
-    }
-
-    /// Returns the names of the objects of a kind that differ from those of an earlier view of this index.
-    pub(crate) fn differing(&self, before: &Self, watch: &Watch) -> Vec<NamespacedName> {
-        let (before, now) = (before.objects.get(watch), self.objects.get(watch));
-        if before.zip(now).is_some_and(|(before, now)| before.ptr_eq(now)) {
-            return Vec::new();
-        }
-        let [before, now] = [before, now].map(|objects| objects.into_iter().flatten());
-        differing_keys(before, now, PartialEq::eq).into_iter().cloned().collect()
     }
 
     /// Returns the relevant pods, by namespace and name.

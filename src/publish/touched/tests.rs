@@ -85,6 +85,7 @@ struct World {
     snapshots: Snapshots,
     before: Arc<Snapshot>,
     now: Arc<Snapshot>,
+    unpublished: Changes,
     seconds: u64,
     of_part: PublishedState,
     of_all: PublishedState,
@@ -102,13 +103,14 @@ impl World {
             snapshots: Snapshots::default(),
             before: Arc::clone(&first),
             now: first,
+            unpublished: Changes::none(),
             seconds: 0,
             of_part: state(),
             of_all: state(),
         }
     }
 
-    fn look(&mut self) -> ClusterNow {
+    fn look(&mut self) -> Index {
         self.seconds += 1;
         let (index, changes) = self.index.read_changes();
         let at = Duration::from_secs(self.seconds);
@@ -116,7 +118,13 @@ impl World {
         if !Arc::ptr_eq(&now, &self.now) {
             self.before = std::mem::replace(&mut self.now, now);
         }
-        ClusterNow { index, port_owners: self.now.port_owners.clone() }
+        self.unpublished.append(&changes);
+        index
+    }
+
+    fn cluster(&mut self) -> ClusterNow {
+        let index = self.look();
+        ClusterNow { index, changes: self.unpublished.take(), port_owners: self.now.port_owners.clone() }
     }
 
     /// Returns the result of a pass about some instances or all, on an older snapshot now and then.
@@ -201,7 +209,8 @@ impl World {
     /// Publishes; with `retracts`, only addresses of ports that are about to close are removed. Returns what is
     /// written of parts, and what of everything.
     fn publish(&mut self, retracts: bool) -> [Planned; 2] {
-        let (now, time) = (self.look(), time(i64::try_from(self.seconds).expect("few")));
+        let (now, time) = (self.cluster(), time(i64::try_from(self.seconds).expect("few")));
+        self.of_part.note_cluster(&now);
         let only = self.of_part.find_concerned(&now);
         [(&mut self.of_part, only), (&mut self.of_all, None)].map(|(state, only)| {
             let outcomes = state.assemble_outcomes(&now.port_owners, only.as_ref());
@@ -277,7 +286,8 @@ fn change_of_no_use_concerns_nothing() {
         world.show(&statuses);
     }
     let concerned = |world: &mut World| {
-        let now = world.look();
+        let now = world.cluster();
+        world.of_part.note_cluster(&now);
         world.of_part.find_concerned(&now).expect("a part")
     };
     world.publish(false);
