@@ -260,7 +260,8 @@ impl LoopContext {
             let looked_at = Instant::now();
             let now = self.snapshot();
             if now.changes_plan_since(&before) {
-                quiet = looked_at + QUIET;
+                // Where a look takes long, another one comes before the end.
+                quiet = (looked_at + QUIET).max(Instant::now() + LOOK);
             }
             before = now;
         }

@@ -93,12 +93,6 @@ impl Placement {
         self.members.get(group).into_iter().flat_map(BTreeMap::keys)
     }
 
-    /// Returns true if a group is asked for at an instance.
-    #[must_use]
-    pub fn has(&self, group: &GroupKey, instance: &InstanceId) -> bool {
-        self.members.get(group).is_some_and(|members| members.contains_key(instance))
-    }
-
     /// Returns the exposures on these machines, and, because their problems are told in each pass, those whose
     /// machine cannot be found.
     pub fn at<'a>(

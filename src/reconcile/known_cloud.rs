@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::{
-    Action, ChangesSince, FirewallProvider, GroupKey, Infeasible, InstanceId, MemberRequirements, Observed,
+    Action, ChangesSince, FirewallProvider, Infeasible, InstanceId, MemberRequirements, Observed,
     ProviderError, Resource, ResourceSet,
 };
 use tokio::time::Instant;
@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::executor::StepOutcome;
 use super::in_flight::Changing;
 use super::unsettled::{RequirementsAt, Unsettled};
-use crate::desired::placement::{Placement, Touched};
 use crate::desired::snapshot::{Machine, Snapshot};
 
 pub(super) type Key<P> = <<P as FirewallProvider>::Resource as Resource>::Key;
@@ -70,18 +69,19 @@ impl<P: FirewallProvider> KnownCloud<P> {
         })
     }
 
-    /// Brings what is known up to date for these members, among others, and for the resources that they may join.
+    /// Brings what is known up to date for these members, among others, and, if the whole is meant, for all resources.
     /// Returns true if somebody else has changed something of that.
     pub(super) async fn follow(
         &mut self,
         provider: &P,
         members: &BTreeSet<InstanceId>,
-        joined: Option<BTreeSet<Key<P>>>,
+        is_whole: bool,
     ) -> Result<bool, ProviderError> {
         // Also those that are members again: what they have now is not known.
         let left = std::mem::take(&mut self.left);
         let resources = std::mem::take(&mut self.changed);
-        let changes = ChangesSince { resources, members: members.clone(), left, joined };
+        let relied_on = (!is_whole).then(BTreeSet::new);
+        let changes = ChangesSince { resources, members: members.clone(), left, relied_on };
         for left in &changes.left {
             self.members.remove(left);
         }
@@ -89,25 +89,14 @@ impl<P: FirewallProvider> KnownCloud<P> {
         provider.observe_added(&mut self.observed, &changes).await
     }
 
-    /// Returns the resources that members may join which come to one of these groups, which are those of its other
-    /// members, and what is unsettled.
-    pub(super) fn find_joined(
-        &self,
-        touched: &Touched,
-        placement: &Placement,
-        unsettled: &BTreeSet<Key<P>>,
-    ) -> BTreeSet<Key<P>> {
-        let required = |group: &GroupKey, instance: &InstanceId| self.requirements.get(instance)?.get(group);
-        let is_joined = |(group, instances): &(&GroupKey, &BTreeSet<InstanceId>)| {
-            instances.iter().any(|one| placement.has(group, one) && required(group, one).is_none())
-        };
-        // Also those that linger, or leave in this pass.
-        let of_members = |(group, instances): (&GroupKey, &BTreeSet<InstanceId>)| {
-            let members = instances.iter().chain(placement.members(group));
-            let required = members.filter_map(|instance| required(group, instance));
-            required.flat_map(|required| required.resources.iter().cloned()).collect::<Vec<_>>()
-        };
-        touched.iter().filter(is_joined).flat_map(of_members).chain(unsettled.iter().cloned()).collect()
+    /// Reads resources again that a plan relies on. Returns true if somebody else has changed one.
+    pub(super) async fn read_again(
+        &mut self,
+        provider: &P,
+        resources: BTreeSet<Key<P>>,
+    ) -> Result<bool, ProviderError> {
+        let changes = ChangesSince { relied_on: Some(resources), ..ChangesSince::none() };
+        provider.observe_added(&mut self.observed, &changes).await
     }
 
     /// Returns the time until the cloud has to be read whole again.

@@ -114,7 +114,10 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
             && let Some(last) = known.take_if(|known| known.unsettled.is_some())
         {
             match self.plan_scoped(snapshot, touched, last).await? {
-                Ok(planned) => return Ok(planned),
+                Ok(planned) => match self.read_again(planned).await? {
+                    Ok(planned) => return Ok(planned),
+                    Err(surprised) => known = Some(surprised),
+                },
                 Err(of_no_use) => known = Some(of_no_use),
             }
         }
@@ -165,7 +168,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
             Some(mut known) => {
                 let left: Vec<InstanceId> = known.members.difference(&members).cloned().collect();
                 known.left.extend(left);
-                known.follow(&*self.provider, &members, None).await?;
+                known.follow(&*self.provider, &members, true).await?;
                 known
             }
             None => KnownCloud::read(&*self.provider, &members, snapshot).await?,
@@ -197,8 +200,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let touched = self.add_unsettled(touched, &known, unsettled.memberships);
         let changing = self.in_flight.actions();
         let mut instances: BTreeSet<InstanceId> = touched.values().flatten().cloned().collect();
-        let joined = known.find_joined(&touched, &self.placement, &unsettled.resources);
-        let is_surprised = known.follow(&*self.provider, &instances, Some(joined)).await?;
+        let is_surprised = known.follow(&*self.provider, &instances, false).await?;
         if is_surprised || !known.observed.unknown_instances.is_empty() {
             return Ok(Err(known));
         }
@@ -230,6 +232,20 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         known.snapshot = Arc::clone(snapshot);
         let in_flight = settle(&changing, &mut observed);
         Ok(Ok(self.finish_plan((compiled, observed, grouped), known, in_flight, (Some(scope), linger_ends))))
+    }
+
+    /// Reads what a plan relies on. Returns the plan, or what is known of the cloud if that is something else: then the
+    /// whole has to be planned.
+    async fn read_again(
+        &mut self,
+        mut planned: PlannedPass<P>,
+    ) -> Result<Result<PlannedPass<P>, KnownCloud<P>>, ProviderError> {
+        let relied_on = planned.plan.relied_on(&planned.observed);
+        if relied_on.is_empty() || !planned.known.read_again(&*self.provider, relied_on).await? {
+            return Ok(Ok(planned));
+        }
+        self.changed_late = planned.changed_late;
+        Ok(Err(planned.known))
     }
 
     /// Compiles what is asked for in scope. Where rules name members, those of a group that is not touched cannot be

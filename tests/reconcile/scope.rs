@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use firewall_core::testing::conformance::rule;
 use firewall_core::testing::memory::{Fault, MemoryCloud, MemoryProvider, MemoryResource};
-use firewall_core::{ErrorKind, InstanceId, Policy, ProviderError, ResourceSet};
+use firewall_core::{ErrorKind, InstanceId, Owner, Policy, ProviderError, ResourceSet};
 use hostport_firewall::desired::snapshot::Snapshot;
 use hostport_firewall::desired::snapshots::Snapshots;
 use hostport_firewall::intents::settings::Settings;
@@ -291,4 +291,32 @@ async fn widened_group_is_looked_at_when_a_member_joins_it() {
     let pass = play.step(&pod(1, 1)).await;
     assert_eq!(play.group_of(1).rules, group.rules);
     assert_eq!(pass.scope, None, "something else may have changed too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn widened_group_is_looked_at_when_a_member_joins_it_at_last() {
+    let pod = |workload, node| Change::Pod { workload, node, ports: 0, sources: 0 };
+    let mut play = Play::new(Policy::Sync, Duration::MAX);
+    play.step(&pod(1, 0)).await;
+    let group = play.group_of(1);
+    // The second pod's attachment is refused, and has to wait.
+    play.step(&Change::Fails { after: 0, is_lost: false }).await;
+    play.step(&pod(1, 1)).await;
+    play.step(&pod(2, 0)).await;
+    play.controlled.cloud.tamper_with(&group.key, |group| _ = group.rules.insert(rule("tcp/22 0.0.0.0/0")));
+    play.step(&Change::Later { seconds: 39 }).await;
+    assert_eq!(play.group_of(1).rules, group.rules);
+}
+
+#[tokio::test(start_paused = true)]
+async fn group_that_is_somebody_elses_now_is_not_changed() {
+    let pod = |workload, node| Change::Pod { workload, node, ports: 0, sources: 0 };
+    let mut play = Play::new(Policy::Sync, Duration::MAX);
+    play.step(&pod(1, 0)).await;
+    play.step(&pod(2, 0)).await;
+    let group = play.group_of(1);
+    play.controlled.cloud.tamper_with(&group.key, |group| group.owner = Owner::Foreign);
+    play.step(&pod(1, 0)).await;
+    play.step(&Change::Later { seconds: 39 }).await;
+    assert_eq!(play.group_of(1).owner, Owner::Foreign, "it is still there");
 }

@@ -223,6 +223,20 @@ pub struct Plan<R: Resource> {
     pub withheld: Vec<Withheld<R>>,
 }
 
+impl<R: Resource> Plan<R> {
+    /// Returns the resources that the plan takes for what they are in `observed`: those that it changes, and those
+    /// that it makes others refer to.
+    #[must_use]
+    pub fn relied_on(&self, observed: &ResourceSet<R>) -> BTreeSet<R::Key> {
+        let of_step = |step: &Step<R>| {
+            let [before, after] = [step.action.before(), step.action.after()]
+                .map(|resource| resource.map(Resource::refers_to).unwrap_or_default());
+            after.difference(&before).cloned().chain([step.action.key()]).collect::<Vec<_>>()
+        };
+        self.steps.iter().flat_map(of_step).filter(|key| observed.contains_key(key)).collect()
+    }
+}
+
 /// The changes that the administrator allows: a function from goal to goal, where a goal is the state that a
 /// plan may end in (`apply_policy` in `planner.rs`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

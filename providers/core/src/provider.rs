@@ -48,9 +48,10 @@ pub trait FirewallProvider: Send + Sync {
     ) -> impl Future<Output = Result<Observed<Self::Resource, Self::Inventory>, ProviderError>> + Send;
 
     /// Brings up to date what is known from an earlier answer and from the changes made since: reads the
-    /// resources that members may join, so that none that somebody has widened gets another member, and what is
-    /// not known about members; not the instances that are known. Returns true if somebody else has changed
-    /// something of that.
+    /// resources that a plan relies on, so that none that somebody has widened gets another member and none that
+    /// is somebody else's now is changed, and what is not known about members; not the instances that are known,
+    /// nor what is looked at anyway when it is changed. Returns true if somebody else has changed something of
+    /// that.
     ///
     /// `known` has the resources as the changes have left them; its inventory is of before.
     ///
@@ -112,8 +113,17 @@ pub struct ChangesSince<K> {
     pub members: BTreeSet<InstanceId>,
     /// The instances that are members no longer
     pub left: BTreeSet<InstanceId>,
-    /// The resources that members may join, beside new ones; none if these may be any
-    pub joined: Option<BTreeSet<K>>,
+    /// The resources that a plan relies on; none if these may be any
+    pub relied_on: Option<BTreeSet<K>>,
+}
+
+impl<K> ChangesSince<K> {
+    /// Returns no changes, and that no resource is relied on.
+    #[must_use]
+    pub fn none() -> Self {
+        let (members, left) = (BTreeSet::new(), BTreeSet::new());
+        Self { resources: BTreeSet::new(), members, left, relied_on: Some(BTreeSet::new()) }
+    }
 }
 
 /// The result of an action that succeeded.

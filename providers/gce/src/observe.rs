@@ -43,8 +43,8 @@ pub(crate) async fn observe(
     Ok(Observed { resources, inventory, unknown_instances: known.unknown })
 }
 
-/// Reads the rules that members may join, and the members that are not known. A rule that somebody has widened must
-/// not get one more destination or tag.
+/// Reads the rules that a plan relies on, and the members that are not known. A rule that somebody has widened must not
+/// get one more destination or tag, and one that is somebody else's now must not be changed.
 pub(crate) async fn observe_added(
     client: &Client,
     config: &GceConfig,
@@ -53,9 +53,9 @@ pub(crate) async fn observe_added(
     changes: &ChangesSince<GceKey>,
 ) -> Result<bool, ProviderError> {
     let prefix = ownership::prefix(&config.cluster);
-    let joined =
-        changes.joined.as_ref().map(|keys| keys.iter().filter_map(GceKey::rule_name).collect::<Vec<_>>());
-    let rules = match &joined {
+    let relied_on =
+        changes.relied_on.as_ref().map(|keys| keys.iter().filter_map(GceKey::rule_name).collect::<Vec<_>>());
+    let rules = match &relied_on {
         Some(names) => client.list_rules_of(&prefix, names).await?,
         None => client.list_rules(&prefix).await?,
     };
@@ -63,7 +63,7 @@ pub(crate) async fn observe_added(
     let Observed { resources, inventory, unknown_instances } = known;
     let is_read = |key: &GceKey| {
         let of_rule = key.rule_name();
-        of_rule.is_some_and(|name| joined.as_ref().is_none_or(|joined| joined.contains(&name)))
+        of_rule.is_some_and(|name| relied_on.as_ref().is_none_or(|names| names.contains(&name)))
     };
     let mut differences = resources.take_over(rules, is_read);
     for left in &changes.left {

@@ -105,7 +105,9 @@ impl Demand {
                 if is_known && request.is_readable {
                     *asked.wanted.entry(machine.clone()).or_default() |= probes;
                 }
-                for (machine, has_ipv6) in former.get(node).into_iter().flat_map(BTreeMap::keys) {
+                let former = former.get(node).filter(|_| request.is_readable).into_iter();
+                let other = former.flat_map(BTreeMap::keys).filter(|former| Some(*former) != last.as_ref());
+                for (machine, has_ipv6) in other {
                     let probes = self.probes(&request, *has_ipv6);
                     *asked.wanted.entry(machine.clone()).or_default() |= probes;
                 }

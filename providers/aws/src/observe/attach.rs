@@ -60,8 +60,9 @@ pub(crate) async fn observe_attach(
     Ok(AwsObserved { resources: resources.collect(), inventory, unknown_instances: described.unknown })
 }
 
-/// Reads the groups that members may join, and describes the members that are not known; attachments are known. A
-/// group that somebody has added a rule to must not be attached to one more instance.
+/// Reads the groups that a plan relies on, and describes the members that are not known; attachments are known, and
+/// looked at when they are changed. A group that somebody has added a rule to must not be attached to one more instance,
+/// and one that is somebody else's now must not be changed.
 pub(crate) async fn observe_added_attached(
     client: &Client,
     config: &AwsConfig,
@@ -69,14 +70,14 @@ pub(crate) async fn observe_added_attached(
     known: &mut AwsObserved,
     changes: &ChangesSince<AwsKey>,
 ) -> Result<bool, ProviderError> {
-    let ids = changes.joined.as_ref().and_then(|joined| find_group_ids(cache, joined));
+    let ids = changes.relied_on.as_ref().and_then(|keys| find_group_ids(cache, keys));
     let groups = match &ids {
         Some(ids) => describe_groups_by_id(client, config, ids).await?,
         None => describe_own_groups(client, config, cache).await?,
     };
     let groups = groups.into_iter().map(AwsResource::SecurityGroup).collect();
     let AwsObserved { resources, inventory, unknown_instances } = known;
-    let meant = changes.joined.as_ref().filter(|_| ids.is_some());
+    let meant = changes.relied_on.as_ref().filter(|_| ids.is_some());
     let is_read = |key: &AwsKey| {
         matches!(key, AwsKey::SecurityGroup(_)) && meant.is_none_or(|meant| meant.contains(key))
     };

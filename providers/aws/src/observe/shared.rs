@@ -46,6 +46,27 @@ pub(crate) async fn observe_added_shared(
     known: &mut AwsObserved,
     changes: &ChangesSince<AwsKey>,
 ) -> Result<bool, ProviderError> {
+    // The rules of all groups are read when a pass begins, because others write there too: not again for its plan.
+    if changes.relied_on.as_ref().is_some_and(|relied_on| !relied_on.is_empty()) {
+        return Ok(false);
+    }
+    let is_surprise = read_rules_again(client, config, targets, known).await?;
+    let inventory = &mut known.inventory;
+    let added = inventory.follow_members(changes);
+    let Members { instances, unknown } = describe_members(client, cache, &added).await?;
+    inventory.instances.extend(facts_by_id(&instances));
+    inventory.unknown_instances.clone_from(&unknown);
+    known.unknown_instances = unknown;
+    Ok(is_surprise)
+}
+
+/// Reads the rules of the user's groups. Returns true if somebody else has changed any.
+async fn read_rules_again(
+    client: &Client,
+    config: &AwsConfig,
+    targets: &SharedTargets,
+    known: &mut AwsObserved,
+) -> Result<bool, ProviderError> {
     let (resources, shared_groups) = read_rules(client, config, targets).await?;
     let differences = known.resources.take_over(resources, |_| true);
     let inventory = &mut known.inventory;
@@ -55,11 +76,6 @@ pub(crate) async fn observe_added_shared(
     };
     let is_surprise = differences.is_surprise || users(&inventory.shared_groups) != users(&shared_groups);
     inventory.shared_groups = shared_groups;
-    let added = inventory.follow_members(changes);
-    let Members { instances, unknown } = describe_members(client, cache, &added).await?;
-    inventory.instances.extend(facts_by_id(&instances));
-    inventory.unknown_instances.clone_from(&unknown);
-    known.unknown_instances = unknown;
     Ok(is_surprise)
 }
 

@@ -280,9 +280,8 @@ impl FirewallProvider for MemoryProvider {
         changes: &ChangesSince<MemoryKey>,
     ) -> Result<bool, ProviderError> {
         let state = self.cloud.state();
-        let may_be_joined =
-            |key: &MemoryKey| changes.joined.as_ref().is_none_or(|joined| joined.contains(key));
-        let is_group = |key: &MemoryKey| matches!(key, MemoryKey::Group(..)) && may_be_joined(key);
+        let is_meant = |key: &MemoryKey| changes.relied_on.as_ref().is_none_or(|keys| keys.contains(key));
+        let is_group = |key: &MemoryKey| matches!(key, MemoryKey::Group(..)) && is_meant(key);
         let groups = state.resources.iter().filter(|(key, _)| is_group(key) && self.is_ours(key));
         let groups = groups.map(|(_, group)| group.clone()).collect();
         let mut differences = known.resources.take_over(groups, is_group);

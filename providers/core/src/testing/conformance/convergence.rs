@@ -83,7 +83,8 @@ pub async fn converge<P: FirewallProvider>(provider: &P, desired: &Desired) -> u
         known = provider.observe(&members).await.expect("observing works");
         resources.clear();
     }
-    let changes = ChangesSince { resources, members: members.clone(), left: BTreeSet::new(), joined: None };
+    let changes =
+        ChangesSince { resources, members: members.clone(), left: BTreeSet::new(), relied_on: None };
     let is_surprised = provider.observe_added(&mut known, &changes).await.expect("observing works");
     assert!(!is_surprised, "what the changes have left is not what they were to leave");
     let read = provider.observe(&members).await.expect("observing works");
