@@ -60,7 +60,10 @@ impl FirewallProvider for Read {
         known: &mut Observed<MemoryResource, Self::Inventory>,
         changes: &ChangesSince<MemoryKey>,
     ) -> Result<bool, ProviderError> {
-        self.times[1].fetch_add(1, Ordering::Relaxed);
+        // What a plan relies on is read in the same pass.
+        if changes.relied_on.as_ref().is_none_or(BTreeSet::is_empty) {
+            self.times[1].fetch_add(1, Ordering::Relaxed);
+        }
         self.cloud.observe_added(known, changes).await
     }
     fn rules_name_members(&self) -> bool {
