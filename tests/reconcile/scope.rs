@@ -51,6 +51,11 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// A pod with one port comes, or goes.
+const fn one_pod(workload: usize, node: usize) -> Change {
+    Change::Pod { workload, node, ports: 0, sources: 0 }
+}
+
 const SOURCES: [&str; 3] = ["10.0.0.0/8", "192.0.2.0/24", "10.0.0.0/8,192.0.2.0/24"];
 
 fn pod(workload: usize, node: usize, ports: usize, sources: usize) -> Object {
@@ -262,47 +267,45 @@ proptest! {
 
 #[test]
 fn pods_that_come_and_go_are_looked_at_alone() {
-    let pod = |workload, node| Change::Pod { workload, node, ports: 0, sources: 0 };
     let history: Vec<Change> =
-        (0..NODES).chain(0..NODES).flat_map(|node| [pod(1, node), pod(2, node)]).collect();
+        (0..NODES).chain(0..NODES).flat_map(|node| [one_pod(1, node), one_pod(2, node)]).collect();
     assert_eq!(compare(&history, Policy::Sync), history.len() - 1, "all but the first");
 }
 
 #[test]
 fn changes_that_end_late_are_looked_at_alone() {
-    let pod = |node| Change::Pod { workload: 1, node, ports: 0, sources: 0 };
     let history: Vec<Change> = (0..NODES)
-        .flat_map(|node| [Change::Slow { ends: false }, pod(node), pod(node), Change::Slow { ends: true }])
+        .flat_map(|node| {
+            [Change::Slow { ends: false }, one_pod(1, node), one_pod(1, node), Change::Slow { ends: true }]
+        })
         .collect();
     assert_eq!(compare(&history, Policy::Sync), history.len() - 1, "all but the first");
 }
 
 #[tokio::test(start_paused = true)]
 async fn widened_group_is_looked_at_when_a_member_joins_it() {
-    let pod = |workload, node| Change::Pod { workload, node, ports: 0, sources: 0 };
     let mut play = Play::new(Policy::Sync, Duration::MAX);
-    play.step(&pod(1, 0)).await;
-    play.step(&pod(2, 0)).await;
+    play.step(&one_pod(1, 0)).await;
+    play.step(&one_pod(2, 0)).await;
     let group = play.group_of(1);
     play.controlled.cloud.tamper_with(&group.key, |group| _ = group.rules.insert(rule("tcp/22 0.0.0.0/0")));
-    play.step(&pod(2, 1)).await;
-    play.step(&pod(1, 0)).await;
+    play.step(&one_pod(2, 1)).await;
+    play.step(&one_pod(1, 0)).await;
     assert_ne!(play.group_of(1).rules, group.rules, "nobody joins it");
-    let pass = play.step(&pod(1, 1)).await;
+    let pass = play.step(&one_pod(1, 1)).await;
     assert_eq!(play.group_of(1).rules, group.rules);
     assert_eq!(pass.scope, None, "something else may have changed too");
 }
 
 #[tokio::test(start_paused = true)]
 async fn widened_group_is_looked_at_when_a_member_joins_it_at_last() {
-    let pod = |workload, node| Change::Pod { workload, node, ports: 0, sources: 0 };
     let mut play = Play::new(Policy::Sync, Duration::MAX);
-    play.step(&pod(1, 0)).await;
+    play.step(&one_pod(1, 0)).await;
     let group = play.group_of(1);
     // The second pod's attachment is refused, and has to wait.
     play.step(&Change::Fails { after: 0, is_lost: false }).await;
-    play.step(&pod(1, 1)).await;
-    play.step(&pod(2, 0)).await;
+    play.step(&one_pod(1, 1)).await;
+    play.step(&one_pod(2, 0)).await;
     play.controlled.cloud.tamper_with(&group.key, |group| _ = group.rules.insert(rule("tcp/22 0.0.0.0/0")));
     play.step(&Change::Later { seconds: 39 }).await;
     assert_eq!(play.group_of(1).rules, group.rules);
@@ -310,13 +313,12 @@ async fn widened_group_is_looked_at_when_a_member_joins_it_at_last() {
 
 #[tokio::test(start_paused = true)]
 async fn group_that_is_somebody_elses_now_is_not_changed() {
-    let pod = |workload, node| Change::Pod { workload, node, ports: 0, sources: 0 };
     let mut play = Play::new(Policy::Sync, Duration::MAX);
-    play.step(&pod(1, 0)).await;
-    play.step(&pod(2, 0)).await;
+    play.step(&one_pod(1, 0)).await;
+    play.step(&one_pod(2, 0)).await;
     let group = play.group_of(1);
     play.controlled.cloud.tamper_with(&group.key, |group| group.owner = Owner::Foreign);
-    play.step(&pod(1, 0)).await;
+    play.step(&one_pod(1, 0)).await;
     play.step(&Change::Later { seconds: 39 }).await;
     assert_eq!(play.group_of(1).owner, Owner::Foreign, "it is still there");
 }
