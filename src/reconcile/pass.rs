@@ -152,6 +152,8 @@ pub enum WakeReason {
     Resync,
     /// A change failed, and what does not need it is planned around it.
     ChangeFailed,
+    /// A change takes long, and what does not need it is planned around it.
+    ChangeSlow,
     /// A change that an earlier pass left under way has ended.
     ChangeEnded,
     /// A resource that failed may be tried again.
@@ -177,6 +179,7 @@ impl WakeReason {
             Self::PlanChanged => "plan-changed",
             Self::Resync => "resync",
             Self::ChangeFailed => "change-failed",
+            Self::ChangeSlow => "change-slow",
             Self::ChangeEnded => "change-ended",
             Self::RetryDue => "retry-due",
             Self::LingerEnded => "linger-ended",

@@ -40,7 +40,7 @@ const fn holds(number: u8, name: &'static str, breaks: Promise, history: fn() ->
 }
 
 /// Every known fault: `found` until it is mended, `holds` from then on.
-const KNOWN_FAULTS: [KnownFault; 25] = [
+const KNOWN_FAULTS: [KnownFault; 26] = [
     holds(1, "node-gone", Promise::StaysOpen, knowledge::node_gone),
     holds(1, "node-without-machine", Promise::StaysOpen, knowledge::node_without_machine),
     holds(2, "machine-omitted-by-ec2", Promise::StaysOpen, knowledge::machine_omitted_by_ec2),
@@ -58,6 +58,7 @@ const KNOWN_FAULTS: [KnownFault; 25] = [
     holds(7, "narrowing-fails", Promise::StaysOpen, waiting::narrowing_fails),
     holds(8, "one-group-cannot-be-made", Promise::Exact, waiting::one_group_cannot_be_made),
     holds(9, "slow-call", Promise::Exact, waiting::slow_call),
+    holds(9, "slow-call-of-a-neighbour", Promise::Exact, waiting::slow_call_of_a_neighbour),
     holds(10, "move-refused", Promise::Exact, waiting::move_refused),
     holds(11, "edited-sources", Promise::Exact, waiting::edited_sources),
     holds(13, "source-crosses-chunks", Promise::StaysOpen, waiting::source_crosses_chunks),

@@ -44,7 +44,9 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
     /// Executes the plan until `leave`, or until those of its steps that are under way keep the others waiting.
     /// These go on. A step that fails becomes a problem, and is tried again in a later pass.
     pub async fn execute_plan(&mut self, mut planned: PlannedPass<P>, leave: &CancellationToken) -> Pass {
-        self.announce(&planned.plan);
+        if !leave.is_cancelled() {
+            self.announce(&planned.plan);
+        }
         let failures = &mut self.failures;
         let (mut has_failed, mut late) = (false, Vec::new());
         let record = |step: &Step<P::Resource>, outcome: &StepOutcome, is_late| {
@@ -76,8 +78,13 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let mut differing = differing(&planned.plan, &outcomes);
         differing.extend(planned.in_flight.keys().map(ToString::to_string));
         let failed = self.failures.problems(&planned, &memberships);
-        // What did not need the failed change must not wait until that is tried again.
-        let around = has_failed.then_some(NextPass::at_once(WakeReason::ChangeFailed));
+        // What does not need the failed change must not wait until that is tried again, nor for one that takes long:
+        // one step can be about several workloads.
+        let around = if has_failed {
+            Some(NextPass::at_once(WakeReason::ChangeFailed))
+        } else {
+            keeps_waiting(&outcomes).then_some(NextPass::at_once(WakeReason::ChangeSlow))
+        };
         let ended = (!late.is_empty()).then_some(NextPass::at_once(WakeReason::ChangeEnded));
         let mut own_problems = std::mem::take(&mut planned.own_problems);
         own_problems.extend(failed);
@@ -196,6 +203,11 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         ];
         due.into_iter().filter_map(|(after, reason)| Some(NextPass { after: after?, reason })).min()
     }
+}
+
+/// Returns true if a step has not begun while another is under way.
+fn keeps_waiting(outcomes: &[StepOutcome]) -> bool {
+    outcomes.contains(&StepOutcome::InFlight) && outcomes.contains(&StepOutcome::Stopped)
 }
 
 /// Returns true if the cloud has no capacity for something, or did not say whether a machine exists.

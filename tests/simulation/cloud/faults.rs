@@ -23,7 +23,7 @@ pub(crate) struct Faults {
     pub(crate) lost_before: u32,
     /// So many of the next changes take effect, and their answers are lost
     pub(crate) lost_after: u32,
-    /// Changes of a workload take so long
+    /// Changes of a workload alone take so long
     pub(crate) slow: Vec<(usize, Duration)>,
     /// The cloud cannot be read
     pub(crate) is_unreadable: bool,
@@ -94,11 +94,8 @@ impl Faults {
         if self.refuses_groups && call.creates_group {
             return Fate::Fails(error(ErrorKind::QuotaReached, "too many groups"));
         }
-        let names = |workload: usize| call.text.contains(WORKLOADS[workload].name);
-        // A call that has other workloads too is not refused for one of them.
-        let others = |workload: usize| (0..WORKLOADS.len()).filter(move |other| *other != workload);
-        let concerns = |workload: usize| !call.closes && names(workload) && !others(workload).any(names);
-        if let Some((_, kind)) = self.refused.iter().find(|(workload, _)| concerns(*workload)) {
+        let is_of = |workload: usize| !call.closes && is_of_alone(call.text, workload);
+        if let Some((_, kind)) = self.refused.iter().find(|(workload, _)| is_of(*workload)) {
             return Fate::Fails(error(*kind, "as the history asks"));
         }
         if self.lost_before > 0 {
@@ -124,8 +121,15 @@ impl Faults {
 
     /// Returns how long a change takes.
     pub(crate) fn duration(&mut self, call: &str) -> Duration {
-        let slow = self.slow.iter().filter(|(workload, _)| call.contains(WORKLOADS[*workload].name));
+        let slow = self.slow.iter().filter(|(workload, _)| is_of_alone(call, *workload));
         let usual = Duration::from_millis(self.random.between(20, 300));
         slow.map(|(_, duration)| *duration).max().unwrap_or(usual)
     }
+}
+
+/// Returns true if a call is about this workload and no other: one that has others too is neither refused nor slow for
+/// one of them.
+fn is_of_alone(call: &str, workload: usize) -> bool {
+    let mut named = (0..WORKLOADS.len()).filter(|other| call.contains(WORKLOADS[*other].name));
+    named.next() == Some(workload) && named.next().is_none()
 }

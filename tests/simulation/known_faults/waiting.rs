@@ -55,6 +55,12 @@ pub(super) fn slow_call() -> History {
     History::written(Setup::default(), [node(0), node(1), (20, slow), (30, pod(WEB, 0)), (35, pod(MEDIA, 1))])
 }
 
+/// Two workloads come to one machine at once, and the call of one is slow: what attaches both waits for both.
+pub(super) fn slow_call_of_a_neighbour() -> History {
+    let slow = Event::Slow { workload: WEB, each: 195, seconds: 300 };
+    History::written(Setup::default(), [node(0), (20, slow), (30, pod(WEB, 0)), (30, pod(MEDIA, 0))])
+}
+
 /// The API server answers what is written to it after a while; the next pod is not to wait for that.
 pub(super) fn slow_statuses() -> History {
     let mut events = vec![(0, Event::NodeRegisters { node: 0, machine: 0 })];
