@@ -1,6 +1,7 @@
 //! The controller: the process that runs for ever. It follows the cluster, leads if it must, reconciles, and
 //! stops cleanly.
 
+mod burst;
 mod candidate;
 pub mod clouds;
 pub mod config;

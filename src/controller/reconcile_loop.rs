@@ -6,9 +6,10 @@ use std::time::Duration;
 use firewall_core::ProviderError;
 use futures::future::{join, join_all};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::burst::Burst;
 use super::latest_snapshot::LatestSnapshot;
 use crate::desired::snapshot::Snapshot;
 use crate::intents::settings::Settings;
@@ -20,14 +21,9 @@ use crate::publish::transitions::OpenMemberships;
 use crate::reconcile::cloud::CloudReconciler;
 use crate::reconcile::pass::{NextPass, Pass, WakeReason};
 
-/// A burst of changes is over when nothing has changed the plan for this long…
-const QUIET: Duration = Duration::from_millis(200);
-
-/// …or when it has lasted this long: a rollout over many nodes must not hold back its own first node.
-const LONGEST_BURST: Duration = Duration::from_secs(2);
-
-/// Time between two looks at what a burst changes: in a rollout that is thousands of objects.
-const LOOK: Duration = Duration::from_millis(20);
+/// Time before the end of a burst at which its plan is made, and what that needs is read: mostly nothing comes any
+/// more, and then a port opens as soon as the burst is over.
+const PLANNED_AHEAD: Duration = Duration::from_millis(100);
 
 /// Minimum time a plan is executed before a cluster change may interrupt it: a pass must do more than read
 /// the cloud and plan.
@@ -80,10 +76,21 @@ pub(super) struct LoopContext {
     pub(super) latest: LatestSnapshot,
 }
 
-/// The reason for a pass, with the snapshot if one has been taken to find it.
+/// The reason for a pass.
 enum Wake {
-    PlanChanged(Arc<Snapshot>),
+    /// With the snapshot by which that was found, and the burst of changes, which is not over yet
+    PlanChanged(Arc<Snapshot>, Burst),
     Due(WakeReason),
+}
+
+/// The end of a pass.
+enum Ended {
+    /// Nothing more can be done now.
+    Whole(Pass),
+    /// A change came, or the time was over.
+    Early(Pass),
+    /// Before anything was done: the burst that it was planned for went on, and changed the plan.
+    Overtaken(Pass),
 }
 
 /// The loop of one cloud, with what it remembers between passes.
@@ -122,12 +129,9 @@ impl CloudLoop {
         }
         let mut wake = Wake::Due(WakeReason::Started);
         while !context.stop.is_cancelled() {
-            let snapshot = context.snapshot_of(wake, self.cloud.name());
-            let next = match self.plan_and_execute(&snapshot).await {
-                Ok((pass, interrupted)) => {
-                    let next = self.publish(pass);
-                    if interrupted { NextPass::at_once(WakeReason::Interrupted) } else { next }
-                }
+            let (snapshot, burst) = context.snapshot_of(wake, self.cloud.name());
+            let next = match self.plan_and_execute(&snapshot, burst).await {
+                Ok(ended) => self.publish(ended),
                 Err(error) => self.report_unobserved(&error),
             };
             let name = self.cloud.name();
@@ -136,51 +140,67 @@ impl CloudLoop {
                 () = context.stop.cancelled() => return,
                 () = self.cloud.wait_for_ended_change() => Wake::Due(WakeReason::ChangeEnded),
                 () = sleep(next.after) => Wake::Due(next.reason),
-                wake = context.wait_for_plan_change(&mut self.changes, Some(name), &snapshot) => wake,
+                (snapshot, burst) = context.wait_for_plan_change(&mut self.changes, Some(name), &snapshot) =>
+                    Wake::PlanChanged(snapshot, burst),
             };
         }
     }
 
-    /// Plans, retracts addresses and executes. Where calls are scarce a plan can take many minutes: then a
-    /// change of the cluster, or some time, ends it early, so that what is new is planned together with what
-    /// is left. Also returns whether that happened.
-    async fn plan_and_execute(&mut self, snapshot: &Arc<Snapshot>) -> Result<(Pass, bool), ProviderError> {
+    /// Plans, waits for the end of the burst, retracts addresses and executes. Where calls are scarce a plan can take
+    /// many minutes: then a change of the cluster, or some time, ends it early, so that what is new is planned
+    /// together with what is left.
+    async fn plan_and_execute(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        burst: Option<Burst>,
+    ) -> Result<Ended, ProviderError> {
         let (context, name) = (&self.context, self.cloud.name());
         let mut changes = self.changes.clone();
         let planned = self.cloud.observe_and_plan(snapshot).await?;
+        let interrupt = context.stop.child_token();
+        if let Some(burst) = burst
+            && context.overtakes(burst, &mut changes, snapshot).await
+        {
+            interrupt.cancel();
+            return Ok(Ended::Overtaken(planned.execute(&interrupt).await));
+        }
         // Clients are sent elsewhere before anything closes.
         context.publishers.retract_addresses(name, &*planned, snapshot, &|| context.cluster()).await;
-        let interrupt = context.stop.child_token();
         let mut executing = planned.execute(&interrupt);
         // Counted from here: a slow observation must not use up the time for execution.
         let long = async {
             sleep(MIN_EXECUTION).await;
             // The next pass takes a snapshot of its own: calls under way can take long to end.
             // Its result is there when it ends.
-            _ = timeout(LONGEST_PASS, context.wait_for_plan_change(&mut changes, None, snapshot)).await;
+            let change = context.wait_for_plan_change(&mut changes, None, snapshot);
+            if let Ok((_, mut burst)) = timeout(LONGEST_PASS, change).await {
+                burst.follow(&mut changes, Duration::ZERO, &|| context.snapshot()).await;
+            }
         };
         tokio::select! {
             biased;
-            pass = &mut executing => return Ok((pass, false)),
+            pass = &mut executing => return Ok(Ended::Whole(pass)),
             () = long => interrupt.cancel(),
         }
-        Ok((executing.await, true))
+        Ok(Ended::Early(executing.await))
     }
 
     /// Has the result of a pass published, and returns when the next is due.
-    fn publish(&mut self, pass: Pass) -> NextPass {
+    fn publish(&mut self, ended: Ended) -> NextPass {
         let (context, name) = (&self.context, self.cloud.name());
         self.observe_retry = OBSERVE_RETRY.0;
-        let due = pass.next.filter(|next| next.after < context.resync);
-        let due = due.unwrap_or(NextPass { after: context.resync, reason: WakeReason::Resync });
-        if pass.applied + pass.not_applied > 0 {
-            tracing::info!(
-                cloud = name,
-                applied = pass.applied,
-                not_applied = pass.not_applied,
-                "reconciled"
-            );
+        let (Ended::Whole(pass) | Ended::Early(pass) | Ended::Overtaken(pass)) = &ended;
+        if pass.applied + pass.not_applied > 0 && !matches!(ended, Ended::Overtaken(_)) {
+            let (applied, not_applied) = (pass.applied, pass.not_applied);
+            tracing::info!(cloud = name, applied, not_applied, "reconciled");
         }
+        let (pass, due) = match ended {
+            Ended::Whole(pass) => {
+                let due = pass.next.filter(|next| next.after < context.resync);
+                (pass, due.unwrap_or(NextPass { after: context.resync, reason: WakeReason::Resync }))
+            }
+            Ended::Early(pass) | Ended::Overtaken(pass) => (pass, NextPass::at_once(WakeReason::Interrupted)),
+        };
         context.publishers.publish(name, pass, &mut self.opened);
         due
     }
@@ -201,15 +221,15 @@ impl CloudLoop {
 }
 
 impl LoopContext {
-    /// Returns the snapshot for a pass, and logs and counts why it begins.
-    fn snapshot_of(&self, wake: Wake, cloud: &'static str) -> Arc<Snapshot> {
-        let (snapshot, reason) = match wake {
-            Wake::PlanChanged(snapshot) => (snapshot, WakeReason::PlanChanged),
-            Wake::Due(reason) => (self.snapshot(), reason),
+    /// Returns the snapshot for a pass, with the burst that it has to wait for, and logs and counts why it begins.
+    fn snapshot_of(&self, wake: Wake, cloud: &'static str) -> (Arc<Snapshot>, Option<Burst>) {
+        let (snapshot, burst, reason) = match wake {
+            Wake::PlanChanged(snapshot, burst) => (snapshot, Some(burst), WakeReason::PlanChanged),
+            Wake::Due(reason) => (self.snapshot(), None, reason),
         };
         tracing::debug!(cloud, reason = reason.as_str(), "a pass begins");
         self.publishers.metrics.count_pass(cloud, reason);
-        snapshot
+        (snapshot, burst)
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -231,40 +251,31 @@ impl LoopContext {
         changes: &mut SharedIndex,
         cloud: Option<&'static str>,
         before: &Snapshot,
-    ) -> Wake {
+    ) -> (Arc<Snapshot>, Burst) {
         loop {
-            self.debounce(changes).await;
+            changes.changed().await;
+            // Not counted from when the snapshot is there: that would delay a port.
+            let begun = Instant::now();
+            let mut burst = Burst::begun(begun, self.snapshot());
+            burst.follow(changes, PLANNED_AHEAD, &|| self.snapshot()).await;
             let snapshot = self.snapshot();
             if snapshot.changes_plan_since(before) {
-                return Wake::PlanChanged(snapshot);
+                return (snapshot, burst);
             }
             self.publishers.refresh(cloud, snapshot.demand.clone());
         }
     }
 
-    /// Waits for a change, and then until the burst that it began is over. Changes that cannot change the plan
-    /// do not extend it: in a large cluster pods are labelled, and get ready, all the time.
-    async fn debounce(&self, changes: &mut SharedIndex) {
-        changes.changed().await;
-        // Not from when the snapshot is there, and no look ends later than the burst: each would delay a port.
-        let begun = Instant::now();
-        let (mut quiet, longest) = (begun + QUIET, begun + LONGEST_BURST);
-        let mut before = self.snapshot();
-        loop {
-            let end = quiet.min(longest);
-            tokio::select! {
-                biased;
-                () = sleep_until(end) => return,
-                () = changes.changed() => sleep_until(end.min(Instant::now() + LOOK)).await,
-            }
-            let looked_at = Instant::now();
-            let now = self.snapshot();
-            if now.changes_plan_since(&before) {
-                // Where a look takes long, another one comes before the end.
-                quiet = (looked_at + QUIET).max(Instant::now() + LOOK);
-            }
-            before = now;
+    /// Waits until the burst is over. Returns true if it has changed the plan since `planned`, or the process has to
+    /// end.
+    async fn overtakes(&self, mut burst: Burst, changes: &mut SharedIndex, planned: &Snapshot) -> bool {
+        let take = || self.snapshot();
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return true,
+            () = burst.follow(changes, Duration::ZERO, &take) => {}
         }
+        self.snapshot().changes_plan_since(planned)
     }
 }
 

@@ -10,6 +10,7 @@ use firewall_core::{
 use serde_json::json;
 
 use super::*;
+use crate::controller::burst::{LOOK, QUIET};
 use crate::k8s::index::{Index, Object, Watch};
 use crate::publish::events::EventPublisher;
 use crate::publish::metrics::Metrics;
@@ -63,6 +64,7 @@ impl FirewallProvider for Read {
         // What a plan relies on is read in the same pass.
         if changes.relied_on.as_ref().is_none_or(BTreeSet::is_empty) {
             self.times[1].fetch_add(1, Ordering::Relaxed);
+            sleep(self.takes).await;
         }
         self.cloud.observe_added(known, changes).await
     }
@@ -231,6 +233,51 @@ async fn readiness_of_others_holds_up_no_change() {
     tokio::select! {
         () = CloudLoop::new(reconciler, context.clone()).run() => panic!("it ended"),
         () = changing => {}
+        () = story => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_the_cloud_delays_no_port_in_the_quiet_time() {
+    let TestLoop { cloud, reconciler, context, .. } = TestLoop::new(2, QUIET / 4, Duration::ZERO);
+    context.index.update(|index| index.reset(Watch::Pods, vec![pod(0, false)]));
+    let is_open = || !cloud.resources().reach(&InstanceId::new("i-1")).rules.is_empty();
+    let story = async {
+        sleep(Duration::from_secs(10)).await;
+        context.index.update(|index| index.apply(&Watch::Pods, pod(1, false)));
+        sleep(QUIET - Duration::from_millis(1)).await;
+        assert!(!is_open(), "more may come");
+        sleep(Duration::from_millis(5)).await;
+        assert!(is_open());
+    };
+    tokio::select! {
+        () = CloudLoop::new(reconciler, context.clone()).run() => panic!("it ended"),
+        () = story => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn plan_that_its_burst_overtakes_changes_nothing() {
+    let TestLoop { cloud, reconciler, context, .. } = TestLoop::new(3, Duration::ZERO, Duration::ZERO);
+    context.index.update(|index| index.reset(Watch::Pods, vec![pod(0, false)]));
+    let open = || {
+        [1, 2].map(|node| !cloud.resources().reach(&InstanceId::new(format!("i-{node}"))).rules.is_empty())
+    };
+    let story = async {
+        sleep(Duration::from_secs(10)).await;
+        context.index.update(|index| index.apply(&Watch::Pods, pod(1, false)));
+        sleep(QUIET * 3 / 4).await;
+        context.index.update(|index| index.delete(&Watch::Pods, &pod(1, false).name()));
+        context.index.update(|index| index.apply(&Watch::Pods, pod(2, false)));
+        for _ in 0..9 {
+            sleep(LOOK).await;
+            assert_eq!(open(), [false, false], "the burst goes on");
+        }
+        sleep(LOOK * 3).await;
+        assert_eq!(open(), [false, true]);
+    };
+    tokio::select! {
+        () = CloudLoop::new(reconciler, context.clone()).run() => panic!("it ended"),
         () = story => {}
     }
 }
