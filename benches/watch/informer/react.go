@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +26,7 @@ type simulator string
 
 type call struct {
 	Method     string          `json:"method"`
+	Path       string          `json:"path"`
 	Body       json.RawMessage `json:"body"`
 	Mutating   bool            `json:"mutating"`
 	ReceivedUs int64           `json:"receivedUs"`
@@ -50,9 +53,23 @@ func (s simulator) forget() {
 	must(http.DefaultClient.Do(request)).Body.Close()
 }
 
+// Waits as long as the program does, and makes a call that the cloud does not know: what that takes on this machine, at
+// this moment. Returns the time until which it meant to wait.
+func (s simulator) waitAndCall(name string) time.Time {
+	until := time.Now().Add(debounce)
+	time.Sleep(debounce)
+	answer := must(http.Get(string(s) + nothing + name))
+	must(io.Copy(io.Discard, answer.Body))
+	answer.Body.Close()
+	return until
+}
+
+const nothing = "/nothing/"
+
 // Creates pods with host ports of their own on nodes all over the cluster, one after the other, and tells how long the
 // first call takes that opens the port, from the API server's answer; how long the API server takes to tell a client-go
-// watch; and what is left without that, the debounce and the cloud's answers.
+// watch; what is left without that, the debounce and the cloud's answers after it; and what waiting and calling take
+// alone, between two pods.
 func react(client kubernetes.Interface, cloud simulator, c cluster, suffix string, count, offset int) {
 	cloud.forget()
 	background := context.Background()
@@ -68,7 +85,7 @@ func react(client kubernetes.Interface, cloud simulator, c cluster, suffix strin
 			lock.Unlock()
 		}
 	}()
-	created := make([]time.Time, count)
+	created, bare := make([]time.Time, count), make([]time.Time, count)
 	for i := range count {
 		place := place{"edge", "", "", reactionName(offset + i), (i*c.nodes/count + 1) % c.nodes, firstPortOfReaction + offset + i, true}
 		pod := podAt(place, 1)
@@ -76,12 +93,20 @@ func react(client kubernetes.Interface, cloud simulator, c cluster, suffix strin
 		pod.Labels["reaction"] = "run" + suffix
 		must(client.CoreV1().Pods("edge").Create(background, pod, metav1.CreateOptions{}))
 		created[i] = time.Now()
-		time.Sleep(time.Duration(1500+rand.IntN(1000)) * time.Millisecond)
+		time.Sleep(time.Second)
+		bare[i] = cloud.waitAndCall(reactionName(offset + i))
+		time.Sleep(time.Duration(300+rand.IntN(1000)) * time.Millisecond)
 	}
 	time.Sleep(20 * time.Second)
 	events.Stop()
-	all, told, own := []float64{}, []float64{}, []float64{}
+	all, told, own, alone := []float64{}, []float64{}, []float64{}, []float64{}
 	calls := cloud.calls()
+	for i, until := range bare {
+		path := nothing + reactionName(offset+i)
+		at := slices.IndexFunc(calls, func(call call) bool { return call.Path == path })
+		alone = append(alone, milliseconds(calls[at].received().Sub(until)))
+	}
+	calls = slices.DeleteFunc(calls, func(call call) bool { return strings.HasPrefix(call.Path, nothing) })
 	lock.Lock()
 	defer lock.Unlock()
 	for i, at := range created {
@@ -94,12 +119,13 @@ func react(client kubernetes.Interface, cloud simulator, c cluster, suffix strin
 		if event.Before(at) {
 			event = at
 		}
-		waited := waits(calls, event, opened)
+		// What is answered in the quiet time costs nothing.
+		waited := waits(calls, event.Add(debounce), opened)
 		all = append(all, milliseconds(opened.Sub(at)))
 		told = append(told, milliseconds(event.Sub(at)))
 		own = append(own, milliseconds(opened.Sub(event)-debounce-waited))
 	}
-	for name, values := range map[string][]float64{"all": all, "told": told, "own": own} {
+	for name, values := range map[string][]float64{"all": all, "told": told, "own": own, "alone": alone} {
 		slices.Sort(values)
 		tell(name+suffix+"-p50", values[(len(values)-1)/2])
 		tell(name+suffix+"-p99", values[(len(values)*99+99)/100-1])
