@@ -14,10 +14,15 @@ pub(super) const QUIET: Duration = Duration::from_millis(200);
 /// …or when it has lasted this long: a rollout over many nodes must not hold back its own first node.
 const LONGEST: Duration = Duration::from_secs(2);
 
+/// Time before the end of the quiet time at which the plan is made, and what that needs is read: mostly nothing comes
+/// any more, and then a port opens as soon as the burst is over.
+const PLANNED_AHEAD: Duration = Duration::from_millis(100);
+
 /// Time between two looks at what a burst changes: in a rollout that is thousands of objects.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
 
-/// A burst that has begun.
+/// A burst that has begun. Changes that cannot change the plan do not extend it: in a large cluster pods are labelled,
+/// and get ready, all the time.
 pub(super) struct Burst {
     /// When nothing will have changed the plan for long enough
     quiet: Instant,
@@ -33,29 +38,60 @@ impl Burst {
         Self { quiet: at + QUIET, latest: at + LONGEST, last }
     }
 
-    /// Follows the burst until `ahead` of its end. Changes that cannot change the plan do not extend it: in a large
-    /// cluster pods are labelled, and get ready, all the time.
+    /// Follows the burst until it is nearly over. Returns the snapshot to plan with.
     pub(super) async fn follow(
         &mut self,
         changes: &mut SharedIndex,
-        ahead: Duration,
         take: &(dyn Fn() -> Arc<Snapshot> + Send + Sync),
-    ) {
+    ) -> Arc<Snapshot> {
         loop {
-            let end = self.quiet.min(self.latest) - ahead;
-            // No look ends later than the burst.
-            tokio::select! {
-                biased;
-                () = sleep_until(end) => return,
-                () = changes.changed() => sleep_until(end.min(Instant::now() + LOOK)).await,
-            }
+            // Not ahead of the latest end: there something always comes.
+            let end = (self.quiet - PLANNED_AHEAD).min(self.latest);
+            let is_last = wait_for_look(changes, end).await;
             let looked_at = Instant::now();
             let now = take();
-            if now.changes_plan_since(&self.last) {
-                // Where a look takes long, another one comes before the end.
-                self.quiet = (looked_at + QUIET).max(Instant::now() + ahead + LOOK);
-            }
+            let is_changed = now.changes_plan_since(&self.last);
             self.last = now;
+            if is_changed {
+                // Where a look takes long, another one comes before the end.
+                self.quiet = (looked_at + QUIET).max(Instant::now() + PLANNED_AHEAD + LOOK);
+            }
+            if looked_at >= self.latest || is_last && !is_changed {
+                return Arc::clone(&self.last);
+            }
+        }
+    }
+
+    /// Waits for the end of the burst. As soon as it changes the plan, returns how long it still lasts at least.
+    pub(super) async fn overtakes(
+        self,
+        changes: &mut SharedIndex,
+        take: &(dyn Fn() -> Arc<Snapshot> + Send + Sync),
+    ) -> Option<Duration> {
+        let end = self.quiet.min(self.latest);
+        loop {
+            let is_last = wait_for_look(changes, end).await;
+            let looked_at = Instant::now();
+            if take().changes_plan_since(&self.last) {
+                let end = (looked_at + QUIET).min(self.latest);
+                return Some(end.saturating_duration_since(Instant::now()));
+            }
+            if is_last {
+                return None;
+            }
+        }
+    }
+}
+
+/// Waits for the next look at what changes. Returns true if that is the last one, at `end`: none comes later.
+async fn wait_for_look(changes: &mut SharedIndex, end: Instant) -> bool {
+    tokio::select! {
+        biased;
+        () = sleep_until(end) => true,
+        () = changes.changed() => {
+            let look = Instant::now() + LOOK;
+            sleep_until(end.min(look)).await;
+            look >= end
         }
     }
 }

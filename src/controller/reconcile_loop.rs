@@ -21,10 +21,6 @@ use crate::publish::transitions::OpenMemberships;
 use crate::reconcile::cloud::CloudReconciler;
 use crate::reconcile::pass::{NextPass, Pass, WakeReason};
 
-/// Time before the end of a burst at which its plan is made, and what that needs is read: mostly nothing comes any
-/// more, and then a port opens as soon as the burst is over.
-const PLANNED_AHEAD: Duration = Duration::from_millis(100);
-
 /// Minimum time a plan is executed before a cluster change may interrupt it: a pass must do more than read
 /// the cloud and plan.
 const MIN_EXECUTION: Duration = Duration::from_secs(10);
@@ -89,8 +85,8 @@ enum Ended {
     Whole(Pass),
     /// A change came, or the time was over.
     Early(Pass),
-    /// Before anything was done: the burst that it was planned for went on, and changed the plan.
-    Overtaken(Pass),
+    /// Before anything was done: the burst that it was planned for goes on for so long, and has changed the plan.
+    Overtaken(Duration),
 }
 
 /// The loop of one cloud, with what it remembers between passes.
@@ -156,16 +152,17 @@ impl CloudLoop {
     ) -> Result<Ended, ProviderError> {
         let (context, name) = (&self.context, self.cloud.name());
         let mut changes = self.changes.clone();
-        let planned = self.cloud.observe_and_plan(snapshot).await?;
-        let interrupt = context.stop.child_token();
-        if let Some(burst) = burst
-            && context.overtakes(burst, &mut changes, snapshot).await
-        {
-            interrupt.cancel();
-            return Ok(Ended::Overtaken(planned.execute(&interrupt).await));
+        let planning = self.cloud.observe_and_plan(snapshot);
+        // The plan is dropped for what comes until the end of the burst, however long the cloud takes to be read.
+        let (planned, overtaken) = join(planning, context.overtakes(burst, &mut changes)).await;
+        let planned = planned?;
+        if let Some(lasts) = overtaken {
+            planned.abandon();
+            return Ok(Ended::Overtaken(lasts));
         }
         // Clients are sent elsewhere before anything closes.
         context.publishers.retract_addresses(name, &*planned, snapshot, &|| context.cluster()).await;
+        let interrupt = context.stop.child_token();
         let mut executing = planned.execute(&interrupt);
         // Counted from here: a slow observation must not use up the time for execution.
         let long = async {
@@ -173,8 +170,8 @@ impl CloudLoop {
             // The next pass takes a snapshot of its own: calls under way can take long to end.
             // Its result is there when it ends.
             let change = context.wait_for_plan_change(&mut changes, None, snapshot);
-            if let Ok((_, mut burst)) = timeout(LONGEST_PASS, change).await {
-                burst.follow(&mut changes, Duration::ZERO, &|| context.snapshot()).await;
+            if let Ok((_, burst)) = timeout(LONGEST_PASS, change).await {
+                context.overtakes(Some(burst), &mut changes).await;
             }
         };
         tokio::select! {
@@ -189,18 +186,19 @@ impl CloudLoop {
     fn publish(&mut self, ended: Ended) -> NextPass {
         let (context, name) = (&self.context, self.cloud.name());
         self.observe_retry = OBSERVE_RETRY.0;
-        let (Ended::Whole(pass) | Ended::Early(pass) | Ended::Overtaken(pass)) = &ended;
-        if pass.applied + pass.not_applied > 0 && !matches!(ended, Ended::Overtaken(_)) {
-            let (applied, not_applied) = (pass.applied, pass.not_applied);
-            tracing::info!(cloud = name, applied, not_applied, "reconciled");
-        }
+        let resync = NextPass { after: context.resync, reason: WakeReason::Resync };
         let (pass, due) = match ended {
             Ended::Whole(pass) => {
                 let due = pass.next.filter(|next| next.after < context.resync);
-                (pass, due.unwrap_or(NextPass { after: context.resync, reason: WakeReason::Resync }))
+                (pass, due.unwrap_or(resync))
             }
-            Ended::Early(pass) | Ended::Overtaken(pass) => (pass, NextPass::at_once(WakeReason::Interrupted)),
+            Ended::Early(pass) => (pass, NextPass::at_once(WakeReason::Interrupted)),
+            Ended::Overtaken(after) => return NextPass { after, reason: WakeReason::Overtaken },
         };
+        if pass.applied + pass.not_applied > 0 {
+            let (applied, not_applied) = (pass.applied, pass.not_applied);
+            tracing::info!(cloud = name, applied, not_applied, "reconciled");
+        }
         context.publishers.publish(name, pass, &mut self.opened);
         due
     }
@@ -257,8 +255,7 @@ impl LoopContext {
             // Not counted from when the snapshot is there: that would delay a port.
             let begun = Instant::now();
             let mut burst = Burst::begun(begun, self.snapshot());
-            burst.follow(changes, PLANNED_AHEAD, &|| self.snapshot()).await;
-            let snapshot = self.snapshot();
+            let snapshot = burst.follow(changes, &|| self.snapshot()).await;
             if snapshot.changes_plan_since(before) {
                 return (snapshot, burst);
             }
@@ -266,16 +263,15 @@ impl LoopContext {
         }
     }
 
-    /// Waits until the burst is over. Returns true if it has changed the plan since `planned`, or the process has to
-    /// end.
-    async fn overtakes(&self, mut burst: Burst, changes: &mut SharedIndex, planned: &Snapshot) -> bool {
+    /// Waits for the end of the burst, if there is one. As soon as it changes the plan, returns how long it still
+    /// lasts; so it does when the process has to end.
+    async fn overtakes(&self, burst: Option<Burst>, changes: &mut SharedIndex) -> Option<Duration> {
         let take = || self.snapshot();
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => return true,
-            () = burst.follow(changes, Duration::ZERO, &take) => {}
+            () = self.stop.cancelled() => Some(Duration::ZERO),
+            overtaken = burst?.overtakes(changes, &take) => overtaken,
         }
-        self.snapshot().changes_plan_since(planned)
     }
 }
 

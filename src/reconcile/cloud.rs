@@ -28,7 +28,7 @@ pub trait CloudReconciler: Send + Sync {
     fn provider_id_prefixes(&self) -> Vec<String>;
 
     /// Observes the cloud and plans, see [`Reconciler::observe_and_plan`]. The plan holds the reconciler: it
-    /// is executed before the next is made.
+    /// is executed, or abandoned, before the next is made.
     fn observe_and_plan<'a>(
         &'a mut self,
         snapshot: &'a Arc<Snapshot>,
@@ -63,6 +63,9 @@ pub trait PlannedCloud: Send {
 
     /// Returns the plan in a form that does not depend on the cloud.
     fn report(&self) -> ReportedPlan;
+
+    /// Drops the plan: the next is made of all that this one was made of.
+    fn abandon(self: Box<Self>);
 
     /// Executes the plan until `leave`.
     fn execute<'a>(self: Box<Self>, leave: &'a CancellationToken) -> BoxFuture<'a, Pass>
@@ -132,6 +135,10 @@ impl<P: FirewallProvider + 'static> PlannedCloud for Planned<'_, P> {
 
     fn report(&self) -> ReportedPlan {
         ReportedPlan::new(self.reconciler.provider().name(), &self.planned.plan)
+    }
+
+    fn abandon(self: Box<Self>) {
+        self.reconciler.abandon(self.planned);
     }
 
     fn execute<'a>(self: Box<Self>, leave: &'a CancellationToken) -> BoxFuture<'a, Pass>

@@ -156,6 +156,8 @@ pub enum WakeReason {
     ChangeSlow,
     /// A change that an earlier pass left under way has ended.
     ChangeEnded,
+    /// The burst of changes that a pass was planned for has changed the plan before anything was done.
+    Overtaken,
     /// A resource that failed may be tried again.
     RetryDue,
     /// A membership has outlived its pod for long enough.
@@ -181,6 +183,7 @@ impl WakeReason {
             Self::ChangeFailed => "change-failed",
             Self::ChangeSlow => "change-slow",
             Self::ChangeEnded => "change-ended",
+            Self::Overtaken => "overtaken",
             Self::RetryDue => "retry-due",
             Self::LingerEnded => "linger-ended",
             Self::HoldEnded => "hold-ended",

@@ -173,7 +173,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
             }
             None => KnownCloud::read(&*self.provider, &members, snapshot).await?,
         };
-        known.snapshot = Arc::clone(snapshot);
+        (known.snapshot, known.unsettled) = (Arc::clone(snapshot), None);
         let mut observed = std::mem::take(&mut known.observed.resources);
         let left: BTreeSet<String> = observed.values().flat_map(Resource::serves).collect();
         self.linger.retain_endings(|group| left.contains(&group.to_string()));
@@ -196,8 +196,8 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         touched: Touched,
         mut known: KnownCloud<P>,
     ) -> Result<Result<PlannedPass<P>, KnownCloud<P>>, ProviderError> {
-        let Some(unsettled) = known.unsettled.take() else { return Ok(Err(known)) };
-        let touched = self.add_unsettled(touched, &known, unsettled.memberships);
+        let Some(mut unsettled) = known.unsettled.take() else { return Ok(Err(known)) };
+        let touched = self.add_unsettled(touched, &known, std::mem::take(&mut unsettled.memberships));
         let changing = self.in_flight.actions();
         let mut instances: BTreeSet<InstanceId> = touched.values().flatten().cloned().collect();
         let is_surprised = known.follow(&*self.provider, &instances, false).await?;
@@ -205,7 +205,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
             return Ok(Err(known));
         }
         // Also those that are no members any more: what is left there.
-        instances.extend(unsettled.instances);
+        instances.extend(unsettled.instances.iter().cloned());
         let Some(scope) = self.provider.find_affected(&instances, &known.observed.inventory) else {
             return Ok(Err(known));
         };
@@ -219,9 +219,9 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         if !find_closed(self.linger.leaving(), &grouped.desired, &compiled, resources).is_empty() {
             return Ok(Err(known));
         }
-        let touched = touched.keys().collect();
         let last = (&known.requirements, &unsettled.resources);
-        let Scoped { desired, mut observed } = select(resources, last, &compiled, &scope, &touched);
+        let groups = touched.keys().collect();
+        let Scoped { desired, mut observed } = select(resources, last, &compiled, &scope, &groups);
         // That is counted in all of a namespace, and of the cluster.
         if may_be_mass_close(self.options.limits, &observed, &desired) {
             return Ok(Err(known));
@@ -230,6 +230,9 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let members = grouped.desired.members();
         known.left.extend(scope.difference(&members).cloned());
         known.snapshot = Arc::clone(snapshot);
+        // All of this is planned anew if the plan is abandoned.
+        unsettled.memberships = touched;
+        known.unsettled = Some(unsettled);
         let in_flight = settle(&changing, &mut observed);
         Ok(Ok(self.finish_plan((compiled, observed, grouped), known, in_flight, (Some(scope), linger_ends))))
     }

@@ -188,14 +188,26 @@ impl Play {
 
     /// Makes a change, and then a pass.
     async fn step(&mut self, change: &Change) -> Pass {
+        let snapshot = self.change(change).await;
+        self.controlled.pass(&snapshot).await
+    }
+
+    /// Makes a change, and plans; the plan is dropped.
+    async fn step_in_vain(&mut self, change: &Change) {
+        let snapshot = self.change(change).await;
+        let reconciler = &mut self.controlled.reconciler;
+        let planned = reconciler.observe_and_plan(&snapshot).await.expect("the cloud answers");
+        reconciler.abandon(planned);
+    }
+
+    async fn change(&mut self, change: &Change) -> Arc<Snapshot> {
         apply(&self.index, change);
         if let Change::Later { seconds } = change {
             tokio::time::advance(Duration::from_secs(*seconds)).await;
         }
         self.controlled.apply(change).await;
         let (now, changes) = self.index.read_changes();
-        let snapshot = self.snapshots.take(now, &changes, &Settings::default(), Duration::ZERO);
-        self.controlled.pass(&snapshot).await
+        self.snapshots.take(now, &changes, &Settings::default(), Duration::ZERO)
     }
 
     /// Returns the one group of a workload.
@@ -262,6 +274,55 @@ proptest! {
         policy in prop_oneof![4 => Just(Policy::Sync), 1 => Just(Policy::OpenOnly)],
     ) {
         compare(&history, policy);
+    }
+}
+
+/// Plays a history to a controller that drops the plans of some changes, or makes none of them, and returns what it has
+/// after each of the others.
+fn play_in_vain(history: &[(Change, bool)], drops: bool, resync: Duration) -> Vec<Seen> {
+    let playing = async {
+        let mut play = Play::new(Policy::Sync, resync);
+        // What lingers does so by what has been planned with last, be that plan dropped or not.
+        let options = Options { resync, ..Options::default() };
+        play.controlled.reconciler = Reconciler::new(play.controlled.cloud.provider("c"), options);
+        let mut passes = Vec::new();
+        for (number, (change, is_in_vain)) in history.iter().enumerate() {
+            if *is_in_vain {
+                if drops {
+                    play.step_in_vain(change).await;
+                } else {
+                    play.change(change).await;
+                }
+                continue;
+            }
+            let pass = play.step(change).await;
+            let resources = play.controlled.cloud.resources();
+            passes.push(Seen { change: format!("{number}: {change:?}"), pass, resources });
+        }
+        passes
+    };
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().expect("a runtime").block_on(playing)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn plan_that_is_abandoned_leaves_nothing_behind(
+        history in prop::collection::vec((change(), prop::bool::weighted(0.4)), 1..40),
+    ) {
+        for resync in [Duration::MAX, Duration::ZERO] {
+            let (dropped, never) = (play_in_vain(&history, true, resync), play_in_vain(&history, false, resync));
+            for (dropped, never) in dropped.iter().zip(&never) {
+                assert_eq!(dropped.resources, never.resources, "after change {}", dropped.change);
+                assert_eq!(dropped.pass.applied, never.pass.applied, "after change {}", dropped.change);
+                // It is about more, where a plan was dropped.
+                let all = &dropped.pass;
+                assert!(never.pass.still_open.is_subset(&all.still_open), "after change {}", dropped.change);
+                let missing = never.pass.memberships.iter().find(|one| !all.memberships.contains(one));
+                assert_eq!(missing, None, "after change {}", dropped.change);
+            }
+        }
     }
 }
 

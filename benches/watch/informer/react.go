@@ -104,6 +104,9 @@ func react(client kubernetes.Interface, cloud simulator, c cluster, suffix strin
 	for i, until := range bare {
 		path := nothing + reactionName(offset+i)
 		at := slices.IndexFunc(calls, func(call call) bool { return call.Path == path })
+		if at < 0 {
+			must(0, fmt.Errorf("the cloud does not tell of the call of %s", path))
+		}
 		alone = append(alone, milliseconds(calls[at].received().Sub(until)))
 	}
 	calls = slices.DeleteFunc(calls, func(call call) bool { return strings.HasPrefix(call.Path, nothing) })

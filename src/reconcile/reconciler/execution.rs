@@ -1,6 +1,6 @@
 //! Executes a planned pass, and records what it leaves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::Reconciler;
 use crate::reconcile::executor::{Allowance, StepOutcome, execute};
 use crate::reconcile::held_closings::is_held;
 use crate::reconcile::in_flight::EndedStep;
-use crate::reconcile::known_cloud::is_certain;
+use crate::reconcile::known_cloud::{Key, is_certain};
 use crate::reconcile::membership::{memberships, state_after};
 use crate::reconcile::outcome::Membership;
 use crate::reconcile::pass::{NextPass, Pass, PlannedPass, WakeReason};
@@ -44,9 +44,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
     /// Executes the plan until `leave`, or until those of its steps that are under way keep the others waiting.
     /// These go on. A step that fails becomes a problem, and is tried again in a later pass.
     pub async fn execute_plan(&mut self, mut planned: PlannedPass<P>, leave: &CancellationToken) -> Pass {
-        if !leave.is_cancelled() {
-            self.announce(&planned.plan);
-        }
+        self.announce(&planned.plan);
         let failures = &mut self.failures;
         let (mut has_failed, mut late) = (false, Vec::new());
         let record = |step: &Step<P::Resource>, outcome: &StepOutcome, is_late| {
@@ -83,7 +81,8 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let around = if has_failed {
             Some(NextPass::at_once(WakeReason::ChangeFailed))
         } else {
-            keeps_waiting(&outcomes).then_some(NextPass::at_once(WakeReason::ChangeSlow))
+            let waits = waits_needlessly(&planned, &outcomes);
+            waits.then_some(NextPass::at_once(WakeReason::ChangeSlow))
         };
         let ended = (!late.is_empty()).then_some(NextPass::at_once(WakeReason::ChangeEnded));
         let mut own_problems = std::mem::take(&mut planned.own_problems);
@@ -111,6 +110,19 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
             snapshot,
             scope,
         }
+    }
+
+    /// Drops a plan: the next is made of all that this one was made of.
+    pub fn abandon(&mut self, planned: PlannedPass<P>) {
+        let PlannedPass { observed, mut known, in_flight, changed_late, scope, .. } = planned;
+        if scope.is_none() {
+            known.observed.resources = observed;
+            // The next pass sets this.
+            known.lasts = self.options.resync;
+        }
+        known.restore(in_flight);
+        self.known = Some(known);
+        self.changed_late.extend(changed_late);
     }
 
     /// Remembers the cloud as a pass has left it.
@@ -205,9 +217,16 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
     }
 }
 
-/// Returns true if a step has not begun while another is under way.
-fn keeps_waiting(outcomes: &[StepOutcome]) -> bool {
-    outcomes.contains(&StepOutcome::InFlight) && outcomes.contains(&StepOutcome::Stopped)
+/// Returns true if a membership needs a step that has not begun, and none of those under way that it waits for.
+fn waits_needlessly<P: FirewallProvider>(planned: &PlannedPass<P>, outcomes: &[StepOutcome]) -> bool {
+    let keys = |outcome| -> BTreeSet<Key<P>> {
+        let steps = planned.plan.steps.iter().zip(outcomes).filter(|(_, own)| **own == outcome);
+        steps.map(|(step, _)| step.action.key()).collect()
+    };
+    let (under_way, waiting) = (keys(StepOutcome::InFlight), keys(StepOutcome::Stopped));
+    let mut memberships = planned.compiled.requirements.values().map(|required| &required.resources);
+    let is_of = |needed: &BTreeSet<Key<P>>| !needed.is_disjoint(&waiting) && needed.is_disjoint(&under_way);
+    !under_way.is_empty() && memberships.any(is_of)
 }
 
 /// Returns true if the cloud has no capacity for something, or did not say whether a machine exists.
