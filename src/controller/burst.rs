@@ -47,14 +47,14 @@ impl Burst {
         loop {
             // Not ahead of the latest end: there something always comes.
             let end = (self.quiet - PLANNED_AHEAD).min(self.latest);
-            let is_last = wait_for_look(changes, end).await;
+            let (noticed, is_last) = wait_for_look(changes, end).await;
             let looked_at = Instant::now();
             let now = take();
             let is_changed = now.changes_plan_since(&self.last);
             self.last = now;
             if is_changed {
                 // Where a look takes long, another one comes before the end.
-                self.quiet = (looked_at + QUIET).max(Instant::now() + PLANNED_AHEAD + LOOK);
+                self.quiet = (noticed + QUIET).max(Instant::now() + PLANNED_AHEAD + LOOK);
             }
             if looked_at >= self.latest || is_last && !is_changed {
                 return Arc::clone(&self.last);
@@ -70,10 +70,9 @@ impl Burst {
     ) -> Option<Duration> {
         let end = self.quiet.min(self.latest);
         loop {
-            let is_last = wait_for_look(changes, end).await;
-            let looked_at = Instant::now();
+            let (noticed, is_last) = wait_for_look(changes, end).await;
             if take().changes_plan_since(&self.last) {
-                let end = (looked_at + QUIET).min(self.latest);
+                let end = (noticed + QUIET).min(self.latest);
                 return Some(end.saturating_duration_since(Instant::now()));
             }
             if is_last {
@@ -83,15 +82,16 @@ impl Burst {
     }
 }
 
-/// Waits for the next look at what changes. Returns true if that is the last one, at `end`: none comes later.
-async fn wait_for_look(changes: &mut SharedIndex, end: Instant) -> bool {
+/// Waits for the next look at what changes. Returns when the first of these was noticed: from then on a port has waited;
+/// and true if this is the last look, at `end`: none comes later.
+async fn wait_for_look(changes: &mut SharedIndex, end: Instant) -> (Instant, bool) {
     tokio::select! {
         biased;
-        () = sleep_until(end) => true,
+        () = sleep_until(end) => (Instant::now(), true),
         () = changes.changed() => {
-            let look = Instant::now() + LOOK;
-            sleep_until(end.min(look)).await;
-            look >= end
+            let noticed = Instant::now();
+            sleep_until(end.min(noticed + LOOK)).await;
+            (noticed, noticed + LOOK >= end)
         }
     }
 }
