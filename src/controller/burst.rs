@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// Time before the end of the quiet time at which the plan is made, and what that needs is read: mostly nothing comes
 /// any more, and then a port opens as soon as the burst is over.
-const PLANNED_AHEAD: Duration = Duration::from_millis(100);
+pub(super) const PLANNED_AHEAD: Duration = Duration::from_millis(100);
 
 /// Time between two looks at what a burst changes: in a rollout that is thousands of objects.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
@@ -38,47 +38,58 @@ impl Burst {
         Self { quiet: at + QUIET, latest: at + LONGEST, last }
     }
 
-    /// Follows the burst until it is nearly over. Returns the snapshot to plan with.
+    /// Follows the burst until `ahead` of the end of its quiet time. Returns the snapshot to plan with.
     pub(super) async fn follow(
         &mut self,
         changes: &mut SharedIndex,
+        ahead: Duration,
         take: &(dyn Fn() -> Arc<Snapshot> + Send + Sync),
     ) -> Arc<Snapshot> {
         loop {
             // Not ahead of the latest end: there something always comes.
-            let end = (self.quiet - PLANNED_AHEAD).min(self.latest);
+            let end = (self.quiet - ahead).min(self.latest);
             let (noticed, is_last) = wait_for_look(changes, end).await;
             let looked_at = Instant::now();
-            let now = take();
-            let is_changed = now.changes_plan_since(&self.last);
-            self.last = now;
-            if is_changed {
-                // Where a look takes long, another one comes before the end.
-                self.quiet = (noticed + QUIET).max(Instant::now() + PLANNED_AHEAD + LOOK);
-            }
+            let is_changed = self.look(noticed, ahead, take);
             if looked_at >= self.latest || is_last && !is_changed {
                 return Arc::clone(&self.last);
             }
         }
     }
 
-    /// Waits for the end of the burst. As soon as it changes the plan, returns how long it still lasts at least.
+    /// Waits for the end of the burst. Returns true as soon as it changes the plan: then it goes on.
     pub(super) async fn overtakes(
-        self,
+        &mut self,
         changes: &mut SharedIndex,
         take: &(dyn Fn() -> Arc<Snapshot> + Send + Sync),
-    ) -> Option<Duration> {
+    ) -> bool {
         let end = self.quiet.min(self.latest);
         loop {
             let (noticed, is_last) = wait_for_look(changes, end).await;
-            if take().changes_plan_since(&self.last) {
-                let end = (noticed + QUIET).min(self.latest);
-                return Some(end.saturating_duration_since(Instant::now()));
+            if self.look(noticed, Duration::ZERO, take) {
+                return true;
             }
             if is_last {
-                return None;
+                return false;
             }
         }
+    }
+
+    /// Looks at what has changed. Returns true if that changes the plan, which extends the burst.
+    fn look(
+        &mut self,
+        noticed: Instant,
+        ahead: Duration,
+        take: &(dyn Fn() -> Arc<Snapshot> + Send + Sync),
+    ) -> bool {
+        let now = take();
+        let is_changed = now.changes_plan_since(&self.last);
+        self.last = now;
+        if is_changed {
+            // Where a look takes long, another one comes before the end.
+            self.quiet = (noticed + QUIET).max(Instant::now() + ahead + LOOK);
+        }
+        is_changed
     }
 }
 

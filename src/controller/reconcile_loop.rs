@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::burst::Burst;
+use super::burst::{Burst, PLANNED_AHEAD};
 use super::latest_snapshot::LatestSnapshot;
 use crate::desired::snapshot::Snapshot;
 use crate::intents::settings::Settings;
@@ -85,8 +85,16 @@ enum Ended {
     Whole(Pass),
     /// A change came, or the time was over.
     Early(Pass),
-    /// Before anything was done: the burst that it was planned for goes on for so long, and has changed the plan.
-    Overtaken(Duration),
+    /// Before anything was done: the burst that it was planned for has changed the plan, and goes on.
+    Overtaken(Burst),
+}
+
+/// What the next pass waits for, if nothing else makes it due.
+enum Until {
+    /// Some time, or a change of the plan
+    Due(NextPass),
+    /// The end of a burst that has overtaken a plan; the next is not made ahead of it
+    Over(Burst),
 }
 
 /// The loop of one cloud, with what it remembers between passes.
@@ -126,18 +134,26 @@ impl CloudLoop {
         let mut wake = Wake::Due(WakeReason::Started);
         while !context.stop.is_cancelled() {
             let (snapshot, burst) = context.snapshot_of(wake, self.cloud.name());
-            let next = match self.plan_and_execute(&snapshot, burst).await {
-                Ok(ended) => self.publish(ended),
-                Err(error) => self.report_unobserved(&error),
+            let until = match self.plan_and_execute(&snapshot, burst).await {
+                Ok(Ended::Overtaken(burst)) => Until::Over(burst),
+                Ok(Ended::Whole(pass)) => {
+                    let due = pass.next.filter(|next| next.after < context.resync);
+                    self.publish(pass);
+                    let resync = NextPass { after: context.resync, reason: WakeReason::Resync };
+                    Until::Due(due.unwrap_or(resync))
+                }
+                Ok(Ended::Early(pass)) => {
+                    self.publish(pass);
+                    Until::Due(NextPass::at_once(WakeReason::Interrupted))
+                }
+                Err(error) => Until::Due(self.report_unobserved(&error)),
             };
             let name = self.cloud.name();
             wake = tokio::select! {
                 biased;
                 () = context.stop.cancelled() => return,
                 () = self.cloud.wait_for_ended_change() => Wake::Due(WakeReason::ChangeEnded),
-                () = sleep(next.after) => Wake::Due(next.reason),
-                (snapshot, burst) = context.wait_for_plan_change(&mut self.changes, Some(name), &snapshot) =>
-                    Wake::PlanChanged(snapshot, burst),
+                wake = context.wait(until, &mut self.changes, name, &snapshot) => wake,
             };
         }
     }
@@ -148,17 +164,17 @@ impl CloudLoop {
     async fn plan_and_execute(
         &mut self,
         snapshot: &Arc<Snapshot>,
-        burst: Option<Burst>,
+        mut burst: Option<Burst>,
     ) -> Result<Ended, ProviderError> {
         let (context, name) = (&self.context, self.cloud.name());
         let mut changes = self.changes.clone();
         let planning = self.cloud.observe_and_plan(snapshot);
         // The plan is dropped for what comes until the end of the burst, however long the cloud takes to be read.
-        let (planned, overtaken) = join(planning, context.overtakes(burst, &mut changes)).await;
+        let (planned, is_overtaken) = join(planning, context.overtakes(burst.as_mut(), &mut changes)).await;
         let planned = planned?;
-        if let Some(lasts) = overtaken {
+        if let Some(burst) = burst.filter(|_| is_overtaken) {
             planned.abandon();
-            return Ok(Ended::Overtaken(lasts));
+            return Ok(Ended::Overtaken(burst));
         }
         // Clients are sent elsewhere before anything closes.
         context.publishers.retract_addresses(name, &*planned, snapshot, &|| context.cluster()).await;
@@ -170,8 +186,8 @@ impl CloudLoop {
             // The next pass takes a snapshot of its own: calls under way can take long to end.
             // Its result is there when it ends.
             let change = context.wait_for_plan_change(&mut changes, None, snapshot);
-            if let Ok((_, burst)) = timeout(LONGEST_PASS, change).await {
-                context.overtakes(Some(burst), &mut changes).await;
+            if let Ok((_, mut burst)) = timeout(LONGEST_PASS, change).await {
+                burst.follow(&mut changes, Duration::ZERO, &|| context.snapshot()).await;
             }
         };
         tokio::select! {
@@ -182,25 +198,15 @@ impl CloudLoop {
         Ok(Ended::Early(executing.await))
     }
 
-    /// Has the result of a pass published, and returns when the next is due.
-    fn publish(&mut self, ended: Ended) -> NextPass {
+    /// Has the result of a pass published.
+    fn publish(&mut self, pass: Pass) {
         let (context, name) = (&self.context, self.cloud.name());
         self.observe_retry = OBSERVE_RETRY.0;
-        let resync = NextPass { after: context.resync, reason: WakeReason::Resync };
-        let (pass, due) = match ended {
-            Ended::Whole(pass) => {
-                let due = pass.next.filter(|next| next.after < context.resync);
-                (pass, due.unwrap_or(resync))
-            }
-            Ended::Early(pass) => (pass, NextPass::at_once(WakeReason::Interrupted)),
-            Ended::Overtaken(after) => return NextPass { after, reason: WakeReason::Overtaken },
-        };
         if pass.applied + pass.not_applied > 0 {
             let (applied, not_applied) = (pass.applied, pass.not_applied);
             tracing::info!(cloud = name, applied, not_applied, "reconciled");
         }
         context.publishers.publish(name, pass, &mut self.opened);
-        due
     }
 
     /// Reports that the cloud cannot be observed, and returns when to try again.
@@ -255,7 +261,7 @@ impl LoopContext {
             // Not counted from when the snapshot is there: that would delay a port.
             let begun = Instant::now();
             let mut burst = Burst::begun(begun, self.snapshot());
-            let snapshot = burst.follow(changes, &|| self.snapshot()).await;
+            let snapshot = burst.follow(changes, PLANNED_AHEAD, &|| self.snapshot()).await;
             if snapshot.changes_plan_since(before) {
                 return (snapshot, burst);
             }
@@ -263,14 +269,37 @@ impl LoopContext {
         }
     }
 
-    /// Waits for the end of the burst, if there is one. As soon as it changes the plan, returns how long it still
-    /// lasts; so it does when the process has to end.
-    async fn overtakes(&self, burst: Option<Burst>, changes: &mut SharedIndex) -> Option<Duration> {
+    /// Waits for what makes the next pass due.
+    async fn wait(
+        &self,
+        until: Until,
+        changes: &mut SharedIndex,
+        cloud: &'static str,
+        before: &Snapshot,
+    ) -> Wake {
+        match until {
+            Until::Over(mut burst) => {
+                burst.follow(changes, Duration::ZERO, &|| self.snapshot()).await;
+                Wake::Due(WakeReason::Overtaken)
+            }
+            Until::Due(next) => tokio::select! {
+                biased;
+                () = sleep(next.after) => Wake::Due(next.reason),
+                (snapshot, burst) = self.wait_for_plan_change(changes, Some(cloud), before) =>
+                    Wake::PlanChanged(snapshot, burst),
+            },
+        }
+    }
+
+    /// Waits for the end of the burst, if there is one. Returns true as soon as it changes the plan, or the process has
+    /// to end.
+    async fn overtakes(&self, burst: Option<&mut Burst>, changes: &mut SharedIndex) -> bool {
+        let Some(burst) = burst else { return false };
         let take = || self.snapshot();
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => Some(Duration::ZERO),
-            overtaken = burst?.overtakes(changes, &take) => overtaken,
+            () = self.stop.cancelled() => true,
+            overtaken = burst.overtakes(changes, &take) => overtaken,
         }
     }
 }

@@ -217,16 +217,15 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
     }
 }
 
-/// Returns true if a membership needs a step that has not begun, and none of those under way that it waits for.
+/// Returns true if something waits for a step under way that it may not need: what closes, or a membership.
 fn waits_needlessly<P: FirewallProvider>(planned: &PlannedPass<P>, outcomes: &[StepOutcome]) -> bool {
-    let keys = |outcome| -> BTreeSet<Key<P>> {
-        let steps = planned.plan.steps.iter().zip(outcomes).filter(|(_, own)| **own == outcome);
-        steps.map(|(step, _)| step.action.key()).collect()
-    };
+    let with = |outcome| planned.plan.steps.iter().zip(outcomes).filter(move |(_, own)| **own == outcome);
+    let keys = |outcome| -> BTreeSet<Key<P>> { with(outcome).map(|(step, _)| step.action.key()).collect() };
     let (under_way, waiting) = (keys(StepOutcome::InFlight), keys(StepOutcome::Stopped));
     let mut memberships = planned.compiled.requirements.values().map(|required| &required.resources);
     let is_of = |needed: &BTreeSet<Key<P>>| !needed.is_disjoint(&waiting) && needed.is_disjoint(&under_way);
-    !under_way.is_empty() && memberships.any(is_of)
+    let closes = with(StepOutcome::Stopped).any(|(step, _)| step.action.may_close());
+    !under_way.is_empty() && (closes || memberships.any(is_of))
 }
 
 /// Returns true if the cloud has no capacity for something, or did not say whether a machine exists.
