@@ -38,13 +38,18 @@ impl Burst {
         Self { quiet: at + QUIET, latest: at + LONGEST, last }
     }
 
-    /// Follows the burst until `ahead` of the end of its quiet time. Returns the snapshot to plan with.
+    /// Returns the snapshot of the last look.
+    pub(super) const fn last(&self) -> &Arc<Snapshot> {
+        &self.last
+    }
+
+    /// Follows the burst until `ahead` of the end of its quiet time.
     pub(super) async fn follow(
         &mut self,
         changes: &mut SharedIndex,
         ahead: Duration,
         take: &(dyn Fn() -> Arc<Snapshot> + Send + Sync),
-    ) -> Arc<Snapshot> {
+    ) {
         loop {
             // Not ahead of the latest end: there something always comes.
             let end = (self.quiet - ahead).min(self.latest);
@@ -52,7 +57,7 @@ impl Burst {
             let looked_at = Instant::now();
             let is_changed = self.look(noticed, ahead, take);
             if looked_at >= self.latest || is_last && !is_changed {
-                return Arc::clone(&self.last);
+                return;
             }
         }
     }

@@ -74,8 +74,8 @@ pub(super) struct LoopContext {
 
 /// The reason for a pass.
 enum Wake {
-    /// With the snapshot by which that was found, and the burst of changes, which is not over yet
-    PlanChanged(Arc<Snapshot>, Burst),
+    /// With the burst of changes, which is not over yet
+    PlanChanged(Burst),
     Due(WakeReason),
 }
 
@@ -186,7 +186,7 @@ impl CloudLoop {
             // The next pass takes a snapshot of its own: calls under way can take long to end.
             // Its result is there when it ends.
             let change = context.wait_for_plan_change(&mut changes, None, snapshot);
-            if let Ok((_, mut burst)) = timeout(LONGEST_PASS, change).await {
+            if let Ok(mut burst) = timeout(LONGEST_PASS, change).await {
                 burst.follow(&mut changes, Duration::ZERO, &|| context.snapshot()).await;
             }
         };
@@ -228,7 +228,7 @@ impl LoopContext {
     /// Returns the snapshot for a pass, with the burst that it has to wait for, and logs and counts why it begins.
     fn snapshot_of(&self, wake: Wake, cloud: &'static str) -> (Arc<Snapshot>, Option<Burst>) {
         let (snapshot, burst, reason) = match wake {
-            Wake::PlanChanged(snapshot, burst) => (snapshot, Some(burst), WakeReason::PlanChanged),
+            Wake::PlanChanged(burst) => (Arc::clone(burst.last()), Some(burst), WakeReason::PlanChanged),
             Wake::Due(reason) => (self.snapshot(), None, reason),
         };
         tracing::debug!(cloud, reason = reason.as_str(), "a pass begins");
@@ -255,17 +255,17 @@ impl LoopContext {
         changes: &mut SharedIndex,
         cloud: Option<&'static str>,
         before: &Snapshot,
-    ) -> (Arc<Snapshot>, Burst) {
+    ) -> Burst {
         loop {
             changes.changed().await;
             // Not counted from when the snapshot is there: that would delay a port.
             let begun = Instant::now();
             let mut burst = Burst::begun(begun, self.snapshot());
-            let snapshot = burst.follow(changes, PLANNED_AHEAD, &|| self.snapshot()).await;
-            if snapshot.changes_plan_since(before) {
-                return (snapshot, burst);
+            burst.follow(changes, PLANNED_AHEAD, &|| self.snapshot()).await;
+            if burst.last().changes_plan_since(before) {
+                return burst;
             }
-            self.publishers.refresh(cloud, snapshot.demand.clone());
+            self.publishers.refresh(cloud, burst.last().demand.clone());
         }
     }
 
@@ -285,8 +285,7 @@ impl LoopContext {
             Until::Due(next) => tokio::select! {
                 biased;
                 () = sleep(next.after) => Wake::Due(next.reason),
-                (snapshot, burst) = self.wait_for_plan_change(changes, Some(cloud), before) =>
-                    Wake::PlanChanged(snapshot, burst),
+                burst = self.wait_for_plan_change(changes, Some(cloud), before) => Wake::PlanChanged(burst),
             },
         }
     }
