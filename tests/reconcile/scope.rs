@@ -231,15 +231,16 @@ async fn play(history: &[Change], policy: Policy, resync: Duration) -> Vec<Seen>
     passes
 }
 
+fn on_virtual_time<T>(playing: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().expect("a runtime").block_on(playing)
+}
+
 /// Plays a history to a controller that plans what has changed and to one that plans everything, and compares them.
 /// Returns the number of passes that were about a part.
 fn compare(history: &[Change], policy: Policy) -> usize {
-    let on_virtual_time = |resync| {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
-        runtime.block_on(play(history, policy, resync))
-    };
-    let (parts, wholes) = (on_virtual_time(Duration::MAX), on_virtual_time(Duration::ZERO));
+    let played = |resync| on_virtual_time(play(history, policy, resync));
+    let (parts, wholes) = (played(Duration::MAX), played(Duration::ZERO));
     for (part, whole) in parts.iter().zip(wholes) {
         let Seen { change, pass: part, resources } = part;
         assert_eq!(*resources, whole.resources, "after change {change}");
@@ -301,8 +302,7 @@ fn play_in_vain(history: &[(Change, bool)], drops: bool, resync: Duration) -> Ve
         }
         passes
     };
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_time().start_paused(true).build().expect("a runtime").block_on(playing)
+    on_virtual_time(playing)
 }
 
 proptest! {
