@@ -218,20 +218,24 @@ impl<'a, R: Resource> Scheduler<'a, R> {
 
     /// Returns the instances where the resource, as it is observed, lets in something that is desired and that
     /// it will not let in after the action: what is let in there then has been opened by the steps before, in
-    /// this resource or in others.
+    /// this resource or in others. An instance that came to the resource by a step before relies on it as well.
     fn replaced_at(&self, action: &Action<R>) -> BTreeSet<InstanceId> {
         let Some(observed) = self.observed.get(&action.key()) else { return BTreeSet::new() };
         let left = action.after().and_then(|after| observed.intersection(after));
-        let before = with_references(self.observed, Some(observed));
-        let mut after = before.clone();
-        match left {
-            Some(left) => after.insert(left.key(), left),
-            None => after.remove(&observed.key()),
+        let present = observed.instances(self.observed);
+        let joined = &observed.instances(&self.state) - &present;
+        let replaced = |(set, instances): (&ResourceSet<R>, BTreeSet<InstanceId>)| {
+            let before = with_references(set, Some(observed));
+            let mut after = before.clone();
+            match &left {
+                Some(left) => after.insert(left.key(), left.clone()),
+                None => after.remove(&observed.key()),
+            };
+            instances.into_iter().filter(move |instance| {
+                self.loses_desired_at(instance, &before.reach(instance), &after.reach(instance))
+            })
         };
-        let is_replaced = |instance: &InstanceId| {
-            self.loses_desired_at(instance, &before.reach(instance), &after.reach(instance))
-        };
-        observed.instances(self.observed).into_iter().filter(is_replaced).collect()
+        [(self.observed, present), (&self.state, joined)].into_iter().flat_map(replaced).collect()
     }
 
     /// Returns true if an instance would no longer admit something that is desired there.

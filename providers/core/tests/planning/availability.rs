@@ -9,7 +9,11 @@ use futures::executor::block_on;
 use proptest::prelude::*;
 
 use crate::histories::{at_moment, fault, moment};
-use crate::{Case, HTTP, attachment_key, converged, group_key, instances, state_after, web};
+use crate::{
+    Case, HTTP, assert_relies_on, attachment_key, converged, group_key, instances, state_after, web,
+};
+
+const WITHIN: &[&str] = &["tcp/80 10.0.0.0/8"];
 
 /// Returns, for each instance, what is open in `before` and desired.
 fn kept(case: &Case) -> Vec<(InstanceId, RuleSet)> {
@@ -151,6 +155,25 @@ fn group_that_cannot_be_made_keeps_no_other_closed() {
     let plan = case.plan();
     let attached = plan.steps.iter().find(|step| step.action.key() == attachment_key(&ids[0]));
     assert!(attached.is_some(), "{plan:?}");
+}
+
+#[test]
+fn sources_stay_for_a_new_member_until_others_replace_them() {
+    // The second group takes the place of the first on instance 0, and lets in more there at the end. That some
+    // other instance cannot join it puts the widening off, and with it the narrowing that follows.
+    let ids = instances(3);
+    let from = desired([group("first", WITHIN, &[&ids[0]]), group("second", WITHIN, &[&ids[1]])]);
+    let to = desired([group("second", HTTP, &[&ids[0], &ids[2]])]);
+    let case = Case::between(3, &from, &to);
+    let plan = case.plan();
+    let position = |action: fn(&Action<MemoryResource>) -> bool| {
+        plan.steps
+            .iter()
+            .position(|step| step.action.key() == group_key("second", HTTP) && action(&step.action))
+    };
+    let widening = position(|action| !action.may_close()).expect("a widening");
+    let narrowing = position(Action::may_close).expect("a narrowing");
+    assert_relies_on(&plan, narrowing, widening);
 }
 
 #[test]
