@@ -14,7 +14,7 @@ use super::retain::{Kept, asked_or_unknown, join_references, retain_open};
 use super::split::{assert_split_post_condition, split_into_actions};
 use super::substitute::add_substitutes;
 use crate::{
-    InstanceId, Owner, Plan, PlanInput, Policy, Resource, ResourceSet, RuleSet, Step, Withheld,
+    Action, InstanceId, Owner, Plan, PlanInput, Policy, Resource, ResourceSet, RuleSet, Step, Withheld,
     WithheldReason, diff,
 };
 
@@ -33,7 +33,8 @@ use crate::{
 ///    the policy `Observe`, the goal is what is observed.
 /// 3. `split_into_actions`: the difference becomes actions that only open or only close, by rank.
 ///    *Post-condition:* the actions on each key lead from observed to the goal; nothing else has any.
-/// 4. `schedule`: actions become steps, in an order in which no instance ever admits too much.
+/// 4. `schedule`: actions become steps, in an order in which no instance ever admits too much. Where some of
+///    them can never be taken, these stay as observed, and phases 3 and 4 go through again with substitutes.
 ///    *Post-condition:* each step starts from the state that those before it leave, and waits only for them.
 /// 5. `interleave`: openings and closings alternate.
 ///    *Post-condition:* that of `schedule` still holds.
@@ -79,18 +80,42 @@ pub fn plan<R: Resource>(input: &PlanInput<'_, R>) -> Plan<R> {
     let goal = apply_guards(input, goal, &mut withheld);
     debug_assert_post_condition(|| assert_guards_post_condition(input, &goal));
 
-    let actions = split_into_actions(&goal, input.observed);
-    debug_assert_post_condition(|| assert_split_post_condition(&actions, &goal, input.observed));
+    let mut scheduled = split_and_schedule(input, &goal);
+    if !scheduled.blocked.is_empty() {
+        let goal = open_beside_blocked(input, goal, &scheduled.blocked, &mut withheld);
+        scheduled = split_and_schedule(input, &goal);
+    }
 
-    let Schedule { steps, blocked } = schedule(input, actions);
+    let steps = interleave(scheduled.steps);
     debug_assert_post_condition(|| assert_schedule_post_condition(input.observed, &steps));
 
-    let steps = interleave(steps);
-    debug_assert_post_condition(|| assert_schedule_post_condition(input.observed, &steps));
-
-    let blocked = blocked.iter().map(|action| (action.key(), WithheldReason::BlockedByOrder));
+    let blocked = scheduled.blocked.iter().map(|action| (action.key(), WithheldReason::BlockedByOrder));
     withheld.extend(blocked.map(|(key, reason)| Withheld { key, reason }));
     Plan { steps, withheld: without_duplicates(withheld) }
+}
+
+fn split_and_schedule<R: Resource>(input: &PlanInput<'_, R>, goal: &ResourceSet<R>) -> Schedule<R> {
+    let actions = split_into_actions(goal, input.observed);
+    debug_assert_post_condition(|| assert_split_post_condition(&actions, goal, input.observed));
+    let scheduled = schedule(input, actions);
+    debug_assert_post_condition(|| assert_schedule_post_condition(input.observed, &scheduled.steps));
+    scheduled
+}
+
+/// Returns the goal with what is blocked as it is observed, and substitutes for what is asked for beside it.
+///
+/// Groups that exchange both members and sources can wait for each other in a circle. What is asked for on an
+/// instance that is to join one of them must not wait with them.
+fn open_beside_blocked<R: Resource>(
+    input: &PlanInput<'_, R>,
+    goal: ResourceSet<R>,
+    blocked: &[Action<R>],
+    withheld: &mut Vec<Withheld<R>>,
+) -> ResourceSet<R> {
+    let blocked: BTreeSet<R::Key> = blocked.iter().map(Action::key).collect();
+    let observed = blocked.iter().filter_map(|key| input.observed.get(key).cloned()).collect();
+    let goal = without_closings(&observed, goal, &WithheldReason::BlockedByOrder, withheld);
+    add_substitutes(input, goal, withheld)
 }
 
 /// Runs an assertion in debug builds only.

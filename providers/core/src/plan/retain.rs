@@ -50,7 +50,7 @@ pub(super) fn retain_open<R: Resource>(
 }
 
 /// Detaches a resource that is kept for some instances from the others of the goal where it would let in more
-/// than is asked for, unless it also lets in there what is.
+/// than is asked for, unless it lets in there now what is.
 fn detach_others<R: Resource>(
     input: &PlanInput<'_, R>,
     goal: &mut ResourceSet<R>,
@@ -66,8 +66,9 @@ fn detach_others<R: Resource>(
     let is_excessive = |user: &R, instance: &InstanceId| {
         let asked = asked_or_unknown(input, instance);
         let asked = asked.iter().fold(RuleSet::default(), |all, (rules, _)| all.union(rules));
-        !asked.covers(&lets_in(kept, user, instance))
-            && lets_in(current, user, instance).intersection(&asked).is_empty()
+        let now = input.observed.get(&user.key());
+        let serves = now.is_some_and(|now| !lets_in(current, now, instance).intersection(&asked).is_empty());
+        !asked.covers(&lets_in(kept, user, instance)) && !serves
     };
     let users = goal.referrers(key).filter(|user| !must_wait(input, &user.key(), Effect::Close));
     let excessive = users.filter(|user| {
