@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::dependencies::{DependencyTracker, NewStep};
 use super::endings::EndingsByLabel;
 use super::split::{Rank, rank, split_move_closing_first, split_move_opening_first};
-use crate::{Action, Effect, InstanceId, PlanInput, Reach, Resource, ResourceSet, Step};
+use crate::{Action, Effect, InstanceId, PlanInput, Reach, Resource, ResourceSet, Step, Unknown};
 
 /// The result of scheduling.
 pub(super) struct Schedule<R> {
@@ -49,6 +49,8 @@ pub(super) fn schedule<R: Resource>(
 struct Scheduler<'a, R: Resource> {
     observed: &'a ResourceSet<R>,
     desired: &'a ResourceSet<R>,
+    /// What may be desired, and must not close in the meantime either
+    unknown: &'a Unknown,
     /// The resources after the steps so far
     state: ResourceSet<R>,
     /// The reach that each instance may have at any time: its own now, with the desired one
@@ -78,10 +80,11 @@ enum Loss {
 
 impl<'a, R: Resource> Scheduler<'a, R> {
     fn new(input: &PlanInput<'a, R>) -> Self {
-        let PlanInput { observed, desired, .. } = *input;
+        let PlanInput { observed, desired, unknown, .. } = *input;
         Self {
             observed,
             desired,
+            unknown,
             state: observed.clone(),
             allowed: BTreeMap::new(),
             steps: Vec::new(),
@@ -247,8 +250,10 @@ impl<'a, R: Resource> Scheduler<'a, R> {
     }
 
     fn loses_desired_at(&self, instance: &InstanceId, before: &Reach, after: &Reach) -> bool {
-        !after.rules.covers(&before.rules)
-            && !after.rules.covers(&before.rules.intersection(&self.desired.reach(instance).rules))
+        !after.rules.covers(&before.rules) && {
+            let wanted = self.desired.reach(instance).rules.union(&self.unknown.at(instance).rules);
+            !after.rules.covers(&before.rules.intersection(&wanted))
+        }
     }
 
     /// Returns for each instance whether the resource lets in more there. A resource that others refer to

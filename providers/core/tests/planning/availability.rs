@@ -8,21 +8,37 @@ use firewall_core::{Action, Desired, Effect, FirewallProvider, InstanceId, Resou
 use futures::executor::block_on;
 use proptest::prelude::*;
 
-use crate::histories::{at_moment, fault, moment};
+use crate::histories::{Moment, at_moment, fault, moment};
 use crate::{
     Case, HTTP, assert_relies_on, attachment_key, converged, group_key, instances, state_after, web,
 };
 
 const WITHIN: &[&str] = &["tcp/80 10.0.0.0/8"];
 
-/// Returns, for each instance, what is open in `before` and desired.
+/// Returns, for each instance, what is open in `before` and is or may be desired.
 fn kept(case: &Case) -> Vec<(InstanceId, RuleSet)> {
     let desired = reach_by_instance(&case.desired);
     let kept = reach_by_instance(&case.observed).into_iter().map(|(instance, open)| {
         let desired = desired.get(&instance).cloned().unwrap_or_default();
-        (instance, open.intersection(&desired))
+        let kept = open.intersection(&desired.union(&case.unknown.at(&instance).rules));
+        (instance, kept)
     });
     kept.collect()
+}
+
+/// Returns the desired state of a moment in which the machines of some instances are not known: what is asked
+/// for there may be asked for.
+fn at_moment_without(moment: &Moment, lost: &BTreeSet<usize>, ids: &[InstanceId]) -> Desired {
+    let mut desired = at_moment(moment, ids);
+    let lost: BTreeSet<InstanceId> = lost.iter().map(|number| ids[*number].clone()).collect();
+    for group in desired.groups.values_mut() {
+        for instance in group.members.intersection(&lost) {
+            desired.unknown.add_at(instance, &group.rules, "the node's machine is not known");
+        }
+        group.members.retain(|instance| !lost.contains(instance));
+    }
+    desired.groups.retain(|_, group| !group.members.is_empty());
+    desired
 }
 
 /// Returns true if these actions, in an order that keeps the order of each resource's own, can be taken so
@@ -67,14 +83,19 @@ fn is_lossless(case: &Case) -> bool {
     })
 }
 
+/// The instances whose machines are not known: mostly none.
+fn lost() -> impl Strategy<Value = BTreeSet<usize>> {
+    prop_oneof![2 => Just(BTreeSet::new()), 1 => prop::collection::btree_set(0..4_usize, 1..3)]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn no_step_closes_what_is_asked_for(from in moment(), to in moment()) {
+    fn no_step_closes_what_is_asked_for(from in moment(), to in moment(), lost in lost()) {
         let ids = instances(4);
         let (_, provider) = converged(4, &at_moment(&from, &ids));
-        let mut case = Case::new(&provider, &at_moment(&to, &ids));
+        let mut case = Case::new(&provider, &at_moment_without(&to, &lost, &ids));
         case.limits.mass_close_released = true;
         let (plan, kept) = (case.plan(), kept(&case));
         let mut state = case.observed.clone();
@@ -95,11 +116,12 @@ proptest! {
     fn no_failure_closes_what_is_asked_for(
         from in moment(),
         to in moment(),
+        lost in lost(),
         faults in prop::collection::vec(prop::collection::vec(fault(), 0..12), 1..4),
     ) {
         let ids = instances(4);
         let (cloud, provider) = converged(4, &at_moment(&from, &ids));
-        let asked = at_moment(&to, &ids);
+        let asked = at_moment_without(&to, &lost, &ids);
         let before = kept(&Case::new(&provider, &asked));
         // Two groups that exchange members and sources leave no order that is safe.
         prop_assume!(is_lossless(&Case::new(&provider, &asked)));

@@ -13,15 +13,14 @@ use proptest::prelude::*;
 use crate::{CLUSTER, Case, converged, instances, state_after, verbs};
 
 /// One moment of a history: the groups that exist, with their sources and instances.
-pub(crate) fn moment() -> impl Strategy<Value = BTreeMap<usize, (BTreeSet<usize>, BTreeSet<usize>)>> {
+pub(crate) type Moment = BTreeMap<usize, (BTreeSet<usize>, BTreeSet<usize>)>;
+
+pub(crate) fn moment() -> impl Strategy<Value = Moment> {
     let sources = prop::collection::btree_set(0..4_usize, 1..3);
     prop::collection::btree_map(0..4_usize, (sources, prop::collection::btree_set(0..4_usize, 1..4)), 0..4)
 }
 
-pub(crate) fn at_moment(
-    moment: &BTreeMap<usize, (BTreeSet<usize>, BTreeSet<usize>)>,
-    ids: &[InstanceId],
-) -> Desired {
+pub(crate) fn at_moment(moment: &Moment, ids: &[InstanceId]) -> Desired {
     const SOURCES: [&str; 4] = ["10.0.0.0/8", "192.0.2.0/24", "0.0.0.0/0", "::/0"];
     desired(moment.iter().map(|(name, (sources, members))| {
         let rules: Vec<String> =

@@ -8,7 +8,7 @@ use firewall_core::{
     Desired, Effect, FirewallGroup, GroupKey, InstanceId, Limits, RuleSet, WithheldReason, find_closings,
 };
 
-use crate::{Case, HTTP, effects, instances, state_after, verbs, web};
+use crate::{Case, HTTP, assert_relies_on, effects, instances, state_after, verbs, web};
 
 fn http() -> RuleSet {
     RuleSet::from_iter([rule(HTTP[0])])
@@ -55,6 +55,18 @@ fn unknown_demand_opens_nothing() {
     to.unknown.add_at(&ids[0], &http(), "Ingress web cannot be read");
     let case = Case::between(1, &Desired::nothing(), &to);
     assert_eq!(verbs(&case.plan()), [""; 0]);
+}
+
+#[test]
+fn what_may_be_asked_for_is_let_in_before_its_rule_closes() {
+    // The sources are narrowed while the node has no machine. If the narrower rule cannot be made, the wider one
+    // must stay.
+    let ids = instances(1);
+    let mut to = Desired::nothing();
+    to.unknown.add_at(&ids[0], &RuleSet::from_iter([rule("tcp/80 10.0.0.0/8")]), "node n-0 is not known");
+    let plan = Case::between(1, &web(HTTP, &[&ids[0]]), &to).plan();
+    assert_eq!(effects(&plan), [Effect::Open, Effect::Close], "{:?}", verbs(&plan));
+    assert_relies_on(&plan, 1, 0);
 }
 
 /// Returns a group of a workload in this namespace, with these ports on these instances.
