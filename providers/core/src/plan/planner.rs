@@ -20,7 +20,8 @@ use crate::{
 
 /// Plans all changes that may be made now, and gives for every other difference the reason why it stays.
 ///
-/// Pure and deterministic. Planning again after every step succeeded yields no steps.
+/// Pure and deterministic. Planning again after every step succeeded yields no steps, unless substitutes that
+/// have opened beside what is blocked make room for it.
 ///
 /// # Phases
 ///
