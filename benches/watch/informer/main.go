@@ -15,14 +15,18 @@
 //	informer disturb NODES PODS SECONDS    changes 100 of its pods each second
 //	informer start SIMULATOR COMMAND…  measures the start of a controller
 //	informer once COMMAND…             measures a command that ends
+//	informer sync                      tells how long informers take to list
+//	informer read                      tells how long the same lists take to arrive, read and thrown away
 //	informer table FOLDER              prints what these have written to FOLDER
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -85,6 +89,11 @@ func main() {
 		list(client, number(os.Args[2]), os.Args[3])
 	case "record":
 		record(config, os.Args[2])
+	case "sync":
+		tell("listed", listAll(client, "plain").Seconds())
+		tell("cpu", cpu(os.Getpid()))
+	case "read":
+		tell("read", readAll(config).Seconds())
 	case "fill":
 		fill(config, client, cluster{number(os.Args[2]), number(os.Args[3])})
 	case "follow":
@@ -191,11 +200,14 @@ func list(client kubernetes.Interface, seconds int, how string) {
 	}
 }
 
+// Selects pods that are on a node and have not ended.
+const running = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+
 // Starts informers of all that decides about host ports, and returns the time until they have listed it.
 func listAll(client kubernetes.Interface, how string) time.Duration {
 	began := time.Now()
 	pods := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTweakListOptions(func(options *metav1.ListOptions) {
-		options.FieldSelector = fields.ParseSelectorOrDie("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed").String()
+		options.FieldSelector = fields.ParseSelectorOrDie(running).String()
 	}))
 	others := informers.NewSharedInformerFactory(client, 0)
 	transform, is := map[string]cache.TransformFunc{"plain": nil, "bare": strip, "keep": keep}[how]
@@ -262,15 +274,56 @@ func report() float64 {
 
 // Writes a streaming list in both encodings.
 func record(config *rest.Config, file string) {
-	client := must(rest.HTTPClientFor(config))
 	for encoding, accept := range map[string]string{"json": "application/json", "pb": "application/vnd.kubernetes.protobuf"} {
-		url := config.Host + "/api/v1/pods?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=10"
-		request := must(http.NewRequest("GET", url, nil))
-		request.Header.Set("Accept", accept)
-		body := must(client.Do(request)).Body
+		body := stream(config, "/api/v1/pods", "timeoutSeconds=10", accept)
 		out := must(os.Create(file + "." + encoding))
 		must(io.Copy(out, body))
 		body.Close()
 		must(0, out.Close())
+	}
+}
+
+// Begins a streaming list.
+func stream(config *rest.Config, path, query, accept string) io.ReadCloser {
+	client := must(rest.HTTPClientFor(config))
+	url := config.Host + path + "?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&" + query
+	request := must(http.NewRequest("GET", url, nil))
+	request.Header.Set("Accept", accept)
+	return must(client.Do(request)).Body
+}
+
+// Reads what the informers list, and throws it away. Returns the time until all of it is there: nobody has it sooner.
+func readAll(config *rest.Config) time.Duration {
+	began := time.Now()
+	var group sync.WaitGroup
+	for _, path := range []string{
+		"/api/v1/pods", "/api/v1/nodes", "/api/v1/namespaces", "/api/v1/services",
+		"/apis/discovery.k8s.io/v1/endpointslices", "/apis/networking.k8s.io/v1/ingresses",
+	} {
+		group.Go(func() {
+			query := ""
+			if path == "/api/v1/pods" {
+				query = "fieldSelector=" + url.QueryEscape(running)
+			}
+			body := stream(config, path, query, "application/vnd.kubernetes.protobuf;stream=watch,application/vnd.kubernetes.protobuf")
+			readTo(body, []byte("k8s.io/initial-events-end"))
+			body.Close()
+		})
+	}
+	group.Wait()
+	return time.Since(began)
+}
+
+// Reads until the text has come, which ends a streaming list.
+func readTo(body io.Reader, text []byte) {
+	buffer, kept := make([]byte, 1<<16), 0
+	for {
+		count := must(body.Read(buffer[kept:]))
+		read := buffer[:kept+count]
+		if bytes.Contains(read, text) {
+			return
+		}
+		// It can lie across two reads.
+		kept = copy(buffer, read[max(0, len(read)-len(text)):])
 	}
 }

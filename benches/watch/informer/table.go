@@ -9,6 +9,13 @@ import (
 
 type numbers map[string]float64
 
+// Times that a plan, an informer and a bare read take turns.
+const rounds = 3
+
+func ofRound(folder, name string, round int) numbers {
+	return read(folder, fmt.Sprintf("%s-%d", name, round+1))
+}
+
 func read(folder, name string) numbers {
 	read := numbers{}
 	for line := range strings.Lines(string(must(os.ReadFile(filepath.Join(folder, name))))) {
@@ -23,7 +30,7 @@ func read(folder, name string) numbers {
 func table(folder string) {
 	program := read(folder, "program")
 	informers := []numbers{read(folder, "plain"), read(folder, "bare"), read(folder, "keep")}
-	small, once := read(folder, "small"), read(folder, "plan")
+	small := read(folder, "small")
 	fmt.Println("| | the program | client-go | without managedFields | with a transform |")
 	fmt.Println("| --- | --- | --- | --- | --- |")
 	for _, row := range []struct{ what, ours, theirs, unit string }{
@@ -43,6 +50,14 @@ func table(folder string) {
 		}
 		fmt.Println(" |")
 	}
+	fmt.Println("\n| in turn | plan ends | client-go has listed | read and thrown away | CPU of plan | of client-go |")
+	fmt.Println("| --- | --: | --: | --: | --: | --: |")
+	for round := range rounds {
+		plan, sync, bare := ofRound(folder, "plan", round), ofRound(folder, "sync", round), ofRound(folder, "read", round)
+		fmt.Printf("| %d | **%s** %.1f s | %.1f s | %s %.1f s", round+1, ratio(plan["ended"], sync["listed"]), plan["ended"], sync["listed"], ratio(bare["read"], sync["listed"]), bare["read"])
+		fmt.Printf(" | %s %.1f s | %.1f s |\n", ratio(plan["cpu"], sync["cpu"]), plan["cpu"], sync["cpu"])
+	}
+	once := ofRound(folder, "plan", 0)
 	fmt.Println("\n| from the API server's answer to the first call that opens the port | p50 | p99 | p50, busy | p99, busy |")
 	fmt.Println("| --- | --: | --: | --: | --: |")
 	for _, row := range [][2]string{
@@ -58,7 +73,7 @@ func table(folder string) {
 	fmt.Printf("\nCPU for a pod, from its creation until all is quiet again: %.0f ms\n", program["cpu-reactions"]*1000/reactions)
 	fmt.Printf("first pass: %.0f changes of the cloud, the last answered after %.1f s; %.2f s of CPU until all was quiet\n", program["changes"], program["settled"], program["cpu-settled"])
 	fmt.Printf("largest resident memory: %.0f MiB at the first change, %.0f MiB when quiet, %.0f MiB at the end\n", program["peak-first"], program["peak-settled"], program["peak-end"])
-	fmt.Printf("plan: exit code %.0f after %.1f s, %.2f s of CPU, %.0f MiB at most, %.0f lines of progress\n", once["exit"], once["ended"], once["cpu"], once["peak"], once["progress"])
+	fmt.Printf("the first plan: exit code %.0f after %.1f s, %.2f s of CPU, %.0f MiB at most, %.0f lines of progress\n", once["exit"], once["ended"], once["cpu"], once["peak"], once["progress"])
 	fmt.Printf("10 nodes, 100 pods: first change of the cloud %.2f s after the start\n", small["first"])
 }
 
