@@ -76,6 +76,11 @@ impl Linger {
         &self.endings
     }
 
+    /// Returns the machines on which something has ended.
+    pub(crate) fn ended_machines(&self) -> BTreeSet<&InstanceId> {
+        self.endings.keys().map(|(_, instance)| instance).collect()
+    }
+
     /// Forgets all endings: nothing of what they ended is left.
     pub fn forget_endings(&mut self) {
         self.endings.clear();

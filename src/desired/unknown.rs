@@ -7,16 +7,32 @@ use firewall_core::{InstanceId, Unknown};
 use super::snapshot::Snapshot;
 use crate::intents::unknown::Place;
 
-/// Returns the machines of a cloud for each of which it is known that traffic may be asked for there. Where it may be
-/// asked for anywhere, none is told from the others.
+/// Returns the machines of a cloud that must be known for what is in doubt. By what a machine has, an address for
+/// example, a cloud can tell what is in doubt there from what is elsewhere.
+///
+/// They are those on each of which it is known that traffic may be asked for, and where it may be asked for on a
+/// machine that is not known, those from which that is told: the machines that `is_left` is true for, because
+/// something has ended there. Where traffic may be asked for anywhere, none is told from the others.
 pub(crate) fn machines_in_doubt(
     snapshot: &Snapshot,
     instance: impl Fn(&str) -> Option<Result<InstanceId, String>>,
-) -> impl Iterator<Item = InstanceId> {
-    snapshot.unknown.keys().filter_map(move |demand| match &demand.place {
-        Place::Machine(provider_id) => instance(provider_id)?.ok(),
-        Place::UnknownMachine | Place::Anywhere => None,
-    })
+    is_left: impl Fn(&InstanceId) -> bool,
+) -> BTreeSet<InstanceId> {
+    let instance = |provider_id: &str| instance(provider_id).and_then(Result::ok);
+    let mut machines = BTreeSet::new();
+    let mut is_elsewhere = false;
+    for demand in snapshot.unknown.keys() {
+        match &demand.place {
+            Place::Machine(provider_id) => machines.extend(instance(provider_id)),
+            Place::UnknownMachine => is_elsewhere = true,
+            Place::Anywhere => {}
+        }
+    }
+    if is_elsewhere {
+        let known = snapshot.machines.values().filter_map(|machine| instance(&machine.provider_id));
+        machines.extend(known.filter(is_left));
+    }
+    machines
 }
 
 /// Returns the traffic that may be asked for on a cloud. `instance` reads a providerID as

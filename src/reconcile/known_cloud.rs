@@ -69,8 +69,8 @@ impl<P: FirewallProvider> KnownCloud<P> {
         })
     }
 
-    /// Brings what is known up to date for these members, among others, and, if the whole is meant, for all resources.
-    /// Returns true if somebody else has changed something of that.
+    /// Brings what is known up to date for these members, among others, and, if the whole is meant, for all resources
+    /// and no other members. Returns true if somebody else has changed something of that.
     pub(super) async fn follow(
         &mut self,
         provider: &P,
@@ -78,7 +78,10 @@ impl<P: FirewallProvider> KnownCloud<P> {
         is_whole: bool,
     ) -> Result<bool, ProviderError> {
         // Also those that are members again: what they have now is not known.
-        let left = std::mem::take(&mut self.left);
+        let mut left = std::mem::take(&mut self.left);
+        if is_whole {
+            left.extend(self.members.difference(members).cloned());
+        }
         let resources = std::mem::take(&mut self.changed);
         let relied_on = (!is_whole).then(BTreeSet::new);
         let changes = ChangesSince { resources, members: members.clone(), left, relied_on };

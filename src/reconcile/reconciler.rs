@@ -161,13 +161,13 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         // Those that end while the cloud is read may or may not be in the answer.
         let changing = self.in_flight.actions();
         let mut members = grouped.desired.members();
-        // By what a machine has, an address for example, a cloud can tell what is in doubt there from what is elsewhere.
         let instance = |id: &str| find_instance(&*self.provider, &self.options, id);
-        members.extend(machines_in_doubt(snapshot, instance));
+        let ended = self.linger.ended_machines();
+        // Of what ended before the start nothing is known.
+        let is_left = |machine: &InstanceId| known.is_none() || ended.contains(machine);
+        members.extend(machines_in_doubt(snapshot, instance, is_left));
         let mut known = match known {
             Some(mut known) => {
-                let left: Vec<InstanceId> = known.members.difference(&members).cloned().collect();
-                known.left.extend(left);
                 known.follow(&*self.provider, &members, true).await?;
                 known
             }

@@ -25,6 +25,37 @@ pub(super) fn node_without_machine() -> History {
     )
 }
 
+/// Sources are narrowed while the machine is not known, and the narrower rule cannot be made.
+pub(super) fn narrowed_without_machine() -> History {
+    History::written(
+        Setup::default(),
+        [
+            node(0),
+            (0, Event::IntentWritten { workload: EDGE, sources: 0 }),
+            (0, pod(EDGE, 0)),
+            (30, Event::NodeWithoutMachine { node: 0 }),
+            (39, Event::CallsLost { calls: 1 }),
+            (40, Event::IntentWritten { workload: EDGE, sources: 3 }),
+        ],
+    )
+}
+
+/// A pod ends on a known machine while another pod of its workload is on an unknown one. What is asked for there
+/// is not asked for here.
+pub(super) fn port_ends_beside_an_unknown_machine() -> History {
+    let setup = Setup { cloud: CloudKind::Gce, ..Setup::default() };
+    History::written(
+        setup,
+        [
+            node(1),
+            (0, Event::IntentWritten { workload: TURN, sources: 1 }),
+            (0, pod(TURN, 3)),
+            (20, pod(TURN, 1)),
+            (40, Event::PodEnds { workload: TURN, node: 1 }),
+        ],
+    )
+}
+
 pub(super) fn machine_omitted_by_ec2() -> History {
     machine_omitted(CloudKind::Ec2)
 }
