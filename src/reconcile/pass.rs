@@ -156,8 +156,6 @@ pub enum WakeReason {
     ChangeSlow,
     /// A change that an earlier pass left under way has ended.
     ChangeEnded,
-    /// What has been changed can make room for what no order of changes allowed.
-    Unblocked,
     /// The burst of changes that a pass was planned for has changed the plan before anything was done.
     Overtaken,
     /// A resource that failed may be tried again.
@@ -185,7 +183,6 @@ impl WakeReason {
             Self::ChangeFailed => "change-failed",
             Self::ChangeSlow => "change-slow",
             Self::ChangeEnded => "change-ended",
-            Self::Unblocked => "unblocked",
             Self::Overtaken => "overtaken",
             Self::RetryDue => "retry-due",
             Self::LingerEnded => "linger-ended",

@@ -1,6 +1,5 @@
 //! The reconciler on virtual time, over the cloud in memory: what it remembers from pass to pass.
 
-mod circle;
 mod failures;
 mod knowledge;
 mod known_cloud;

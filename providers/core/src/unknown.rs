@@ -94,6 +94,14 @@ impl Unknown {
         doubt
     }
 
+    /// Returns the traffic alone that may be asked for on the instance: see [`at`](Self::at).
+    #[must_use]
+    pub(crate) fn rules_at(&self, instance: &InstanceId) -> RuleSet {
+        let own = self.at.get(instance).map(|doubt| &doubt.rules);
+        let elsewhere = (!self.located.contains(instance)).then_some(&self.elsewhere.rules);
+        own.into_iter().chain(elsewhere).fold(RuleSet::default(), |all, rules| all.union(rules))
+    }
+
     /// Returns the same by other ids: those under which a cloud's resources know each instance. One that has
     /// no other ids here is not located: what is unknown there may be anywhere.
     #[must_use]

@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firewall_core::{Action, FirewallProvider, Plan, ResourceSet, Step, Withheld, WithheldReason};
+use firewall_core::{Action, FirewallProvider, Plan, ResourceSet, Step, Withheld};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -85,11 +85,9 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
             waits.then_some(NextPass::at_once(WakeReason::ChangeSlow))
         };
         let ended = (!late.is_empty()).then_some(NextPass::at_once(WakeReason::ChangeEnded));
-        let is_blocked = withheld.contains_key(WithheldReason::BlockedByOrder.as_str());
-        let unblocked = (is_blocked && applied > 0).then_some(NextPass::at_once(WakeReason::Unblocked));
         let mut own_problems = std::mem::take(&mut planned.own_problems);
         own_problems.extend(failed);
-        let next = around.or(ended).or(unblocked).or_else(|| self.next_pass(&planned));
+        let next = around.or(ended).or_else(|| self.next_pass(&planned));
         let (snapshot, scope) = (Arc::clone(&planned.snapshot), planned.scope.clone());
         let still_open = planned.compiled.requirements.keys().cloned().collect();
         let endings = self.linger.endings().clone();

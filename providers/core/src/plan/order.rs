@@ -7,46 +7,16 @@ use super::endings::EndingsByLabel;
 use super::split::{Rank, rank, split_move_closing_first, split_move_opening_first};
 use crate::{Action, Effect, InstanceId, PlanInput, Reach, Resource, ResourceSet, Step, Unknown};
 
-/// The result of scheduling.
-pub(super) struct Schedule<R> {
-    /// The actions that can be taken, in this order
-    pub(super) steps: Vec<Step<R>>,
-    /// The actions that would let in too much, or break a reference, whenever they were taken
-    pub(super) blocked: Vec<Action<R>>,
-}
-
 /// Puts actions into an order in which no instance ever admits more than it admits now or is asked to admit.
 ///
-/// An action that closes what is asked for waits until another has opened it elsewhere: it is taken only when
-/// nothing else can be, which is where the cloud's limits leave no room for both. After each rank, blocked
-/// actions are tried again, so that a closing makes way for the openings that need it and for no others.
+/// An action that closes what is or may be asked for waits until another has opened it elsewhere: one that closes
+/// what is asked for is taken only when nothing else can be, which is where the cloud's limits leave no room for both.
+/// After each rank, blocked actions are tried again, so that a closing makes way for the openings that need it and for
+/// no others.
 ///
-/// Post-condition: each step starts from the state that the steps before it leave, and waits only for those.
-pub(super) fn schedule<R: Resource>(
-    input: &PlanInput<'_, R>,
-    actions: BTreeMap<Rank, Vec<Action<R>>>,
-) -> Schedule<R> {
-    if actions.values().all(Vec::is_empty) {
-        return Schedule { steps: Vec::new(), blocked: Vec::new() };
-    }
-    let mut scheduler = Scheduler::new(input);
-    let mut blocked: Vec<Action<R>> = Vec::new();
-    for actions in actions.into_values() {
-        blocked.extend(actions);
-        scheduler.schedule_all(&mut blocked);
-    }
-    while scheduler.schedule_half_of_a_move(&mut blocked)
-        || scheduler.schedule_one_detachment(&mut blocked)
-        || scheduler.schedule_one_with_loss(&mut blocked)
-    {
-        scheduler.schedule_all(&mut blocked);
-    }
-    Schedule { steps: scheduler.steps, blocked }
-}
-
-/// The state of the cloud as steps are added, and what decides if another one may be added.
+/// Post-condition: each step starts from the state that the steps before it leave, and waits only for them.
 #[derive(Clone)]
-struct Scheduler<'a, R: Resource> {
+pub(super) struct Scheduler<'a, R: Resource> {
     observed: &'a ResourceSet<R>,
     desired: &'a ResourceSet<R>,
     /// What may be desired, and must not close in the meantime either
@@ -64,22 +34,22 @@ struct Scheduler<'a, R: Resource> {
 struct Impact {
     /// The instances whose reach depends on the resource, and whether it lets in more there
     opens_at: BTreeMap<InstanceId, bool>,
-    /// The instances where the resource will no longer let in something that is desired: the steps before let
-    /// it in
+    /// The instances where the resource will no longer let in something that is or may be desired: the steps
+    /// before let it in
     replaced_at: BTreeSet<InstanceId>,
 }
 
 /// What an action may close.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Loss {
-    /// Nothing that is desired
+    /// Nothing that is or may be desired
     Forbidden,
-    /// Also what is desired
+    /// Also what is desired, for a moment; not what may be
     Allowed,
 }
 
 impl<'a, R: Resource> Scheduler<'a, R> {
-    fn new(input: &PlanInput<'a, R>) -> Self {
+    pub(super) fn new(input: &PlanInput<'a, R>) -> Self {
         let PlanInput { observed, desired, unknown, .. } = *input;
         Self {
             observed,
@@ -91,6 +61,33 @@ impl<'a, R: Resource> Scheduler<'a, R> {
             dependencies: DependencyTracker::new(),
             endings: EndingsByLabel::new(input.endings),
         }
+    }
+
+    /// Returns the resources after the steps so far.
+    pub(super) const fn state(&self) -> &ResourceSet<R> {
+        &self.state
+    }
+
+    /// Returns the steps.
+    pub(super) fn into_steps(self) -> Vec<Step<R>> {
+        self.steps
+    }
+
+    /// Adds actions to the steps. Returns those that would let in too much, or break a reference, or close what must
+    /// stay, whenever they were taken.
+    pub(super) fn schedule(&mut self, actions: BTreeMap<Rank, Vec<Action<R>>>) -> Vec<Action<R>> {
+        let mut blocked: Vec<Action<R>> = Vec::new();
+        for actions in actions.into_values() {
+            blocked.extend(actions);
+            self.schedule_all(&mut blocked);
+        }
+        while self.schedule_half_of_a_move(&mut blocked)
+            || self.schedule_one_detachment(&mut blocked)
+            || self.schedule_one_with_loss(&mut blocked)
+        {
+            self.schedule_all(&mut blocked);
+        }
+        blocked
     }
 
     /// Schedules actions until none of those left is safe; these stay in `blocked`.
@@ -147,6 +144,9 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         };
         for (position, action) in blocked.iter().enumerate() {
             for (first, rest) in [whole(action), half(action)].into_iter().flatten() {
+                if !self.is_possible(&first) {
+                    continue;
+                }
                 let mut attempt = self.clone();
                 if !attempt.schedule_if_safe(&first, Loss::Allowed) {
                     continue;
@@ -165,12 +165,12 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         false
     }
 
-    /// Returns true if one of the instances no longer admits something that is desired and that it did.
+    /// Returns true if one of the instances no longer admits something that is or may be desired and that it did.
     fn has_lost_since(&self, before: &Self, instances: &BTreeSet<InstanceId>) -> bool {
         let reach = |scheduler: &Self| -> Vec<Reach> {
             instances.iter().map(|instance| scheduler.state.reach(instance)).collect()
         };
-        self.loses_desired(instances, &reach(before), &reach(self))
+        self.loses(Loss::Forbidden, instances, &reach(before), &reach(self))
     }
 
     /// Adds the action to the steps if it is possible and safe now. Returns true if it was added.
@@ -195,7 +195,7 @@ impl<'a, R: Resource> Scheduler<'a, R> {
     }
 
     /// Applies the action to the state, or leaves that as it is and returns `None` if an instance would then
-    /// admit what it may not, or no longer admit what is desired there.
+    /// admit what it may not, or no longer admit what must stay open there.
     fn apply_if_safe(&mut self, action: &Action<R>, loss: Loss) -> Option<Impact> {
         let resources = || action.before().into_iter().chain(action.after());
         let instances: BTreeSet<InstanceId> =
@@ -206,8 +206,7 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         action.apply_to(&mut self.state);
         let after: Vec<Reach> = instances.iter().map(|instance| self.state.reach(instance)).collect();
         let is_allowed = self.is_allowed(&instances, &after);
-        let closes_desired = |before: &Vec<Reach>| self.loses_desired(&instances, before, &after);
-        let is_lossy = loss == Loss::Forbidden && before.as_ref().is_some_and(closes_desired);
+        let is_lossy = before.is_some_and(|before| self.loses(loss, &instances, &before, &after));
         if !is_allowed || is_lossy {
             match action.before() {
                 Some(resource) => self.state.insert(resource.key(), resource.clone()),
@@ -219,8 +218,8 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         Some(Impact { opens_at: self.opens_at(action, instances), replaced_at })
     }
 
-    /// Returns the instances where the resource, as it is observed, lets in something that is desired and that
-    /// it will not let in after the action: what is let in there then has been opened by the steps before, in
+    /// Returns the instances where the resource, as it is observed, lets in something that is or may be desired
+    /// and that it will not let in after the action: what is let in there then has been opened by the steps before, in
     /// this resource or in others. An instance that came to the resource by a step before relies on it as well.
     fn replaced_at(&self, action: &Action<R>) -> BTreeSet<InstanceId> {
         let Some(observed) = self.observed.get(&action.key()) else { return BTreeSet::new() };
@@ -235,24 +234,28 @@ impl<'a, R: Resource> Scheduler<'a, R> {
                 None => after.remove(&observed.key()),
             };
             instances.into_iter().filter(move |instance| {
-                self.loses_desired_at(instance, &before.reach(instance), &after.reach(instance))
+                self.loses_at(Loss::Forbidden, instance, &before.reach(instance), &after.reach(instance))
             })
         };
-        [(self.observed, present), (&self.state, joined)].into_iter().flat_map(replaced).collect()
+        let sets = [(self.observed, present), (&self.state, joined)];
+        sets.into_iter().filter(|(_, instances)| !instances.is_empty()).flat_map(replaced).collect()
     }
 
-    /// Returns true if an instance would no longer admit something that is desired there.
-    fn loses_desired(&self, instances: &BTreeSet<InstanceId>, before: &[Reach], after: &[Reach]) -> bool {
+    /// Returns true if an instance would no longer admit something that must stay open there.
+    fn loses(&self, loss: Loss, instances: &BTreeSet<InstanceId>, before: &[Reach], after: &[Reach]) -> bool {
         instances
             .iter()
             .zip(before.iter().zip(after))
-            .any(|(instance, (before, after))| self.loses_desired_at(instance, before, after))
+            .any(|(instance, (before, after))| self.loses_at(loss, instance, before, after))
     }
 
-    fn loses_desired_at(&self, instance: &InstanceId, before: &Reach, after: &Reach) -> bool {
+    fn loses_at(&self, loss: Loss, instance: &InstanceId, before: &Reach, after: &Reach) -> bool {
         !after.rules.covers(&before.rules) && {
-            let wanted = self.desired.reach(instance).rules.union(&self.unknown.at(instance).rules);
-            !after.rules.covers(&before.rules.intersection(&wanted))
+            let mut kept = self.unknown.rules_at(instance);
+            if loss == Loss::Forbidden {
+                kept = kept.union(&self.desired.reach(instance).rules);
+            }
+            !after.rules.covers(&before.rules.intersection(&kept))
         }
     }
 

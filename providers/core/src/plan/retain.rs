@@ -180,7 +180,7 @@ fn own_reach<R: Resource>(resource: &R, all: &[&R], instance: &InstanceId) -> Re
 
 /// Returns the part of a resource that lets in these rules at these ids. Where that would open anything (of a
 /// rule for all sources only some are kept) and its opening failed a moment ago, it stays as it is.
-fn part_of<R: Resource>(
+pub(super) fn part_of<R: Resource>(
     input: &PlanInput<'_, R>,
     current: &R,
     ids: &BTreeSet<InstanceId>,
