@@ -7,16 +7,16 @@ use firewall_core::{InstanceId, Unknown};
 use super::snapshot::Snapshot;
 use crate::intents::unknown::Place;
 
-/// Returns the machines of a cloud that must be known for what is in doubt. By what a machine has, an address for
-/// example, a cloud can tell what is in doubt there from what is elsewhere.
+/// Returns the machines of a cloud that must be known for what is in doubt: those on each of which it is known that
+/// traffic may be asked for.
 ///
-/// They are those on each of which it is known that traffic may be asked for, and where it may be asked for on a
-/// machine that is not known, those from which that is told: the machines that `is_left` is true for, because
-/// something has ended there. Where traffic may be asked for anywhere, none is told from the others.
+/// Where it may be asked for on a machine that is not known, they are also the known ones for which `is_left` is true,
+/// because something of an earlier pass may be open there: by its address, for example, a cloud then tells that it is
+/// not the unknown one. Where traffic may be asked for anywhere, none is told from the others.
 pub(crate) fn machines_in_doubt(
     snapshot: &Snapshot,
     instance: impl Fn(&str) -> Option<Result<InstanceId, String>>,
-    is_left: impl Fn(&InstanceId) -> bool,
+    is_left: Option<&impl Fn(&InstanceId) -> bool>,
 ) -> BTreeSet<InstanceId> {
     let instance = |provider_id: &str| instance(provider_id).and_then(Result::ok);
     let mut machines = BTreeSet::new();
@@ -28,7 +28,7 @@ pub(crate) fn machines_in_doubt(
             Place::Anywhere => {}
         }
     }
-    if is_elsewhere {
+    if let Some(is_left) = is_left.filter(|_| is_elsewhere) {
         let known = snapshot.machines.values().filter_map(|machine| instance(&machine.provider_id));
         machines.extend(known.filter(is_left));
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use firewall_core::{Action, Applied, FirewallProvider, ProviderError, Resource, Step};
+use firewall_core::{
+    Action, Applied, FirewallProvider, InFlight, ProviderError, Resource, ResourceSet, Step,
+};
 use tokio::task::{JoinError, JoinSet};
 
 /// Holds the steps under way. They go on while nobody looks; dropping it drops them.
@@ -77,4 +79,15 @@ impl<P: FirewallProvider + 'static> StepsInFlight<P> {
     pub fn actions(&self) -> Vec<Action<P::Resource>> {
         self.steps.values().map(|step| step.action.clone()).collect()
     }
+}
+
+/// Takes these changes for under way. Returns them, and the resources that they change as they were observed.
+pub(super) fn settle<R: Resource>(
+    changing: &[Action<R>],
+    observed: &mut ResourceSet<R>,
+) -> (InFlight<R::Key>, Changing<R>) {
+    let keys = changing.iter().map(Action::key);
+    let as_observed = keys.map(|key| (key.clone(), observed.get(&key).cloned())).collect();
+    let changes = changing.iter().map(|change| (change.before(), change.after()));
+    (InFlight::settle(changes, observed), as_observed)
 }

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_core::{
-    Action, Compiled, Desired, Effect, FirewallProvider, InFlight, InstanceId, Plan, PlanInput,
-    ProviderError, Resource, ResourceSet, Unknown, check, find_closings, may_be_mass_close, plan,
+    Compiled, Desired, Effect, FirewallProvider, InFlight, InstanceId, Plan, PlanInput, ProviderError,
+    Resource, ResourceSet, Unknown, check, find_closings, may_be_mass_close, plan,
 };
 use tokio::time::Instant;
 
 use super::failures::{Failures, infeasible_problems};
 use super::held_closings::{HeldClosings, is_held};
-use super::in_flight::{Changing, StepsInFlight};
+use super::in_flight::{Changing, StepsInFlight, settle};
 use super::known_cloud::{Key, KnownCloud};
 use super::membership::find_closed;
 use super::pass::{Options, PlannedPass};
@@ -163,8 +163,10 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         let mut members = grouped.desired.members();
         let instance = |id: &str| find_instance(&*self.provider, &self.options, id);
         let ended = self.linger.ended_machines();
-        // Of what ended before the start nothing is known.
-        let is_left = |machine: &InstanceId| known.is_none() || ended.contains(machine);
+        // What was left before the cloud was last read whole may be anywhere.
+        let is_read = |id: &InstanceId| known.as_ref().is_none_or(|known| known.members.contains(id));
+        let is_left = |id: &InstanceId| is_read(id) || ended.contains(id);
+        let is_left = self.provider.places_by_facts().then_some(&is_left);
         members.extend(machines_in_doubt(snapshot, instance, is_left));
         let mut known = match known {
             Some(mut known) => {
@@ -375,17 +377,6 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
         }
         (plan, violations.into_iter().map(|violation| violation.step).collect())
     }
-}
-
-/// Takes these changes for under way. Returns them, and the resources that they change as they were observed.
-fn settle<R: Resource>(
-    changing: &[Action<R>],
-    observed: &mut ResourceSet<R>,
-) -> (InFlight<R::Key>, Changing<R>) {
-    let keys = changing.iter().map(Action::key);
-    let as_observed = keys.map(|key| (key.clone(), observed.get(&key).cloned())).collect();
-    let changes = changing.iter().map(|change| (change.before(), change.after()));
-    (InFlight::settle(changes, observed), as_observed)
 }
 
 /// Reads a providerID. One that no active cloud claims is an error; one that another does is nobody's problem

@@ -66,6 +66,12 @@ pub trait FirewallProvider: Send + Sync {
     /// Returns true if a group's rules name its members, so that they change with each one that comes or goes.
     fn rules_name_members(&self) -> bool;
 
+    /// Returns true if it takes facts about an instance, as its address, to tell what is open there: its id does not
+    /// say it.
+    fn places_by_facts(&self) -> bool {
+        false
+    }
+
     /// Returns the instances at which something else may be needed where something else is asked for at these,
     /// themselves included; `None` if these may be any.
     fn find_affected(

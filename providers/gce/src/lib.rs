@@ -162,6 +162,10 @@ impl FirewallProvider for Gce {
     }
 
     /// A rule of mode `destination` has the addresses of its members.
+    fn places_by_facts(&self) -> bool {
+        true
+    }
+
     fn rules_name_members(&self) -> bool {
         self.config.mode == Mode::Destination
     }

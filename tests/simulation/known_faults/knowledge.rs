@@ -56,6 +56,22 @@ pub(super) fn port_ends_beside_an_unknown_machine() -> History {
     )
 }
 
+/// The same where the pod ends while no controller runs: the next one does not know what it was.
+pub(super) fn port_ends_before_a_start() -> History {
+    let setup = Setup { cloud: CloudKind::Gce, ..Setup::default() };
+    History::written(
+        setup,
+        [
+            node(1),
+            (0, Event::IntentWritten { workload: TURN, sources: 1 }),
+            (0, pod(TURN, 3)),
+            (0, pod(TURN, 1)),
+            (30, Event::Killed { replica: 0, seconds: 10 }),
+            (35, Event::PodEnds { workload: TURN, node: 1 }),
+        ],
+    )
+}
+
 pub(super) fn machine_omitted_by_ec2() -> History {
     machine_omitted(CloudKind::Ec2)
 }
