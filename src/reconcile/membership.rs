@@ -49,7 +49,10 @@ pub(super) fn memberships<P: FirewallProvider>(
                 Err(missing(failures, requirements, state, &compiled.resources))
             }
         };
-        let resources = named.get_or_name(provider, &requirements.resources);
+        let resources = match replaced_by_substitutes(requirements, state, &compiled.resources) {
+            Some(keys) => name_objects(provider, &keys),
+            None => named.get_or_name(provider, &requirements.resources),
+        };
         memberships.push(Arc::new(Membership {
             group: group.clone(),
             instance: instance.clone(),
@@ -79,12 +82,47 @@ impl<'a, K: Ord + Display> NamedResources<'a, K> {
         if let Some((_, named)) = self.0.as_ref().filter(|(last, _)| *last == keys) {
             return Arc::clone(named);
         }
-        let mut named: Vec<_> = keys.iter().map(|key| (key.to_string(), provider.cloud_id(key))).collect();
-        named.sort_unstable();
-        let named: CloudObjects = named.into();
+        let named = name_objects(provider, keys);
         self.0 = Some((keys, Arc::clone(&named)));
         named
     }
+}
+
+fn name_objects<P: FirewallProvider>(provider: &P, keys: &BTreeSet<Key<P>>) -> CloudObjects {
+    let mut named: Vec<_> = keys.iter().map(|key| (key.to_string(), provider.cloud_id(key))).collect();
+    named.sort_unstable();
+    named.into()
+}
+
+/// Substitutes of one resource that are looked for: each takes the first name that is free, so there are never many.
+const MAX_SUBSTITUTES: usize = 8;
+
+/// Returns the resources that a membership requires with those that substitutes stand in for there replaced by these;
+/// `None` if there are none.
+fn replaced_by_substitutes<R: Resource>(
+    requirements: &Requirements<R::Key>,
+    state: &ResourceSet<R>,
+    desired: &ResourceSet<R>,
+) -> Option<BTreeSet<R::Key>> {
+    let is_there = |resource: &R| !resource.instances(state).is_disjoint(&requirements.reachable_at);
+    let find_substitute = |key: &R::Key| {
+        let wanted = desired.get(key).filter(|_| !is_as_desired(key, state, desired))?;
+        let mut substitutes =
+            (1..=MAX_SUBSTITUTES).map_while(|number| Some(wanted.substitute(number)?.key()));
+        let substitute = substitutes.find(|key| state.get(key).is_some_and(is_there))?;
+        (!state.get(key).is_some_and(is_there)).then_some(substitute)
+    };
+    let keys = requirements.resources.iter();
+    let replaced: Vec<(&R::Key, R::Key)> =
+        keys.filter_map(|key| Some((key, find_substitute(key)?))).collect();
+    (!replaced.is_empty()).then(|| {
+        let mut keys = requirements.resources.clone();
+        for (key, substitute) in replaced {
+            keys.remove(key);
+            keys.insert(substitute);
+        }
+        keys
+    })
 }
 
 /// Returns those memberships of which something is not open.

@@ -40,7 +40,7 @@ const fn holds(number: u8, name: &'static str, breaks: Promise, history: fn() ->
 }
 
 /// Every known fault: `found` until it is mended, `holds` from then on.
-const KNOWN_FAULTS: [KnownFault; 29] = [
+const KNOWN_FAULTS: [KnownFault; 30] = [
     holds(1, "node-gone", Promise::StaysOpen, knowledge::node_gone),
     holds(1, "node-without-machine", Promise::StaysOpen, knowledge::node_without_machine),
     holds(1, "narrowed-without-machine", Promise::StaysOpen, knowledge::narrowed_without_machine),
@@ -69,6 +69,7 @@ const KNOWN_FAULTS: [KnownFault; 29] = [
     holds(9, "slow-call-of-a-neighbour", Promise::Exact, waiting::slow_call_of_a_neighbour),
     holds(10, "move-refused", Promise::Exact, waiting::move_refused),
     holds(11, "edited-sources", Promise::Exact, waiting::edited_sources),
+    holds(11, "substitute-is-told", Promise::BoundedCalls, knowledge::substitute_is_told),
     holds(13, "source-crosses-chunks", Promise::StaysOpen, waiting::source_crosses_chunks),
     holds(17, "neighbour-in-two-rules", Promise::StaysOpen, waiting::neighbour_in_two_rules),
     holds(21, "late-lease", Promise::OneWriter, writers::late_lease),

@@ -72,6 +72,24 @@ pub(super) fn port_ends_before_a_start() -> History {
     )
 }
 
+/// A machine gets another address while another is not known: the new address opens in a rule beside the one that
+/// must stay. What is told of it is told at once, and not at the next resync.
+pub(super) fn substitute_is_told() -> History {
+    let setup = Setup { cloud: CloudKind::Gce, ..Setup::default() };
+    History::written(
+        setup,
+        [
+            node(1),
+            node(3),
+            (0, Event::IntentWritten { workload: EDGE, sources: 2 }),
+            (0, pod(EDGE, 3)),
+            (5, pod(EDGE, 1)),
+            (26, Event::NodeGone { node: 3 }),
+            (40, Event::MachineReplaced { machine: 1 }),
+        ],
+    )
+}
+
 pub(super) fn machine_omitted_by_ec2() -> History {
     machine_omitted(CloudKind::Ec2)
 }
