@@ -69,7 +69,7 @@ impl Context<'_> {
             }
             match self.client.revoke_ingress_by_id(&from.group, ids.iter().cloned().collect()).await {
                 Ok(()) => return Ok(()),
-                Err(error) if error.is("InvalidGroup.NotFound") => return Ok(()),
+                Err(error) if error.is_group_not_found() => return Ok(()),
                 Err(error)
                     if error.is("InvalidSecurityGroupRuleId.NotFound")
                         || error.is("InvalidPermission.NotFound") =>

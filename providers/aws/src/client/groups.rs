@@ -62,14 +62,16 @@ impl Client {
     pub(crate) async fn find_group(&self, id: &str) -> Result<Option<SecurityGroup>, CallError> {
         match self.describe_group(id).await {
             Ok(group) => Ok(group),
-            Err(error) if error.is("InvalidGroup.NotFound") => Ok(None),
+            Err(error) if error.is_group_not_found() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// Returns a group that exists, although EC2 may not know it everywhere yet: waits until it does.
     pub(crate) async fn await_group(&self, id: &str) -> Result<Option<SecurityGroup>, CallError> {
-        self.retries().poll(propagation_backoff(), is_group_not_found, || self.describe_group(id)).await
+        self.retries()
+            .poll(propagation_backoff(), CallError::is_group_not_found, || self.describe_group(id))
+            .await
     }
 
     /// Asks by id and not by filter: a missing group is then an error and not an empty list.
@@ -135,7 +137,7 @@ impl Client {
             .tag_specifications(tags);
         let call = ApiCall::AuthorizeSecurityGroupIngress;
         let attempt = || self.call(call, group, || request.clone().send());
-        self.retries().poll(propagation_backoff(), is_group_not_found, attempt).await.map(drop)
+        self.retries().poll(propagation_backoff(), CallError::is_group_not_found, attempt).await.map(drop)
     }
 
     /// Removes ingress rules from a group by their properties.
@@ -170,7 +172,7 @@ impl Client {
             self.ec2.revoke_security_group_egress().group_id(group).set_ip_permissions(Some(permissions));
         let call = ApiCall::RevokeSecurityGroupEgress;
         let attempt = || self.call(call, group, || request.clone().send());
-        self.retries().poll(propagation_backoff(), is_group_not_found, attempt).await.map(drop)
+        self.retries().poll(propagation_backoff(), CallError::is_group_not_found, attempt).await.map(drop)
     }
 
     /// Deletes a group.
@@ -178,10 +180,4 @@ impl Client {
         let request = self.ec2.delete_security_group().group_id(group);
         self.call(ApiCall::DeleteSecurityGroup, group, || request.clone().send()).await.map(drop)
     }
-}
-
-/// Returns true if EC2 does not know the group. Right after a group was created, parts of EC2 do not know it
-/// yet.
-fn is_group_not_found(error: &CallError) -> bool {
-    error.is("InvalidGroup.NotFound")
 }

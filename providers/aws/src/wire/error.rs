@@ -87,6 +87,12 @@ impl CallError {
         matches!(&self.failure, Failure::ErrorCode(own) if own == code)
     }
 
+    /// Returns true if EC2 does not know the security group, which it says in two ways. Right after a group was created,
+    /// parts of EC2 do not know it yet.
+    pub(crate) fn is_group_not_found(&self) -> bool {
+        ["InvalidGroup.NotFound", "InvalidSecurityGroupID.NotFound"].iter().any(|code| self.is(code))
+    }
+
     /// Returns true if a permission is missing. Invalid credentials are another failure.
     pub(crate) fn is_unauthorized(&self) -> bool {
         ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException"].iter().any(|code| self.is(code))
@@ -284,6 +290,7 @@ mod tests {
             ("SecurityGroupsPerInterfaceLimitExceeded", "QuotaReached"),
             ("SecurityGroupLimitExceeded", "QuotaReached"),
             ("InvalidGroup.NotFound", "NotFound"),
+            ("InvalidSecurityGroupID.NotFound", "NotFound"),
             ("InvalidInstanceID.NotFound", "NotFound"),
             ("InvalidNetworkInterfaceID.NotFound", "NotFound"),
             ("InvalidPermission.NotFound", "NotFound"),

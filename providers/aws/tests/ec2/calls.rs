@@ -45,6 +45,7 @@ async fn throttling_without_end_is_soon_an_error() {
         ("CreateSecurityGroup", "RequestLimitExceeded"),
         ("DescribeSecurityGroups", "RequestLimitExceeded"),
         ("AuthorizeSecurityGroupIngress", "InvalidGroup.NotFound"),
+        ("AuthorizeSecurityGroupIngress", "InvalidSecurityGroupID.NotFound"),
     ] {
         let cloud = FakeEc2::new(1);
         let provider = attach_provider(&cloud);
