@@ -32,6 +32,8 @@ pub(crate) struct Ec2Cache {
     groups: Mutex<BTreeMap<GroupName, CachedGroup>>,
     /// The nodes' own groups that carry the cluster tag, as far as the last answers had them
     node_groups: Mutex<BTreeSet<String>>,
+    /// The groups with the cluster's tag that are not ours, which have been told of
+    tagged: Mutex<BTreeSet<String>>,
     absences: Mutex<Absences>,
     attach_api: OnceLock<AttachApi>,
     is_egress_denied: AtomicBool,
@@ -96,6 +98,11 @@ impl Ec2Cache {
             };
         }
         tagged.clone()
+    }
+
+    /// Records a group that has the cluster's tag and is not ours. Returns true if that is new.
+    pub(crate) fn record_tagged(&self, id: &str) -> bool {
+        lock(&self.tagged).insert(id.to_owned())
     }
 
     /// Returns the instances that complete answers have left out.

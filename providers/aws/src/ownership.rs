@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+use aws_sdk_ec2::types::{ResourceType, SecurityGroup, Tag, TagSpecification};
 use firewall_core::{GroupLabel, PortRange, Protocol};
 
 /// The tag whose value is the cluster that owns a group or a rule.
@@ -29,6 +29,23 @@ pub(crate) fn tag_value<'a>(tags: &'a [Tag], key: &str) -> Option<&'a str> {
 /// Returns true if the tags name the cluster as the owner.
 pub(crate) fn is_ours(tags: &[Tag], cluster: &str) -> bool {
     tag_value(tags, CLUSTER_TAG) == Some(cluster)
+}
+
+/// Returns the beginning of the names of a cluster's security groups, in lower case: EC2 compares names without regard
+/// to it.
+pub(crate) fn group_name_prefix(cluster: &str) -> String {
+    format!("hostport-firewall-{}-", cluster.to_ascii_lowercase())
+}
+
+/// Returns true if the security group is the cluster's: it has its tag, and a name that the controller gives. A tag
+/// alone is soon copied, by a person or with a module, and a group that others rely on would be detached and deleted.
+pub(crate) fn is_own_group(group: &SecurityGroup, cluster: &str) -> bool {
+    is_ours(group.tags(), cluster) && has_own_name(group, cluster)
+}
+
+/// Returns true if the security group has a name that the controller gives.
+pub(crate) fn has_own_name(group: &SecurityGroup, cluster: &str) -> bool {
+    group.group_name().is_some_and(|name| name.to_ascii_lowercase().starts_with(&group_name_prefix(cluster)))
 }
 
 /// Returns true if the tags are those by which cloud controllers find a cluster's nodes.

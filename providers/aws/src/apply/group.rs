@@ -164,7 +164,7 @@ impl Context<'_> {
                     let (present, present_foreign) = self.read_rules(id).await?;
                     (rules, foreign) = (&rules & &present, &foreign & &present_foreign);
                 }
-                Err(error) if error.is("InvalidGroup.NotFound") => return Ok(()),
+                Err(error) if error.is_group_not_found() => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -183,7 +183,7 @@ impl Context<'_> {
     pub(super) async fn delete_group(&self, from: &SecurityGroup) -> Result<Applied, ProviderError> {
         let id = self.group_id(from)?;
         if let Some(group) = self.client.find_group(&id).await? {
-            if !ownership::is_ours(group.tags(), &self.config.cluster) {
+            if !ownership::is_own_group(&group, &self.config.cluster) {
                 let tag = ownership::CLUSTER_TAG;
                 let message = format!("it does not carry the tag {tag} of this cluster any more");
                 return Err(delete_error(ErrorKind::Conflict, id, message));
@@ -201,7 +201,7 @@ impl Context<'_> {
         let attempt = || async {
             self.ensure_unused(id).await?;
             match self.client.delete_group(id).await {
-                Err(error) if error.is("InvalidGroup.NotFound") => Ok(()),
+                Err(error) if error.is_group_not_found() => Ok(()),
                 Err(error) if error.is_in_use() => Err(DeleteError::InUse(error.to_string())),
                 other => other.map_err(DeleteError::Call),
             }

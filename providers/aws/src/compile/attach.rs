@@ -12,8 +12,8 @@ use super::{former_mode, too_many_rules, without_facts};
 use crate::config::AwsConfig;
 use crate::ec2_cache::AttachApi;
 use crate::inventory::{InstanceFacts, Inventory};
-use crate::reasons;
 use crate::resource::{Attachment, AwsKey, AwsResource, Egress, GroupName, RuleCapacity, SecurityGroup};
+use crate::{ownership, reasons};
 
 /// The firewall groups of one instance, by identity.
 type InstanceGroups<'a> = BTreeMap<&'a GroupKey, &'a FirewallGroup>;
@@ -260,10 +260,9 @@ impl Compiler<'_> {
         self.security_group_name(&facts.vpc, &digest(["interface", &facts.interface]))
     }
 
-    /// Returns a name in lower case: EC2 compares names without regard to it.
     fn security_group_name(&self, vpc: &str, digest: &str) -> GroupName {
-        let cluster = self.config.cluster.to_ascii_lowercase();
-        GroupName { vpc: vpc.to_owned(), name: format!("hostport-firewall-{cluster}-{digest}") }
+        let prefix = ownership::group_name_prefix(&self.config.cluster);
+        GroupName { vpc: vpc.to_owned(), name: format!("{prefix}{digest}") }
     }
 }
 

@@ -25,10 +25,17 @@ pub(super) async fn describe_own_groups(
 ) -> Result<Vec<SecurityGroup>, CallError> {
     let filter = format!("tag:{}", ownership::CLUSTER_TAG);
     let mut groups = client.describe_groups(&filter, slice::from_ref(&config.cluster)).await?;
+    groups.retain(|group| {
+        let is_named_ours = ownership::has_own_name(group, &config.cluster);
+        if !is_named_ours {
+            tell_of_tagged(group, config, cache);
+        }
+        is_named_ours
+    });
     let listed: BTreeSet<&str> = groups.iter().filter_map(Ec2Group::group_id).collect();
     for group in describe_unlisted(client, &cache.unlisted(&listed)).await? {
         let own = security_group(&group, config);
-        if ownership::is_ours(group.tags(), &config.cluster) {
+        if ownership::is_own_group(&group, &config.cluster) {
             groups.push(group);
             continue;
         }
@@ -47,6 +54,22 @@ pub(super) async fn describe_own_groups(
     Ok(groups)
 }
 
+/// Tells, once, of a group that has the cluster's tag and not a name of ours: it is somebody else's.
+fn tell_of_tagged(group: &Ec2Group, config: &AwsConfig, cache: &Ec2Cache) {
+    let id = group.group_id().unwrap_or_default();
+    if !cache.record_tagged(id) {
+        return;
+    }
+    tracing::warn!(
+        group = id,
+        name = group.group_name().unwrap_or_default(),
+        "a security group has the tag {}={}, and not a name that this controller gives: it is left alone; take \
+         the tag off",
+        ownership::CLUSTER_TAG,
+        config.cluster
+    );
+}
+
 /// Describes those of these groups that are ours.
 pub(super) async fn describe_groups_by_id(
     client: &Client,
@@ -54,7 +77,7 @@ pub(super) async fn describe_groups_by_id(
     ids: &[String],
 ) -> Result<Vec<SecurityGroup>, CallError> {
     let mut groups = describe_unlisted(client, ids).await?;
-    groups.retain(|group| ownership::is_ours(group.tags(), &config.cluster));
+    groups.retain(|group| ownership::is_own_group(group, &config.cluster));
     Ok(groups.iter().map(|group| security_group(group, config)).collect())
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use firewall_aws::CLUSTER_TAG;
 use firewall_core::testing::conformance::{converge, desired, group, observe_and_plan};
-use firewall_core::{FirewallProvider, GONE_AFTER};
+use firewall_core::{Desired, FirewallProvider, GONE_AFTER};
 
 use crate::fake::{FakeEc2, Fault, Group, NODES, VPC};
 use crate::{HTTP, attach_provider, id, own_group, reasons, shared_provider, web};
@@ -41,6 +42,25 @@ async fn group_that_lost_our_tag_is_foreign_and_stays_attached() {
     let other = desired([group("dns", &["udp/53 0.0.0.0/0"], &[&id("i-02")])]);
     converge(&provider, &other).await;
     assert_eq!(*cloud.state().groups_of("i-01"), [NODES, &sg], "nobody but its owner detaches it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn group_with_our_tag_and_another_name_is_foreign() {
+    let cloud = FakeEc2::new(1);
+    let company = Group::new(VPC, "bastion-access", &[(CLUSTER_TAG, "test")]);
+    cloud.state().groups.insert("sg-c0de".into(), company.clone());
+    *cloud.state().groups_of("i-01") = vec![NODES.into(), "sg-c0de".into()];
+    let provider = attach_provider(&cloud);
+    converge(&provider, &web(HTTP)).await;
+    let groups = cloud.state().groups_of("i-01").clone();
+    assert_eq!(
+        (groups.len(), &groups[..2]),
+        (3, &[NODES.to_owned(), "sg-c0de".to_owned()][..]),
+        "ours is beside it"
+    );
+    converge(&provider, &Desired::nothing()).await;
+    assert_eq!(*cloud.state().groups_of("i-01"), [NODES, "sg-c0de"], "nobody but its owner detaches it");
+    assert_eq!(cloud.state().groups["sg-c0de"].ingress(), company.ingress());
 }
 
 #[tokio::test(start_paused = true)]
