@@ -220,6 +220,8 @@ enum Kind {
     NameTaken,
     /// The object has changed since its fingerprint was read.
     Outdated,
+    /// A list of the request is longer than Google takes.
+    TooLarge,
 }
 
 impl Kind {
@@ -228,6 +230,7 @@ impl Kind {
             Self::Shared(kind) => kind,
             Self::Credentials | Self::NotReady => ErrorKind::Unavailable,
             Self::NameTaken | Self::Outdated => ErrorKind::Conflict,
+            Self::TooLarge => ErrorKind::InvalidRequest,
         }
     }
 
@@ -237,6 +240,7 @@ impl Kind {
             Self::Credentials => Some("check the Google Cloud credentials"),
             Self::NotReady => Some("an earlier operation on it has not ended"),
             Self::Outdated => Some("something else keeps changing it"),
+            Self::TooLarge => Some("put fewer addresses into a rule with --gce-ranges-per-rule"),
             Self::Shared(ErrorKind::QuotaReached) => {
                 Some("raise the project's quota in the console under IAM & Admin, Quotas")
             }
@@ -255,6 +259,7 @@ fn response_kind(status: u16, reason: &str) -> Kind {
         }
         (_, "quotaexceeded" | "limitexceeded" | "resourcequotaexceeded") => ErrorKind::QuotaReached,
         (_, "resourcenotready") => return Kind::NotReady,
+        (413, _) => return Kind::TooLarge,
         (_, "conditionnotmet") | (412, _) => return Kind::Outdated,
         (_, "alreadyexists" | "resourcealreadyexists") | (409, "") => return Kind::NameTaken,
         (_, "notfound" | "resourcenotfound") | (404, _) => ErrorKind::NotFound,
@@ -337,6 +342,7 @@ mod tests {
             (503, "", "Unavailable"),
             (400, "invalid", "InvalidRequest"),
             (400, "somethingNew", "InvalidRequest"),
+            (413, "uploadTooLarge", "InvalidRequest"),
         ];
         for (status, reason, expected) in table {
             assert_eq!(
@@ -369,5 +375,13 @@ mod tests {
         let text =
             ProviderError::from(error(403, "quotaExceeded", "Quota 'FIREWALLS' exceeded.")).to_string();
         assert!(text.contains("FIREWALLS") && text.contains("Quotas"), "{text}");
+    }
+
+    #[test]
+    fn list_that_is_too_long_leads_to_the_flag() {
+        let message =
+            "Value for field 'resource.destinationRanges' is too large: maximum size 256 element(s)";
+        let text = ProviderError::from(error(413, "uploadTooLarge", message)).to_string();
+        assert!(text.contains("256") && text.contains("--gce-ranges-per-rule"), "{text}");
     }
 }
