@@ -13,7 +13,7 @@ use crate::desired::claims::{AWS, CloudName, GCE};
 #[derive(Args, Debug)]
 pub struct CloudArgs {
     /// Name that marks this cluster's resources in the cloud; must be unique in the cloud account
-    #[arg(long, env = "HOSTPORT_FIREWALL_CLUSTER_NAME", value_name = "NAME")]
+    #[arg(long, env = "HOSTPORT_FIREWALL_CLUSTER_NAME", value_name = "NAME", value_parser = cluster_name)]
     pub cluster_name: String,
     /// Clouds to manage; `auto` detects them from the environment: AWS by a Region, Google Cloud by a project
     #[arg(
@@ -168,7 +168,34 @@ impl CloudArgs {
     }
 }
 
+/// Refuses the placeholder of the manifests: two clusters that keep it would take each other's rules for their own.
+fn cluster_name(text: &str) -> Result<String, String> {
+    if text.eq_ignore_ascii_case(PLACEHOLDER) {
+        return Err(format!(
+            "{PLACEHOLDER} stands in the manifests for a name of your own; choose one that no other cluster in the \
+             cloud account has"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+const PLACEHOLDER: &str = "CHANGE-ME";
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholder_of_the_manifests_is_no_cluster_name() {
+        for placeholder in ["CHANGE-ME", "change-me"] {
+            let error = cluster_name(placeholder).unwrap_err();
+            assert!(error.contains("choose one"), "{error}");
+        }
+        assert_eq!(cluster_name("prod"), Ok("prod".to_owned()));
+    }
 }
