@@ -28,10 +28,25 @@ pub(crate) fn parse_cidr(entry: &str) -> Result<IpNet, String> {
         Err(_) => format!("{entry:?} is not a CIDR such as 198.51.100.0/24 or 2001:db8::/32"),
     })?;
     if range == range.trunc() {
-        return Ok(range);
+        return refuse_mapped(range);
     }
     let (prefix, single) = (range.trunc(), IpNet::from(range.addr()));
     Err(format!("{entry:?} has bits set behind its prefix; write {prefix}, or {single} for the one address"))
+}
+
+/// Refuses an IPv4 range in IPv6 notation, `::ffff:198.51.100.0/120`: no cloud takes one as a source, and as an IPv6
+/// range it would let in nobody.
+///
+/// # Errors
+/// If it is one; the text has the IPv4 range to write.
+fn refuse_mapped(range: IpNet) -> Result<IpNet, String> {
+    const MAPPED_BITS: u8 = 96;
+    let IpNet::V6(mapped) = range else { return Ok(range) };
+    let Some(address) = mapped.addr().to_ipv4_mapped().filter(|_| mapped.prefix_len() >= MAPPED_BITS) else {
+        return Ok(range);
+    };
+    let length = mapped.prefix_len() - MAPPED_BITS;
+    Err(format!("\"{range}\" is an IPv4 range in IPv6 notation; write {address}/{length}"))
 }
 
 /// Parses a CIDR that may have host bits, but no leading zeros: some programs read these as octal, and
@@ -52,6 +67,7 @@ pub(crate) fn parse_lenient(text: &str) -> Result<Vec<IpNet>, String> {
         let cidr = parse_with_host_bits(entry).map(|range| range.trunc());
         cidr.or_else(|| entry.parse::<IpAddr>().map(IpNet::from).ok())
             .ok_or_else(|| format!("{entry:?} is neither an address nor a CIDR"))
+            .and_then(refuse_mapped)
     };
     list::split_by_spaces_or_commas(text)?.into_iter().map(range).collect()
 }
@@ -85,12 +101,15 @@ mod tests {
             ("", "empty"),
             ("10.0.0.0/8,,", "\"\""),
             ("everyone", "everyone"),
+            ("::ffff:198.51.100.0/120", "write 198.51.100.0/24"),
+            ("::ffff:0:0/96", "write 0.0.0.0/0"),
         ];
         for (text, part) in cases {
             let error = parse_strict(text).unwrap_err();
             assert!(error.contains(part), "{text:?}: {error}");
         }
         assert!(parse_strict(&vec!["10.0.0.0/8"; 501].join(",")).is_err());
+        assert!(parse_strict("::/0").is_ok(), "it has more than IPv4 addresses");
     }
 
     #[test]
@@ -99,6 +118,8 @@ mod tests {
         let expected = ["192.0.2.7/32", "10.0.0.0/8", "2001:db8::1/128"].map(|text| text.parse().unwrap());
         assert_eq!(ranges, expected);
         assert!(parse_lenient("10.0.0.0/33").is_err());
+        let error = parse_lenient("::ffff:192.0.2.7").unwrap_err();
+        assert!(error.contains("write 192.0.2.7/32"), "{error}");
         for nothing in ["", " ", ",", " , "] {
             assert!(parse_lenient(nothing).is_err(), "{nothing:?}");
         }
