@@ -113,9 +113,6 @@ pub(super) fn select_ports<'a>(
             ));
         }
         selected.extend(ports);
-        if selected.len() > list::MAX_ENTRIES {
-            return Err(format!("{entry:?} brings the list to more than {} ports", list::MAX_ENTRIES));
-        }
     }
     Ok(selected)
 }
@@ -123,7 +120,7 @@ pub(super) fn select_ports<'a>(
 /// Returns the host ports that one entry names, as `http`, `443`, `3478/udp` or `30000-30100/udp`.
 ///
 /// # Errors
-/// If it has none of these forms.
+/// If it has none of these forms, or a name stands for several numbers.
 pub(super) fn match_entry<'a>(
     entry: &str,
     host_ports: &'a BTreeSet<HostPort>,
@@ -146,7 +143,24 @@ pub(super) fn match_entry<'a>(
     let is_named = |known: &&HostPort| {
         known.name.as_deref() == Some(port) && protocol.is_none_or(|protocol| known.protocol == protocol)
     };
-    Ok(host_ports.iter().filter(is_named).collect())
+    let named: Vec<&HostPort> = host_ports.iter().filter(is_named).collect();
+    refuse_ambiguous(entry, &named)?;
+    Ok(named)
+}
+
+/// Refuses a name that containers have given to different ports. Kubernetes allows that, with a warning; who writes
+/// `http` means the server, and not the sidecar whose metrics have the same name.
+///
+/// # Errors
+/// If the ports have several numbers; the text has them.
+fn refuse_ambiguous(entry: &str, named: &[&HostPort]) -> Result<(), String> {
+    let numbers: BTreeSet<u16> = named.iter().map(|port| port.port).collect();
+    if numbers.len() <= 1 {
+        return Ok(());
+    }
+    let of = |port: &&HostPort| format!("{}/{} of container {}", port.port, port.protocol, port.container);
+    let all = named.iter().take(10).map(of).collect::<Vec<_>>().join(" and ");
+    Err(format!("{entry:?} stands for {all}; write the number"))
 }
 
 /// Formats the pod's host ports as an annotation would name them.
@@ -186,7 +200,9 @@ pub(super) fn assign_sources<'a, 'b>(
             general = Some(ranges);
             continue;
         };
-        let mut named = ports.iter().filter(|port| has_name_or_number(port, suffix)).peekable();
+        let number = suffix.parse::<u16>().ok().filter(|number| number.to_string() == suffix);
+        let is_meant = |port: &HostPort| port.name.as_deref() == Some(suffix) || Some(port.port) == number;
+        let mut named = ports.iter().filter(|port| is_meant(port)).peekable();
         if named.peek().is_none() {
             // An Event alone could leave open to all a port that a misspelt name was meant to narrow.
             return Err(invalid(format!("{suffix:?} is not among the ports that {list_key} lists")));
@@ -200,8 +216,4 @@ pub(super) fn assign_sources<'a, 'b>(
     }
     let sources = |port: &HostPort| per_port.get(port).cloned().or_else(|| general.clone());
     Ok(ports.into_iter().map(|port| (port, sources(port))).collect())
-}
-
-fn has_name_or_number(port: &HostPort, text: &str) -> bool {
-    port.name.as_deref() == Some(text) || port.port.to_string() == text
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Collected, collect, opened, pod, rejection};
-use crate::k8s::objects::builders::host_port;
+use crate::k8s::objects::builders::{host_port, named_host_port};
 
 /// Returns a pod with TCP 80 (`http`), 443 (`https`), 9100, and UDP 53 (`dns`), 3478, 30000 and 30005.
 fn many(annotations: &Value) -> Value {
@@ -62,6 +62,23 @@ fn names_numbers_and_ranges_select_host_ports() {
 }
 
 #[test]
+fn name_of_several_ports_is_refused_with_their_numbers() {
+    let two = |list: &str| {
+        let mut pod = pod("cache", &json!({ "hostport-firewall.dev/expose": list }), &json!([]));
+        pod["spec"]["containers"] = json!([
+            { "name": "cache", "ports": [named_host_port("http", 80)] },
+            { "name": "exporter", "ports": [named_host_port("http", 9131)] },
+        ]);
+        collect([pod])
+    };
+    let message = rejection(&two("http"));
+    for part in ["80/tcp of container cache", "9131/tcp of container exporter", "write the number"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(opened(&two("80")), ["tcp/80 from 0.0.0.0/0", "tcp/80 from ::/0"]);
+}
+
+#[test]
 fn entry_without_a_host_port_is_rejected_with_a_remedy() {
     let cases = [
         ("", "the list is empty; name ports"),
@@ -107,11 +124,16 @@ fn oversized_list_is_rejected_with_a_short_message() {
         let message = rejection(&exposing(&list));
         assert!(message.len() < 400, "{message}");
     }
-    let ports: Vec<Value> =
-        (1..=501).map(|port| json!({ "containerPort": port, "hostPort": port + 30000 })).collect();
-    let annotations = json!({ "hostport-firewall.dev/expose": "30000-31000" });
-    assert!(rejection(&collect([pod("web", &annotations, &json!(ports))])).contains("more than 500 ports"));
-    assert_eq!(opened(&collect([pod("web", &annotations, &json!(ports[..500]))])).len(), 2);
+}
+
+#[test]
+fn range_is_one_entry_however_many_ports_it_has() {
+    let ports: Vec<Value> = (10_000..10_600)
+        .map(|port| json!({ "containerPort": port, "hostPort": port, "protocol": "UDP" }))
+        .collect();
+    let annotations = json!({ "hostport-firewall.dev/expose": "10000-10599/udp" });
+    let opened = opened(&collect([pod("pbx", &annotations, &json!(ports))]));
+    assert_eq!(opened, ["udp/10000-10599 from 0.0.0.0/0", "udp/10000-10599 from ::/0"]);
 }
 
 #[test]
