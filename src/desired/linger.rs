@@ -193,7 +193,10 @@ impl Linger {
             self.leaving.insert(id.clone(), until);
             return self.keep(id, last);
         }
-        self.leaving.remove(&id);
+        if self.leaving.remove(&id).is_some() {
+            // It has lingered: while it is in doubt it must not begin again at each pass.
+            last.open = None;
+        }
         let is_in_doubt = || !desired.unknown.at(&id.1).rules.intersection(&last.rules).is_empty();
         if everything_is_unknown || is_in_doubt() {
             self.keep(id, last);

@@ -40,7 +40,7 @@ const fn holds(number: u8, name: &'static str, breaks: Promise, history: fn() ->
 }
 
 /// Every known fault: `found` until it is mended, `holds` from then on.
-const KNOWN_FAULTS: [KnownFault; 30] = [
+const KNOWN_FAULTS: [KnownFault; 31] = [
     holds(1, "node-gone", Promise::StaysOpen, knowledge::node_gone),
     holds(1, "node-without-machine", Promise::StaysOpen, knowledge::node_without_machine),
     holds(1, "narrowed-without-machine", Promise::StaysOpen, knowledge::narrowed_without_machine),
@@ -50,6 +50,7 @@ const KNOWN_FAULTS: [KnownFault; 30] = [
         Promise::Exact,
         knowledge::port_ends_beside_an_unknown_machine,
     ),
+    holds(1, "lingers-once", Promise::BoundedCalls, knowledge::lingers_once),
     holds(1, "port-ends-before-a-start", Promise::Exact, knowledge::port_ends_before_a_start),
     holds(2, "machine-omitted-by-ec2", Promise::StaysOpen, knowledge::machine_omitted_by_ec2),
     holds(2, "machine-omitted-by-gce", Promise::StaysOpen, knowledge::machine_omitted_by_gce),

@@ -248,6 +248,24 @@ fn membership_in_doubt_neither_lingers_nor_ends() {
 }
 
 #[test]
+fn membership_in_doubt_lingers_once() {
+    let id = InstanceId::new("i-0");
+    let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&id])]);
+    let doubtful = |mut desired: Desired| {
+        let rules = web().groups.into_values().next().expect("a group").rules;
+        desired.unknown.add_at(&id, &rules, "node a is not known");
+        desired
+    };
+    let mut linger = Linger::new(LINGER);
+    extend(&mut linger, web(), at(0));
+    assert_eq!(extend(&mut linger, doubtful(Desired::nothing()), at(10)), (doubtful(web()), Some(LINGER)));
+    for seconds in [40, 300] {
+        let left = extend(&mut linger, doubtful(Desired::nothing()), at(seconds));
+        assert_eq!(left, (doubtful(Desired::nothing()), None), "{seconds}");
+    }
+}
+
+#[test]
 fn memberships_expire_one_by_one() {
     let ids = [InstanceId::new("i-0"), InstanceId::new("i-1")];
     let web = |members: &[&InstanceId]| desired([group("web", &["tcp/80 0.0.0.0/0"], members)]);

@@ -56,7 +56,24 @@ pub(super) fn port_ends_beside_an_unknown_machine() -> History {
     )
 }
 
-/// The same where the pod ends while no controller runs: the next one does not know what it was.
+/// A pod ends on a machine whose node is gone, while another of its workload is on an unknown machine. What it leaves
+/// is in doubt, and must not linger anew at each resync.
+pub(super) fn lingers_once() -> History {
+    let setup = Setup { cloud: CloudKind::Ec2, ..Setup::default() };
+    History::written(
+        setup,
+        [
+            node(1),
+            node(3),
+            (0, Event::PodRuns { workload: DNS, node: 1, sources: 4 }),
+            (51, Event::NodeGone { node: 1 }),
+            (79, Event::PodRuns { workload: DNS, node: 0, sources: 7 }),
+            (82, Event::PodEnds { workload: DNS, node: 1 }),
+        ],
+    )
+}
+
+/// A pod ends beside an unknown machine while no controller runs: the next one does not know what it was.
 pub(super) fn port_ends_before_a_start() -> History {
     let setup = Setup { cloud: CloudKind::Gce, ..Setup::default() };
     History::written(
