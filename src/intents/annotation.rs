@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use kube::core::ObjectMeta;
 
 use super::annotation_keys::{EXPOSE, HOSTNAME, SOURCE_RANGES, annotations};
-use super::host_port::HostPort;
+use super::host_port::{HostPort, MAX_HOST_PORTS};
 use super::hostname::parse_hostname_annotation;
 use super::request::{GroupVariant, PortRequest, Rejected, reject};
 use super::rules::Sources;
@@ -113,6 +113,10 @@ pub(super) fn select_ports<'a>(
             ));
         }
         selected.extend(ports);
+        // A Service has no bound of its own.
+        if selected.len() > MAX_HOST_PORTS {
+            return Err(format!("{entry:?} brings the list to more than {MAX_HOST_PORTS} ports"));
+        }
     }
     Ok(selected)
 }

@@ -9,7 +9,7 @@ use crate::k8s::objects::{Container, ContainerPort, Pod};
 use crate::parse::family::Family;
 
 /// The most host ports of a pod: each intent of its namespace may be held against each of them.
-const MAX_HOST_PORTS: usize = 2000;
+pub(super) const MAX_HOST_PORTS: usize = 2000;
 
 /// A port that a pod binds on its node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -57,6 +57,19 @@ fn guardrails_are_asked_before_rules_are_built() {
     }
 }
 
+#[test]
+fn ports_that_a_service_opens_are_bounded() {
+    let mut index = with_service(1, "1");
+    let ports: Vec<Value> =
+        (0..2001).map(|number| json!({ "port": 1 + number, "nodePort": 30000 + number })).collect();
+    let annotations = json!({ "hostport-firewall.dev/expose-node-ports": "1-65535" });
+    let service = builders::service("shop", "web", "NodePort", &json!(ports));
+    let service = builders::annotated(service, &annotations);
+    index.reset(Watch::Services, vec![Object::Service(from_json(service))]);
+    let problem = rejection(&collect_exposures(&index, &Settings::default()));
+    assert!(problem.contains("more than 2000 ports"), "{problem}");
+}
+
 /// Returns a cluster where each of these exposures of a namespace selects each of its pods, and none binds a
 /// port of any.
 fn with_mistakes(namespaces: &[&str], exposures: usize, pods: usize) -> Index {
