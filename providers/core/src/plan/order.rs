@@ -41,7 +41,7 @@ struct Impact {
 
 /// What an action may close.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Loss {
+pub(super) enum Loss {
     /// Nothing that is or may be desired
     Forbidden,
     /// Also what is desired, for a moment; not what may be
@@ -75,7 +75,7 @@ impl<'a, R: Resource> Scheduler<'a, R> {
 
     /// Adds actions to the steps. Returns those that would let in too much, or break a reference, or close what must
     /// stay, whenever they were taken.
-    pub(super) fn schedule(&mut self, actions: BTreeMap<Rank, Vec<Action<R>>>) -> Vec<Action<R>> {
+    pub(super) fn schedule(&mut self, actions: BTreeMap<Rank, Vec<Action<R>>>, loss: Loss) -> Vec<Action<R>> {
         let mut blocked: Vec<Action<R>> = Vec::new();
         for actions in actions.into_values() {
             blocked.extend(actions);
@@ -83,7 +83,7 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         }
         while self.schedule_half_of_a_move(&mut blocked)
             || self.schedule_one_detachment(&mut blocked)
-            || self.schedule_one_with_loss(&mut blocked)
+            || loss == Loss::Allowed && self.schedule_one_with_loss(&mut blocked)
         {
             self.schedule_all(&mut blocked);
         }

@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::attainable::{assert_attainable_post_condition, drop_unattainable, must_wait};
 use super::guards::{find_closings, find_held, may_be_mass_close, why_nothing_closes};
 use super::interleave::interleave;
-use super::order::Scheduler;
+use super::order::{Loss, Scheduler};
 use super::retain::{Kept, asked_or_unknown, join_references, part_of, retain_open};
 use super::split::{Rank, assert_split_post_condition, split_into_actions};
 use super::substitute::add_substitutes;
 use crate::{
-    Action, Effect, InstanceId, Owner, Plan, PlanInput, Policy, Resource, ResourceSet, RuleSet, Step,
-    Withheld, WithheldReason, diff,
+    Action, Effect, InFlight, InstanceId, Owner, Plan, PlanInput, Policy, Resource, ResourceSet, RuleSet,
+    Step, Withheld, WithheldReason, diff,
 };
 
 /// Plans all changes that may be made now, and gives for every other difference the reason why it stays.
@@ -84,7 +84,7 @@ pub fn plan<R: Resource>(input: &PlanInput<'_, R>) -> Plan<R> {
         return Plan { steps: Vec::new(), withheld: without_duplicates(withheld) };
     }
     let mut scheduler = Scheduler::new(input);
-    let mut blocked = schedule_towards(&mut scheduler, &goal);
+    let mut blocked = schedule_towards(&mut scheduler, &goal, Loss::Forbidden);
     // What is opened beside what is blocked can make room for it.
     for _ in 0..MAX_ROUNDS {
         if blocked.is_empty() {
@@ -95,7 +95,10 @@ pub fn plan<R: Resource>(input: &PlanInput<'_, R>) -> Plan<R> {
         if diff(scheduler.state(), &before).is_empty() {
             break;
         }
-        blocked = schedule_towards(&mut scheduler, &goal);
+        blocked = schedule_towards(&mut scheduler, &goal, Loss::Forbidden);
+    }
+    if !blocked.is_empty() {
+        blocked = schedule_towards(&mut scheduler, &goal, Loss::Allowed);
     }
     let steps = scheduler.into_steps();
     debug_assert_post_condition(|| assert_schedule_post_condition(input.observed, &steps));
@@ -113,16 +116,21 @@ pub fn plan<R: Resource>(input: &PlanInput<'_, R>) -> Plan<R> {
 const MAX_ROUNDS: usize = 3;
 
 /// Adds the steps that lead from the scheduler's state to the goal. Returns the actions that are blocked.
-fn schedule_towards<R: Resource>(scheduler: &mut Scheduler<'_, R>, goal: &ResourceSet<R>) -> Vec<Action<R>> {
+fn schedule_towards<R: Resource>(
+    scheduler: &mut Scheduler<'_, R>,
+    goal: &ResourceSet<R>,
+    loss: Loss,
+) -> Vec<Action<R>> {
     let actions = split_into_actions(goal, scheduler.state());
     debug_assert_post_condition(|| assert_split_post_condition(&actions, goal, scheduler.state()));
-    scheduler.schedule(actions)
+    scheduler.schedule(actions, loss)
 }
 
-/// Adds steps for what is blocked: what is asked for opens in substitutes, and what is not closes in part.
+/// Adds steps for what is blocked: what it would let in opens in substitutes, and what is not asked for closes in part.
 ///
-/// Groups that exchange both members and sources can wait for each other in a circle. An instance that is to join one
-/// of them must not wait with them, and sources that nobody asks for must not stay.
+/// Groups that exchange both members and sources can wait for each other in a circle: each has to lose its sources
+/// before a member of the other joins it, and its members have those sources nowhere else. So what is open is looked for
+/// without all that the blocked changes take away.
 fn schedule_beside<R: Resource>(
     input: &PlanInput<'_, R>,
     goal: &ResourceSet<R>,
@@ -131,7 +139,25 @@ fn schedule_beside<R: Resource>(
     withheld: &mut Vec<Withheld<R>>,
 ) {
     let reached = scheduler.state().clone();
-    let mut beside = add_substitutes(input, reached.clone(), withheld);
+    let mut certain = reached.clone();
+    let changes = blocked.iter().map(|action| (reached.get(&action.key()), goal.get(&action.key())));
+    InFlight::settle(changes, &mut certain);
+    let mut beside = reached.clone();
+    for added in add_substitutes(input, certain, withheld).into_values() {
+        let both = reached.get(&added.key()).map_or_else(|| Some(added.clone()), |now| now.union(&added));
+        beside.extend(both);
+    }
+    // What has a substitute may have no room for a reference to it.
+    let is_of_use = |added: &R| {
+        let is_standalone = || !added.instances(&ResourceSet::from([added.clone()])).is_empty();
+        reached.contains_key(&added.key())
+            || beside.referrers(&added.key()).next().is_some()
+            || is_standalone()
+    };
+    let unused: Vec<R::Key> = beside.values().filter(|added| !is_of_use(added)).map(Resource::key).collect();
+    for key in unused {
+        beside.remove(&key);
+    }
     for key in blocked.iter().map(Action::key) {
         let narrow = beside.get(&key).and_then(|current| part_of_goal(input, goal, current, &beside));
         beside.extend(narrow);
@@ -139,7 +165,7 @@ fn schedule_beside<R: Resource>(
     let mut actions = split_into_actions(&beside, &reached);
     // A group that has been made for what is blocked has no members yet.
     actions.remove(&Rank::Delete);
-    scheduler.schedule(actions);
+    scheduler.schedule(actions, Loss::Forbidden);
 }
 
 /// Returns the part of a resource that lets in on its instances what the goal does, or may be asked for; `None` if the
