@@ -6,8 +6,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use firewall_core::{
-    Compiled, Desired, FirewallProvider, GroupKey, Infeasible, IngressRule, InstanceId, Plan, Requirements,
-    Resource, ResourceSet, RuleSet,
+    Compiled, Desired, FirewallProvider, GroupKey, Infeasible, IngressRule, InstanceId, MAX_SUBSTITUTES,
+    Plan, Requirements, Resource, ResourceSet, RuleSet,
 };
 use ipnet::{IpNet, Ipv4Net};
 
@@ -93,9 +93,6 @@ fn name_objects<P: FirewallProvider>(provider: &P, keys: &BTreeSet<Key<P>>) -> C
     named.sort_unstable();
     named.into()
 }
-
-/// Substitutes of one resource that are looked for: each takes the first name that is free, so there are never many.
-const MAX_SUBSTITUTES: usize = 8;
 
 /// Returns the resources that a membership requires with those that substitutes stand in for there replaced by these;
 /// `None` if there are none.

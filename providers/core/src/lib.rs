@@ -40,7 +40,8 @@ pub use plan::{
 };
 pub use provider::{Applied, ChangesSince, ErrorKind, FirewallProvider, Observed, ProviderError, Retry};
 pub use resource::{
-    Compiled, Differences, MemberRequirements, Owner, Reach, Requirements, Resource, ResourceSet,
+    Compiled, Differences, MAX_SUBSTITUTES, MemberRequirements, Owner, Reach, Requirements, Resource,
+    ResourceSet,
 };
 pub use rule::ingress_rule::IngressRule;
 pub use rule::port::{PortError, PortRange, Protocol};

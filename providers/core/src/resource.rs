@@ -285,6 +285,9 @@ impl Reach {
     }
 }
 
+/// Substitutes of one resource that are looked for: each takes the first name that is free, so there are never many.
+pub const MAX_SUBSTITUTES: usize = 8;
+
 /// The requirements of every membership that can be open.
 pub type MemberRequirements<R> = BTreeMap<(GroupKey, InstanceId), Requirements<<R as Resource>::Key>>;
 

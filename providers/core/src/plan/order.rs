@@ -73,8 +73,8 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         self.steps
     }
 
-    /// Adds actions to the steps. Returns those that would let in too much, or break a reference, or close what must
-    /// stay, whenever they were taken.
+    /// Adds actions to the steps. Returns those that would let in too much, or break a reference, or close more than
+    /// `loss` allows, whenever they were taken.
     pub(super) fn schedule(&mut self, actions: BTreeMap<Rank, Vec<Action<R>>>, loss: Loss) -> Vec<Action<R>> {
         let mut blocked: Vec<Action<R>> = Vec::new();
         for actions in actions.into_values() {

@@ -14,8 +14,8 @@ use super::retain::{Kept, asked_or_unknown, join_references, part_of, retain_ope
 use super::split::{Rank, assert_split_post_condition, split_into_actions};
 use super::substitute::add_substitutes;
 use crate::{
-    Action, Effect, InFlight, InstanceId, Owner, Plan, PlanInput, Policy, Resource, ResourceSet, RuleSet,
-    Step, Withheld, WithheldReason, diff,
+    Action, Effect, InFlight, InstanceId, MAX_SUBSTITUTES, Owner, Plan, PlanInput, Policy, Resource,
+    ResourceSet, RuleSet, Step, Withheld, WithheldReason, diff,
 };
 
 /// Plans all changes that may be made now, and gives for every other difference the reason why it stays.
@@ -34,7 +34,8 @@ use crate::{
 /// 3. `split_into_actions`: the difference becomes actions that only open or only close, by rank.
 ///    *Post-condition:* the actions on each key lead from observed to the goal; nothing else has any.
 /// 4. `Scheduler`: actions become steps, in an order in which no instance ever admits too much. Where some can
-///    never be taken, substitutes open beside them, and they are tried again.
+///    never be taken, substitutes open beside them, and they are tried again; last, where there is no room for
+///    substitutes, at the price of closing for a moment what is desired.
 ///    *Post-condition:* each step starts from the state that those before it leave, and waits only for them.
 /// 5. `interleave`: openings and closings alternate.
 ///    *Post-condition:* that of `Scheduler` still holds.
@@ -84,21 +85,23 @@ pub fn plan<R: Resource>(input: &PlanInput<'_, R>) -> Plan<R> {
         return Plan { steps: Vec::new(), withheld: without_duplicates(withheld) };
     }
     let mut scheduler = Scheduler::new(input);
-    let mut blocked = schedule_towards(&mut scheduler, &goal, Loss::Forbidden);
+    let mut blocked = schedule_towards(&mut scheduler, &goal);
     // What is opened beside what is blocked can make room for it.
     for _ in 0..MAX_ROUNDS {
         if blocked.is_empty() {
             break;
         }
-        let before = scheduler.state().clone();
-        schedule_beside(input, &goal, &mut scheduler, &blocked, &mut withheld);
-        if diff(scheduler.state(), &before).is_empty() {
+        let mut attempt = scheduler.clone();
+        schedule_beside(input, &goal, &mut attempt, &blocked, &mut withheld);
+        let left = schedule_towards(&mut attempt, &goal);
+        // What has been narrowed has been widened again, to no end.
+        if diff(attempt.state(), scheduler.state()).is_empty() {
             break;
         }
-        blocked = schedule_towards(&mut scheduler, &goal, Loss::Forbidden);
+        (scheduler, blocked) = (attempt, left);
     }
     if !blocked.is_empty() {
-        blocked = schedule_towards(&mut scheduler, &goal, Loss::Allowed);
+        blocked = schedule_with_loss(input, &mut scheduler, blocked);
     }
     let steps = scheduler.into_steps();
     debug_assert_post_condition(|| assert_schedule_post_condition(input.observed, &steps));
@@ -116,14 +119,59 @@ pub fn plan<R: Resource>(input: &PlanInput<'_, R>) -> Plan<R> {
 const MAX_ROUNDS: usize = 3;
 
 /// Adds the steps that lead from the scheduler's state to the goal. Returns the actions that are blocked.
-fn schedule_towards<R: Resource>(
-    scheduler: &mut Scheduler<'_, R>,
-    goal: &ResourceSet<R>,
-    loss: Loss,
-) -> Vec<Action<R>> {
+fn schedule_towards<R: Resource>(scheduler: &mut Scheduler<'_, R>, goal: &ResourceSet<R>) -> Vec<Action<R>> {
     let actions = split_into_actions(goal, scheduler.state());
     debug_assert_post_condition(|| assert_split_post_condition(&actions, goal, scheduler.state()));
-    scheduler.schedule(actions, loss)
+    scheduler.schedule(actions, Loss::Forbidden)
+}
+
+/// Adds the steps of blocked actions that close for a moment what is desired, where there is no other way. Returns those
+/// that are still blocked.
+///
+/// What could not be had because a call has failed, or is under way, can be had later: what is tied to that waits.
+fn schedule_with_loss<R: Resource>(
+    input: &PlanInput<'_, R>,
+    scheduler: &mut Scheduler<'_, R>,
+    blocked: Vec<Action<R>>,
+) -> Vec<Action<R>> {
+    let tied = find_tied_to_waiting(input, &blocked);
+    let (mut waiting, free): (Vec<_>, Vec<_>) =
+        blocked.into_iter().partition(|action| tied.contains(&action.key()));
+    waiting.extend(scheduler.schedule(BTreeMap::from([(Rank::Move, free)]), Loss::Allowed));
+    waiting
+}
+
+/// Returns the resources that blocked actions tie, one by the other, to one whose change has to wait: they change, refer
+/// to, or would be substituted by the same.
+fn find_tied_to_waiting<R: Resource>(input: &PlanInput<'_, R>, blocked: &[Action<R>]) -> BTreeSet<R::Key> {
+    let around = |resource: &R| {
+        let mut keys = resource.refers_to();
+        keys.extend((1..=MAX_SUBSTITUTES).map_while(|number| Some(resource.substitute(number)?.key())));
+        keys.insert(resource.key());
+        keys
+    };
+    let waiting: BTreeSet<&R::Key> =
+        input.backoff.iter().map(|(key, _)| key).chain(input.in_flight.keys()).collect();
+    let known = waiting.iter().flat_map(|key| [input.observed.get(key), input.desired.get(key)]).flatten();
+    let mut tied: BTreeSet<R::Key> = known.flat_map(around).collect();
+    tied.extend(waiting.into_iter().cloned());
+    let blocked = blocked.iter().map(|action| {
+        action.before().into_iter().chain(action.after()).flat_map(around).collect::<BTreeSet<_>>()
+    });
+    let mut untied: Vec<BTreeSet<R::Key>> = blocked.collect();
+    loop {
+        let before = untied.len();
+        untied.retain(|keys| {
+            let is_tied = !tied.is_disjoint(keys);
+            if is_tied {
+                tied.extend(keys.iter().cloned());
+            }
+            !is_tied
+        });
+        if untied.len() == before {
+            return tied;
+        }
+    }
 }
 
 /// Adds steps for what is blocked: what it would let in opens in substitutes, and what is not asked for closes in part.
@@ -142,21 +190,20 @@ fn schedule_beside<R: Resource>(
     let mut certain = reached.clone();
     let changes = blocked.iter().map(|action| (reached.get(&action.key()), goal.get(&action.key())));
     InFlight::settle(changes, &mut certain);
+    let added = diff(&add_substitutes(input, certain.clone(), withheld), &certain);
     let mut beside = reached.clone();
-    for added in add_substitutes(input, certain, withheld).into_values() {
-        let both = reached.get(&added.key()).map_or_else(|| Some(added.clone()), |now| now.union(&added));
+    for added in added.update.iter().map(|change| &change.to).chain(&added.create) {
+        let both = reached.get(&added.key()).map_or_else(|| Some(added.clone()), |now| now.union(added));
         beside.extend(both);
     }
-    // What has a substitute may have no room for a reference to it.
-    let is_of_use = |added: &R| {
+    for added in added.create {
+        let key = added.key();
         let is_standalone = || !added.instances(&ResourceSet::from([added.clone()])).is_empty();
-        reached.contains_key(&added.key())
-            || beside.referrers(&added.key()).next().is_some()
-            || is_standalone()
-    };
-    let unused: Vec<R::Key> = beside.values().filter(|added| !is_of_use(added)).map(Resource::key).collect();
-    for key in unused {
-        beside.remove(&key);
+        let is_used = reached.contains_key(&key) || beside.referrers(&key).next().is_some();
+        // What it is for had no room for a reference to it.
+        if !is_used && !is_standalone() {
+            beside.remove(&key);
+        }
     }
     for key in blocked.iter().map(Action::key) {
         let narrow = beside.get(&key).and_then(|current| part_of_goal(input, goal, current, &beside));

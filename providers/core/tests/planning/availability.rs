@@ -171,6 +171,24 @@ fn groups_that_exchange_members_and_sources_close_nothing() {
 }
 
 #[test]
+fn circle_waits_for_an_instance_that_cannot_join_a_substitute() {
+    const V6: &[&str] = &["tcp/80 ::/0"];
+    let ids = instances(3);
+    let from = desired([group("one", WITHIN, &[&ids[0]]), group("two", V6, &[&ids[1], &ids[0]])]);
+    let to = desired([group("one", V6, &[&ids[1]]), group("two", HTTP, &[&ids[0], &ids[2]])]);
+    let mut case = Case::between(3, &from, &to);
+    case.backoff.insert((attachment_key(&ids[0]), Effect::Open));
+    let mut state = case.observed.clone();
+    for step in case.plan().steps {
+        step.action.apply_to(&mut state);
+        for (instance, rules) in kept(&case) {
+            let open = state.reach(&instance).rules;
+            assert!(open.covers(&rules), "{instance} admits {open}, not {rules}, after {step:?}");
+        }
+    }
+}
+
+#[test]
 fn lost_reply_of_an_opening_closes_nothing() {
     let ids = instances(1);
     let (cloud, provider) = converged(1, &web(HTTP, &[&ids[0]]));
