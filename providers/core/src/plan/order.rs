@@ -214,7 +214,8 @@ impl<'a, R: Resource> Scheduler<'a, R> {
             };
             return None;
         }
-        let replaced_at = if closes { self.replaced_at(action) } else { BTreeSet::new() };
+        let replaced_at =
+            if closes { &self.replaced_at(action) | &self.dropped_at(action) } else { BTreeSet::new() };
         Some(Impact { opens_at: self.opens_at(action, instances), replaced_at })
     }
 
@@ -239,6 +240,30 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         };
         let sets = [(self.observed, present), (&self.state, joined)];
         sets.into_iter().filter(|(_, instances)| !instances.is_empty()).flat_map(replaced).collect()
+    }
+
+    /// Returns the instances where a resource ceases to refer to what lets in there something that is or may be desired,
+    /// if the steps before have opened that in what it keeps. What is dropped can be a substitute that they have made.
+    fn dropped_at(&self, action: &Action<R>) -> BTreeSet<InstanceId> {
+        let Some(from) = action.before() else { return BTreeSet::new() };
+        let references = |resource: Option<&R>| resource.map(Resource::refers_to).unwrap_or_default();
+        let (before, after) = (from.refers_to(), references(action.after()));
+        let dropped = &before - &after;
+        if dropped.is_empty() {
+            return BTreeSet::new();
+        }
+        let kept = &references(self.observed.get(&action.key())) & &after;
+        // What it lets in whether the steps before have been made or not.
+        let certain = |key: &R::Key| self.observed.get(key)?.intersection(self.state.get(key)?);
+        let user = |kept: &BTreeSet<R::Key>| from.without_references(&(&before - kept));
+        let certain: ResourceSet<R> = kept.iter().filter_map(certain).collect();
+        let (mut with, mut without) = (certain.clone(), certain);
+        with.extend(dropped.iter().filter_map(|key| self.state.get(key).cloned()));
+        with.extend(user(&(&kept | &dropped)));
+        without.extend(user(&kept));
+        let mut instances = from.instances(&with);
+        instances.retain(|id| self.loses_at(Loss::Forbidden, id, &with.reach(id), &without.reach(id)));
+        instances
     }
 
     /// Returns true if an instance would no longer admit something that must stay open there.

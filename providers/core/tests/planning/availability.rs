@@ -189,6 +189,31 @@ fn circle_waits_for_an_instance_that_cannot_join_a_substitute() {
 }
 
 #[test]
+fn no_failure_in_a_circle_closes_what_is_asked_for() {
+    const OTHER: &[&str] = &["tcp/80 192.0.2.0/24"];
+    let ids = instances(4);
+    let from = desired([group("one", WITHIN, &[&ids[0], &ids[3]]), group("two", OTHER, &[&ids[1], &ids[2]])]);
+    let to = desired([group("one", OTHER, &[&ids[0], &ids[1], &ids[3]]), group("two", WITHIN, &[&ids[3]])]);
+    let steps = Case::between(4, &from, &to).plan().steps.len();
+    for failing in 0..steps {
+        let (cloud, provider) = converged(4, &from);
+        let case = Case::new(&provider, &to);
+        let mut failed = BTreeSet::from([failing]);
+        for (position, step) in case.plan().steps.iter().enumerate() {
+            let is_left_out =
+                step.depends_on.iter().any(|other| other.must_succeed && failed.contains(&other.step));
+            if position == failing || is_left_out || block_on(provider.apply(&step.action)).is_err() {
+                failed.insert(position);
+            }
+            for (instance, rules) in kept(&case) {
+                let open = cloud.resources().reach(&instance).rules;
+                assert!(open.covers(&rules), "step {failing} failed: {instance} admits {open}, not {rules}");
+            }
+        }
+    }
+}
+
+#[test]
 fn lost_reply_of_an_opening_closes_nothing() {
     let ids = instances(1);
     let (cloud, provider) = converged(1, &web(HTTP, &[&ids[0]]));
