@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use firewall_core::testing::conformance::{desired, group, reach_by_instance};
 use firewall_core::testing::memory::{Fault, MemoryKey, MemoryResource};
-use firewall_core::{Action, Desired, Effect, FirewallProvider, InstanceId, RuleSet};
+use firewall_core::{Action, Desired, Effect, FirewallProvider, InstanceId, ResourceSet, RuleSet};
 use futures::executor::block_on;
 use proptest::prelude::*;
 
@@ -24,6 +24,20 @@ fn kept(case: &Case) -> Vec<(InstanceId, RuleSet)> {
         (instance, kept)
     });
     kept.collect()
+}
+
+/// Returns the resources after the plan. Asserts after each step that nothing is closed that is or may be desired.
+fn apply_without_loss(case: &Case) -> ResourceSet<MemoryResource> {
+    let kept = kept(case);
+    let mut state = case.observed.clone();
+    for step in case.plan().steps {
+        step.action.apply_to(&mut state);
+        for (instance, rules) in &kept {
+            let open = state.reach(instance).rules;
+            assert!(open.covers(rules), "{instance} admits {open}, not {rules}, after {step:?}");
+        }
+    }
+    state
 }
 
 /// Returns the desired state of a moment in which the machines of some instances are not known: what is asked
@@ -55,15 +69,7 @@ proptest! {
         let (_, provider) = converged(4, &at_moment(&from, &ids));
         let mut case = Case::new(&provider, &at_moment_without(&to, &lost, &ids));
         case.limits.mass_close_released = true;
-        let (plan, kept) = (case.plan(), kept(&case));
-        let mut state = case.observed.clone();
-        for step in &plan.steps {
-            step.action.apply_to(&mut state);
-            for (instance, rules) in &kept {
-                let open = state.reach(instance).rules;
-                prop_assert!(open.covers(rules), "{instance} admits {open}, not {rules}, after {step:?}");
-            }
-        }
+        apply_without_loss(&case);
     }
 
     #[test]
@@ -159,14 +165,7 @@ fn groups_that_exchange_members_and_sources_close_nothing() {
     };
     let from = of(HTTP, &ids[0], WITHIN, &ids[1]);
     let case = Case::between(2, &from, &of(WITHIN, &ids[1], HTTP, &ids[0]));
-    let mut state = case.observed.clone();
-    for step in case.plan().steps {
-        step.action.apply_to(&mut state);
-        for (instance, rules) in kept(&case) {
-            let open = state.reach(&instance).rules;
-            assert!(open.covers(&rules), "{instance} admits {open}, not {rules}, after {step:?}");
-        }
-    }
+    let state = apply_without_loss(&case);
     assert_eq!(reach_by_instance(&state), reach_by_instance(&case.desired));
 }
 
@@ -178,14 +177,7 @@ fn circle_waits_for_an_instance_that_cannot_join_a_substitute() {
     let to = desired([group("one", V6, &[&ids[1]]), group("two", HTTP, &[&ids[0], &ids[2]])]);
     let mut case = Case::between(3, &from, &to);
     case.backoff.insert((attachment_key(&ids[0]), Effect::Open));
-    let mut state = case.observed.clone();
-    for step in case.plan().steps {
-        step.action.apply_to(&mut state);
-        for (instance, rules) in kept(&case) {
-            let open = state.reach(&instance).rules;
-            assert!(open.covers(&rules), "{instance} admits {open}, not {rules}, after {step:?}");
-        }
-    }
+    apply_without_loss(&case);
 }
 
 #[test]
