@@ -17,9 +17,14 @@ use hostport_firewall::k8s::host_port_exposure;
 use hostport_firewall::k8s::plain_text::escape_unprintable;
 use hostport_firewall::reconcile::pass::Options;
 use hostport_firewall::{commands, controller};
+use mimalloc::MiMalloc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::LevelFilter;
+
+// The C library's searches what it has freed: after the first pass over a big cluster, each later one takes longer.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Any error: `main` prints its text, for the person who must act.
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
