@@ -346,7 +346,7 @@ impl<P: FirewallProvider + 'static> Reconciler<P> {
     ) -> (Plan<P::Resource>, BTreeSet<usize>) {
         let now = Instant::now();
         // Slow, and needed only where something is held.
-        let closings = LazyCell::new(|| find_closings(observed, &compiled.resources));
+        let closings = LazyCell::new(|| find_closings(self.options.limits, observed, &compiled.resources));
         let Options { limits, mass_close_hold: hold, policy, .. } = &self.options;
         let released = if self.held.is_empty() {
             BTreeSet::new()

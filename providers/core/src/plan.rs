@@ -283,6 +283,13 @@ impl Limits {
         closing >= self.mass_close_least && closing * 100 > open * percent
     }
 
+    /// Returns the number of ports that a range which is asked for as one counts for. Of a long one it is less than
+    /// a mass has at least: a media server that ends closes ten thousand ports, and is one workload on one node.
+    #[must_use]
+    pub fn weigh(&self, ports: PortRange) -> usize {
+        ports.count().min(self.mass_close_least.saturating_sub(1).max(1))
+    }
+
     /// Returns true if closing so many of so many open ports of one namespace is too much at once.
     #[must_use]
     pub const fn is_mass_close(&self, open: usize, closing: usize) -> bool {

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::{
-    Action, GroupLabel, InstanceId, Owner, Plan, PlanInput, Policy, Protocol, Reach, Resource, ResourceSet,
-    Step,
+    Action, GroupLabel, InstanceId, Owner, Plan, PlanInput, Policy, PortRange, Protocol, Reach, Resource,
+    ResourceSet, Step,
 };
 
 /// A promise of the design that a step would break.
@@ -75,14 +75,23 @@ fn can_close_a_mass<R: Resource>(input: &PlanInput<'_, R>, plan: &Plan<R>, end: 
     let closing = plan.steps.iter().filter_map(|step| step.action.before());
     let touched: BTreeSet<InstanceId> =
         closing.flat_map(|resource| resource.instances(input.observed)).collect();
-    let lost = touched.iter().map(|instance| {
+    let lost = touched.iter().flat_map(|instance| {
         let then = ports_at(end, instance);
-        ports_at(input.observed, instance).into_iter().filter(|port| !then.contains(port)).count()
+        ports_at(input.observed, instance).into_iter().flat_map(move |share| remaining(share, &then))
     });
-    lost.sum::<usize>() >= input.limits.mass_close_least
+    lost.map(|(_, range)| range.count()).sum::<usize>() >= input.limits.mass_close_least
 }
 
-/// Returns the ports, by instance, of the namespaces of which more would close at once than the limits allow.
+/// Returns the number of ports that a share counts for. One alone never makes a mass, however long it is.
+fn weigh<R: Resource>(input: &PlanInput<'_, R>, range: PortRange) -> usize {
+    let most = if input.limits.mass_close_least > 1 { input.limits.mass_close_least - 1 } else { 1 };
+    most.min(range.count())
+}
+
+/// A port range of an instance, as one group has it.
+type Share = (Protocol, PortRange);
+
+/// Returns the port ranges, by instance, of the namespaces of which more would close at once than the limits allow.
 ///
 /// A port of an instance belongs to the namespaces whose groups have a resource there that names it. It stays
 /// open if anything is let in to it at the end, from whichever sources.
@@ -90,65 +99,92 @@ fn find_held_ports<R: Resource>(
     input: &PlanInput<'_, R>,
     plan: &Plan<R>,
     end: &ResourceSet<R>,
-) -> BTreeMap<InstanceId, BTreeSet<(Protocol, u16)>> {
+) -> BTreeMap<InstanceId, BTreeSet<Share>> {
     if input.limits.mass_close_released || is_closing_forbidden(input) || !can_close_a_mass(input, plan, end)
     {
         return BTreeMap::new();
     }
     let (mut open, mut all_open): (BTreeMap<String, usize>, usize) = (BTreeMap::new(), 0);
-    let mut closing: BTreeMap<String, BTreeSet<(InstanceId, Protocol, u16)>> = BTreeMap::new();
-    for (instance, labels) in labels_by_instance(input.observed) {
-        let (now, then) = (ports_at(input.observed, &instance), ports_at(end, &instance));
-        for (protocol, port) in now {
-            let is_its = |label: &&GroupLabel| {
-                label.ports.iter().any(|(other, range)| *other == protocol && range.contains(port))
-            };
-            let mut owners: BTreeSet<&str> =
-                labels.iter().filter(is_its).map(|label| label.namespace.as_str()).collect();
-            if owners.is_empty() {
-                owners.insert("");
-            }
-            all_open += 1;
-            for owner in owners {
-                *open.entry(owner.to_owned()).or_default() += 1;
-                if !then.contains(&(protocol, port)) {
-                    closing.entry(owner.to_owned()).or_default().insert((instance.clone(), protocol, port));
-                }
-            }
+    let mut closing: BTreeMap<String, BTreeSet<(InstanceId, Share)>> = BTreeMap::new();
+    for (instance, resources) in input.observed.by_instance() {
+        let then = ports_at(end, &instance);
+        let shares = shares_at(input.observed, &instance, resources.into_iter());
+        let of_all: BTreeSet<Share> = shares.iter().map(|(_, share)| *share).collect();
+        all_open += of_all.iter().map(|(_, range)| weigh(input, *range)).sum::<usize>();
+        for (owner, share) in shares {
+            *open.entry(owner.clone()).or_default() += weigh(input, share.1);
+            let closed = remaining(share, &then).into_iter().map(|share| (instance.clone(), share));
+            closing.entry(owner).or_default().extend(closed);
         }
     }
+    let count = |shares: &BTreeSet<&(InstanceId, Share)>| {
+        shares.iter().map(|(_, (_, range))| weigh(input, *range)).sum::<usize>()
+    };
     let exceeds = |open: usize, closing: usize, percent: usize| {
         closing >= input.limits.mass_close_least && closing * 100 > open * percent
     };
-    let all_closing = closing.values().flatten().collect::<BTreeSet<_>>().len();
+    let all_closing = count(&closing.values().flatten().collect());
     let percent = input.limits.mass_close_percent;
     let is_cluster_held = exceeds(all_open, all_closing, percent.max(90));
-    let mut held: BTreeMap<InstanceId, BTreeSet<(Protocol, u16)>> = BTreeMap::new();
-    for (owner, ports) in closing {
-        let is_held = is_cluster_held || exceeds(open[&owner], ports.len(), percent);
+    let mut held: BTreeMap<InstanceId, BTreeSet<Share>> = BTreeMap::new();
+    for (owner, shares) in closing {
+        let is_held = is_cluster_held || exceeds(open[&owner], count(&shares.iter().collect()), percent);
         if is_held && !input.released.contains(&owner) {
-            for (instance, protocol, port) in ports {
-                held.entry(instance).or_default().insert((protocol, port));
+            for (instance, share) in shares {
+                held.entry(instance).or_default().insert(share);
             }
         }
     }
     held
 }
 
-fn labels_by_instance<R: Resource>(observed: &ResourceSet<R>) -> BTreeMap<InstanceId, Vec<GroupLabel>> {
-    let labels = |(instance, resources): (InstanceId, Vec<&R>)| {
-        let texts = resources.into_iter().flat_map(Resource::serves);
-        (instance, texts.flat_map(|text| GroupLabel::read(&text)).collect())
-    };
-    observed.by_instance().into_iter().map(labels).collect()
+/// Returns the port ranges that are open on an instance, each with the namespace of a group that has it; with no
+/// name, those that no group has.
+fn shares_at<'a, R: Resource + 'a>(
+    set: &ResourceSet<R>,
+    instance: &InstanceId,
+    resources: impl Iterator<Item = &'a R>,
+) -> BTreeSet<(String, Share)> {
+    let open = ports_at(set, instance);
+    let texts = resources.flat_map(Resource::serves);
+    let labels: Vec<GroupLabel> = texts.flat_map(|text| GroupLabel::read(&text)).collect();
+    let mut shares = BTreeSet::new();
+    for label in &labels {
+        for (protocol, ports) in &label.ports {
+            let open = open.iter().filter(|(other, _)| other == protocol);
+            let common = open.filter_map(|(_, range)| range.intersection(*ports));
+            shares.extend(common.map(|range| (label.namespace.clone(), (*protocol, range))));
+        }
+    }
+    let named: BTreeSet<Share> = labels.iter().flat_map(|label| label.ports.iter().copied()).collect();
+    let others = open.into_iter().flat_map(|share| remaining(share, &named));
+    shares.extend(others.map(|share| (String::new(), share)));
+    shares
 }
 
-fn ports_at<R: Resource>(set: &ResourceSet<R>, instance: &InstanceId) -> BTreeSet<(Protocol, u16)> {
-    let rules = set.reach(instance).rules;
-    let ports = rules
-        .iter()
-        .flat_map(|rule| (rule.ports.first()..=rule.ports.last()).map(|port| (rule.protocol, port)));
-    ports.collect()
+/// Returns what of a share is not among the others.
+fn remaining((protocol, range): Share, others: &BTreeSet<Share>) -> Vec<Share> {
+    let mut left = vec![range];
+    for (_, other) in others.iter().filter(|(other, _)| *other == protocol) {
+        left = left.into_iter().flat_map(|part| part.difference(*other)).collect();
+    }
+    left.into_iter().map(|range| (protocol, range)).collect()
+}
+
+/// Returns the port ranges that are open on an instance, from whichever sources, adjacent ones as one.
+fn ports_at<R: Resource>(set: &ResourceSet<R>, instance: &InstanceId) -> BTreeSet<Share> {
+    let ports: BTreeSet<Share> =
+        set.reach(instance).rules.iter().map(|rule| (rule.protocol, rule.ports)).collect();
+    let mut merged: Vec<Share> = Vec::new();
+    for (protocol, range) in ports {
+        match merged.last_mut() {
+            Some((same, before)) if *same == protocol && range.first() <= before.last().saturating_add(1) => {
+                *before = PortRange::new(before.first(), range.last().max(before.last())).unwrap_or(*before);
+            }
+            _ => merged.push((protocol, range)),
+        }
+    }
+    merged.into_iter().collect()
 }
 
 /// The state of the cloud as the steps are replayed.
@@ -158,7 +194,7 @@ struct Replay<'a, R: Resource> {
     /// The reach that each instance may have at any time: its own before the plan, with the desired one
     allowed: BTreeMap<InstanceId, Reach>,
     /// The ports that a mass close is held for
-    held: BTreeMap<InstanceId, BTreeSet<(Protocol, u16)>>,
+    held: BTreeMap<InstanceId, BTreeSet<Share>>,
 }
 
 impl<R: Resource> Replay<'_, R> {
@@ -213,11 +249,9 @@ impl<R: Resource> Replay<'_, R> {
             let missing = doubt.missing.into_iter().collect::<Vec<_>>().join("; ");
             return Some(format!("it may still be asked for: {missing}"));
         }
-        let held = self.held.get(instance)?;
-        let is_lost = |(protocol, port): &&(Protocol, u16)| {
-            !after.rules.iter().any(|rule| rule.protocol == *protocol && rule.ports.contains(*port))
-        };
-        let (protocol, port) = held.iter().find(is_lost)?;
+        let then: BTreeSet<Share> = after.rules.iter().map(|rule| (rule.protocol, rule.ports)).collect();
+        let held = self.held.get(instance)?.iter();
+        let (protocol, port) = held.flat_map(|share| remaining(*share, &then)).next()?;
         Some(format!("closing {protocol}/{port} is part of a mass close"))
     }
 }

@@ -19,18 +19,10 @@ pub(super) fn why_nothing_closes<R: Resource>(input: &PlanInput<'_, R>) -> Optio
 /// The ports of one namespace that would close, and those that are open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Closings {
-    /// Number of open ports, counted per instance
+    /// Number of open ports, counted per instance, each range as much as it [weighs](Limits::weigh)
     pub open: usize,
     /// The port ranges that would close
     pub closing: BTreeSet<OpenPort>,
-}
-
-impl Closings {
-    /// Returns the number of ports that would close, counted per instance.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.closing.iter().map(|(_, _, range)| range.count()).sum()
-    }
 }
 
 /// Returns, by namespace, the number of open ports in `observed`, and those of them that are not open in
@@ -40,6 +32,7 @@ impl Closings {
 /// closes nothing here. A resource of which no namespace is known counts for the namespace with no name.
 #[must_use]
 pub fn find_closings<R: Resource>(
+    limits: Limits,
     observed: &ResourceSet<R>,
     goal: &ResourceSet<R>,
 ) -> BTreeMap<String, Closings> {
@@ -49,7 +42,7 @@ pub fn find_closings<R: Resource>(
     for (instance, ports) in &contributions {
         for (namespace, protocol, range) in ports {
             let closings = by_namespace.entry(namespace.clone()).or_default();
-            closings.open += range.count();
+            closings.open += limits.weigh(*range);
             let after = open_after.entry(instance).or_insert_with(|| ports_of(&goal.reach(instance).rules));
             let left = find_closed(*protocol, *range, after);
             closings.closing.extend(left.into_iter().map(|range| (instance.clone(), *protocol, range)));
@@ -72,43 +65,60 @@ pub fn may_be_mass_close<R: Resource>(
     let diff = diff(goal, observed);
     let closing = diff.update.iter().map(|change| &change.from).chain(&diff.delete);
     let instances: BTreeSet<InstanceId> = closing.flat_map(|resource| resource.instances(observed)).collect();
-    let mut count = 0;
-    instances.iter().any(|instance| {
-        let open = ports_of(&observed.reach(instance).rules);
+    let closed_at = |instance: &InstanceId, open: Vec<(Protocol, PortRange)>| {
         let after = ports_of(&goal.reach(instance).rules);
-        let closed = open.iter().flat_map(|(protocol, range)| find_closed(*protocol, *range, &after));
-        count += closed.map(PortRange::count).sum::<usize>();
+        let closed = open.into_iter().flat_map(|(protocol, range)| find_closed(protocol, range, &after));
+        closed.collect::<Vec<_>>()
+    };
+    let mut count = 0;
+    let is_many = instances.iter().any(|instance| {
+        let open = ports_of(&observed.reach(instance).rules).into_iter().collect();
+        count += closed_at(instance, open).into_iter().map(PortRange::count).sum::<usize>();
         count >= limits.mass_close_least
-    })
+    });
+    // Many can be those of one long range, which weighs less: that only the groups there can tell.
+    let by_instance = if is_many { observed.by_instance() } else { BTreeMap::new() };
+    let closed = by_instance.into_iter().filter(|(instance, _)| instances.contains(instance));
+    let closed = closed.flat_map(|(instance, resources)| {
+        let open = contributions_at(observed, &instance, resources.into_iter());
+        let open = open.into_iter().map(|(_, protocol, range)| (protocol, range));
+        closed_at(&instance, open.collect())
+    });
+    closed.map(|range| limits.weigh(range)).sum::<usize>() >= limits.mass_close_least.max(1)
 }
 
-/// Returns the open ports of each instance, each with the namespace that it is open for.
-fn contributions<R: Resource>(
-    observed: &ResourceSet<R>,
-) -> BTreeMap<InstanceId, BTreeSet<(String, Protocol, PortRange)>> {
+/// Open port ranges, each with the namespace that it is open for.
+type Contributions = BTreeSet<(String, Protocol, PortRange)>;
+
+/// Returns the open ports of each instance, as the groups there have them.
+fn contributions<R: Resource>(observed: &ResourceSet<R>) -> BTreeMap<InstanceId, Contributions> {
     let open = |(instance, resources): (InstanceId, Vec<&R>)| {
-        let open = ports_of(&observed.reach(&instance).rules);
-        let labels = resources.iter().flat_map(|resource| resource.serves());
-        let labels: Vec<GroupLabel> = labels.flat_map(|label| GroupLabel::read(&label)).collect();
-        let ports = open.into_iter().flat_map(|(protocol, range)| attribute(protocol, range, &labels));
-        let ports = ports.collect();
-        (instance, ports)
+        let open = contributions_at(observed, &instance, resources.into_iter());
+        (instance, open)
     };
     observed.by_instance().into_iter().map(open).collect()
 }
 
+/// Returns the open ports of an instance, as the groups of its resources have them.
+fn contributions_at<'a, R: Resource + 'a>(
+    observed: &ResourceSet<R>,
+    instance: &InstanceId,
+    resources: impl Iterator<Item = &'a R>,
+) -> Contributions {
+    let labels = resources.flat_map(Resource::serves);
+    let labels: Vec<GroupLabel> = labels.flat_map(|label| GroupLabel::read(&label)).collect();
+    let open = ports_of(&observed.reach(instance).rules);
+    open.into_iter().flat_map(|(protocol, range)| attribute(protocol, range, &labels)).collect()
+}
+
 /// Splits an open port range among the namespaces of the groups that have ports in it.
-fn attribute(
-    protocol: Protocol,
-    range: PortRange,
-    labels: &[GroupLabel],
-) -> BTreeSet<(String, Protocol, PortRange)> {
+fn attribute(protocol: Protocol, range: PortRange, labels: &[GroupLabel]) -> Contributions {
     let own = |label: &GroupLabel| {
         let ports = label.ports.iter().filter(|(other, _)| *other == protocol);
         let common = ports.filter_map(|(_, ports)| range.intersection(*ports));
         common.map(|ports| (label.namespace.clone(), protocol, ports)).collect::<Vec<_>>()
     };
-    let mut parts: BTreeSet<_> = labels.iter().flat_map(own).collect();
+    let mut parts: Contributions = labels.iter().flat_map(own).collect();
     let rest = without(range, parts.iter().map(|(_, _, ports)| *ports).collect::<Vec<_>>());
     parts.extend(rest.into_iter().map(|ports| (String::new(), protocol, ports)));
     parts
@@ -136,20 +146,6 @@ fn without(range: PortRange, others: impl IntoIterator<Item = PortRange>) -> Vec
         .fold(vec![range], |parts, other| parts.into_iter().flat_map(|part| part.difference(other)).collect())
 }
 
-/// Returns the number of ports in these ranges, one that several namespaces share once.
-fn count_once<'a>(ports: impl Iterator<Item = &'a OpenPort>) -> usize {
-    let mut by_instance: BTreeMap<&InstanceId, Vec<(Protocol, PortRange)>> = BTreeMap::new();
-    for (instance, protocol, range) in ports {
-        by_instance.entry(instance).or_default().push((*protocol, *range));
-    }
-    let merged = by_instance.into_values().map(RuleSet::from_anywhere);
-    merged.map(|rules| count(&rules)).sum()
-}
-
-fn count(rules: &RuleSet) -> usize {
-    ports_of(rules).iter().map(|(_, range)| range.count()).sum()
-}
-
 /// Returns the namespaces of which so much would close at once that it is held, each with the reason.
 ///
 /// A namespace is held for its own closings. All are held where nearly everything of the cluster would close:
@@ -160,8 +156,13 @@ pub(super) fn find_held<R: Resource>(
     closings: &BTreeMap<String, Closings>,
 ) -> BTreeMap<String, WithheldReason> {
     let limits = input.limits;
-    let open = input.observed.by_instance().keys().map(|id| count(&input.observed.reach(id).rules)).sum();
-    let closing = count_once(closings.values().flat_map(|one| &one.closing));
+    let open = contributions(input.observed).into_values().map(|open| {
+        let once: BTreeSet<_> = open.into_iter().map(|(_, protocol, range)| (protocol, range)).collect();
+        once.into_iter().map(|(_, range)| limits.weigh(range)).sum::<usize>()
+    });
+    let open = open.sum();
+    let count = |ports: &BTreeSet<&OpenPort>| ports.iter().map(|(_, _, range)| limits.weigh(*range)).sum();
+    let closing = count(&closings.values().flat_map(|one| &one.closing).collect());
     let of_cluster = limits.is_mass_close_of_cluster(open, closing).then_some(WithheldReason::MassClose {
         namespace: None,
         closing,
@@ -171,7 +172,7 @@ pub(super) fn find_held<R: Resource>(
         .iter()
         .filter(|(namespace, one)| !one.closing.is_empty() && !input.released.contains(*namespace));
     let held = held.filter_map(|(namespace, one)| {
-        let closing = one.count();
+        let closing = count(&one.closing.iter().collect());
         let of_namespace = limits.is_mass_close(one.open, closing).then(|| WithheldReason::MassClose {
             namespace: Some(namespace.clone()),
             closing,

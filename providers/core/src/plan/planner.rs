@@ -270,7 +270,7 @@ fn hold_mass_closes<R: Resource>(
     if !may_be_mass_close(input.limits, input.observed, &goal) {
         return goal;
     }
-    let closings = find_closings(input.observed, &goal);
+    let closings = find_closings(input.limits, input.observed, &goal);
     let held = find_held(input, &closings);
     if held.is_empty() {
         return goal;

@@ -57,3 +57,29 @@ fn narrowed_sources_are_no_mass_close() {
     case.limits.mass_close_percent = 100;
     assert!(!case.plan().steps.is_empty(), "all is no more than 100 percent");
 }
+
+/// A media server has thousands of ports, and is one workload on one node.
+#[test]
+fn end_of_one_long_range_is_no_mass_close() {
+    let ids = instances(4);
+    let relay = |ids: &[&InstanceId]| desired([group("relay", &["udp/50000-60000 0.0.0.0/0"], ids)]);
+    let case = |from: usize, left: usize| {
+        let ids: Vec<&InstanceId> = ids.iter().collect();
+        Case::between(4, &relay(&ids[..from]), &relay(&ids[..left]))
+    };
+    assert!(!case(1, 0).plan().steps.is_empty(), "one");
+    assert!(case(2, 0).plan().steps.is_empty(), "two of two");
+    assert!(!case(4, 3).plan().steps.is_empty(), "one of four");
+}
+
+#[test]
+fn adjacent_ports_of_many_workloads_are_a_mass() {
+    let ids = instances(1);
+    let servers = |count: u16| {
+        let server =
+            |port: u16| group(&format!("game-{port}"), &[&format!("udp/{port} 0.0.0.0/0")], &[&ids[0]]);
+        desired((7000..7000 + count).map(server))
+    };
+    assert!(Case::between(1, &servers(12), &servers(0)).plan().steps.is_empty());
+    assert!(!Case::between(1, &servers(12), &servers(4)).plan().steps.is_empty(), "fewer than ten");
+}

@@ -101,8 +101,8 @@ fn ranges_count_as_many_ports_as_they_have() {
     let ids = instances(3);
     let from = desired([in_namespace("media", "30000-30005", &ids)]);
     let case = Case::between(3, &from, &Desired::nothing());
-    let closings = find_closings(&case.observed, &case.desired);
-    assert_eq!((closings["media"].open, closings["media"].count()), (18, 18));
+    let closings = find_closings(case.limits, &case.observed, &case.desired);
+    assert_eq!((closings["media"].open, closings["media"].closing.len()), (18, 3));
     assert_eq!(verbs(&case.plan()), [""; 0], "18 ports on three nodes are held");
 }
 
