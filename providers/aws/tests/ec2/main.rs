@@ -2,6 +2,7 @@
 
 mod attachments;
 mod calls;
+mod circles;
 mod combined;
 #[path = "../fake/mod.rs"]
 mod fake;

@@ -122,7 +122,12 @@ impl<'a, R: Resource> Scheduler<'a, R> {
         for action in blocked {
             let Action::Update { from, to } = action else { continue };
             let (from, to) = (from.clone(), to.clone());
-            for reference in &from.refers_to() - &to.refers_to() {
+            // What it had from the start goes before what this plan has attached, which is there to let it go.
+            let had = self.observed.get(&from.key()).map(Resource::refers_to).unwrap_or_default();
+            let detached = &from.refers_to() - &to.refers_to();
+            let (old, new): (Vec<_>, Vec<_>) =
+                detached.into_iter().partition(|reference| had.contains(reference));
+            for reference in old.into_iter().chain(new) {
                 let Some(rest) = from.without_references(&BTreeSet::from([reference])) else { continue };
                 let detachment = Action::Update { from: from.clone(), to: rest.clone() };
                 if !rest.has_same_spec(&to) && self.schedule_if_safe(&detachment, Loss::Forbidden) {
@@ -366,7 +371,7 @@ fn with_references<R: Resource>(set: &ResourceSet<R>, resource: Option<&R>) -> R
 
 /// Returns the effect of an action on the resource itself. A group without members opens, too, when it
 /// widens, because a member that joins it later relies on the steps before.
-fn effect<R: Resource>(action: &Action<R>) -> Effect {
+pub(super) fn effect<R: Resource>(action: &Action<R>) -> Effect {
     match action {
         Action::Create(_) => Effect::Open,
         Action::Update { from, to } if rank(from, to) < Rank::Narrow => Effect::Open,

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::attainable::{assert_attainable_post_condition, drop_unattainable, must_wait};
 use super::guards::{find_closings, find_held, may_be_mass_close, why_nothing_closes};
 use super::interleave::interleave;
-use super::order::{Loss, Scheduler};
+use super::order::{Loss, Scheduler, effect};
 use super::retain::{Kept, asked_or_unknown, join_references, part_of, retain_open};
 use super::split::{Rank, assert_split_post_condition, split_into_actions};
-use super::substitute::add_substitutes;
+use super::substitute::{Targets, add_substitutes};
 use crate::{
     Action, Effect, InFlight, InstanceId, MAX_SUBSTITUTES, Owner, Plan, PlanInput, Policy, Resource,
     ResourceSet, RuleSet, Step, Withheld, WithheldReason, diff,
@@ -85,20 +85,23 @@ pub fn plan<R: Resource>(input: &PlanInput<'_, R>) -> Plan<R> {
         return Plan { steps: Vec::new(), withheld: without_duplicates(withheld) };
     }
     let mut scheduler = Scheduler::new(input);
-    let mut blocked = schedule_towards(&mut scheduler, &goal);
+    let mut blocked = schedule_towards(input, &mut scheduler, &goal);
     // What is opened beside what is blocked can make room for it.
     for _ in 0..MAX_ROUNDS {
         if blocked.is_empty() {
             break;
         }
-        let mut attempt = scheduler.clone();
-        schedule_beside(input, &goal, &mut attempt, &blocked, &mut withheld);
-        let left = schedule_towards(&mut attempt, &goal);
-        // What has been narrowed has been widened again, to no end.
-        if diff(attempt.state(), scheduler.state()).is_empty() {
-            break;
-        }
-        (scheduler, blocked) = (attempt, left);
+        let attempts = [Targets::Unlike, Targets::Unjoined].into_iter().map(|targets| {
+            let mut attempt = scheduler.clone();
+            schedule_beside(input, &goal, &mut attempt, &blocked, targets, &mut withheld);
+            let left = schedule_towards(input, &mut attempt, &goal);
+            (attempt, left)
+        });
+        // Else what has been narrowed has been widened again, to no end.
+        let reached =
+            |(attempt, _): &(Scheduler<'_, R>, _)| !diff(attempt.state(), scheduler.state()).is_empty();
+        let Some(progress) = attempts.into_iter().find(reached) else { break };
+        (scheduler, blocked) = progress;
     }
     if !blocked.is_empty() {
         blocked = schedule_with_loss(input, &mut scheduler, blocked);
@@ -119,9 +122,17 @@ pub fn plan<R: Resource>(input: &PlanInput<'_, R>) -> Plan<R> {
 const MAX_ROUNDS: usize = 3;
 
 /// Adds the steps that lead from the scheduler's state to the goal. Returns the actions that are blocked.
-fn schedule_towards<R: Resource>(scheduler: &mut Scheduler<'_, R>, goal: &ResourceSet<R>) -> Vec<Action<R>> {
-    let actions = split_into_actions(goal, scheduler.state());
+fn schedule_towards<R: Resource>(
+    input: &PlanInput<'_, R>,
+    scheduler: &mut Scheduler<'_, R>,
+    goal: &ResourceSet<R>,
+) -> Vec<Action<R>> {
+    let mut actions = split_into_actions(goal, scheduler.state());
     debug_assert_post_condition(|| assert_split_post_condition(&actions, goal, scheduler.state()));
+    // The goal leaves alone what must wait, but what was opened beside it may have changed that.
+    for actions in actions.values_mut() {
+        actions.retain(|action| !must_wait(input, &action.key(), effect(action)));
+    }
     scheduler.schedule(actions, Loss::Forbidden)
 }
 
@@ -184,17 +195,19 @@ fn schedule_beside<R: Resource>(
     goal: &ResourceSet<R>,
     scheduler: &mut Scheduler<'_, R>,
     blocked: &[Action<R>],
+    targets: Targets,
     withheld: &mut Vec<Withheld<R>>,
 ) {
     let reached = scheduler.state().clone();
     let mut certain = reached.clone();
     let changes = blocked.iter().map(|action| (reached.get(&action.key()), goal.get(&action.key())));
     InFlight::settle(changes, &mut certain);
-    let added = diff(&add_substitutes(input, certain.clone(), withheld), &certain);
+    let added = diff(&add_substitutes(input, certain.clone(), targets, withheld), &certain);
     let mut beside = reached.clone();
     for added in added.update.iter().map(|change| &change.to).chain(&added.create) {
-        let both = reached.get(&added.key()).map_or_else(|| Some(added.clone()), |now| now.union(added));
-        beside.extend(both);
+        let now = reached.get(&added.key());
+        let both = now.map_or_else(|| Ok(added.clone()), |now| join_references(now, added));
+        beside.extend([both.unwrap_or_else(|as_many_as_fit| as_many_as_fit)]);
     }
     for added in added.create {
         let key = added.key();
@@ -258,7 +271,7 @@ fn apply_guards<R: Resource>(
         let goal = retain_open(input, goal, |instance| asked_or_unknown(input, instance), withheld);
         hold_mass_closes(input, goal, withheld)
     };
-    add_substitutes(input, goal, withheld)
+    add_substitutes(input, goal, Targets::Unlike, withheld)
 }
 
 /// Adds to the goal what would close in a mass that is held.

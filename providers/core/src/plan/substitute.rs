@@ -14,9 +14,10 @@ use crate::{Effect, InstanceId, Owner, PlanInput, Resource, ResourceSet, RuleSet
 pub(super) fn add_substitutes<R: Resource>(
     input: &PlanInput<'_, R>,
     goal: ResourceSet<R>,
+    targets: Targets,
     withheld: &mut Vec<Withheld<R>>,
 ) -> ResourceSet<R> {
-    let mut substitution = Substitution { input, goal, withheld };
+    let mut substitution = Substitution { input, goal, targets, withheld };
     let targets = input.desired.values().filter(|target| {
         !substitution.is_as_desired(target) && may_open(input, target) && target.substitute(1).is_some()
     });
@@ -45,6 +46,15 @@ pub(super) fn add_substitutes<R: Resource>(
         substitution.open_beside(target);
     }
     substitution.goal
+}
+
+/// The resources for which a substitute is looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Targets {
+    /// Those that the goal does not have as they are desired
+    Unlike,
+    /// Also those that it has, but not attached wherever that is desired
+    Unjoined,
 }
 
 /// Returns true if the resource is not another owner's, did not fail to open a moment ago, and no change of it is
@@ -81,6 +91,7 @@ enum Fit {
 struct Substitution<'a, 'w, R: Resource> {
     input: &'a PlanInput<'a, R>,
     goal: ResourceSet<R>,
+    targets: Targets,
     withheld: &'w mut Vec<Withheld<R>>,
 }
 
@@ -90,6 +101,8 @@ impl<'a, R: Resource> Substitution<'a, '_, R> {
         let key = target.key();
         self.goal.get(&key).is_some_and(|goal| goal.has_same_spec(target))
             && self.goal.has_no_other_referrers(&key, self.input.desired)
+            && (self.targets == Targets::Unlike
+                || self.input.desired.has_no_other_referrers(&key, &self.goal))
     }
 
     /// Lets in at each target of a standalone resource what the goal does not.
@@ -200,8 +213,12 @@ impl<'a, R: Resource> Substitution<'a, '_, R> {
         let input = self.input;
         let key = target.key();
         let is_allowed_at_all = |this: &Self, resource: &R| {
-            let mut users = this.goal.referrers(&resource.key());
-            this.is_allowed_with(resource, &key, user) && users.all(|user| this.is_allowed(resource, user))
+            let own = resource.key();
+            // Its users have been asked when it became what it is: else each would be, for each that joins.
+            let is_unchanged = this.goal.get(&own).is_some_and(|now| now.has_same_spec(resource));
+            let mut users = this.goal.referrers(&own);
+            this.is_allowed_with(resource, &key, user)
+                && (is_unchanged || users.all(|user| this.is_allowed(resource, user)))
         };
         let substitute = self.find_substitute(target, |resource| is_allowed_at_all(self, resource));
         let Some(substitute) = substitute.filter(|substitute| !self.is_in_backoff(substitute)) else {

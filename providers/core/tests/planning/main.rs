@@ -3,6 +3,7 @@
 
 mod availability;
 mod backoff;
+mod circles;
 mod conforms;
 mod examples;
 mod guards;
