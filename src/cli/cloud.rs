@@ -54,6 +54,10 @@ pub struct CloudArgs {
     /// AWS cloud controllers, safe only where none runs
     #[arg(long, help_heading = "AWS")]
     pub aws_allow_untagged_node_groups: bool,
+    /// Attach also to instances of Karpenter, which replaces nodes with another security group than its own, and of
+    /// Cluster API, which takes it off again
+    #[arg(long, help_heading = "AWS")]
+    pub aws_allow_provisioned_instances: bool,
     /// Mode on Google Cloud: rules by address, or by network tag
     #[arg(long, value_enum, default_value_t = GceMode::Destination, help_heading = "Google Cloud")]
     pub gce_mode: GceMode,
@@ -162,6 +166,7 @@ impl CloudArgs {
             slots_per_interface: self.aws_groups_per_interface.into(),
             rules_per_group: self.aws_rules_per_group.into(),
             allow_untagged_node_groups: self.aws_allow_untagged_node_groups,
+            allow_provisioned_instances: self.aws_allow_provisioned_instances,
             api_rate_percent: self.api_rate_percent,
             ..AwsConfig::new(&self.cluster_name)
         }

@@ -38,6 +38,9 @@ pub struct AwsConfig {
     /// True to attach also where the interface's only other group carries no `kubernetes.io/cluster/…` tag,
     /// although that breaks cloud-provider-aws and aws-load-balancer-controller if the cluster runs them.
     pub allow_untagged_node_groups: bool,
+    /// True to attach also to instances of Karpenter and Cluster API, although the one replaces such nodes and the
+    /// other takes the group off again.
+    pub allow_provisioned_instances: bool,
     /// True to ask for the interfaces of one group at a time. `LocalStack` and moto take several values of
     /// the filter `group-id` for "all of these", where EC2 means "any of these".
     /// [`Aws::connect`](crate::Aws::connect) sets it where the endpoint is not AWS's own.
@@ -58,6 +61,7 @@ impl AwsConfig {
             slots_per_interface: 5,
             rules_per_group: 60,
             allow_untagged_node_groups: false,
+            allow_provisioned_instances: false,
             one_group_per_filter: false,
             api_rate_percent: 50,
             region: None,

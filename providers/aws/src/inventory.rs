@@ -78,6 +78,32 @@ pub struct InstanceFacts {
     pub has_ipv6: bool,
     /// The AWS service that manages it and refuses changes by others, if one does
     pub managed_by: Option<String>,
+    /// The provisioner that holds it to security groups of its own, if one does
+    pub provisioner: Option<Provisioner>,
+}
+
+/// A program that makes nodes, and does not let an instance keep a security group that it has not given it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provisioner {
+    /// Karpenter replaces each node whose groups are not those of its `EC2NodeClass`, and the next one again.
+    /// Source: `areSecurityGroupsDrifted` in aws/karpenter-provider-aws.
+    Karpenter,
+    /// Cluster API sets the groups back to those of the machine's spec. Source: `securityGroupsChanged` in
+    /// kubernetes-sigs/cluster-api-provider-aws.
+    ClusterApi,
+}
+
+impl Provisioner {
+    /// Returns the provisioner that gave an instance a tag with this key, if it is one's.
+    #[must_use]
+    pub fn of_tag(key: &str) -> Option<Self> {
+        // The second until Karpenter 0.31.
+        if ["karpenter.sh/nodepool", "karpenter.sh/provisioner-name"].contains(&key) {
+            Some(Self::Karpenter)
+        } else {
+            key.starts_with("sigs.k8s.io/cluster-api-provider-aws/cluster/").then_some(Self::ClusterApi)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -92,6 +118,7 @@ impl Inventory {
             interface_count: 1,
             has_ipv6: false,
             managed_by: None,
+            provisioner: None,
         };
         let instances = instances.iter().map(|(id, groups)| (InstanceId::new(*id), facts(id, groups)));
         Self { instances: instances.collect(), ..Self::default() }

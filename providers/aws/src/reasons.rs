@@ -18,6 +18,9 @@ pub const MULTIPLE_INTERFACES: &str = "MultipleInterfaces";
 /// The primary network interface has as many security groups as it may have.
 pub const NO_FREE_SLOT: &str = "NoFreeSlot";
 
+/// The instance belongs to Karpenter or Cluster API, which would replace it, or take the group off again.
+pub const PROVISIONED_INSTANCE: &str = "ProvisionedInstance";
+
 /// Mode `shared`: the instance has none of the security groups that the configuration names.
 pub const NO_SHARED_GROUP: &str = "NoSharedGroup";
 

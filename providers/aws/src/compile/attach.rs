@@ -11,7 +11,7 @@ use firewall_core::{
 use super::{former_mode, too_many_rules, without_facts};
 use crate::config::AwsConfig;
 use crate::ec2_cache::AttachApi;
-use crate::inventory::{InstanceFacts, Inventory};
+use crate::inventory::{InstanceFacts, Inventory, Provisioner};
 use crate::resource::{Attachment, AwsKey, AwsResource, Egress, GroupName, RuleCapacity, SecurityGroup};
 use crate::{ownership, reasons};
 
@@ -117,6 +117,11 @@ impl Compiler<'_> {
                  nodes have"
             );
             return Some((reasons::MANAGED_INSTANCE, message));
+        }
+        let is_allowed = self.config.allow_provisioned_instances;
+        if let Some(provisioner) = facts.provisioner.filter(|_| !is_allowed) {
+            let message = provisioned_instance_remedy(instance, provisioner);
+            return Some((reasons::PROVISIONED_INSTANCE, message));
         }
         if self.inventory.attach_api == AttachApi::Instance && facts.interface_count > 1 {
             let message = format!(
@@ -264,6 +269,24 @@ impl Compiler<'_> {
         let prefix = ownership::group_name_prefix(&self.config.cluster);
         GroupName { vpc: vpc.to_owned(), name: format!("{prefix}{digest}") }
     }
+}
+
+fn provisioned_instance_remedy(instance: &InstanceId, provisioner: Provisioner) -> String {
+    let (what, remedy) = match provisioner {
+        Provisioner::Karpenter => (
+            "belongs to Karpenter, which replaces nodes that have another security group than those of their \
+             EC2NodeClass",
+            "securityGroupSelectorTerms of the EC2NodeClass",
+        ),
+        Provisioner::ClusterApi => (
+            "belongs to Cluster API, which takes security groups off that are not in the machine's spec",
+            "additionalSecurityGroups of the AWSMachineTemplate",
+        ),
+    };
+    format!(
+        "instance {instance} {what}; use mode shared with a group that {remedy} gives to these nodes (or, if \
+         nothing resets the groups of this one, set --aws-allow-provisioned-instances)"
+    )
 }
 
 /// The firewall groups that our security groups on an interface serve.

@@ -166,7 +166,8 @@ impl Attached {
 }
 
 /// Returns what an interface says about its instance, if it is the primary one. An instance that an AWS
-/// service manages has no group of ours, and the number of interfaces matters only where they are not read.
+/// service or a provisioner manages has no group of ours, and the number of interfaces matters only where they are
+/// not read.
 fn instance_of(primary: Interface) -> Option<Instance> {
     let Some(id) = primary.primary_of.clone() else {
         tracing::debug!(
@@ -175,7 +176,7 @@ fn instance_of(primary: Interface) -> Option<Instance> {
         );
         return None;
     };
-    Some(Instance { id, primary, interface_count: 1, managed_by: None })
+    Some(Instance { id, primary, interface_count: 1, managed_by: None, provisioner: None })
 }
 
 /// Returns the attachment of our groups to an instance by its primary interface.

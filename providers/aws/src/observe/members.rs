@@ -71,5 +71,6 @@ pub(super) fn facts(instance: &Instance, own_groups: &BTreeMap<String, GroupName
         interface_count: instance.interface_count,
         has_ipv6: primary.has_ipv6,
         managed_by: instance.managed_by.clone(),
+        provisioner: instance.provisioner,
     }
 }

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use aws_sdk_ec2::types::{
     GroupIdentifier, Instance as Ec2Instance, InstanceNetworkInterface, InstanceStateName, NetworkInterface,
+    Tag,
 };
 use firewall_core::InstanceId;
+
+use crate::inventory::Provisioner;
 
 /// A network interface with its groups, in EC2's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub(crate) struct Instance {
     pub(crate) interface_count: usize,
     /// The AWS service that manages it, if one does
     pub(crate) managed_by: Option<String>,
+    /// The provisioner whose tag it has, if it has one's
+    pub(crate) provisioner: Option<Provisioner>,
 }
 
 /// What `DescribeInstances` says.
@@ -73,11 +78,13 @@ fn parse_instance(id: InstanceId, from: &Ec2Instance) -> Option<Instance> {
     let primary = from.network_interfaces().iter().find(|interface| {
         interface.attachment().is_some_and(|at| is_primary(at.device_index(), at.network_card_index()))
     })?;
+    let mut keys = from.tags().iter().filter_map(Tag::key);
     let operator = from.operator().filter(|operator| operator.managed() == Some(true));
     Some(Instance {
         primary: parse_primary_interface(&id, primary),
         interface_count: from.network_interfaces().len(),
         managed_by: operator.map(|operator| operator.principal().unwrap_or("an AWS service").to_owned()),
+        provisioner: keys.find_map(Provisioner::of_tag),
         id,
     })
 }
@@ -133,6 +140,24 @@ mod tests {
             described.add(&instance(state.clone(), &[0]));
             let found = (described.instances.len(), described.terminated.len());
             assert_eq!(found, if exists { (1, 0) } else { (0, 1) }, "{state}");
+        }
+    }
+
+    #[test]
+    fn provisioner_is_known_by_its_tag() {
+        let cases = [
+            ("karpenter.sh/nodepool", Some(Provisioner::Karpenter)),
+            ("karpenter.sh/provisioner-name", Some(Provisioner::Karpenter)),
+            ("sigs.k8s.io/cluster-api-provider-aws/cluster/prod", Some(Provisioner::ClusterApi)),
+            ("sigs.k8s.io/cluster-api-provider-aws/role", None),
+            ("karpenter.sh/discovery", None),
+            ("kubernetes.io/cluster/prod", None),
+        ];
+        for (key, expected) in cases {
+            let mut from = instance(InstanceStateName::Running, &[0]);
+            from.tags = Some(["Name", key].map(|key| Tag::builder().key(key).value("x").build()).into());
+            let parsed = parse_instance(InstanceId::new("i-1"), &from).unwrap();
+            assert_eq!(parsed.provisioner, expected, "{key}");
         }
     }
 

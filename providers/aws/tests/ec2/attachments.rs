@@ -82,6 +82,24 @@ async fn instance_being_terminated_does_not_exist() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn provisioned_instance_is_not_touched() {
+    let cloud = FakeEc2::new(3);
+    let desired = desired([group("web", HTTP, &[&id("i-01"), &id("i-02"), &id("i-03")])]);
+    cloud.state().instances.get_mut("i-01").unwrap().tag = "karpenter.sh/nodepool";
+    cloud.state().instances.get_mut("i-02").unwrap().tag =
+        "sigs.k8s.io/cluster-api-provider-aws/cluster/test";
+    let before = cloud.state().groups_of("i-01").clone();
+    assert_eq!(
+        reasons(&attach_provider(&cloud), &desired).await,
+        ["ProvisionedInstance", "ProvisionedInstance"]
+    );
+    converge(&attach_provider(&cloud), &desired).await;
+    assert_eq!(*cloud.state().groups_of("i-01"), before);
+    assert_eq!(*cloud.state().groups_of("i-02"), before);
+    assert_eq!(cloud.state().groups_of("i-03").len(), before.len() + 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn missing_interface_needs_no_detaching() {
     let cloud = FakeEc2::new(1);
     let provider = attach_provider(&cloud);

@@ -11,6 +11,8 @@ pub(crate) struct Instance {
     pub(crate) vpc: String,
     pub(crate) state: &'static str,
     pub(crate) managed_by: Option<String>,
+    /// The key of its tag
+    pub(crate) tag: &'static str,
     /// In the order of their device indexes
     pub(crate) interfaces: Vec<String>,
 }
@@ -26,7 +28,7 @@ impl State {
     /// Adds an instance with one interface.
     pub(crate) fn add_instance(&mut self, id: &str, vpc: &str, groups: &[&str]) {
         let (vpc, interfaces) = (vpc.to_owned(), Vec::new());
-        let instance = Instance { vpc, state: "running", managed_by: None, interfaces };
+        let instance = Instance { vpc, state: "running", managed_by: None, tag: "Name", interfaces };
         self.instances.insert(id.to_owned(), instance);
         self.add_interface(id, groups);
     }
@@ -89,6 +91,7 @@ impl State {
                 + &format!("<instanceState>{}</instanceState>", element("name", instance.state))
                 + &element("vpcId", &instance.vpc)
                 + &list("networkInterfaceSet", interfaces)
+                + &list("tagSet", [element("key", instance.tag) + &element("value", "x")])
                 + &operator;
             list("instancesSet", [instance])
         };

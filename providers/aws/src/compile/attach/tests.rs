@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use crate::config::AwsConfig;
 use crate::ec2_cache::AttachApi;
 use crate::inventory::Inventory;
+use crate::inventory::Provisioner;
 use crate::resource::{Attachment, AwsResource, Egress, SecurityGroup};
 use crate::testing::{id, infeasible_groups, reasons};
 
@@ -277,16 +278,18 @@ fn untagged_node_group_is_infeasible_with_the_remedy() {
 
 #[test]
 fn unattachable_instance_is_infeasible_and_others_are_not() {
-    let ids = ["i-ok", "i-gone", "i-auto", "i-full", "i-two"].map(id);
+    let ids = ["i-ok", "i-gone", "i-auto", "i-full", "i-two", "i-karpenter"].map(id);
     let mut inventory = inventory(&[
         ("i-ok", &["sg-nodes"]),
         ("i-auto", &["sg-nodes"]),
+        ("i-karpenter", &["sg-nodes"]),
         ("i-full", &["sg-1", "sg-2", "sg-3", "sg-4", "sg-5"]),
         ("i-two", &["sg-nodes"]),
     ]);
     inventory.attach_api = AttachApi::Instance;
     inventory.instances.get_mut(&id("i-auto")).unwrap().managed_by = Some("eks.amazonaws.com".into());
     inventory.instances.get_mut(&id("i-two")).unwrap().interface_count = 2;
+    inventory.instances.get_mut(&id("i-karpenter")).unwrap().provisioner = Some(Provisioner::Karpenter);
     let compiled = compile([group("web", &["tcp/80 0.0.0.0/0"], &ids.each_ref())], &inventory);
     let infeasible = compiled.infeasible.iter();
     let reasons: BTreeMap<_, _> =
@@ -295,6 +298,7 @@ fn unattachable_instance_is_infeasible_and_others_are_not() {
         ("i-auto", "ManagedInstance"),
         ("i-full", "NoFreeSlot"),
         ("i-gone", "InstanceNotFound"),
+        ("i-karpenter", "ProvisionedInstance"),
         ("i-two", "MultipleInterfaces"),
     ]);
     assert_eq!(reasons, expected);
@@ -326,4 +330,24 @@ fn open_egress_counts_as_reach_so_that_no_plan_attaches_it() {
     let wider = AwsResource::reach(&compiled.resources, &a);
     assert!(!wanted.covers(&wider) && wider.covers(&wanted));
     assert_eq!(wider.rules, [rule("tcp/80 0.0.0.0/0")].into_iter().collect());
+}
+
+#[test]
+fn provisioned_instance_is_infeasible_with_the_remedy() {
+    let a = id("i-a");
+    let web = || desired([group("web", &["tcp/80 0.0.0.0/0"], &[&a])]);
+    let remedies = [
+        (Provisioner::Karpenter, "securityGroupSelectorTerms of the EC2NodeClass"),
+        (Provisioner::ClusterApi, "additionalSecurityGroups of the AWSMachineTemplate"),
+    ];
+    for (provisioner, remedy) in remedies {
+        let mut inventory = inventory(&[("i-a", &["sg-nodes"])]);
+        inventory.instances.get_mut(&a).unwrap().provisioner = Some(provisioner);
+        let compiled = super::compile(&web(), &inventory, &AwsConfig::new("test"));
+        assert_eq!((reasons(&compiled), compiled.resources.len()), (vec!["ProvisionedInstance"], 0));
+        let message = &compiled.infeasible[0].message;
+        assert!(message.contains(remedy) && message.contains("mode shared"), "{message}");
+        let config = AwsConfig { allow_provisioned_instances: true, ..AwsConfig::new("test") };
+        assert_eq!(reasons(&super::compile(&web(), &inventory, &config)), [""; 0]);
+    }
 }
