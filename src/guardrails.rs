@@ -11,13 +11,22 @@ use kube::core::{Selector, SelectorExt};
 
 use crate::k8s::objects::Namespace;
 use crate::k8s::reasons;
-use crate::parse::ports::{format_ports, merge_into_ranges};
+use crate::parse::ports::{PortRanges, format_ports, intersect, merge, subtract};
 
 pub use ports::Ports;
 
-/// TCP ports of the node itself: SSH, etcd, the Kubernetes API, the kubelet and the control plane. An intent
-/// that opens one of them to the internet is most likely a mistake.
-const DENIED_BY_DEFAULT: [(u16, u16); 4] = [(22, 22), (2379, 2380), (6443, 6443), (10248, 10259)];
+/// The ports of the node itself: SSH, etcd, the Kubernetes API, the kubelet and the control plane; and the tunnels of
+/// pod networks (VXLAN, Geneve, and VXLAN by Linux' former number), which take packets for any pod from whoever
+/// reaches them. An intent that opens one of them is most likely a mistake, or names a range that is too long.
+const DENIED_BY_DEFAULT: [(Protocol, u16, u16); 7] = [
+    (Protocol::Tcp, 22, 22),
+    (Protocol::Tcp, 2379, 2380),
+    (Protocol::Tcp, 6443, 6443),
+    (Protocol::Tcp, 10248, 10259),
+    (Protocol::Udp, 4789, 4789),
+    (Protocol::Udp, 6081, 6081),
+    (Protocol::Udp, 8472, 8472),
+];
 
 /// The administrator's limits. By default only the ports of the node itself are denied.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,7 +75,7 @@ pub struct OpeningRequest<'a> {
     /// The namespace object; none while the index does not have it
     pub namespace_object: Option<&'a Namespace>,
     /// The ports
-    pub ports: &'a BTreeSet<(Protocol, u16)>,
+    pub ports: &'a PortRanges,
     /// The hostname to publish for the nodes
     pub hostname: Option<&'a str>,
 }
@@ -109,32 +118,57 @@ impl Guardrails {
         self.check_rule_count(rules)
     }
 
-    fn check_denied_ports(&self, ports: &BTreeSet<(Protocol, u16)>) -> Result<(), Denial> {
-        let is_denied_by_default = |protocol: Protocol, port: u16| {
-            let ranges =
-                DENIED_BY_DEFAULT.iter().filter_map(|(first, last)| PortRange::new(*first, *last).ok());
-            let is_allowed = self.allowed_ports.iter().any(|allowed| allowed.contains(protocol, port));
-            !is_allowed && ranges.map(Ports::tcp).any(|denied| denied.contains(protocol, port))
-        };
-        let is_denied_by_file = |protocol: Protocol, port: u16| {
-            self.denied_ports.iter().any(|denied| denied.contains(protocol, port))
-        };
-        if let Some(denied) = format_matching_ports(ports, is_denied_by_file) {
-            let message = format!("{denied} is denied by the guardrail deniedPorts");
+    /// Returns those of a request's ports that may be opened, or of which that is not known yet.
+    #[must_use]
+    pub fn find_allowed_ports(&self, request: &OpeningRequest<'_>) -> PortRanges {
+        let denied = self.find_denied_ports(request.ports);
+        let ports = subtract(&subtract(request.ports, &denied), &self.find_node_ports(request.ports));
+        match self.find_namespace_ports(request) {
+            Ok(None) => ports,
+            Ok(Some(allowed)) => intersect(&ports, &ports::merge(&allowed)),
+            Err(denial) if denial.is_unknown => ports,
+            Err(_) => PortRanges::new(),
+        }
+    }
+
+    /// Returns those of the ports that the administrator denies.
+    fn find_denied_ports(&self, ports: &PortRanges) -> PortRanges {
+        intersect(ports, &ports::merge(&self.denied_ports))
+    }
+
+    /// Returns those of the ports that are the node's own, and not allowed.
+    fn find_node_ports(&self, ports: &PortRanges) -> PortRanges {
+        let range = |(protocol, first, last)| Some((protocol, PortRange::new(first, last).ok()?));
+        let of_node = intersect(ports, &merge(DENIED_BY_DEFAULT.into_iter().filter_map(range)));
+        subtract(&of_node, &ports::merge(&self.allowed_ports))
+    }
+
+    fn check_denied_ports(&self, ports: &PortRanges) -> Result<(), Denial> {
+        let denied = self.find_denied_ports(ports);
+        if !denied.is_empty() {
+            let message = format!("{} is denied by the guardrail deniedPorts", format_ports(&denied));
             return Err(Denial::new(reasons::PORT_DENIED, message));
         }
-        let Some(denied) = format_matching_ports(ports, is_denied_by_default) else { return Ok(()) };
+        let of_node = self.find_node_ports(ports);
+        if of_node.is_empty() {
+            return Ok(());
+        }
         Err(Denial::new(
             reasons::PORT_DENIED,
             format!(
-                "{denied} is a port of the node itself, and these are denied by default; an administrator \
-                 can allow it with the guardrail allowedPorts, or --allow-ports"
+                "{} is a port of the node itself, and these are denied by default; an administrator \
+                 can allow it with the guardrail allowedPorts, or --allow-ports",
+                format_ports(&of_node)
             ),
         ))
     }
 
-    fn check_namespace(&self, request: &OpeningRequest<'_>) -> Result<(), Denial> {
-        let Some(entries) = &self.namespaces else { return Ok(()) };
+    /// Returns the ports that the request's namespace may open; none if it may open any.
+    ///
+    /// # Errors
+    /// If it may open no port, or that is not known.
+    fn find_namespace_ports(&self, request: &OpeningRequest<'_>) -> Result<Option<Vec<Ports>>, Denial> {
+        let Some(entries) = &self.namespaces else { return Ok(None) };
         let applicable: Vec<&NamespaceRule> =
             entries.iter().filter(|entry| entry.matcher.matches(request)).collect();
         if applicable.is_empty() {
@@ -152,22 +186,20 @@ impl Guardrails {
             let denial = Denial::new(reasons::NAMESPACE_NOT_ALLOWED, message);
             return Err(Denial { is_unknown: may_match_later, ..denial });
         }
-        let is_outside = |protocol: Protocol, port: u16| {
-            !applicable.iter().any(|entry| {
-                entry
-                    .ports
-                    .as_ref()
-                    .is_none_or(|ports| ports.iter().any(|ports| ports.contains(protocol, port)))
-            })
-        };
-        let Some(denied) = format_matching_ports(request.ports, is_outside) else { return Ok(()) };
-        let allowed: Vec<String> = applicable
-            .iter()
-            .flat_map(|entry| entry.ports.iter().flatten())
-            .map(ToString::to_string)
-            .collect();
+        let ports: Option<Vec<&[Ports]>> = applicable.iter().map(|entry| entry.ports.as_deref()).collect();
+        Ok(ports.map(|ports| ports.concat()))
+    }
+
+    fn check_namespace(&self, request: &OpeningRequest<'_>) -> Result<(), Denial> {
+        let Some(allowed) = self.find_namespace_ports(request)? else { return Ok(()) };
+        let outside = subtract(request.ports, &ports::merge(&allowed));
+        if outside.is_empty() {
+            return Ok(());
+        }
+        let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
         let message = format!(
-            "{denied} is not among the ports that the guardrail namespaces allows namespace {}: {}",
+            "{} is not among the ports that the guardrail namespaces allows namespace {}: {}",
+            format_ports(&outside),
             request.namespace,
             allowed.join(", ")
         );
@@ -244,17 +276,6 @@ impl NamespaceMatcher {
             }),
         }
     }
-}
-
-/// Returns those of the ports for which the predicate holds, as a message names them; none if it holds for
-/// none.
-fn format_matching_ports(
-    ports: &BTreeSet<(Protocol, u16)>,
-    matches: impl Fn(Protocol, u16) -> bool,
-) -> Option<String> {
-    let matching = ports.iter().filter(|(protocol, port)| matches(*protocol, *port)).copied().collect();
-    let ranges = merge_into_ranges(&matching);
-    (!ranges.is_empty()).then(|| format_ports(&ranges))
 }
 
 #[cfg(test)]

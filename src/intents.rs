@@ -18,6 +18,7 @@ mod hostname;
 mod node_port;
 mod opening;
 mod part;
+mod port_entry;
 pub mod port_owner;
 pub(crate) mod problems;
 mod reach;

@@ -17,7 +17,8 @@ pub struct IntentArgs {
     /// Sources of an intent that names none; IPv6 only where the node has an IPv6 address
     #[arg(long, value_name = "CIDR,…", value_delimiter = ',', default_value = "0.0.0.0/0,::/0")]
     pub default_source_ranges: Vec<IpNet>,
-    /// Ports that may be exposed although they are denied by default (22, 2379-2380, 6443, 10248-10259)
+    /// Ports that may be exposed although they are denied by default (22, 2379-2380, 6443, 10248-10259; UDP 4789, 6081,
+    /// 8472)
     #[arg(long, value_name = "PORTS,…", value_delimiter = ',')]
     pub allow_ports: Vec<PortRange>,
     /// YAML file of what no intent can exceed: ports, namespaces, source ranges, hostnames, rules; read again

@@ -117,7 +117,6 @@ mod tests {
                 ports: BTreeSet::from([(Protocol::Tcp, PortRange::single(port).expect("a port"))]).into(),
                 variant: variant.into(),
             },
-            ports: BTreeSet::from([(Protocol::Tcp, port)]).into(),
             rules: RuleSet::from_iter([rule(&format!("tcp/{port} {source}"))]).into(),
             hostname: None,
         }

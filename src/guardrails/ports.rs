@@ -6,6 +6,8 @@ use std::str::FromStr;
 use firewall_core::{PortError, PortRange, Protocol};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
+use crate::parse::ports::{self, PortRanges};
+
 /// Ports of one protocol, or of every protocol: `25`, `8000-8100`, `30000-30100/udp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
@@ -14,16 +16,14 @@ pub struct Ports {
     protocol: Option<Protocol>,
 }
 
-impl Ports {
-    /// Returns these TCP ports.
-    pub(super) const fn tcp(range: PortRange) -> Self {
-        Self { range, protocol: Some(Protocol::Tcp) }
-    }
-
-    /// Returns true if the port is one of these.
-    pub(super) fn contains(self, protocol: Protocol, port: u16) -> bool {
-        self.range.contains(port) && self.protocol.is_none_or(|own| own == protocol)
-    }
+/// Merges the ports of a guardrail into the fewest ranges.
+pub(super) fn merge(ports: &[Ports]) -> PortRanges {
+    let ranges = ports.iter().flat_map(|ports| {
+        let all = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter();
+        all.filter(|protocol| ports.protocol.is_none_or(|only| only == *protocol))
+            .map(|protocol| (protocol, ports.range))
+    });
+    ports::merge(ranges)
 }
 
 impl From<PortRange> for Ports {

@@ -23,8 +23,12 @@ fn reason_of(denial: Option<Denial>) -> &'static str {
 
 /// Returns the denial of these ports in namespace `shop`.
 fn check_ports(yaml: &str, ports: &[(Protocol, u16)]) -> Option<Denial> {
-    let ports = ports.iter().copied().collect();
-    check(yaml, &OpeningRequest { namespace: "shop", namespace_object: None, ports: &ports, hostname: None })
+    let ports = &ranges(ports);
+    check(yaml, &OpeningRequest { namespace: "shop", namespace_object: None, ports, hostname: None })
+}
+
+fn ranges(ports: &[(Protocol, u16)]) -> PortRanges {
+    merge(ports.iter().map(|(protocol, port)| (*protocol, PortRange::single(*port).expect("a port"))))
 }
 
 #[test]
@@ -42,6 +46,11 @@ fn ports_of_the_node_itself_are_denied_unless_allowed() {
         (vec![(Tcp, 10248)], "", "PortDenied"),
         (vec![(Tcp, 10259)], "", "PortDenied"),
         (vec![(Udp, 22)], "", ""),
+        (vec![(Udp, 4789)], "", "PortDenied"),
+        (vec![(Udp, 6081)], "", "PortDenied"),
+        (vec![(Udp, 8472)], "", "PortDenied"),
+        (vec![(Udp, 8472)], "allowedPorts: [8472/udp]", ""),
+        (vec![(Tcp, 8472)], "", ""),
     ];
     for (ports, yaml, expected) in cases {
         assert_eq!(reason_of(check_ports(yaml, &ports)), expected, "{ports:?} {yaml}");
@@ -82,7 +91,7 @@ fn only_listed_namespaces_open_ports_and_only_their_own() {
         ("namespaces: [{names: [shop], ports: [80]}, {selector: {}, ports: [8080]}]", Some(&games), ""),
         ("namespaces: [{names: [shop], ports: []}]", None, "PortNotAllowed"),
     ];
-    let ports = BTreeSet::from([(Tcp, 8080)]);
+    let ports = ranges(&[(Tcp, 8080)]);
     for (yaml, namespace_object, expected) in cases {
         let request = OpeningRequest { namespace: "shop", namespace_object, ports: &ports, hostname: None };
         assert_eq!(reason_of(check(yaml, &request)), expected, "{yaml} {namespace_object:?}");
@@ -129,7 +138,7 @@ fn rules_beyond_the_allowed_number_are_denied() {
 
 #[test]
 fn hostname_outside_the_allowed_domains_is_denied() {
-    let ports = BTreeSet::from([(Tcp, 80)]);
+    let ports = ranges(&[(Tcp, 80)]);
     let on = |yaml: &str, hostname: &str| {
         let hostname = Some(hostname);
         let request = OpeningRequest { namespace: "shop", namespace_object: None, ports: &ports, hostname };
@@ -231,4 +240,29 @@ fn malformed_selector_fails_the_file() {
     ] {
         assert!(parse(&format!("namespaces: [{{selector: {{{selector}}}}}]")).is_ok(), "{selector}");
     }
+}
+
+#[test]
+fn range_is_denied_for_one_port_of_it() {
+    let asked = merge([(Tcp, "1-1000".parse().expect("a range"))]);
+    let request = OpeningRequest { namespace: "shop", namespace_object: None, ports: &asked, hostname: None };
+    let denied = check("", &request).expect("SSH is among them").message;
+    assert!(denied.starts_with("tcp/22 is a port of the node itself"), "{denied}");
+    let cases = [
+        ("allowedPorts: [22]", ""),
+        ("{allowedPorts: [22], deniedPorts: [25]}", "PortDenied"),
+        ("{allowedPorts: [22], namespaces: [{names: [shop], ports: [1-500, 501-1000]}]}", ""),
+        ("{allowedPorts: [22], namespaces: [{names: [shop], ports: [1-500, 502-1000]}]}", "PortNotAllowed"),
+    ];
+    for (yaml, reason) in cases {
+        assert_eq!(reason_of(check(yaml, &request)), reason, "{yaml}");
+    }
+    let allowed = |yaml: &str| parse(yaml).expect("guardrails").find_allowed_ports(&request);
+    assert_eq!(format_ports(&allowed("deniedPorts: [25]")), "tcp/1-21, tcp/23-24, tcp/26-1000");
+    assert_eq!(
+        format_ports(&allowed("namespaces: [{names: [shop], ports: [20-30]}]")),
+        "tcp/20-21, tcp/23-30"
+    );
+    assert_eq!(format_ports(&allowed("namespaces: [{names: [other]}]")), "");
+    assert_eq!(format_ports(&allowed("namespaces: [{selector: {}}]")), "tcp/1-21, tcp/23-1000");
 }

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use firewall_core::{PortRange, Protocol};
+use firewall_core::PortRange;
 use ipnet::IpNet;
 use kube::core::ObjectMeta;
 
 use super::annotation_keys::{EXPOSE, HOSTNAME, SOURCE_RANGES, annotations};
-use super::host_port::{HostPort, MAX_HOST_PORTS};
+use super::host_port::{HostPort, HostPorts, MAX_HOST_PORTS};
 use super::hostname::parse_hostname_annotation;
+use super::port_entry::PortEntry;
 use super::request::{GroupVariant, PortRequest, Rejected, reject};
 use super::rules::Sources;
 use super::workload::workload_of_pod;
@@ -56,11 +57,11 @@ pub(super) fn reject_unknown_annotations(
 
 /// Builds the request of a pod's annotations; none if it has none. The request is rejected as a whole if any
 /// entry is not understood.
-pub(super) fn build_request<'a>(
+pub(super) fn build_request(
     pod: &Pod,
     reference: &ObjectRef,
-    host_ports: &'a BTreeSet<HostPort>,
-) -> Result<Option<PortRequest<'a>>, Rejected> {
+    host_ports: &HostPorts,
+) -> Result<Option<PortRequest>, Rejected> {
     let invalid = |key: &str, message: String| {
         let message = format!("{key}: {message}; nothing of this pod is opened");
         reject(reference, reasons::INVALID_ANNOTATION, message)
@@ -73,7 +74,7 @@ pub(super) fn build_request<'a>(
             None => Ok(None),
         };
     };
-    if host_ports.is_empty() {
+    if host_ports.declared.is_empty() && !host_ports.can_bind_undeclared {
         let message = "the pod has no host port that can be reached from outside; set hostPort on a \
                        container port, or hostNetwork";
         return Err(invalid(EXPOSE, message.to_owned()));
@@ -97,88 +98,23 @@ pub(super) fn build_request<'a>(
 ///
 /// # Errors
 /// If the list is empty or too long, or an entry names no host port.
-pub(super) fn select_ports<'a>(
-    list: &str,
-    host_ports: &'a BTreeSet<HostPort>,
-) -> Result<BTreeSet<&'a HostPort>, String> {
+pub(super) fn select_ports(list: &str, host_ports: &HostPorts) -> Result<BTreeSet<HostPort>, String> {
     let entries = list::split_by_commas(list)
         .map_err(|error| format!("{error}; name ports, as in \"http, 3478/udp, 30000-30100/udp\""))?;
     let mut selected = BTreeSet::new();
-    for entry in entries {
-        let ports = match_entry(entry, host_ports)?;
+    for text in entries {
+        let entry = PortEntry::parse(text)?;
+        let ports = entry.find_in(host_ports)?;
         if ports.is_empty() {
-            return Err(format!(
-                "{entry:?} is no host port of the pod; name those to open of {}",
-                format_host_ports(host_ports)
-            ));
+            return Err(entry.explain_absence(host_ports));
         }
         selected.extend(ports);
         // A Service has no bound of its own.
         if selected.len() > MAX_HOST_PORTS {
-            return Err(format!("{entry:?} brings the list to more than {MAX_HOST_PORTS} ports"));
+            return Err(format!("{text:?} brings the list to more than {MAX_HOST_PORTS} ports"));
         }
     }
-    Ok(selected)
-}
-
-/// Returns the host ports that one entry names, as `http`, `443`, `3478/udp` or `30000-30100/udp`.
-///
-/// # Errors
-/// If it has none of these forms, or a name stands for several numbers.
-pub(super) fn match_entry<'a>(
-    entry: &str,
-    host_ports: &'a BTreeSet<HostPort>,
-) -> Result<Vec<&'a HostPort>, String> {
-    let with_entry = |error: firewall_core::PortError| format!("{entry:?}: {error}");
-    let (port, protocol) = match entry.split_once('/') {
-        None => (entry, None),
-        Some((port, protocol)) => (port, Some(protocol.parse::<Protocol>().map_err(with_entry)?)),
-    };
-    if port.is_empty() {
-        return Err(format!("the entry {entry:?} names no port; leave it out, and its comma"));
-    }
-    let is_numeric = port.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    if is_numeric {
-        let range: PortRange = port.parse().map_err(with_entry)?;
-        let protocol = protocol.unwrap_or(Protocol::Tcp);
-        let is_named = |known: &&HostPort| known.protocol == protocol && range.contains(known.port);
-        return Ok(host_ports.iter().filter(is_named).collect());
-    }
-    let is_named = |known: &&HostPort| {
-        known.name.as_deref() == Some(port) && protocol.is_none_or(|protocol| known.protocol == protocol)
-    };
-    let named: Vec<&HostPort> = host_ports.iter().filter(is_named).collect();
-    refuse_ambiguous(entry, &named)?;
-    Ok(named)
-}
-
-/// Refuses a name that containers have given to different ports. Kubernetes allows that, with a warning; who writes
-/// `http` means the server, and not the sidecar whose metrics have the same name.
-///
-/// # Errors
-/// If the ports have several numbers; the text has them.
-fn refuse_ambiguous(entry: &str, named: &[&HostPort]) -> Result<(), String> {
-    let numbers: BTreeSet<u16> = named.iter().map(|port| port.port).collect();
-    if numbers.len() <= 1 {
-        return Ok(());
-    }
-    let of = |port: &&HostPort| format!("{}/{} of container {}", port.port, port.protocol, port.container);
-    let all = named.iter().take(10).map(of).collect::<Vec<_>>().join(" and ");
-    Err(format!("{entry:?} stands for {all}; write the number"))
-}
-
-/// Formats the pod's host ports as an annotation would name them.
-pub(super) fn format_host_ports(host_ports: &BTreeSet<HostPort>) -> String {
-    let text = |port: &HostPort| match &port.name {
-        Some(name) => format!("{name} ({}/{})", port.port, port.protocol),
-        None => format!("{}/{}", port.port, port.protocol),
-    };
-    // A pod can bind hundreds; an Event holds about a thousand bytes.
-    let mut shown: Vec<String> = host_ports.iter().take(10).map(text).collect();
-    if host_ports.len() > shown.len() {
-        shown.push("…".to_owned());
-    }
-    shown.join(", ")
+    Ok(host_ports.merge_undeclared(selected))
 }
 
 /// Assigns to each port the sources that the annotations name for it. `list_key` is the annotation that lists
@@ -186,13 +122,13 @@ pub(super) fn format_host_ports(host_ports: &BTreeSet<HostPort>) -> String {
 ///
 /// # Errors
 /// With the key of the annotation that is not understood.
-pub(super) fn assign_sources<'a, 'b>(
+pub(super) fn assign_sources<'b>(
     metadata: &'b ObjectMeta,
     list_key: &str,
-    ports: BTreeSet<&'a HostPort>,
-) -> Result<Vec<(&'a HostPort, Sources)>, (&'b str, String)> {
+    ports: BTreeSet<HostPort>,
+) -> Result<Vec<(HostPort, Sources)>, (&'b str, String)> {
     let mut general: Sources = None;
-    let mut per_port: BTreeMap<&HostPort, Arc<[IpNet]>> = BTreeMap::new();
+    let mut assigned: BTreeMap<HostPort, Sources> = ports.into_iter().map(|port| (port, None)).collect();
     for (position, (key, text)) in find_source_annotations(metadata).enumerate() {
         let invalid = |message: String| (key.as_str(), message);
         if position > list::MAX_ENTRIES {
@@ -200,24 +136,41 @@ pub(super) fn assign_sources<'a, 'b>(
             return Err(invalid(message));
         }
         let ranges: Arc<[IpNet]> = source_ranges::parse_strict(text).map_err(invalid)?.into();
-        let Some(suffix) = key.strip_prefix(SOURCE_RANGES).and_then(|rest| rest.strip_prefix('.')) else {
-            general = Some(ranges);
-            continue;
-        };
-        let number = suffix.parse::<u16>().ok().filter(|number| number.to_string() == suffix);
-        let is_meant = |port: &HostPort| port.name.as_deref() == Some(suffix) || Some(port.port) == number;
-        let mut named = ports.iter().filter(|port| is_meant(port)).peekable();
-        if named.peek().is_none() {
-            // An Event alone could leave open to all a port that a misspelt name was meant to narrow.
-            return Err(invalid(format!("{suffix:?} is not among the ports that {list_key} lists")));
-        }
-        for port in named {
-            if per_port.insert(port, Arc::clone(&ranges)).is_some() {
-                let message = format!("port {} has source ranges by its name and by its number", port.port);
-                return Err(invalid(message));
-            }
+        match key.strip_prefix(SOURCE_RANGES).and_then(|rest| rest.strip_prefix('.')) {
+            None => general = Some(ranges),
+            Some(suffix) => assign(suffix, &ranges, list_key, &mut assigned).map_err(invalid)?,
         }
     }
-    let sources = |port: &HostPort| per_port.get(port).cloned().or_else(|| general.clone());
-    Ok(ports.into_iter().map(|port| (port, sources(port))).collect())
+    Ok(assigned.into_iter().map(|(port, own)| (port, own.or_else(|| general.clone()))).collect())
+}
+
+/// Assigns sources to the ports that an annotation's key names: one by its name or number, or those of a range.
+fn assign(
+    suffix: &str,
+    sources: &Arc<[IpNet]>,
+    list_key: &str,
+    assigned: &mut BTreeMap<HostPort, Sources>,
+) -> Result<(), String> {
+    let range = suffix.parse::<PortRange>().ok().filter(|range| range.to_string() == suffix);
+    let find_meant = |port: &HostPort| match range {
+        Some(range) => port.ports.intersection(range),
+        None => (port.name.as_deref() == Some(suffix)).then_some(port.ports),
+    };
+    let named: Vec<(HostPort, PortRange)> =
+        assigned.keys().filter_map(|port| Some((port.clone(), find_meant(port)?))).collect();
+    if named.is_empty() {
+        // An Event alone could leave open to all a port that a misspelt name was meant to narrow.
+        return Err(format!("{suffix:?} is not among the ports that {list_key} lists"));
+    }
+    for (port, meant) in named {
+        if assigned.remove(&port).flatten().is_some() {
+            return Err(format!(
+                "{meant} has source ranges twice: by its name and by its number, or in two ranges"
+            ));
+        }
+        let others = port.ports.difference(meant).map(|ports| (HostPort { ports, ..port.clone() }, None));
+        assigned.extend(others.collect::<Vec<_>>());
+        assigned.insert(HostPort { ports: meant, ..port }, Some(Arc::clone(sources)));
+    }
+    Ok(())
 }

@@ -1,11 +1,12 @@
 //! Collects what one port owner asks for: resolves its intents, and applies the guardrails.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+
+use firewall_core::RuleSet;
 
 use super::annotation_keys::{EXPOSE, HOSTNAME, SOURCE_RANGES};
 use super::exposure::Exposure;
-use super::host_port::{HostPort, parse_host_ports};
+use super::host_port::{HostPorts, parse_host_ports};
 use super::host_port_exposure::{MOST_SELECTING, PodSelection};
 use super::opening::{BuiltRules, FamilyRules, Opening, reject_denied};
 use super::part::Part;
@@ -14,7 +15,7 @@ use super::request::{PortRequest, Rejected, fail, reject};
 use super::selections::Selections;
 use super::service_ports::parse_node_ports;
 use super::settings::Settings;
-use super::unknown::{Place, UnknownDemand, find_missing_ingress, find_missing_intent, from_anywhere};
+use super::unknown::{MissingIntent, Place, UnknownDemand, find_missing_ingress, find_missing_intent};
 use super::voyager::labels::{find_label, is_haproxy, is_voyager_service};
 use super::{annotation, node_port, service_lb, voyager};
 use crate::guardrails::OpeningRequest;
@@ -23,6 +24,7 @@ use crate::k8s::objects::reference::{node_reference, pod_reference, service_refe
 use crate::k8s::objects::{Node, ObjectRef, Pod, Service, carries_ours};
 use crate::k8s::problem::Problem;
 use crate::k8s::reasons;
+use crate::parse::ports::{PortRanges, merge};
 use crate::parse::source_ranges;
 
 /// Collects what single port owners ask for, from the index and from what has been derived of it.
@@ -125,9 +127,19 @@ impl<'a> Collector<'a> {
                 return self.report(&reject(&reference, reasons::INVALID_PORT, error), &[]);
             }
         };
-        if let Some(missing) = missing {
-            let ports = host_ports.iter().filter(|port| !is_haproxy(pod) || voyager::is_frontend(port));
-            let kept = self.keep(&reference.namespace, Place::of_node(node), ports, &missing);
+        if let Some(MissingIntent { missing, last }) = missing {
+            let declared = host_ports.declared.iter();
+            let declared = declared.filter(|port| !is_haproxy(pod) || voyager::is_frontend(port));
+            let mut ports = merge(declared.map(|port| (port.protocol, port.ports)));
+            match last {
+                None => ports.extend(host_ports.all()),
+                Some(last) => {
+                    let requests =
+                        last.iter().filter_map(|last| last.build_request(&reference, &host_ports).ok());
+                    ports.extend(requests.flat_map(|request| request.merge_ports()));
+                }
+            }
+            let kept = self.keep(&reference.namespace, Place::of_node(node), &merge(ports), &missing);
             self.parts.own.unknown.extend(kept);
         }
         self.bound_selecting(&reference, &mut selecting);
@@ -166,12 +178,12 @@ impl<'a> Collector<'a> {
     }
 
     /// Builds the request of the pod's own annotations, or else of the Ingress or the Service behind it.
-    fn build_pod_request<'p>(
+    fn build_pod_request(
         &mut self,
         pod: &Pod,
         reference: &ObjectRef,
-        host_ports: &'p BTreeSet<HostPort>,
-    ) -> Result<Option<PortRequest<'p>>, Rejected> {
+        host_ports: &HostPorts,
+    ) -> Result<Option<PortRequest>, Rejected> {
         let known = [EXPOSE, SOURCE_RANGES, HOSTNAME];
         let Inputs { index, settings, .. } = self.inputs;
         annotation::reject_unknown_annotations(&pod.metadata, &known, reference)?;
@@ -205,7 +217,8 @@ impl<'a> Collector<'a> {
             && let Some(name) = find_label(&service.metadata, "origin-name")
             && let Some(missing) = find_missing_ingress(index, &reference.namespace, name)
         {
-            let kept = self.keep(&reference.namespace, Place::Anywhere, node_ports.values(), &missing);
+            let ports = merge(node_ports.values().map(|port| (port.protocol, port.ports)));
+            let kept = self.keep(&reference.namespace, Place::Anywhere, &ports, &missing);
             self.parts.own.unknown.extend(kept);
         }
         let request = if has_annotation {
@@ -222,37 +235,24 @@ impl<'a> Collector<'a> {
     }
 
     /// Returns those of these ports that no guardrail stands against, to be kept open where they are open.
-    fn keep<'p>(
+    fn keep(
         &self,
         namespace: &str,
         place: Place,
-        ports: impl IntoIterator<Item = &'p HostPort>,
+        ports: &PortRanges,
         missing: &str,
     ) -> Option<UnknownDemand> {
         let Inputs { index, settings, .. } = self.inputs;
-        let may_stay = |port: &&HostPort| {
-            let opening = OpeningRequest {
-                namespace,
-                namespace_object: index.namespace(namespace),
-                ports: &BTreeSet::from([(port.protocol, port.port)]),
-                hostname: None,
-            };
-            settings.guardrails.check(&opening).map_or_else(|denial| denial.is_unknown, |()| true)
-        };
-        let rules = from_anywhere(ports.into_iter().filter(may_stay));
+        let namespace_object = index.namespace(namespace);
+        let opening = OpeningRequest { namespace, namespace_object, ports, hostname: None };
+        let rules = RuleSet::from_anywhere(settings.guardrails.find_allowed_ports(&opening));
         (!rules.is_empty()).then(|| UnknownDemand { place, rules, missing: missing.to_owned() })
     }
 
     /// Returns the ports of a request on a node, to be kept open there: it is not known if they may be.
-    fn keep_request(
-        &self,
-        node_name: &str,
-        request: &PortRequest<'_>,
-        missing: &str,
-    ) -> Option<UnknownDemand> {
+    fn keep_request(&self, node_name: &str, request: &PortRequest, missing: &str) -> Option<UnknownDemand> {
         let place = Place::of_node(self.inputs.index.node(node_name));
-        let ports = request.ports.iter().map(|(port, _)| *port);
-        self.keep(&request.intent.namespace, place, ports, missing)
+        self.keep(&request.intent.namespace, place, &request.merge_ports(), missing)
     }
 
     /// Adds the exposures of a request on these nodes, and reports the problems.
@@ -260,7 +260,7 @@ impl<'a> Collector<'a> {
         &mut self,
         port_owner: &ObjectRef,
         node_names: impl IntoIterator<Item = &'n str>,
-        request: &PortRequest<'_>,
+        request: &PortRequest,
     ) {
         let Inputs { index, settings, .. } = self.inputs;
         match Opening::new(index, settings, port_owner, request) {
@@ -285,7 +285,7 @@ impl<'a> Collector<'a> {
         &self,
         port_owner: &ObjectRef,
         node_name: &str,
-        request: &PortRequest<'_>,
+        request: &PortRequest,
         opening: &mut Opening<'_>,
     ) -> Part {
         let others = [port_owner, &request.intent];
@@ -303,7 +303,6 @@ impl<'a> Collector<'a> {
             }
             return part;
         };
-        let ports = Arc::clone(&opening.ports);
         let BuiltRules { rules, problems } = opening.rules_for(source_ranges::find_families(node));
         for problem in problems {
             part.problems.report(problem, &others);
@@ -315,7 +314,6 @@ impl<'a> Collector<'a> {
             provider_id,
             intent: request.intent.clone(),
             group,
-            ports,
             rules,
             hostname: request.hostname.clone(),
         });

@@ -1,9 +1,8 @@
 //! The exposure: the result of every intent, ports of one node and the sources that may connect to them.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use firewall_core::{GroupKey, Protocol, RuleSet};
+use firewall_core::{GroupKey, RuleSet};
 
 use crate::k8s::objects::ObjectRef;
 
@@ -20,8 +19,6 @@ pub struct Exposure {
     pub intent: ObjectRef,
     /// The key of the firewall group that it is part of
     pub group: GroupKey,
-    /// The exposed ports
-    pub ports: Arc<BTreeSet<(Protocol, u16)>>,
     /// The ingress rules, shared by all nodes of a request with the same address families
     pub rules: Arc<RuleSet>,
     /// The hostname to publish for the node

@@ -3,19 +3,22 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use firewall_core::Protocol;
+use firewall_core::{PortRange, Protocol};
 
+use super::voyager::labels::is_haproxy;
 use crate::k8s::objects::{Container, ContainerPort, Pod};
 use crate::parse::family::Family;
+use crate::parse::ports::{PortRanges, merge, subtract};
 
 /// The most host ports of a pod: each intent of its namespace may be held against each of them.
 pub(super) const MAX_HOST_PORTS: usize = 2000;
 
-/// A port that a pod binds on its node.
+/// A port that a pod binds on its node, or ports that it can bind undeclared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct HostPort {
     pub(super) protocol: Protocol,
-    pub(super) port: u16,
+    /// One port, if it is declared
+    pub(super) ports: PortRange,
     /// The name of the container port
     pub(super) name: Option<String>,
     /// The container that binds it
@@ -24,27 +27,106 @@ pub(super) struct HostPort {
     pub(super) family: Option<Family>,
 }
 
-/// Parses the host ports of a pod's containers and sidecars. Ports bound to loopback or link-local addresses
-/// are left out, because they cannot be reached from outside.
+/// The host ports of a pod.
+#[derive(Default)]
+pub(super) struct HostPorts {
+    /// Those that can be reached from outside
+    pub(super) declared: BTreeSet<HostPort>,
+    /// Those bound to loopback or link-local addresses, which cannot be reached from outside
+    local: PortRanges,
+    /// True if the pod can bind others too. On the host's network a container port is information only: a media
+    /// server cannot declare the ten thousand ports that it relays on.
+    pub(super) can_bind_undeclared: bool,
+}
+
+impl HostPorts {
+    /// Returns those of the ports that the pod can bind without having declared any of them.
+    pub(super) fn find_undeclared(&self, protocol: Protocol, ports: PortRange) -> Vec<HostPort> {
+        if !self.can_bind_undeclared {
+            return Vec::new();
+        }
+        let declared = self.declared.iter().map(|port| (port.protocol, port.ports));
+        let declared = merge(declared.chain(self.local.iter().copied()));
+        subtract(&PortRanges::from([(protocol, ports)]), &declared).into_iter().map(undeclared).collect()
+    }
+
+    /// Returns the same ports, the undeclared ones in the fewest ranges: those that a list names may overlap.
+    pub(super) fn merge_undeclared(&self, ports: BTreeSet<HostPort>) -> BTreeSet<HostPort> {
+        let (mut merged, others): (BTreeSet<_>, BTreeSet<_>) =
+            ports.into_iter().partition(|port| self.declared.contains(port));
+        let others = merge(others.into_iter().map(|port| (port.protocol, port.ports)));
+        merged.extend(others.into_iter().map(undeclared));
+        merged
+    }
+
+    /// Returns everything that the pod can bind.
+    pub(super) fn all(&self) -> PortRanges {
+        let declared = self.declared.iter().map(|port| (port.protocol, port.ports));
+        let others = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+            .into_iter()
+            .flat_map(|protocol| self.find_undeclared(protocol, PortRange::ALL));
+        merge(declared.chain(others.map(|port| (port.protocol, port.ports))))
+    }
+
+    /// Formats the declared ports as an annotation would name them; none if there are none.
+    pub(super) fn format(&self) -> Option<String> {
+        let text = |port: &HostPort| match &port.name {
+            Some(name) => format!("{name} ({}/{})", port.ports, port.protocol),
+            None => format!("{}/{}", port.ports, port.protocol),
+        };
+        // A pod can bind hundreds; an Event holds about a thousand bytes.
+        let mut shown: Vec<String> = self.declared.iter().take(10).map(text).collect();
+        if self.declared.len() > shown.len() {
+            shown.push("…".to_owned());
+        }
+        (!shown.is_empty()).then(|| shown.join(", "))
+    }
+
+    /// Returns true if the pod has declared one of these, for an address that cannot be reached from outside.
+    pub(super) fn are_local(&self, protocol: Protocol, ports: PortRange) -> bool {
+        self.local.iter().any(|(other, local)| *other == protocol && local.intersection(ports).is_some())
+    }
+}
+
+const fn undeclared((protocol, ports): (Protocol, PortRange)) -> HostPort {
+    HostPort { protocol, ports, name: None, container: String::new(), family: None }
+}
+
+/// The ports of a Service.
+impl From<BTreeSet<HostPort>> for HostPorts {
+    fn from(declared: BTreeSet<HostPort>) -> Self {
+        Self { declared, ..Self::default() }
+    }
+}
+
+/// Parses the host ports of a pod's containers and sidecars.
 ///
 /// # Errors
 /// If a number is no port, or a protocol is unknown, with the container's name; or if there are too many.
-pub(super) fn parse_host_ports(pod: &Pod) -> Result<BTreeSet<HostPort>, String> {
+pub(super) fn parse_host_ports(pod: &Pod) -> Result<HostPorts, String> {
     let sidecars = pod
         .spec
         .init_containers
         .iter()
         .filter(|container| container.restart_policy.as_deref() == Some("Always"));
-    let mut ports = BTreeSet::new();
+    // Voyager declares each port that HAProxy listens on, and those of its own that nobody may reach.
+    let can_bind_undeclared = pod.spec.host_network && !is_haproxy(pod);
+    let mut ports = HostPorts { can_bind_undeclared, ..HostPorts::default() };
+    let mut local = Vec::new();
     for container in pod.spec.containers.iter().chain(sidecars) {
         for port in &container.ports {
-            let host_port = parse_host_port(container, port, pod.spec.host_network);
-            ports.extend(host_port.map_err(|error| format!("container {}: {error}", container.name))?);
-            if ports.len() > MAX_HOST_PORTS {
+            let bound = parse_host_port(container, port, pod.spec.host_network);
+            match bound.map_err(|error| format!("container {}: {error}", container.name))? {
+                None => {}
+                Some(Bound::Outside(port)) => _ = ports.declared.insert(port),
+                Some(Bound::Local(protocol, port)) => local.push((protocol, port)),
+            }
+            if ports.declared.len() + local.len() > MAX_HOST_PORTS {
                 return Err(format!("it has more than {MAX_HOST_PORTS} host ports; none of them is opened"));
             }
         }
     }
+    ports.local = merge(local);
     Ok(ports)
 }
 
@@ -52,23 +134,30 @@ pub(super) fn parse_host_ports(pod: &Pod) -> Result<BTreeSet<HostPort>, String> 
 ///
 /// # Errors
 /// If the number is no port, or the protocol is unknown.
-pub(super) fn parse_port(number: i64, protocol: Option<&str>) -> Result<(Protocol, u16), String> {
+pub(super) fn parse_port(number: i64, protocol: Option<&str>) -> Result<(Protocol, PortRange), String> {
     let not_a_port = || format!("{number} is not a port; use 1 to 65535");
-    let port = u16::try_from(number).ok().filter(|port| *port != 0).ok_or_else(not_a_port)?;
+    let port = u16::try_from(number).ok().and_then(|port| PortRange::single(port).ok());
+    let port = port.ok_or_else(not_a_port)?;
     let protocol = protocol.filter(|protocol| !protocol.is_empty()).unwrap_or("TCP");
     Ok((protocol.parse().map_err(|error| format!("port {number}: {error}"))?, port))
+}
+
+/// A port, by where it can be reached from.
+enum Bound {
+    Outside(HostPort),
+    Local(Protocol, PortRange),
 }
 
 fn parse_host_port(
     container: &Container,
     port: &ContainerPort,
     host_network: bool,
-) -> Result<Option<HostPort>, String> {
+) -> Result<Option<Bound>, String> {
     // The API server copies the container port into hostPort for hostNetwork pods; a manifest may not have
     // it.
     let implied = host_network.then_some(port.container_port);
     let Some(number) = port.host_port.filter(|number| *number != 0).or(implied) else { return Ok(None) };
-    let (protocol, bound) = parse_port(number, port.protocol.as_deref())?;
+    let (protocol, ports) = parse_port(number, port.protocol.as_deref())?;
     let address = match port.host_ip.as_deref().filter(|address| !address.is_empty()) {
         None => None,
         // An IPv4 address in IPv6 notation is bound, and reached, as the IPv4 address that it is.
@@ -78,11 +167,11 @@ fn parse_host_port(
         },
     };
     if address.is_some_and(is_loopback_or_link_local) {
-        return Ok(None);
+        return Ok(Some(Bound::Local(protocol, ports)));
     }
     let family = address.filter(|address| !address.is_unspecified()).map(Family::of);
     let (name, container) = (port.name.clone(), container.name.clone());
-    Ok(Some(HostPort { protocol, port: bound, name, container, family }))
+    Ok(Some(Bound::Outside(HostPort { protocol, ports, name, container, family })))
 }
 
 const fn is_loopback_or_link_local(address: IpAddr) -> bool {
@@ -103,9 +192,9 @@ mod tests {
         let pod: Pod = from_json(json!({ "metadata": { "name": "a" }, "spec": spec }));
         let text = |port: HostPort| {
             let family = port.family.map_or(String::new(), |family| format!(" {family}"));
-            format!("{}/{}{family}", port.protocol, port.port)
+            format!("{}/{}{family}", port.protocol, port.ports)
         };
-        parse_host_ports(&pod).map(|ports| ports.into_iter().map(text).collect())
+        parse_host_ports(&pod).map(|ports| ports.declared.into_iter().map(text).collect())
     }
 
     fn parsed_port(port: &Value) -> Result<Vec<String>, String> {

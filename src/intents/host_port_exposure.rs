@@ -1,17 +1,17 @@
 //! The `HostPortExposure` intent: an object that selects pods, and names the host ports of theirs to open.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use firewall_core::Workload;
+use firewall_core::{PortRange, Workload};
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{Selector, SelectorExt};
 
-use super::annotation::{format_host_ports, match_entry};
-use super::host_port::HostPort;
+use super::host_port::{HostPort, HostPorts};
+use super::port_entry::PortEntry;
 use super::request::{GroupVariant, PortRequest, Rejected, reject};
 use super::rules::Sources;
 use crate::k8s::host_port_exposure::{ExposedPort, HostPortExposure, MOST_PORTS, PortProtocol};
@@ -34,14 +34,13 @@ pub(super) struct PodSelection {
     pub(super) too_many: Arc<Problem>,
     pods: Selector,
     nodes: Option<Selector>,
-    ports: Vec<PortEntry>,
+    ports: Vec<SelectedPort>,
     hostname: Option<String>,
 }
 
 /// One element of `spec.ports`.
-struct PortEntry {
-    /// In the notation of annotations
-    text: String,
+struct SelectedPort {
+    entry: PortEntry,
     sources: Sources,
     /// True if the element itself names these sources
     has_own_sources: bool,
@@ -81,10 +80,9 @@ impl PodSelection {
         for (position, port) in exposure.spec.ports.iter().enumerate() {
             let field = format!("ports[{position}].sourceRanges");
             let own = parse_sources(&field, port.source_ranges.as_deref()).map_err(&invalid)?;
-            let text = format_entry(port);
-            match_entry(&text, &BTreeSet::new()).map_err(&invalid)?;
+            let entry = PortEntry::parse(&format_entry(port)).map_err(&invalid)?;
             let has_own_sources = own.is_some();
-            ports.push(PortEntry { text, has_own_sources, sources: own.or_else(|| general.clone()) });
+            ports.push(SelectedPort { entry, has_own_sources, sources: own.or_else(|| general.clone()) });
         }
         let hostname = exposure.spec.hostname.as_deref().map(parse_hostname).transpose();
         let hostname = hostname.map_err(|error| invalid(format!("hostname: {error}")))?;
@@ -108,44 +106,72 @@ impl PodSelection {
     /// Builds the request for a pod: those of the ports that the pod binds, because while a rollout is under
     /// way its pods bind different ones. It is rejected as a whole if the pod binds none of them, or one
     /// under two names with different sources.
-    pub(super) fn build_request<'p>(
+    pub(super) fn build_request(
         &self,
         pod: &ObjectRef,
-        host_ports: &'p BTreeSet<HostPort>,
-    ) -> Result<PortRequest<'p>, Rejected> {
+        host_ports: &HostPorts,
+    ) -> Result<PortRequest, Rejected> {
         let reference = self.reference.clone();
         let invalid = |message: String| {
             let message = format!("{message}; nothing is opened for {pod}");
             reject(&reference, reasons::INVALID_EXPOSURE, message)
         };
-        let mut ports: BTreeMap<&HostPort, Sources> = BTreeMap::new();
+        let mut ports: Vec<(HostPort, Sources)> = Vec::new();
         let mut variant = String::new();
-        for entry in &self.ports {
-            for port in match_entry(&entry.text, host_ports).map_err(invalid)? {
-                let HostPort { protocol, port: number, .. } = port;
-                if ports.insert(port, entry.sources.clone()).is_some_and(|other| other != entry.sources) {
-                    let message =
-                        format!("ports: {protocol}/{number} is named twice, with different sources");
-                    return Err(invalid(message));
-                }
+        for SelectedPort { entry, sources, has_own_sources } in &self.ports {
+            for port in entry.find_in(host_ports).map_err(invalid)? {
                 // Another pod may bind the same number under a name that has other sources.
-                if entry.has_own_sources {
-                    _ = write!(variant, " {protocol}/{number} by {}", entry.text);
+                if *has_own_sources {
+                    _ = write!(variant, " {}/{} by {}", port.protocol, port.ports, entry.text);
                 }
+                ports.push((port, sources.clone()));
             }
         }
+        ports.sort();
+        ports.dedup();
+        if let Some(twice) = find_contradiction(&ports) {
+            let message =
+                format!("ports: {}/{} is named twice, with different sources", twice.protocol, twice.ports);
+            return Err(invalid(message));
+        }
         if ports.is_empty() {
-            let has = if host_ports.is_empty() { "none".to_owned() } else { format_host_ports(host_ports) };
-            return Err(invalid(format!("ports: none of them is a host port of {pod}, which has {has}")));
+            let has = host_ports.format().unwrap_or_else(|| "none".to_owned());
+            let remedy = if host_ports.can_bind_undeclared { "; write the number" } else { "" };
+            return Err(invalid(format!(
+                "ports: none of them is a host port of {pod}, which declares {has}{remedy}"
+            )));
         }
         Ok(PortRequest {
             workload: self.workload.clone(),
             intent: reference,
-            ports: ports.into_iter().collect(),
+            ports,
             variant: GroupVariant::PerNode(variant),
             hostname: self.hostname.clone(),
         })
     }
+}
+
+/// Returns the first of the ports, which are in order, that another element names too, with other sources.
+fn find_contradiction(ports: &[(HostPort, Sources)]) -> Option<&HostPort> {
+    // Ranges of undeclared ports may overlap without being the same. Whatever overlaps one of those before
+    // overlaps the one that reaches farthest.
+    let mut farthest: BTreeMap<_, (PortRange, &Sources)> = BTreeMap::new();
+    for (port, sources) in ports {
+        let HostPort { protocol, ports, name, container, family } = port;
+        let identity = (protocol, name, container, family);
+        if let Some((before, other)) = farthest.get(&identity)
+            && before.last() >= ports.first()
+        {
+            if *other != sources {
+                return Some(port);
+            }
+            if before.last() >= ports.last() {
+                continue;
+            }
+        }
+        farthest.insert(identity, (*ports, sources));
+    }
+    None
 }
 
 /// Formats the port as an annotation would name it: `http`, `30000-30100/udp`.

@@ -1,12 +1,9 @@
 //! The node port intent: a Service whose annotations list the node ports to open.
 
-use std::collections::BTreeSet;
-
 use firewall_core::Workload;
 
 use super::annotation::{find_source_annotations, reject_unknown_annotations};
 use super::annotation_keys::{EXPOSE, EXPOSE_NODE_PORTS, HOSTNAME, SOURCE_RANGES, annotations};
-use super::host_port::HostPort;
 use super::hostname::parse_hostname_annotation;
 use super::request::{GroupVariant, PortRequest, Rejected, reject};
 use super::service_ports::{NodePorts, has_balancer_sources, resolve_listed_ports};
@@ -53,11 +50,11 @@ pub(super) fn reject_meaningless_annotations(
 }
 
 /// Builds the request of the Service's annotations. It is rejected as a whole if any entry is not understood.
-pub(super) fn build_request<'a>(
+pub(super) fn build_request(
     service: &Service,
     reference: &ObjectRef,
-    node_ports: &'a NodePorts,
-) -> Result<PortRequest<'a>, Rejected> {
+    node_ports: &NodePorts,
+) -> Result<PortRequest, Rejected> {
     let invalid = |key: &str, message: &str| {
         let message = format!("{key}: {message}; nothing of this Service is opened");
         reject(reference, reasons::INVALID_ANNOTATION, message)
@@ -67,10 +64,10 @@ pub(super) fn build_request<'a>(
                        LoadBalancer unless allocateLoadBalancerNodePorts is false";
         return Err(invalid(EXPOSE_NODE_PORTS, message));
     }
-    let service_ports: BTreeSet<HostPort> = node_ports.keys().cloned().collect();
-    let listed = resolve_listed_ports(service, EXPOSE_NODE_PORTS, &service_ports)
+    let listed = resolve_listed_ports(service, EXPOSE_NODE_PORTS, node_ports.keys().cloned().collect())
         .map_err(|(key, error)| invalid(&key, &error))?;
-    let ports = listed.into_iter().filter_map(|(port, sources)| Some((node_ports.get(port)?, sources)));
+    let ports =
+        listed.into_iter().filter_map(|(port, sources)| Some((node_ports.get(&port)?.clone(), sources)));
     let hostname = parse_hostname_annotation(&service.metadata)
         .map_err(|error| reject(reference, reasons::INVALID_ANNOTATION, error))?;
     Ok(PortRequest {

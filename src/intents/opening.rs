@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use firewall_core::{GroupKey, Protocol, RuleSet, digest};
+use firewall_core::{GroupKey, RuleSet, digest};
 use ipnet::IpNet;
 
 use super::request::{GroupVariant, PortRequest, Rejected, fail, reject};
@@ -14,7 +14,7 @@ use crate::k8s::index::Index;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::reasons;
 use crate::parse::family::Family;
-use crate::parse::ports::{format_ports, merge_into_ranges};
+use crate::parse::ports::{PortRanges, format_ports};
 use crate::parse::source_ranges;
 
 /// A request whose ports and hostname the guardrails allow. Rules are built once for all nodes with the same
@@ -22,8 +22,8 @@ use crate::parse::source_ranges;
 pub(super) struct Opening<'a> {
     settings: &'a Settings,
     port_owner: &'a ObjectRef,
-    request: &'a PortRequest<'a>,
-    pub(super) ports: Arc<BTreeSet<(Protocol, u16)>>,
+    request: &'a PortRequest,
+    ports: Arc<PortRanges>,
     by_families: BTreeMap<BTreeSet<Family>, BuiltRules>,
 }
 
@@ -51,9 +51,9 @@ impl<'a> Opening<'a> {
         index: &Index,
         settings: &'a Settings,
         port_owner: &'a ObjectRef,
-        request: &'a PortRequest<'a>,
+        request: &'a PortRequest,
     ) -> Result<Self, Denial> {
-        let ports = request.ports.iter().map(|(port, _)| (port.protocol, port.port)).collect();
+        let ports = request.merge_ports();
         let opening = OpeningRequest {
             namespace: &request.intent.namespace,
             namespace_object: index.namespace(&request.intent.namespace),
@@ -76,7 +76,7 @@ impl<'a> Opening<'a> {
                     if !reachable.is_empty() {
                         let group = GroupKey {
                             workload: request.workload.clone().into(),
-                            ports: merge_into_ranges(ports).into(),
+                            ports: Arc::clone(ports),
                             variant: format_variant(request, &rules, families).into(),
                         };
                         built.rules = Some(FamilyRules { rules: Arc::new(rules), group });
@@ -109,7 +109,7 @@ impl<'a> Opening<'a> {
 /// Builds the rules, and asks the guardrails for them.
 fn build_rules(
     settings: &Settings,
-    request: &PortRequest<'_>,
+    request: &PortRequest,
     families: &BTreeSet<Family>,
 ) -> Result<RuleSet, Rejected> {
     let defaults: Vec<IpNet> = source_ranges::filter_by_family(&settings.default_source_ranges, families);
@@ -120,16 +120,12 @@ fn build_rules(
 }
 
 /// Returns the problem of a request that exceeds a guardrail.
-pub(super) fn reject_denied(request: &PortRequest<'_>, denial: &Denial) -> Rejected {
+pub(super) fn reject_denied(request: &PortRequest, denial: &Denial) -> Rejected {
     reject(&request.intent, denial.reason, format!("{}; the whole intent is rejected", denial.message))
 }
 
 /// Returns the problem of ports that no source can reach, if there are such ports.
-fn find_unreachable_ports(
-    port_owner: &ObjectRef,
-    ports: &BTreeSet<(Protocol, u16)>,
-    rules: &RuleSet,
-) -> Option<Rejected> {
+fn find_unreachable_ports(port_owner: &ObjectRef, ports: &PortRanges, rules: &RuleSet) -> Option<Rejected> {
     let ports = rules::find_unreachable_ports(ports, rules);
     let message = format!(
         "{} is not opened: its source ranges are all of another address family than the node, or than the \
@@ -140,7 +136,7 @@ fn find_unreachable_ports(
 }
 
 /// Formats the text that distinguishes the request's group from others of the workload with the same ports.
-fn format_variant(request: &PortRequest<'_>, rules: &RuleSet, families: &BTreeSet<Family>) -> String {
+fn format_variant(request: &PortRequest, rules: &RuleSet, families: &BTreeSet<Family>) -> String {
     match &request.variant {
         GroupVariant::PerPod => rules.to_string(),
         GroupVariant::PerNode(sources) => {

@@ -6,6 +6,7 @@ use super::host_port::HostPort;
 use super::rules::Sources;
 use crate::k8s::objects::ObjectRef;
 use crate::k8s::problem::{Problem, Verdict};
+use crate::parse::ports::{PortRanges, merge};
 
 /// The problem because of which a request opens nothing, with the object that it is reported on.
 pub(super) type Rejected = Box<Problem>;
@@ -21,12 +22,19 @@ pub(super) fn fail(object: &ObjectRef, reason: &str, message: String) -> Rejecte
 }
 
 /// The ports that an intent requests, each with its sources.
-pub(super) struct PortRequest<'a> {
+pub(super) struct PortRequest {
     pub(super) intent: ObjectRef,
     pub(super) workload: Workload,
-    pub(super) ports: Vec<(&'a HostPort, Sources)>,
+    pub(super) ports: Vec<(HostPort, Sources)>,
     pub(super) variant: GroupVariant,
     pub(super) hostname: Option<String>,
+}
+
+impl PortRequest {
+    /// Returns the ports, from whichever sources.
+    pub(super) fn merge_ports(&self) -> PortRanges {
+        merge(self.ports.iter().map(|(port, _)| (port.protocol, port.ports)))
+    }
 }
 
 /// Distinguishes the rules of pods of one workload that bind the same ports; `desired/grouping.rs` has the

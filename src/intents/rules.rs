@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use firewall_core::{IngressRule, PortRange, Protocol, RuleSet};
+use firewall_core::{IngressRule, RuleSet};
 use ipnet::IpNet;
 
 use super::host_port::HostPort;
 use crate::parse::family::Family;
-use crate::parse::ports::merge_into_ranges;
+use crate::parse::ports::{PortRanges, merge, subtract};
 
 /// Maximum rules of one request: no interface on EC2 can have more than 1,000, and everybody's plan takes the
 /// time for all of them.
@@ -23,18 +23,18 @@ pub(super) type Sources = Option<Arc<[IpNet]>>;
 ///
 /// # Errors
 /// If there are more rules than any cloud allows.
-pub(super) fn build_rules(ports: &[(&HostPort, Sources)], defaults: &[IpNet]) -> Result<RuleSet, String> {
-    type PortsBySources<'a> = BTreeMap<(&'a [IpNet], Option<Family>), BTreeSet<(Protocol, u16)>>;
+pub(super) fn build_rules(ports: &[(HostPort, Sources)], defaults: &[IpNet]) -> Result<RuleSet, String> {
+    type PortsBySources<'a> = BTreeMap<(&'a [IpNet], Option<Family>), PortRanges>;
     let mut by_sources = PortsBySources::new();
     for (port, sources) in ports {
         let sources = sources.as_deref().unwrap_or(defaults);
-        by_sources.entry((sources, port.family)).or_default().insert((port.protocol, port.port));
+        by_sources.entry((sources, port.family)).or_default().insert((port.protocol, port.ports));
     }
     let mut rules: Vec<IngressRule> = Vec::new();
     for ((sources, family), ports) in by_sources {
         let reaching = sources.iter().filter(|source| family.is_none_or(|family| family.includes(source)));
         let reaching = IpNet::aggregate(&reaching.map(IpNet::trunc).collect());
-        let ranges = merge_into_ranges(&ports);
+        let ranges = merge(ports);
         if rules.len() + ranges.len() * reaching.len() > MAX_RULES {
             return Err(format!(
                 "the ports and source ranges make more than {MAX_RULES} rules, which no cloud allows for one \
@@ -56,20 +56,8 @@ pub(super) fn filter_by_family(rules: &RuleSet, families: &BTreeSet<Family>) -> 
 
 /// Returns the ports that no source can reach: those named are of another family than the address that the
 /// port is bound to, or than the node's.
-pub(super) fn find_unreachable_ports(
-    ports: &BTreeSet<(Protocol, u16)>,
-    rules: &RuleSet,
-) -> BTreeSet<(Protocol, PortRange)> {
-    let open: BTreeSet<(Protocol, PortRange)> =
-        rules.iter().map(|rule| (rule.protocol, rule.ports)).collect();
-    let mut unreachable = ports.clone();
-    for (protocol, range) in open {
-        let reached = unreachable.range((protocol, range.first())..=(protocol, range.last()));
-        for port in reached.copied().collect::<Vec<_>>() {
-            unreachable.remove(&port);
-        }
-    }
-    merge_into_ranges(&unreachable)
+pub(super) fn find_unreachable_ports(ports: &PortRanges, rules: &RuleSet) -> PortRanges {
+    subtract(ports, &merge(rules.iter().map(|rule| (rule.protocol, rule.ports))))
 }
 
 /// Formats the differences between the rules of pods that share an intent and its sources: the families of
@@ -77,34 +65,36 @@ pub(super) fn find_unreachable_ports(
 ///
 /// The node's families count whether or not the default applies: an Ingress that begins to name its sources
 /// keeps its groups, and no node has to be attached anew.
-pub(super) fn format_family_variant(families: &BTreeSet<Family>, ports: &[(&HostPort, Sources)]) -> String {
+pub(super) fn format_family_variant(families: &BTreeSet<Family>, ports: &[(HostPort, Sources)]) -> String {
     let families: Vec<String> = families.iter().map(ToString::to_string).collect();
     let bound: BTreeSet<String> = ports
         .iter()
-        .filter_map(|(port, _)| Some(format!(" {}/{} {}", port.protocol, port.port, port.family?)))
+        .filter_map(|(port, _)| Some(format!(" {}/{} {}", port.protocol, port.ports, port.family?)))
         .collect();
     bound.into_iter().fold(families.join("+"), |text, port| text + &port)
 }
 
 /// Returns true if a number is among the ports more than once with different sources or addresses. Then the
 /// request alone does not determine the number's rules, because another pod may bind only one of the two.
-pub(super) fn has_ambiguous_ports(ports: &[(&HostPort, Sources)]) -> bool {
+pub(super) fn has_ambiguous_ports(ports: &[(HostPort, Sources)]) -> bool {
     let mut first = BTreeMap::new();
     ports.iter().any(|(port, sources)| {
         let this = (sources, port.family);
-        *first.entry((port.protocol, port.port)).or_insert(this) != this
+        *first.entry((port.protocol, port.ports)).or_insert(this) != this
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use firewall_core::{PortRange, Protocol};
+
     use super::*;
 
     #[test]
     fn rules_beyond_the_limit_of_any_cloud_are_rejected() {
         let port = |number: u16| HostPort {
             protocol: Protocol::Tcp,
-            port: number,
+            ports: PortRange::single(number).expect("not 0"),
             name: None,
             container: String::new(),
             family: None,
@@ -115,7 +105,7 @@ mod tests {
         let sources: Vec<IpNet> = (0..2).map(source).collect();
         let count = |sources: &[IpNet]| -> Result<usize, String> {
             let sources: Sources = Some(sources.into());
-            let ports: Vec<_> = ports.iter().map(|port| (port, sources.clone())).collect();
+            let ports: Vec<_> = ports.iter().map(|port| (port.clone(), sources.clone())).collect();
             Ok(build_rules(&ports, &[])?.len())
         };
         assert_eq!(count(&sources), Ok(1000));

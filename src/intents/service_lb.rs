@@ -4,10 +4,8 @@
 //! The pods' labels are untrusted: they count only in the namespace where k3s runs such pods, or in the
 //! Service's.
 
-use std::collections::BTreeSet;
-
 use super::annotation_keys::{EXPOSE, annotations};
-use super::host_port::HostPort;
+use super::host_port::{HostPort, HostPorts};
 use super::hostname::parse_hostname_annotation;
 use super::node_port::{reject_meaningless_annotations, workload_of_service};
 use super::request::{GroupVariant, PortRequest, Rejected, reject};
@@ -40,13 +38,13 @@ pub(super) fn find_served_service<'a>(pod: &'a Pod, pod_namespace: &'a str) -> O
 
 /// Builds the request of the Service behind the pod; none if there is no such Service, or it names neither
 /// ports nor sources.
-pub(super) fn build_request<'a>(
+pub(super) fn build_request(
     index: &Index,
     settings: &Settings,
     pod: &Pod,
     pod_reference: &ObjectRef,
-    host_ports: &'a BTreeSet<HostPort>,
-) -> Result<Option<PortRequest<'a>>, Rejected> {
+    host_ports: &HostPorts,
+) -> Result<Option<PortRequest>, Rejected> {
     let pod_namespace = pod_reference.namespace.as_str();
     let Some((namespace, name)) = find_served_service(pod, pod_namespace) else { return Ok(None) };
     let service = index.service(namespace, name).filter(|service| service.is_load_balancer());
@@ -73,7 +71,8 @@ pub(super) fn build_request<'a>(
         .map_err(|error| reject(&reference, reasons::INVALID_ANNOTATION, error))?;
     // A number can also be one of the Service's node ports, with other sources.
     let mut node_ports = service.spec.ports.iter().filter_map(|port| port.node_port);
-    let is_shared = node_ports.any(|number| ports.iter().any(|(port, _)| i64::from(port.port) == number));
+    let is_shared =
+        node_ports.any(|number| ports.iter().any(|(port, _)| i64::from(port.ports.first()) == number));
     let variant = if is_shared { " of ServiceLB" } else { "" };
     Ok(Some(PortRequest {
         workload: workload_of_service(&reference),
@@ -85,18 +84,18 @@ pub(super) fn build_request<'a>(
 }
 
 /// Returns those of the pod's host ports that the Service requests, each with its sources.
-fn find_bound_ports<'a>(
+fn find_bound_ports(
     service: &Service,
     reference: &ObjectRef,
     lists_ports: bool,
-    host_ports: &'a BTreeSet<HostPort>,
-) -> Result<Vec<(&'a HostPort, Sources)>, Rejected> {
+    host_ports: &HostPorts,
+) -> Result<Vec<(HostPort, Sources)>, Rejected> {
     let service_ports =
         parse_service_ports(service).map_err(|error| reject(reference, reasons::INVALID_PORT, error))?;
     let requested = if lists_ports {
-        resolve_listed_ports(service, EXPOSE, &service_ports)
+        resolve_listed_ports(service, EXPOSE, service_ports)
     } else {
-        assign_sources(service, EXPOSE, service_ports.iter().collect())
+        assign_sources(service, EXPOSE, service_ports)
     };
     let requested = requested.map_err(|(key, error)| {
         let message = format!("{key}: {error}; nothing of this Service is opened");
@@ -104,8 +103,8 @@ fn find_bound_ports<'a>(
     })?;
     // While k3s replaces its pods, some still bind the Service's former ports.
     let bound = requested.into_iter().filter_map(|(port, sources)| {
-        let is_same = |bound: &&HostPort| (bound.protocol, bound.port) == (port.protocol, port.port);
-        Some((host_ports.iter().find(is_same)?, sources))
+        let is_same = |bound: &&HostPort| (bound.protocol, bound.ports) == (port.protocol, port.ports);
+        Some((host_ports.declared.iter().find(is_same)?.clone(), sources))
     });
     Ok(bound.collect())
 }

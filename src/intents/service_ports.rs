@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::annotation;
 use super::annotation_keys::{EXPOSE, EXPOSE_NODE_PORTS, SOURCE_RANGES, annotations};
-use super::host_port::{HostPort, parse_port};
+use super::host_port::{HostPort, HostPorts, parse_port};
 use super::rules::Sources;
 use crate::k8s::objects::{LOAD_BALANCER_SOURCES, Service, ServicePort};
 use crate::parse::family::Family;
@@ -21,47 +21,48 @@ pub(super) fn parse_service_ports(service: &Service) -> Result<BTreeSet<HostPort
 
 /// Returns the port of a Service under one of its numbers. It is served over the families of the Service.
 fn to_host_port(service: &Service, port: &ServicePort, number: i64) -> Result<HostPort, String> {
-    let (protocol, number) = parse_port(number, port.protocol.as_deref())?;
+    let (protocol, ports) = parse_port(number, port.protocol.as_deref())?;
     let family = match &service.spec.ip_families[..] {
         [only] if only == "IPv4" => Some(Family::V4),
         [only] if only == "IPv6" => Some(Family::V6),
         _ => None,
     };
-    Ok(HostPort { protocol, port: number, name: port.name.clone(), container: String::new(), family })
+    Ok(HostPort { protocol, ports, name: port.name.clone(), container: String::new(), family })
 }
 
 /// Returns the ports that one of the Service's annotations lists, each with its sources.
 ///
 /// # Errors
 /// With the key of the annotation, or the field, that is not understood.
-pub(super) fn resolve_listed_ports<'a>(
+pub(super) fn resolve_listed_ports(
     service: &Service,
     list_key: &'static str,
-    ports: &'a BTreeSet<HostPort>,
-) -> Result<Vec<(&'a HostPort, Sources)>, (String, String)> {
+    ports: BTreeSet<HostPort>,
+) -> Result<Vec<(HostPort, Sources)>, (String, String)> {
     let list = |key| annotations(&service.metadata).get(key).map(String::as_str);
     let invalid = |error| (list_key.to_owned(), error);
-    let selected = annotation::select_ports(list(list_key).unwrap_or_default(), ports).map_err(invalid)?;
+    let selected =
+        annotation::select_ports(list(list_key).unwrap_or_default(), &ports.into()).map_err(invalid)?;
     // An annotation with the sources of one port can mean a port of the other list, whose mistakes are
     // reported when that list is resolved.
-    let all = parse_service_ports(service).map_err(invalid)?;
+    let all = HostPorts::from(parse_service_ports(service).map_err(invalid)?);
     let lists = [EXPOSE, EXPOSE_NODE_PORTS].into_iter().filter_map(list);
-    let mut listed: BTreeSet<&HostPort> =
+    let mut listed: BTreeSet<HostPort> =
         lists.flat_map(|list| annotation::select_ports(list, &all).unwrap_or_default()).collect();
-    listed.extend(&selected);
+    listed.extend(selected.iter().cloned());
     let with_sources = assign_sources(service, list_key, listed)?;
-    Ok(with_sources.into_iter().filter_map(|(port, sources)| Some((*selected.get(port)?, sources))).collect())
+    Ok(with_sources.into_iter().filter(|(port, _)| selected.contains(port)).collect())
 }
 
 /// Assigns to each port the sources that the Service names for it.
 ///
 /// # Errors
 /// With the key of the annotation, or the field, that is not understood.
-pub(super) fn assign_sources<'a>(
+pub(super) fn assign_sources(
     service: &Service,
     list_key: &str,
-    ports: BTreeSet<&'a HostPort>,
-) -> Result<Vec<(&'a HostPort, Sources)>, (String, String)> {
+    ports: BTreeSet<HostPort>,
+) -> Result<Vec<(HostPort, Sources)>, (String, String)> {
     let general = parse_balancer_sources(service)?;
     let ports = annotation::assign_sources(&service.metadata, list_key, ports)
         .map_err(|(key, error)| (key.to_owned(), error))?;

@@ -3,14 +3,12 @@
 
 use firewall_core::{PortRange, Protocol, RuleSet};
 
-use super::host_port::HostPort;
 use super::host_port_exposure::PodSelection;
 use super::service_lb::find_served_service;
 use super::voyager::labels::{find_label, is_haproxy};
 use crate::k8s::host_port_exposure::HostPortExposure;
 use crate::k8s::index::{Index, Watch};
 use crate::k8s::objects::{Node, ObjectRef, Pod};
-use crate::parse::ports::merge_into_ranges;
 
 /// Traffic that may be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +72,14 @@ pub(super) fn find_unknown_node_ports(index: &Index) -> Vec<UnknownDemand> {
     missing.into_iter().map(unknown).collect()
 }
 
+/// An intent that a pod may have, and that is not known.
+pub(super) struct MissingIntent {
+    /// What is missing, for people
+    pub(super) missing: String,
+    /// What it asked for when it could be read last; none if it may have asked for anything
+    pub(super) last: Option<Vec<PodSelection>>,
+}
+
 /// Returns what is missing of the intents that a pod may have beside its own annotations; none if all are
 /// known.
 pub(super) fn find_missing_intent(
@@ -81,27 +87,37 @@ pub(super) fn find_missing_intent(
     pod: &Pod,
     node: Option<&Node>,
     reference: &ObjectRef,
-) -> Option<String> {
+) -> Option<MissingIntent> {
     let namespace = reference.namespace.as_str();
+    // These ask for declared ports alone.
+    let of_another_kind = |missing| Some(MissingIntent { missing, last: Some(Vec::new()) });
     if is_haproxy(pod)
         && let Some(name) = find_label(&pod.metadata, "origin-name")
         && let Some(missing) = find_missing_ingress(index, namespace, name)
     {
-        return Some(missing);
+        return of_another_kind(missing);
     }
     if let Some((namespace, name)) = find_served_service(pod, namespace)
         && let Some(missing) = index.missing(&Watch::Services)
     {
-        return Some(format!("Service {namespace}/{name} is not known: {missing}"));
+        return of_another_kind(format!("Service {namespace}/{name} is not known: {missing}"));
     }
     // It has open what it asked for when it could be read; nothing, if it was not understood then.
-    let may_have_opened = |last: &HostPortExposure| {
-        PodSelection::parse(last).is_ok_and(|selection| selection.selects(pod, node))
+    let may_have_opened = |last: Option<&HostPortExposure>| match last {
+        None => Some(None),
+        Some(last) => {
+            PodSelection::parse(last).ok().filter(|selection| selection.selects(pod, node)).map(Some)
+        }
     };
-    let mut unreadable = index.unreadable_exposures_in(namespace);
-    let unreadable = unreadable.find(|(_, last)| last.is_none_or(may_have_opened));
-    let unreadable = unreadable.map(|(problem, _)| format!("{} cannot be read", problem.object));
-    unreadable.or_else(|| index.missing(&Watch::HostPortExposures))
+    let unreadable = index.unreadable_exposures_in(namespace);
+    let unreadable: Vec<_> =
+        unreadable.filter_map(|(problem, last)| Some((problem, may_have_opened(last)?))).collect();
+    if let Some((first, _)) = unreadable.first() {
+        let missing = format!("{} cannot be read", first.object);
+        return Some(MissingIntent { missing, last: unreadable.into_iter().map(|(_, last)| last).collect() });
+    }
+    let missing = index.missing(&Watch::HostPortExposures)?;
+    Some(MissingIntent { missing, last: None })
 }
 
 /// Returns what is missing of the Ingress of this name; none if it is known, or known not to exist.
@@ -110,11 +126,4 @@ pub(super) fn find_missing_ingress(index: &Index, namespace: &str, name: &str) -
     let unreadable = index.ingress_watches().find_map(|watch| index.unreadable_object(watch, &object));
     let unreadable = unreadable.map(|problem| format!("{} cannot be read", problem.object));
     unreadable.or_else(|| index.ingress_watches().find_map(|watch| index.missing(watch)))
-}
-
-/// Returns all traffic to these ports of a pod.
-pub(super) fn from_anywhere<'a>(ports: impl IntoIterator<Item = &'a HostPort>) -> RuleSet {
-    RuleSet::from_anywhere(merge_into_ranges(
-        &ports.into_iter().map(|port| (port.protocol, port.port)).collect(),
-    ))
 }

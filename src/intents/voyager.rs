@@ -9,12 +9,12 @@ mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_core::{Protocol, Workload};
+use firewall_core::{PortRange, Protocol, Workload};
 use kube::core::ObjectMeta;
 
 use super::annotation::reject_unknown_annotations;
 use super::annotation_keys::{HOSTNAME, SOURCE_RANGES, annotations};
-use super::host_port::HostPort;
+use super::host_port::{HostPort, HostPorts};
 use super::hostname::parse_hostname_annotation;
 use super::problems::Reports;
 use super::request::{GroupVariant, PortRequest, Rejected, reject};
@@ -47,57 +47,58 @@ const KUBERNETES_BEFORE: &str = "extensions";
 
 /// Rejects ports of the pod that no intent opens: all but the frontends of `HAProxy`, such as the stats page
 /// and the exporter.
-pub(super) fn reject_internal_ports(pod: &Pod, request: &PortRequest<'_>) -> Result<(), Rejected> {
+pub(super) fn reject_internal_ports(pod: &Pod, request: &PortRequest) -> Result<(), Rejected> {
     reject_ports(request, |port| is_haproxy(pod) && !is_frontend(port))
 }
 
 /// Rejects the port of the Service that no intent opens: the stats page.
-pub(super) fn reject_stats_port(service: &Service, request: &PortRequest<'_>) -> Result<(), Rejected> {
+pub(super) fn reject_stats_port(service: &Service, request: &PortRequest) -> Result<(), Rejected> {
     reject_ports(request, |port| {
         has_voyager_labels(&service.metadata) && port.name.as_deref() == Some(STATS_PORT_NAME)
     })
 }
 
-fn reject_ports(request: &PortRequest<'_>, is_internal: impl Fn(&HostPort) -> bool) -> Result<(), Rejected> {
+fn reject_ports(request: &PortRequest, is_internal: impl Fn(&HostPort) -> bool) -> Result<(), Rejected> {
     let Some((port, _)) = request.ports.iter().find(|(port, _)| is_internal(port)) else { return Ok(()) };
     let message = format!(
         "{}/{} is no frontend of Voyager's HAProxy, but its stats page, its exporter or the like, which are \
          never opened; nothing of this is opened",
-        port.port, port.protocol
+        port.ports, port.protocol
     );
     Err(reject(&request.intent, reasons::VOYAGER_INTERNAL_PORT, message))
 }
 
 /// Builds the request of the Ingress behind the pod; none if there is no Ingress, or it is of another type.
-pub(super) fn build_request<'a>(
+pub(super) fn build_request(
     index: &Index,
     pod: &Pod,
     pod_reference: &ObjectRef,
-    host_ports: &'a BTreeSet<HostPort>,
+    host_ports: &HostPorts,
     problems: &mut Reports,
-) -> Result<Option<PortRequest<'a>>, Rejected> {
+) -> Result<Option<PortRequest>, Rejected> {
     let Some(owner) = find_owning_ingress(index, &pod.metadata, pod_reference, is_host_port)? else {
         return Ok(None);
     };
-    let frontends = host_ports.iter().filter(|port| is_frontend(port)).map(|port| (port.port, port));
+    let frontends = host_ports.declared.iter().filter(|port| is_frontend(port));
+    let frontends = frontends.map(|port| (port.ports, port));
     owner.build_request(&pod.metadata, pod_reference, frontends, problems)
 }
 
 /// Builds the request of the Ingress behind a Service with node ports, as for a pod.
-pub(super) fn build_node_port_request<'a>(
+pub(super) fn build_node_port_request(
     index: &Index,
     service: &Service,
     reference: &ObjectRef,
-    node_ports: &'a NodePorts,
+    node_ports: &NodePorts,
     problems: &mut Reports,
-) -> Result<Option<PortRequest<'a>>, Rejected> {
+) -> Result<Option<PortRequest>, Rejected> {
     let Some(owner) = find_owning_ingress(index, &service.metadata, reference, is_node_port)? else {
         return Ok(None);
     };
     let frontends = node_ports
         .iter()
         .filter(|(port, _)| port.protocol == Protocol::Tcp && port.name.as_deref() != Some(STATS_PORT_NAME))
-        .map(|(port, node_port)| (port.port, node_port));
+        .map(|(port, node_port)| (port.ports, node_port));
     owner.build_request(&service.metadata, reference, frontends, problems)
 }
 
@@ -114,9 +115,9 @@ impl OwningIngress<'_> {
         &self,
         managed: &ObjectMeta,
         managed_reference: &ObjectRef,
-        frontends: impl Iterator<Item = (u16, &'a HostPort)>,
+        frontends: impl Iterator<Item = (PortRange, &'a HostPort)>,
         problems: &mut Reports,
-    ) -> Result<Option<PortRequest<'a>>, Rejected> {
+    ) -> Result<Option<PortRequest>, Rejected> {
         let Self { group, ingress } = *self;
         let reference = ingress_reference(ingress, group);
         reject_unknown_annotations(&ingress.metadata, &[SOURCE_RANGES, HOSTNAME], &reference)?;
@@ -125,8 +126,8 @@ impl OwningIngress<'_> {
             .extend(errors.into_iter().map(|message| *reject(&reference, reasons::INVALID_PORT, message)));
         let stats_port = parse_stats_port(ingress)
             .map_err(|error| reject(&reference, reasons::INVALID_STATS_PORT, error))?;
-        let requested =
-            frontends.filter(|(listens, _)| rule_ports.contains(listens) && stats_port != Some(*listens));
+        let is_requested = |listens: u16| rule_ports.contains(&listens) && stats_port != Some(listens);
+        let requested = frontends.filter(|(listens, _)| is_requested(listens.first()));
         let ports: Vec<&HostPort> = requested.map(|(_, port)| port).collect();
         if ports.is_empty() {
             return Ok(None);
@@ -140,7 +141,7 @@ impl OwningIngress<'_> {
             .map_err(|error| reject(&reference, reasons::INVALID_ANNOTATION, error))?;
         let (namespace, name) = (reference.namespace.clone(), reference.name.clone());
         let workload = Workload { kind: format!("Ingress.{group}"), namespace, name };
-        let ports = ports.into_iter().map(|port| (port, sources.clone())).collect();
+        let ports = ports.into_iter().map(|port| (port.clone(), sources.clone())).collect();
         Ok(Some(PortRequest {
             intent: reference,
             workload,

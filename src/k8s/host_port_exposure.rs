@@ -57,7 +57,8 @@ pub struct HostPortExposureSpec {
     #[x_kube(validation = (OPERATORS, "an operator is In, NotIn, Exists or DoesNotExist"))]
     #[x_kube(validation = (VALUES, "In and NotIn need values, Exists and DoesNotExist take none"))]
     pub pod_selector: LabelSelector,
-    /// The host ports to open, of those that the pods bind.
+    /// The host ports to open, of those that the pods declare; for pods on the host's network by number or range
+    /// also what they do not declare.
     #[schemars(length(min = 1, max = MOST_PORTS))]
     pub ports: Vec<ExposedPort>,
     /// The sources that may connect, as CIDRs, to ports that do not name their own; the controller's default

@@ -239,3 +239,86 @@ fn invalid_host_port_rejects_the_pod() {
     let message = rejection(&collect([pod]));
     assert!(message.starts_with("InvalidPort Pod shop/web") && message.contains("99999"), "{message}");
 }
+
+/// Returns a pod on the host's network that declares 7880, 7881, and UDP 50005 on loopback.
+fn media(annotations: &Value) -> Value {
+    let ports = json!([
+        named_host_port("http", 7880),
+        { "containerPort": 7881 },
+        { "containerPort": 50005, "hostPort": 50005, "hostIP": "127.0.0.1", "protocol": "UDP" },
+    ]);
+    let mut pod = pod("sfu-0", annotations, &ports);
+    pod["spec"]["hostNetwork"] = json!(true);
+    pod
+}
+
+fn relaying(list: &str) -> Collected {
+    let annotations = json!({ "hostport-firewall.dev/expose": list, "hostport-firewall.dev/source-ranges": "192.0.2.0/24" });
+    collect([media(&annotations)])
+}
+
+#[test]
+fn undeclared_ports_of_the_host_network_open_by_number() {
+    let cases = [
+        ("7881, 50000-50004/udp", "tcp/7881 udp/50000-50004"),
+        ("51820/udp", "udp/51820"),
+        ("7000-8000", "tcp/7000-8000"),
+        ("40000-40100/udp, 40050-40200/udp, 40201/udp", "udp/40000-40201"),
+        ("50000-60000/udp", "udp/50000-50004 udp/50006-60000"),
+        ("http, 1-21, 23-79", "tcp/1-21 tcp/23-79 tcp/7880"),
+    ];
+    for (list, expected) in cases {
+        let opened: Vec<String> =
+            opened(&relaying(list)).iter().map(|rule| rule.replace(" from 192.0.2.0/24", "")).collect();
+        assert_eq!(opened.join(" "), expected, "{list:?}");
+    }
+    let mut nothing_declared = media(&json!({ "hostport-firewall.dev/expose": "51820/udp" }));
+    nothing_declared["spec"]["containers"] = json!([{ "name": "wg" }]);
+    assert_eq!(opened(&collect([nothing_declared])), ["udp/51820 from 0.0.0.0/0", "udp/51820 from ::/0"]);
+}
+
+#[test]
+fn message_is_true_of_a_pod_on_the_host_network() {
+    let cases = [
+        (
+            "rtp",
+            "\"rtp\" names no port that the pod declares; it is on the host's network, so write the number",
+        ),
+        ("rtp", "or one of http (7880/tcp), 7881/tcp"),
+        ("50005/udp", "\"50005/udp\" is bound to an address that nobody can reach from outside"),
+        ("1-65535", "tcp/22, tcp/2379-2380, tcp/6443, tcp/10248-10259 is a port of the node itself"),
+        ("1-65535/udp", "udp/4789, udp/6081, udp/8472 is a port of the node itself"),
+    ];
+    for (list, part) in cases {
+        let message = rejection(&relaying(list));
+        assert!(message.contains(part), "{list:?}: {message}");
+    }
+}
+
+#[test]
+fn sources_of_a_number_are_those_of_that_part_of_a_range() {
+    let opened_from = |key: &str| {
+        let mut annotations = json!({ "hostport-firewall.dev/expose": "40000-40009/udp" });
+        annotations["hostport-firewall.dev/source-ranges"] = json!("10.0.0.0/8");
+        annotations[format!("hostport-firewall.dev/source-ranges.{key}")] = json!("192.0.2.0/24");
+        opened(&collect([media(&annotations)]))
+    };
+    let general = |ports: &str| format!("udp/{ports} from 10.0.0.0/8");
+    let own = |ports: &str| format!("udp/{ports} from 192.0.2.0/24");
+    assert_eq!(opened_from("40003"), [general("40000-40002"), own("40003"), general("40004-40009")]);
+    assert_eq!(opened_from("40000-40004"), [own("40000-40004"), general("40005-40009")]);
+    assert_eq!(opened_from("39000-41000"), [own("40000-40009")]);
+
+    let mut twice = json!({ "hostport-firewall.dev/expose": "40000-40009/udp" });
+    for key in ["40000-40004", "40004"] {
+        twice[format!("hostport-firewall.dev/source-ranges.{key}")] = json!("192.0.2.0/24");
+    }
+    assert!(rejection(&collect([media(&twice)])).contains("has source ranges twice"));
+}
+
+#[test]
+fn pod_off_the_host_network_opens_only_what_it_declares() {
+    let mut pod = media(&json!({ "hostport-firewall.dev/expose": "51820/udp" }));
+    pod["spec"]["hostNetwork"] = json!(false);
+    assert!(rejection(&collect([pod])).contains("\"51820/udp\" is no host port of the pod"));
+}

@@ -58,6 +58,35 @@ fn ports_are_selected_by_name_number_or_range() {
     }
 }
 
+/// A Gateway's listeners are no ports of the proxy's pod.
+#[test]
+fn exposure_opens_by_number_what_pods_on_the_host_network_bind() {
+    let proxy = || {
+        let mut pod = web("proxy", "node-v4");
+        pod["spec"]["hostNetwork"] = json!(true);
+        pod
+    };
+    let opening = |ports: Value| opened(&with([proxy()], [exposure("x", &spec(&ports))]));
+    let anywhere = |ports: &str| format!("{ports} from 0.0.0.0/0");
+    assert_eq!(opening(json!([{ "port": 443 }])), [anywhere("tcp/443")]);
+    assert_eq!(
+        opening(json!([{ "port": "http" }, { "port": 443 }])),
+        [anywhere("tcp/80"), anywhere("tcp/443")]
+    );
+    let overlapping = json!([{ "port": "8000-8010" }, { "port": "8005-8020" }]);
+    assert_eq!(opening(overlapping), [anywhere("tcp/8000-8020")]);
+
+    let rejection = |ports: Value| rejection(&with([proxy()], [exposure("x", &spec(&ports))]));
+    assert!(rejection(json!([{ "port": "https" }])).contains("write the number"));
+    let sources = |range: &str, source: &str| json!({ "port": range, "sourceRanges": [source] });
+    let contradicting = json!([
+        sources("8000-8050", "10.0.0.0/8"),
+        sources("8010-8012", "10.0.0.0/8"),
+        sources("8020", "192.0.2.0/24"),
+    ]);
+    assert!(rejection(contradicting).contains("tcp/8020 is named twice, with different sources"));
+}
+
 #[test]
 fn only_selected_pods_on_selected_nodes_are_opened() {
     let http = json!([{ "port": "http" }]);
@@ -243,4 +272,32 @@ fn unreadable_exposure_keeps_only_what_it_selected() {
     index.delete(&watch, &name);
     index.mark_unreadable(&watch, name, problem());
     assert_eq!(kept(&index), BTreeSet::from([53, 80, 5432, 9100]), "one that has never been read");
+}
+
+#[test]
+fn unreadable_exposure_keeps_undeclared_ports_too() {
+    let mut proxy = web("proxy", "node-v4");
+    proxy["spec"]["hostNetwork"] = json!(true);
+    let asked = spec(&json!([{ "port": "8000-8010", "protocol": "UDP" }]));
+    let (watch, name) = (Watch::HostPortExposures, ("shop".to_owned(), "x".to_owned()));
+    let object = object_ref("HostPortExposure", "shop", "x");
+    let problem = Problem::new(object, Verdict::Rejected, reasons::UNREADABLE, "no".to_owned());
+    let kept = |index: &Index| {
+        let unknown = collect_exposures(index, &Settings::default()).unknown;
+        let rules = unknown.iter().flat_map(|unknown| unknown.rules.iter());
+        rules.map(|rule| format!("{}/{}", rule.protocol, rule.ports)).collect::<BTreeSet<_>>()
+    };
+    let mut index = cluster([proxy]);
+    index.reset(watch.clone(), vec![Object::HostPortExposure(from_json(exposure("x", &asked)))]);
+    index.mark_unreadable(&watch, name.clone(), problem.clone());
+    let texts = |ports: &[&str]| ports.iter().map(|&text| text.to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(kept(&index), texts(&["tcp/80", "tcp/9100", "udp/53", "udp/8000-8010"]), "what it asked for");
+    index.delete(&watch, &name);
+    index.mark_unreadable(&watch, name, problem);
+    let anything = kept(&index);
+    assert!(anything.contains("sctp/1-65535"), "{anything:?}");
+    assert!(
+        anything.contains("tcp/1-21") && !anything.contains("tcp/1-65535"),
+        "but for guardrails: {anything:?}"
+    );
 }

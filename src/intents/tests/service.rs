@@ -317,7 +317,7 @@ fn service_lb_pods_open_the_ports_of_their_service() {
             let pod = exposure.port_owner.to_string() == "Pod kube-system/svclb-web-4f1c-x";
             assert_eq!(
                 pod,
-                exposure.ports.iter().all(|(_, port)| *port < 30000),
+                exposure.group.ports.iter().all(|(_, ports)| ports.last() < 30000),
                 "{:?}",
                 exposure.port_owner
             );
@@ -341,7 +341,7 @@ fn node_port_and_balancer_port_of_one_number_get_two_groups() {
     let [balancer, node_port] = ["Pod", "Service"].map(|port_owner| {
         found.exposures.iter().find(|exposure| exposure.port_owner.kind == port_owner).expect("an exposure")
     });
-    assert_eq!(balancer.ports, node_port.ports);
+    assert_eq!(balancer.group.ports, node_port.group.ports);
     assert_ne!(balancer.rules, node_port.rules);
     assert_ne!(balancer.group, node_port.group);
 }

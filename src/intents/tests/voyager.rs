@@ -54,7 +54,7 @@ fn with(ingress: Value) -> Collected {
 
 /// Returns the exposed ports.
 fn ports(exposure: &Exposure) -> Vec<u16> {
-    exposure.ports.iter().map(|(_, port)| *port).collect()
+    exposure.group.ports.iter().flat_map(|(_, ports)| ports.first()..=ports.last()).collect()
 }
 
 fn open_ports(found: &Collected) -> Vec<u16> {

@@ -112,13 +112,13 @@ impl Object {
     }
 }
 
-/// Returns true if a pod has a port on its node, an annotation of ours, whose mistakes have to be reported,
-/// or the readiness gate.
+/// Returns true if a pod has a port on its node, or can bind any there without declaring it, an annotation of ours,
+/// whose mistakes have to be reported, or the readiness gate.
 fn is_relevant_pod(pod: &Pod) -> bool {
-    let containers = || pod.spec.containers.iter().chain(&pod.spec.init_containers);
-    let ports = || containers().flat_map(|container| &container.ports);
-    ports().any(|port| port.host_port.is_some_and(|port| port != 0))
-        || pod.spec.host_network && ports().next().is_some()
+    let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
+    let mut ports = containers.flat_map(|container| &container.ports);
+    pod.spec.host_network
+        || ports.any(|port| port.host_port.is_some_and(|port| port != 0))
         || carries_ours(&pod.metadata)
         || has_readiness_gate(pod)
 }

@@ -36,7 +36,6 @@ fn exposure(node: &str, sources: &[&str]) -> Exposure {
             ports: BTreeSet::from([(Protocol::Udp, PortRange::single(7000).expect("a port"))]).into(),
             variant: "".into(),
         },
-        ports: BTreeSet::from([(Protocol::Udp, 7000)]).into(),
         rules: sources.iter().map(|source| rule(&format!("udp/7000 {source}"))).collect::<RuleSet>().into(),
         hostname: Some(HOSTNAME.to_owned()),
     }

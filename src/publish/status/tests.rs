@@ -108,7 +108,6 @@ fn exposure(node: &str) -> Exposure {
         provider_id: String::new(),
         intent: object(KIND, "web"),
         group: group(),
-        ports: BTreeSet::from([(Protocol::Tcp, 80)]).into(),
         rules: RuleSet::default().into(),
         hostname: None,
     }

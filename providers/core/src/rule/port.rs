@@ -60,6 +60,9 @@ pub struct PortRange {
 }
 
 impl PortRange {
+    /// All ports.
+    pub const ALL: Self = Self { first: 1, last: u16::MAX };
+
     /// Returns the range from `first` to `last`, both included.
     ///
     /// # Errors
