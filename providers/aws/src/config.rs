@@ -1,8 +1,10 @@
 //! The administrator's settings for AWS, and their validation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
+
+use crate::ownership;
 
 /// The way in which rules are applied to the instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,9 @@ pub struct AwsConfig {
     /// The share of each of EC2's limits on calls that may be used, in percent. Default 50: the limits belong to
     /// the account and Region, and cloud controllers and autoscalers live on them too.
     pub api_rate_percent: u32,
+    /// Tags of all that is created, beside the controller's own: an account's policy can demand some. What is there
+    /// already keeps the tags that it has.
+    pub tags: BTreeMap<String, String>,
     /// The Region; by default from the environment, the profile or the instance itself
     pub region: Option<String>,
 }
@@ -64,6 +69,7 @@ impl AwsConfig {
             allow_provisioned_instances: false,
             one_group_per_filter: false,
             api_rate_percent: 50,
+            tags: BTreeMap::new(),
             region: None,
         }
     }
@@ -86,6 +92,12 @@ impl AwsConfig {
         if !(1..=100).contains(&self.api_rate_percent) {
             return Err(ConfigError::ApiRate(self.api_rate_percent));
         }
+        if self.tags.len() > MAX_TAGS {
+            return Err(ConfigError::TooManyTags(self.tags.len()));
+        }
+        if let Some((key, value)) = self.tags.iter().find(|(key, value)| !is_free_tag(key, value)) {
+            return Err(ConfigError::Tag(format!("{key}={value}")));
+        }
         match &self.mode {
             Mode::Shared(SharedTargets { ids, tag: None }) if ids.is_empty() => Err(ConfigError::NoTarget),
             Mode::Shared(SharedTargets { ids, .. }) => match ids.iter().find(|id| !is_group_id(id)) {
@@ -95,6 +107,19 @@ impl AwsConfig {
             Mode::Attach => Ok(()),
         }
     }
+}
+
+/// The most tags beside our own three: EC2 allows 50.
+const MAX_TAGS: usize = 47;
+
+/// Returns true if EC2 takes the tag, and it is nobody's own.
+fn is_free_tag(key: &str, value: &str) -> bool {
+    let is_allowed = |text: &str| text.chars().all(|c| c.is_alphanumeric() || " _.:/=+-@".contains(c));
+    (1..=128).contains(&key.chars().count())
+        && value.chars().count() <= 256
+        && is_allowed(key)
+        && is_allowed(value)
+        && !ownership::is_reserved_key(key)
 }
 
 fn is_group_id(id: &str) -> bool {
@@ -121,6 +146,15 @@ pub enum ConfigError {
     /// A share of the limits on calls that is none.
     #[error("{0} percent of EC2's limits on calls: use 1 to 100")]
     ApiRate(u32),
+    /// A tag that EC2 does not take, or that is not free.
+    #[error(
+        "tag {0:?}: a key has 1 to 128 and a value up to 256 letters, digits, spaces and _.:/=+-@; Name, aws:…, \
+         hostport-firewall.dev/…, kubernetes.io/cluster/… and karpenter.sh/discovery are taken"
+    )]
+    Tag(String),
+    /// More tags than EC2 allows.
+    #[error("{0} tags: EC2 allows {MAX_TAGS} beside those of the controller")]
+    TooManyTags(usize),
     /// Mode `shared` without a target.
     #[error("mode shared needs the security groups to use: name their ids or a tag that they carry")]
     NoTarget,
@@ -153,6 +187,10 @@ mod tests {
             let ids = ids.iter().map(ToString::to_string).collect();
             AwsConfig { mode: Mode::Shared(SharedTargets { ids, tag: None }), ..base.clone() }
         };
+        let tagged =
+            |key: &str, value: &str| AwsConfig { tags: [(key.into(), value.into())].into(), ..base.clone() };
+        assert_eq!(tagged("cost-center", "7: shops+games").validate(), Ok(()));
+        let many = (0..48).map(|number| (number.to_string(), String::new())).collect();
         let cases = [
             (cluster(""), ConfigError::Cluster(String::new())),
             (cluster("a b"), ConfigError::Cluster("a b".into())),
@@ -160,6 +198,15 @@ mod tests {
             (AwsConfig { slots_per_interface: 17, ..base.clone() }, ConfigError::Slots(17)),
             (AwsConfig { rules_per_group: 201, ..base.clone() }, ConfigError::Rules { rules: 201, slots: 5 }),
             (AwsConfig { rules_per_group: 0, ..base.clone() }, ConfigError::Rules { rules: 0, slots: 5 }),
+            (tagged("Name", "x"), ConfigError::Tag("Name=x".into())),
+            (
+                tagged("kubernetes.io/cluster/prod", ""),
+                ConfigError::Tag("kubernetes.io/cluster/prod=".into()),
+            ),
+            (tagged("aws:team", "x"), ConfigError::Tag("aws:team=x".into())),
+            (tagged("", "x"), ConfigError::Tag("=x".into())),
+            (tagged("team", "a;b"), ConfigError::Tag("team=a;b".into())),
+            (AwsConfig { tags: many, ..base.clone() }, ConfigError::TooManyTags(48)),
             (AwsConfig { api_rate_percent: 0, ..base.clone() }, ConfigError::ApiRate(0)),
             (AwsConfig { api_rate_percent: 101, ..base.clone() }, ConfigError::ApiRate(101)),
             (shared(&[]), ConfigError::NoTarget),

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use aws_sdk_ec2::types::{ResourceType, SecurityGroup, Tag, TagSpecification};
 use firewall_core::{GroupLabel, PortRange, Protocol};
 
+use crate::config::AwsConfig;
+
 /// The tag whose value is the cluster that owns a group or a rule.
 pub const CLUSTER_TAG: &str = "hostport-firewall.dev/cluster";
 
@@ -53,19 +55,28 @@ pub(crate) fn is_node_group(tags: &[Tag]) -> bool {
     tags.iter().filter_map(Tag::key).any(|key| key.starts_with(NODE_GROUP_TAG))
 }
 
+/// Returns true if nobody but the controller and EC2 may give its groups and rules a tag with this key.
+pub(crate) fn is_reserved_key(key: &str) -> bool {
+    // Karpenter would find our groups by it, and give them to nodes.
+    let prefixes = ["aws:", "hostport-firewall.dev/", NODE_GROUP_TAG, "karpenter.sh/discovery"];
+    key == "Name" || prefixes.iter().any(|prefix| key.starts_with(prefix))
+}
+
 /// Returns the tags of a new security group.
-pub(crate) fn group_tags(cluster: &str, label: &str, name: &str) -> TagSpecification {
-    specification(ResourceType::SecurityGroup, &[(CLUSTER_TAG, cluster), (GROUP_TAG, label), ("Name", name)])
+pub(crate) fn group_tags(config: &AwsConfig, label: &str, name: &str) -> TagSpecification {
+    specification(config, ResourceType::SecurityGroup, &[(GROUP_TAG, label), ("Name", name)])
 }
 
 /// Returns the tags of new rules.
-pub(crate) fn rule_tags(cluster: &str, label: &str) -> TagSpecification {
-    specification(ResourceType::SecurityGroupRule, &[(CLUSTER_TAG, cluster), (GROUP_TAG, label)])
+pub(crate) fn rule_tags(config: &AwsConfig, label: &str) -> TagSpecification {
+    specification(config, ResourceType::SecurityGroupRule, &[(GROUP_TAG, label)])
 }
 
-fn specification(kind: ResourceType, tags: &[(&str, &str)]) -> TagSpecification {
-    let tag = |(key, value): &(&str, &str)| Tag::builder().key(*key).value(*value).build();
-    TagSpecification::builder().resource_type(kind).set_tags(Some(tags.iter().map(tag).collect())).build()
+fn specification(config: &AwsConfig, kind: ResourceType, tags: &[(&str, &str)]) -> TagSpecification {
+    let tag = |(key, value): (&str, &str)| Tag::builder().key(key).value(value).build();
+    let further = config.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let all = [(CLUSTER_TAG, config.cluster.as_str())].into_iter().chain(tags.iter().copied()).chain(further);
+    TagSpecification::builder().resource_type(kind).set_tags(Some(all.map(tag).collect())).build()
 }
 
 /// Joins texts to a tag value that people can read.
@@ -100,13 +111,17 @@ fn shorten(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
     fn new_group_carries_no_tag_that_cloud_controllers_look_for() {
-        let tags = group_tags("prod", "Deployment default/web tcp/80", "hostport-firewall-prod-0");
+        let tags = BTreeMap::from([("cost-center".to_owned(), "7".to_owned())]);
+        let config = AwsConfig { tags, ..AwsConfig::new("prod") };
+        let tags = group_tags(&config, "Deployment default/web tcp/80", "hostport-firewall-prod-0");
         let keys: Vec<_> = tags.tags().iter().filter_map(Tag::key).collect();
-        assert_eq!(keys, [CLUSTER_TAG, GROUP_TAG, "Name"]);
+        assert_eq!(keys, [CLUSTER_TAG, GROUP_TAG, "Name", "cost-center"]);
         assert!(!is_node_group(tags.tags()));
         assert!(is_ours(tags.tags(), "prod") && !is_ours(tags.tags(), "production"));
     }

@@ -31,6 +31,20 @@ async fn egress_of_a_new_group_is_revoked_before_it_is_attached() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn tags_of_the_administrator_are_on_all_that_is_created() {
+    let cloud = FakeEc2::new(1);
+    cloud.state().demanded_tag = Some("cost-center");
+    assert_eq!(first_error(&attach_provider(&cloud), &web(HTTP)).await.kind, ErrorKind::PermissionDenied);
+    let tags = [("cost-center".to_owned(), "7".to_owned())].into();
+    let config = AwsConfig { tags, ..AwsConfig::new("test") };
+    converge(&Aws::from_client(&cloud.client(), config).unwrap(), &web(HTTP)).await;
+    let (_, group) = own_group(&cloud).expect("a group");
+    assert_eq!(group.tags.get("cost-center").map(String::as_str), Some("7"));
+    assert!(group.rules.iter().all(|rule| rule.tags.get("cost-center").is_some_and(|value| value == "7")));
+    assert!(!group.rules.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn steady_state_makes_no_mutating_call() {
     let cloud = FakeEc2::new(1);
     converge(&attach_provider(&cloud), &web(HTTP)).await;

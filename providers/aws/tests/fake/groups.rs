@@ -249,6 +249,7 @@ impl State {
             ));
         }
         assert!(name.len() <= 255 && params.get("GroupDescription").len() <= 255 && !name.starts_with("sg-"));
+        self.check_demanded_tag(params)?;
         let id = self.new_id("sg");
         let (lag, detach_lag) = (self.lag, self.detach_lag);
         let group = Group { tags: parse_tags(params), lag, detach_lag, ..Group::new(vpc, name, &[]) };
@@ -268,8 +269,19 @@ impl State {
         Ok(element("return", "true"))
     }
 
+    /// As a policy of the organization refuses what lacks a tag.
+    fn check_demanded_tag(&self, params: &Params) -> Result<(), Failure> {
+        match self.demanded_tag.filter(|key| !parse_tags(params).contains_key(*key)) {
+            None => Ok(()),
+            Some(_) => {
+                Err(Failure::new("UnauthorizedOperation", "explicit deny in a service control policy"))
+            }
+        }
+    }
+
     /// Adds the rules one by one: EC2 does not document that the call is atomic.
     pub(super) fn authorize(&mut self, params: &Params) -> Result<String, Failure> {
+        self.check_demanded_tag(params)?;
         let (id, tags) = (params.get("GroupId").to_owned(), parse_tags(params));
         let rules = parse_rules(params, false)?;
         let ids: Vec<String> = rules.iter().map(|_| self.new_id("sgr")).collect();

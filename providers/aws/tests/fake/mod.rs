@@ -70,6 +70,8 @@ pub(crate) struct State {
     pub(crate) hidden: BTreeSet<(&'static str, String)>,
     /// A page holds as many objects as are asked for, and not two
     pub(crate) has_full_pages: bool,
+    /// The key of a tag that the account demands of all that is created
+    pub(crate) demanded_tag: Option<&'static str>,
     /// The number of calls that do not know a new group yet
     pub(crate) lag: u32,
     /// The number of deletions of a group that are refused after its last use has ended
