@@ -23,6 +23,7 @@ def arguments():
     parser.add_argument("--nodes", type=int, default=3, help="how many instances and nodes")
     parser.add_argument("--separate-groups", action="store_true", help="a node security group for each instance")
     parser.add_argument("--untagged", action="store_true", help="leave the cluster tag off the node security groups")
+    parser.add_argument("--instance-tag", metavar="KEY", help="a tag of each instance, as a provisioner gives it")
     return parser.parse_args()
 
 
@@ -65,6 +66,7 @@ class Seed:
         )["GroupId"]
 
     def instance(self, number, subnet, group):
+        tag = self.options.instance_tag or "Name"
         image = self.ec2.describe_images(MaxResults=5)["Images"][0]["ImageId"]
         launched = self.ec2.run_instances(
             ImageId=image,
@@ -73,6 +75,7 @@ class Seed:
             MaxCount=1,
             SubnetId=subnet,
             SecurityGroupIds=[group],
+            TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": tag, "Value": "edge"}]}],
             # LocalStack ignores this field within NetworkInterfaces.
             Ipv6AddressCount=1,
         )["Instances"][0]

@@ -18,6 +18,9 @@ async fn bad_input_is_reported_and_affects_only_its_object_on_aws() {
     let [good, other] = &env.machines[..] else { panic!("two machines") };
     let untagged = env.aws().seed("untagged", &["--untagged", "--nodes", "1"]).remove(0);
     env.cluster.register_node(&untagged).await;
+    let of_karpenter = ["--nodes", "1", "--instance-tag", "karpenter.sh/nodepool"];
+    let provisioned = env.aws().seed("karpenter", &of_karpenter).remove(0);
+    env.cluster.register_node(&provisioned).await;
     let nodes = [
         ("unknown", "openstack:///0b3f", "openstack"),
         ("k3s", "k3s://k3s", "k3s"),
@@ -30,6 +33,7 @@ async fn bad_input_is_reported_and_affects_only_its_object_on_aws() {
         env.cluster.create_pod(web(&format!("on-{name}"), name, exposed.clone())).await;
     }
     env.cluster.create_pod(web("on-untagged", &untagged.name, exposed.clone())).await;
+    env.cluster.create_pod(web("on-provisioned", &provisioned.name, exposed.clone())).await;
     let sources = |sources: &str| json!({ "hostport-firewall.dev/expose": "80", "hostport-firewall.dev/source-ranges": sources });
     let expose = |ports: &str| json!({ "hostport-firewall.dev/expose": ports });
     let pods = [
@@ -56,6 +60,7 @@ async fn bad_input_is_reported_and_affects_only_its_object_on_aws() {
         env.cluster.wait_for_event("Node", name, text).await;
     }
     env.cluster.wait_for_event("Node", &untagged.name, "kubernetes.io/cluster/").await;
+    env.cluster.wait_for_event("Node", &provisioned.name, "EC2NodeClass").await;
     for (name, _, text) in &pods {
         env.cluster.wait_for_event("Pod", name, text).await;
     }
@@ -63,6 +68,7 @@ async fn bad_input_is_reported_and_affects_only_its_object_on_aws() {
     env.wait_until_idle().await;
     env.wait_until_open(other, &[]).await;
     env.wait_until_open(&untagged, &[]).await;
+    env.wait_until_open(&provisioned, &[]).await;
 }
 
 #[tokio::test]

@@ -34,5 +34,6 @@ mod recovery;
 mod rollout;
 mod scale;
 mod services;
+mod undeclared_ports;
 mod voyager;
 mod workloads;
