@@ -32,7 +32,7 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 /// `plan` and a `cleanup` that only shows exit with this if there is something to do.
 const CHANGES: u8 = 2;
 
-// By default there is a thread for each core of the node, and each gets an arena of its own for what it allocates.
+// By default there is a thread for each core of the node, and each gets a heap of its own for what it allocates.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -58,7 +58,7 @@ pub struct CloudArgs {
     /// Cluster API, which takes it off again
     #[arg(long, help_heading = "AWS")]
     pub aws_allow_provisioned_instances: bool,
-    /// Tag of all security groups and rules that are created, beside the controller's own; can be repeated
+    /// Tags of all security groups and rules that are created, beside the controller's own; can be repeated
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',', value_parser = key_value, help_heading = "AWS")]
     pub aws_tags: Vec<(String, String)>,
     /// Mode on Google Cloud: rules by address, or by network tag
@@ -170,7 +170,7 @@ impl CloudArgs {
             rules_per_group: self.aws_rules_per_group.into(),
             allow_untagged_node_groups: self.aws_allow_untagged_node_groups,
             allow_provisioned_instances: self.aws_allow_provisioned_instances,
-            tags: self.aws_tags.iter().cloned().collect(),
+            tags: self.aws_tags.clone(),
             api_rate_percent: self.api_rate_percent,
             ..AwsConfig::new(&self.cluster_name)
         }

@@ -1,5 +1,6 @@
 //! The annotation intent: a pod whose own annotations list the host ports to open, and their sources.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -109,12 +110,14 @@ pub(super) fn select_ports(list: &str, host_ports: &HostPorts) -> Result<BTreeSe
             return Err(entry.explain_absence(host_ports));
         }
         selected.extend(ports);
-        // A Service has no bound of its own.
-        if selected.len() > MAX_HOST_PORTS {
+        // A Service has no bound of its own. What is not declared makes no more pieces than there are entries and
+        // declared ports.
+        let declared = selected.iter().filter(|port| matches!(port, Cow::Borrowed(_)));
+        if declared.count() > MAX_HOST_PORTS {
             return Err(format!("{text:?} brings the list to more than {MAX_HOST_PORTS} ports"));
         }
     }
-    Ok(host_ports.merge_undeclared(selected))
+    Ok(host_ports.merge_undeclared(selected.into_iter().map(Cow::into_owned).collect()))
 }
 
 /// Assigns to each port the sources that the annotations name for it. `list_key` is the annotation that lists
@@ -152,9 +155,10 @@ fn assign(
     assigned: &mut BTreeMap<HostPort, Sources>,
 ) -> Result<(), String> {
     let range = suffix.parse::<PortRange>().ok().filter(|range| range.to_string() == suffix);
-    let find_meant = |port: &HostPort| match range {
-        Some(range) => port.ports.intersection(range),
-        None => (port.name.as_deref() == Some(suffix)).then_some(port.ports),
+    // A Service may call a port by a number.
+    let find_meant = |port: &HostPort| match port.name.as_deref() {
+        Some(name) if name == suffix => Some(port.ports),
+        _ => range.and_then(|range| port.ports.intersection(range)),
     };
     let named: Vec<(HostPort, PortRange)> =
         assigned.keys().filter_map(|port| Some((port.clone(), find_meant(port)?))).collect();

@@ -132,7 +132,7 @@ impl<'a> Collector<'a> {
             let declared = declared.filter(|port| !is_haproxy(pod) || voyager::is_frontend(port));
             let mut ports = merge(declared.map(|port| (port.protocol, port.ports)));
             match last {
-                None => ports.extend(host_ports.all()),
+                None => ports.extend(host_ports.all_undeclared()),
                 Some(last) => {
                     let requests =
                         last.iter().filter_map(|last| last.build_request(&reference, &host_ports).ok());

@@ -34,6 +34,8 @@ pub(super) struct HostPorts {
     pub(super) declared: BTreeSet<HostPort>,
     /// Those bound to loopback or link-local addresses, which cannot be reached from outside
     local: PortRanges,
+    /// Both
+    all_declared: PortRanges,
     /// True if the pod can bind others too. On the host's network a container port is information only: a media
     /// server cannot declare the ten thousand ports that it relays on.
     pub(super) can_bind_undeclared: bool,
@@ -45,9 +47,8 @@ impl HostPorts {
         if !self.can_bind_undeclared {
             return Vec::new();
         }
-        let declared = self.declared.iter().map(|port| (port.protocol, port.ports));
-        let declared = merge(declared.chain(self.local.iter().copied()));
-        subtract(&PortRanges::from([(protocol, ports)]), &declared).into_iter().map(undeclared).collect()
+        let ports = PortRanges::from([(protocol, ports)]);
+        subtract(&ports, &self.all_declared).into_iter().map(undeclared).collect()
     }
 
     /// Returns the same ports, the undeclared ones in the fewest ranges: those that a list names may overlap.
@@ -59,13 +60,11 @@ impl HostPorts {
         merged
     }
 
-    /// Returns everything that the pod can bind.
-    pub(super) fn all(&self) -> PortRanges {
-        let declared = self.declared.iter().map(|port| (port.protocol, port.ports));
-        let others = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
-            .into_iter()
-            .flat_map(|protocol| self.find_undeclared(protocol, PortRange::ALL));
-        merge(declared.chain(others.map(|port| (port.protocol, port.ports))))
+    /// Returns everything that the pod can bind undeclared.
+    pub(super) fn all_undeclared(&self) -> impl Iterator<Item = (Protocol, PortRange)> {
+        let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter();
+        let undeclared = protocols.flat_map(|protocol| self.find_undeclared(protocol, PortRange::ALL));
+        undeclared.map(|port| (port.protocol, port.ports))
     }
 
     /// Formats the declared ports as an annotation would name them; none if there are none.
@@ -126,6 +125,8 @@ pub(super) fn parse_host_ports(pod: &Pod) -> Result<HostPorts, String> {
             }
         }
     }
+    let declared = ports.declared.iter().map(|port| (port.protocol, port.ports));
+    ports.all_declared = merge(declared.chain(local.iter().copied()));
     ports.local = merge(local);
     Ok(ports)
 }

@@ -1,6 +1,7 @@
 //! The `HostPortExposure` intent: an object that selects pods, and names the host ports of theirs to open.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{Selector, SelectorExt};
 
-use super::host_port::{HostPort, HostPorts};
+use super::host_port::{HostPort, HostPorts, MAX_HOST_PORTS};
 use super::port_entry::PortEntry;
 use super::request::{GroupVariant, PortRequest, Rejected, reject};
 use super::rules::Sources;
@@ -116,23 +117,32 @@ impl PodSelection {
             let message = format!("{message}; nothing is opened for {pod}");
             reject(&reference, reasons::INVALID_EXPOSURE, message)
         };
-        let mut ports: Vec<(HostPort, Sources)> = Vec::new();
+        let mut ports: BTreeMap<Cow<'_, HostPort>, &Sources> = BTreeMap::new();
         let mut variant = String::new();
         for SelectedPort { entry, sources, has_own_sources } in &self.ports {
             for port in entry.find_in(host_ports).map_err(invalid)? {
-                // Another pod may bind the same number under a name that has other sources.
-                if *has_own_sources {
-                    _ = write!(variant, " {}/{} by {}", port.protocol, port.ports, entry.text);
+                match ports.entry(port) {
+                    Entry::Occupied(before) if *before.get() != sources => {
+                        return Err(invalid(contradiction(before.key())));
+                    }
+                    Entry::Occupied(_) => {}
+                    Entry::Vacant(first) => {
+                        // Another pod may bind the same number under a name that has other sources.
+                        if *has_own_sources {
+                            let HostPort { protocol, ports, .. } = &**first.key();
+                            _ = write!(variant, " {protocol}/{ports} by {}", entry.text);
+                        }
+                        first.insert(sources);
+                    }
                 }
-                ports.push((port, sources.clone()));
+            }
+            // The pieces between declared ports are different ones for each range.
+            if ports.len() > 2 * MAX_HOST_PORTS {
+                return Err(invalid(format!("ports: there are more than {}", 2 * MAX_HOST_PORTS)));
             }
         }
-        ports.sort();
-        ports.dedup();
         if let Some(twice) = find_contradiction(&ports) {
-            let message =
-                format!("ports: {}/{} is named twice, with different sources", twice.protocol, twice.ports);
-            return Err(invalid(message));
+            return Err(invalid(contradiction(twice)));
         }
         if ports.is_empty() {
             let has = host_ports.format().unwrap_or_else(|| "none".to_owned());
@@ -144,25 +154,29 @@ impl PodSelection {
         Ok(PortRequest {
             workload: self.workload.clone(),
             intent: reference,
-            ports,
+            ports: ports.into_iter().map(|(port, sources)| (port.into_owned(), sources.clone())).collect(),
             variant: GroupVariant::PerNode(variant),
             hostname: self.hostname.clone(),
         })
     }
 }
 
-/// Returns the first of the ports, which are in order, that another element names too, with other sources.
-fn find_contradiction(ports: &[(HostPort, Sources)]) -> Option<&HostPort> {
-    // Ranges of undeclared ports may overlap without being the same. Whatever overlaps one of those before
-    // overlaps the one that reaches farthest.
+fn contradiction(HostPort { protocol, ports, .. }: &HostPort) -> String {
+    format!("ports: {protocol}/{ports} is named twice, with different sources")
+}
+
+/// Returns the first of the ports that another one overlaps that has other sources. Only ranges of undeclared ports
+/// overlap without being the same.
+fn find_contradiction<'p>(ports: &'p BTreeMap<Cow<'_, HostPort>, &Sources>) -> Option<&'p HostPort> {
+    // Whatever overlaps one of those before overlaps the one that reaches farthest.
     let mut farthest: BTreeMap<_, (PortRange, &Sources)> = BTreeMap::new();
     for (port, sources) in ports {
-        let HostPort { protocol, ports, name, container, family } = port;
+        let HostPort { protocol, ports, name, container, family } = &**port;
         let identity = (protocol, name, container, family);
         if let Some((before, other)) = farthest.get(&identity)
             && before.last() >= ports.first()
         {
-            if *other != sources {
+            if other != sources {
                 return Some(port);
             }
             if before.last() >= ports.last() {

@@ -1,5 +1,6 @@
 //! Port entries: the ports that an intent lists, by name, number or range.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use firewall_core::{PortError, PortRange, Protocol};
@@ -45,34 +46,35 @@ impl PortEntry {
     ///
     /// # Errors
     /// If a name stands for several numbers.
-    pub(super) fn find_in(&self, host_ports: &HostPorts) -> Result<Vec<HostPort>, String> {
+    pub(super) fn find_in<'p>(&self, host_ports: &'p HostPorts) -> Result<Vec<Cow<'p, HostPort>>, String> {
         let declared = host_ports.declared.iter();
         match &self.ports {
             EntryPorts::Named(name, protocol) => {
                 let is_named = |known: &&HostPort| {
                     known.name.as_ref() == Some(name) && protocol.is_none_or(|only| known.protocol == only)
                 };
-                let named: Vec<HostPort> = declared.filter(is_named).cloned().collect();
+                let named: Vec<_> = declared.filter(is_named).map(Cow::Borrowed).collect();
                 self.refuse_ambiguous(&named)?;
                 Ok(named)
             }
             EntryPorts::Numbered(protocol, range) => {
                 let is_named = |known: &&HostPort| known.protocol == *protocol && range.covers(known.ports);
-                let declared = declared.filter(is_named).cloned();
-                Ok(declared.chain(host_ports.find_undeclared(*protocol, *range)).collect())
+                let undeclared = host_ports.find_undeclared(*protocol, *range).into_iter().map(Cow::Owned);
+                Ok(declared.filter(is_named).map(Cow::Borrowed).chain(undeclared).collect())
             }
         }
     }
 
     /// Refuses a name that containers have given to different ports. Kubernetes allows that, with a warning; who
     /// writes `http` means the server, and not the sidecar whose metrics have the same name.
-    fn refuse_ambiguous(&self, named: &[HostPort]) -> Result<(), String> {
+    fn refuse_ambiguous(&self, named: &[Cow<'_, HostPort>]) -> Result<(), String> {
         let numbers: BTreeSet<PortRange> = named.iter().map(|port| port.ports).collect();
         if numbers.len() <= 1 {
             return Ok(());
         }
-        let of =
-            |port: &HostPort| format!("{}/{} of container {}", port.ports, port.protocol, port.container);
+        let of = |port: &Cow<'_, HostPort>| {
+            format!("{}/{} of container {}", port.ports, port.protocol, port.container)
+        };
         let all = named.iter().take(10).map(of).collect::<Vec<_>>().join(" and ");
         Err(format!("{:?} stands for {all}; write the number", self.text))
     }

@@ -31,10 +31,8 @@ impl HeldClosings {
         let is_released = |(namespace, closings): &(&String, &Closings)| {
             let since = |port: &&OpenPort| self.0.get(&((*namespace).clone(), (*port).clone()));
             let is_old = |port: &&OpenPort| since(port).is_some_and(|since| now - *since >= hold);
-            let count =
-                |ports: Vec<&OpenPort>| ports.iter().map(|(_, _, range)| limits.weigh(*range)).sum::<usize>();
             let (old, young): (Vec<_>, Vec<_>) = closings.closing.iter().partition(is_old);
-            let (old, young) = (count(old), count(young));
+            let (old, young) = (limits.count(old), limits.count(young));
             old > 0 && !limits.is_mass_close(closings.open.saturating_sub(old), young)
         };
         let released = closings.iter().filter(is_released);

@@ -1,10 +1,10 @@
 //! The administrator's settings for AWS, and their validation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use crate::ownership;
+use crate::ownership::{self, Marks};
 
 /// The way in which rules are applied to the instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct AwsConfig {
     pub api_rate_percent: u32,
     /// Tags of all that is created, beside the controller's own: an account's policy can demand some. What is there
     /// already keeps the tags that it has.
-    pub tags: BTreeMap<String, String>,
+    pub tags: Vec<(String, String)>,
     /// The Region; by default from the environment, the profile or the instance itself
     pub region: Option<String>,
 }
@@ -69,9 +69,14 @@ impl AwsConfig {
             allow_provisioned_instances: false,
             one_group_per_filter: false,
             api_rate_percent: 50,
-            tags: BTreeMap::new(),
+            tags: Vec::new(),
             region: None,
         }
+    }
+
+    /// Returns the marks of what is created.
+    pub(crate) fn marks(&self) -> Marks<'_> {
+        Marks { cluster: &self.cluster, further: &self.tags }
     }
 
     /// Checks every field.
@@ -97,6 +102,10 @@ impl AwsConfig {
         }
         if let Some((key, value)) = self.tags.iter().find(|(key, value)| !is_free_tag(key, value)) {
             return Err(ConfigError::Tag(format!("{key}={value}")));
+        }
+        let mut keys = BTreeSet::new();
+        if let Some((key, _)) = self.tags.iter().find(|(key, _)| !keys.insert(key)) {
+            return Err(ConfigError::TagTwice(key.clone()));
         }
         match &self.mode {
             Mode::Shared(SharedTargets { ids, tag: None }) if ids.is_empty() => Err(ConfigError::NoTarget),
@@ -152,6 +161,9 @@ pub enum ConfigError {
          hostport-firewall.dev/…, kubernetes.io/cluster/… and karpenter.sh/discovery are taken"
     )]
     Tag(String),
+    /// A tag with two values.
+    #[error("tag {0:?} is given twice")]
+    TagTwice(String),
     /// More tags than EC2 allows.
     #[error("{0} tags: EC2 allows {MAX_TAGS} beside those of the controller")]
     TooManyTags(usize),
@@ -188,8 +200,9 @@ mod tests {
             AwsConfig { mode: Mode::Shared(SharedTargets { ids, tag: None }), ..base.clone() }
         };
         let tagged =
-            |key: &str, value: &str| AwsConfig { tags: [(key.into(), value.into())].into(), ..base.clone() };
+            |key: &str, value: &str| AwsConfig { tags: vec![(key.into(), value.into())], ..base.clone() };
         assert_eq!(tagged("cost-center", "7: shops+games").validate(), Ok(()));
+        let twice = ["1", "2"].map(|value| ("a".to_owned(), value.to_owned())).to_vec();
         let many = (0..48).map(|number| (number.to_string(), String::new())).collect();
         let cases = [
             (cluster(""), ConfigError::Cluster(String::new())),
@@ -203,9 +216,10 @@ mod tests {
                 tagged("kubernetes.io/cluster/prod", ""),
                 ConfigError::Tag("kubernetes.io/cluster/prod=".into()),
             ),
-            (tagged("aws:team", "x"), ConfigError::Tag("aws:team=x".into())),
+            (tagged("AWS:team", "x"), ConfigError::Tag("AWS:team=x".into())),
             (tagged("", "x"), ConfigError::Tag("=x".into())),
             (tagged("team", "a;b"), ConfigError::Tag("team=a;b".into())),
+            (AwsConfig { tags: twice, ..base.clone() }, ConfigError::TagTwice("a".into())),
             (AwsConfig { tags: many, ..base.clone() }, ConfigError::TooManyTags(48)),
             (AwsConfig { api_rate_percent: 0, ..base.clone() }, ConfigError::ApiRate(0)),
             (AwsConfig { api_rate_percent: 101, ..base.clone() }, ConfigError::ApiRate(101)),

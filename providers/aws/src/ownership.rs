@@ -5,8 +5,6 @@ use std::collections::BTreeSet;
 use aws_sdk_ec2::types::{ResourceType, SecurityGroup, Tag, TagSpecification};
 use firewall_core::{GroupLabel, PortRange, Protocol};
 
-use crate::config::AwsConfig;
-
 /// The tag whose value is the cluster that owns a group or a rule.
 pub const CLUSTER_TAG: &str = "hostport-firewall.dev/cluster";
 
@@ -59,23 +57,30 @@ pub(crate) fn is_node_group(tags: &[Tag]) -> bool {
 pub(crate) fn is_reserved_key(key: &str) -> bool {
     // Karpenter would find our groups by it, and give them to nodes.
     let prefixes = ["aws:", "hostport-firewall.dev/", NODE_GROUP_TAG, "karpenter.sh/discovery"];
-    key == "Name" || prefixes.iter().any(|prefix| key.starts_with(prefix))
+    key == "Name" || prefixes.iter().any(|prefix| key.to_ascii_lowercase().starts_with(prefix))
+}
+
+/// The marks of what is created: the cluster's name, and the administrator's tags.
+#[derive(Clone, Copy)]
+pub(crate) struct Marks<'a> {
+    pub(crate) cluster: &'a str,
+    pub(crate) further: &'a [(String, String)],
 }
 
 /// Returns the tags of a new security group.
-pub(crate) fn group_tags(config: &AwsConfig, label: &str, name: &str) -> TagSpecification {
-    specification(config, ResourceType::SecurityGroup, &[(GROUP_TAG, label), ("Name", name)])
+pub(crate) fn group_tags(marks: Marks<'_>, label: &str, name: &str) -> TagSpecification {
+    specification(marks, ResourceType::SecurityGroup, &[(GROUP_TAG, label), ("Name", name)])
 }
 
 /// Returns the tags of new rules.
-pub(crate) fn rule_tags(config: &AwsConfig, label: &str) -> TagSpecification {
-    specification(config, ResourceType::SecurityGroupRule, &[(GROUP_TAG, label)])
+pub(crate) fn rule_tags(marks: Marks<'_>, label: &str) -> TagSpecification {
+    specification(marks, ResourceType::SecurityGroupRule, &[(GROUP_TAG, label)])
 }
 
-fn specification(config: &AwsConfig, kind: ResourceType, tags: &[(&str, &str)]) -> TagSpecification {
+fn specification(marks: Marks<'_>, kind: ResourceType, tags: &[(&str, &str)]) -> TagSpecification {
     let tag = |(key, value): (&str, &str)| Tag::builder().key(key).value(value).build();
-    let further = config.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let all = [(CLUSTER_TAG, config.cluster.as_str())].into_iter().chain(tags.iter().copied()).chain(further);
+    let further = marks.further.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let all = [(CLUSTER_TAG, marks.cluster)].into_iter().chain(tags.iter().copied()).chain(further);
     TagSpecification::builder().resource_type(kind).set_tags(Some(all.map(tag).collect())).build()
 }
 
@@ -111,15 +116,13 @@ fn shorten(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]
     fn new_group_carries_no_tag_that_cloud_controllers_look_for() {
-        let tags = BTreeMap::from([("cost-center".to_owned(), "7".to_owned())]);
-        let config = AwsConfig { tags, ..AwsConfig::new("prod") };
-        let tags = group_tags(&config, "Deployment default/web tcp/80", "hostport-firewall-prod-0");
+        let further = [("cost-center".to_owned(), "7".to_owned())];
+        let marks = Marks { cluster: "prod", further: &further };
+        let tags = group_tags(marks, "Deployment default/web tcp/80", "hostport-firewall-prod-0");
         let keys: Vec<_> = tags.tags().iter().filter_map(Tag::key).collect();
         assert_eq!(keys, [CLUSTER_TAG, GROUP_TAG, "Name", "cost-center"]);
         assert!(!is_node_group(tags.tags()));

@@ -67,7 +67,7 @@ impl fmt::Display for GroupKey {
 }
 
 /// A firewall group as the text of its [`GroupKey`] names it: what is left of the key in the cloud.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GroupLabel {
     /// The namespace of the workload
     pub namespace: String,

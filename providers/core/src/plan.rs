@@ -17,10 +17,13 @@ mod substitute;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::{GroupKey, InFlight, InstanceId, PortRange, Protocol, Resource, ResourceSet, Unknown};
+use crate::{
+    GroupKey, GroupLabel, InFlight, InstanceId, PortRange, Protocol, Resource, ResourceSet, Unknown,
+};
 
 /// One change of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -283,11 +286,22 @@ impl Limits {
         closing >= self.mass_close_least && closing * 100 > open * percent
     }
 
-    /// Returns the number of ports that a range which is asked for as one counts for. Of a long one it is less than
-    /// a mass has at least: a media server that ends closes ten thousand ports, and is one workload on one node.
+    /// Returns what a number of ports of a firewall group on one instance counts for: less than a mass has at least.
+    /// A media server that ends closes ten thousand ports, and is one workload on one node.
     #[must_use]
-    pub fn weigh(&self, ports: PortRange) -> usize {
-        ports.count().min(self.mass_close_least.saturating_sub(1).max(1))
+    pub fn weigh(&self, group: &GroupLabel, ports: usize) -> usize {
+        // What no group is known to have can be of many.
+        if group.ports.is_empty() { ports } else { ports.min(self.mass_close_least.saturating_sub(1).max(1)) }
+    }
+
+    /// Returns what ports count for together.
+    #[must_use]
+    pub fn count<'a>(&self, ports: impl IntoIterator<Item = &'a OpenPort>) -> usize {
+        let mut by_group: BTreeMap<(&InstanceId, &GroupLabel), usize> = BTreeMap::new();
+        for (instance, group, _, range) in ports {
+            *by_group.entry((instance, group)).or_default() += range.count();
+        }
+        by_group.into_iter().map(|((_, group), ports)| self.weigh(group, ports)).sum()
     }
 
     /// Returns true if closing so many of so many open ports of one namespace is too much at once.
@@ -320,5 +334,5 @@ pub struct PlanInput<'a, R: Resource> {
     pub in_flight: &'a InFlight<R::Key>,
 }
 
-/// A port range that is open on an instance, from whichever sources.
-pub type OpenPort = (InstanceId, Protocol, PortRange);
+/// A port range that is open on an instance for a firewall group, from whichever sources.
+pub type OpenPort = (InstanceId, Arc<GroupLabel>, Protocol, PortRange);

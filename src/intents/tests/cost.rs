@@ -168,3 +168,27 @@ fn message_is_bounded_and_has_no_control_characters() {
         "{problem:?}"
     );
 }
+
+/// Each range has other pieces between the declared ports, so that a hundred ranges would make 400,000.
+#[test]
+fn pieces_of_ranges_on_the_host_network_are_bounded() {
+    let ports: Vec<Value> = (0..2000).map(|number| host_port(10_000 + 2 * number)).collect();
+    let mut pod = pod("relay", &json!({}), &json!(ports));
+    pod["spec"]["hostNetwork"] = json!(true);
+    pod["metadata"]["labels"] = json!({ "app": "relay" });
+    let found = |ranges: usize| {
+        let range = |number: usize| json!({ "port": format!("{}-{}", 10_001 + number, 60_000 - number) });
+        let spec = json!({
+            "podSelector": { "matchLabels": { "app": "relay" } },
+            "ports": (0..ranges).map(range).collect::<Vec<_>>(),
+            "sourceRanges": ["192.0.2.0/24"],
+        });
+        let mut index = cluster([pod.clone()]);
+        let exposure = builders::host_port_exposure("shop", "x", &spec);
+        index.reset(Watch::HostPortExposures, vec![Object::HostPortExposure(from_json(exposure))]);
+        let settings = parse("allowedPorts: [1-65535]").expect("guardrails");
+        collect_exposures(&index, &Settings { guardrails: settings, ..Settings::default() })
+    };
+    assert_eq!(opened(&found(1)), ["tcp/10001-60000 from 192.0.2.0/24"]);
+    assert!(rejection(&found(3)).contains("more than 4000"));
+}

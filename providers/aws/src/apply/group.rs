@@ -40,7 +40,7 @@ impl Context<'_> {
         let cluster = &self.config.cluster;
         let label = ownership::join_label(&to.serves);
         let description = ownership::clean_description(&format!("hostport-firewall {cluster}: {label}"));
-        let tags = ownership::group_tags(&self.config, &label, &to.name.name);
+        let tags = ownership::group_tags(self.config.marks(), &label, &to.name.name);
         match self.client.create_group(&to.name, &description, tags).await {
             Err(error) if error.is("InvalidGroup.Duplicate") => self.resolve_name_conflict(to, error).await,
             created => Ok(created?),
@@ -132,7 +132,7 @@ impl Context<'_> {
                 return Ok(());
             }
             let permissions = permission::build_permissions(&rules, description);
-            let tags = ownership::rule_tags(&self.config, &label);
+            let tags = ownership::rule_tags(self.config.marks(), &label);
             match self.client.authorize_ingress(id, permissions, tags).await {
                 Ok(()) => return Ok(()),
                 // EC2 does not document whether the others were added, so read the group.

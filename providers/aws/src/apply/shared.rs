@@ -40,7 +40,7 @@ impl Context<'_> {
                 return Ok(notes);
             }
             let permissions = permission::build_permissions(&rules, |_, _| Some(description.clone()));
-            let tags = ownership::rule_tags(&self.config, &label);
+            let tags = ownership::rule_tags(self.config.marks(), &label);
             match self.client.authorize_ingress(&to.group, permissions, tags).await {
                 Ok(()) => return Ok(notes),
                 Err(error) if error.is("InvalidPermission.Duplicate") => {

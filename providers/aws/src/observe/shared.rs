@@ -89,7 +89,7 @@ async fn read_rules(
     config: &AwsConfig,
     targets: &SharedTargets,
 ) -> Result<(Vec<AwsResource>, BTreeMap<String, SharedGroup>), CallError> {
-    let groups = find_target_groups(client, targets).await?;
+    let groups = find_target_groups(client, targets, &config.cluster).await?;
     let rules = client.describe_rules("group-id", &groups.iter().cloned().collect::<Vec<_>>()).await?;
     let mut shared_groups: BTreeMap<String, SharedGroup> =
         groups.into_iter().map(|id| (id, SharedGroup::default())).collect();
@@ -112,7 +112,13 @@ async fn read_rules(
     Ok((shared_rules(&own, &shared_groups, config), shared_groups))
 }
 
-async fn find_target_groups(client: &Client, targets: &SharedTargets) -> Result<BTreeSet<String>, CallError> {
+/// Returns the user's groups that exist. Our own of mode `attach` can have the tag too, which the administrator may have
+/// given to all that is created; they are no targets.
+async fn find_target_groups(
+    client: &Client,
+    targets: &SharedTargets,
+    cluster: &str,
+) -> Result<BTreeSet<String>, CallError> {
     let ids: Vec<String> = targets.ids.iter().cloned().collect();
     let mut groups = client.describe_groups("group-id", &ids).await?;
     for missing in ids.iter().filter(|id| !groups.iter().any(|group| group.group_id() == Some(id))) {
@@ -121,6 +127,7 @@ async fn find_target_groups(client: &Client, targets: &SharedTargets) -> Result<
     if let Some((key, value)) = &targets.tag {
         groups.extend(client.describe_groups(&format!("tag:{key}"), slice::from_ref(value)).await?);
     }
+    groups.retain(|group| !ownership::is_own_group(group, cluster));
     Ok(groups.into_iter().filter_map(|group| group.group_id).collect())
 }
 

@@ -35,7 +35,7 @@ async fn tags_of_the_administrator_are_on_all_that_is_created() {
     let cloud = FakeEc2::new(1);
     cloud.state().demanded_tag = Some("cost-center");
     assert_eq!(first_error(&attach_provider(&cloud), &web(HTTP)).await.kind, ErrorKind::PermissionDenied);
-    let tags = [("cost-center".to_owned(), "7".to_owned())].into();
+    let tags = vec![("cost-center".to_owned(), "7".to_owned())];
     let config = AwsConfig { tags, ..AwsConfig::new("test") };
     converge(&Aws::from_client(&cloud.client(), config).unwrap(), &web(HTTP)).await;
     let (_, group) = own_group(&cloud).expect("a group");

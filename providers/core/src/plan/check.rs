@@ -82,19 +82,29 @@ fn can_close_a_mass<R: Resource>(input: &PlanInput<'_, R>, plan: &Plan<R>, end: 
     lost.map(|(_, range)| range.count()).sum::<usize>() >= input.limits.mass_close_least
 }
 
-/// Returns the number of ports that a share counts for. One alone never makes a mass, however long it is.
-fn weigh<R: Resource>(input: &PlanInput<'_, R>, range: PortRange) -> usize {
+/// Returns the number that so many ports of a group on one instance count for. One group there never makes a mass,
+/// however many ports it has; what no group has may be of many.
+fn weigh<R: Resource>(input: &PlanInput<'_, R>, group: &GroupLabel, ports: &BTreeSet<Share>) -> usize {
+    let count = ports.iter().map(|(_, range)| range.count()).sum();
     let most = if input.limits.mass_close_least > 1 { input.limits.mass_close_least - 1 } else { 1 };
-    most.min(range.count())
+    if group.ports.is_empty() || count < most { count } else { most }
 }
 
-/// A port range of an instance, as one group has it.
+/// A port range of an instance.
 type Share = (Protocol, PortRange);
+
+/// What a namespace has open, and what of it closes.
+#[derive(Default)]
+struct Tally {
+    open: usize,
+    closing: usize,
+    closed: BTreeSet<(InstanceId, Share)>,
+}
 
 /// Returns the port ranges, by instance, of the namespaces of which more would close at once than the limits allow.
 ///
-/// A port of an instance belongs to the namespaces whose groups have a resource there that names it. It stays
-/// open if anything is let in to it at the end, from whichever sources.
+/// A port of an instance belongs to the groups that have a resource there which names it. It stays open if anything
+/// is let in to it at the end, from whichever sources.
 fn find_held_ports<R: Resource>(
     input: &PlanInput<'_, R>,
     plan: &Plan<R>,
@@ -104,33 +114,28 @@ fn find_held_ports<R: Resource>(
     {
         return BTreeMap::new();
     }
-    let (mut open, mut all_open): (BTreeMap<String, usize>, usize) = (BTreeMap::new(), 0);
-    let mut closing: BTreeMap<String, BTreeSet<(InstanceId, Share)>> = BTreeMap::new();
+    let mut by_owner: BTreeMap<String, Tally> = BTreeMap::new();
     for (instance, resources) in input.observed.by_instance() {
         let then = ports_at(end, &instance);
-        let shares = shares_at(input.observed, &instance, resources.into_iter());
-        let of_all: BTreeSet<Share> = shares.iter().map(|(_, share)| *share).collect();
-        all_open += of_all.iter().map(|(_, range)| weigh(input, *range)).sum::<usize>();
-        for (owner, share) in shares {
-            *open.entry(owner.clone()).or_default() += weigh(input, share.1);
-            let closed = remaining(share, &then).into_iter().map(|share| (instance.clone(), share));
-            closing.entry(owner).or_default().extend(closed);
+        for (group, open) in shares_at(input.observed, &instance, resources) {
+            let closed: BTreeSet<Share> = open.iter().flat_map(|share| remaining(*share, &then)).collect();
+            let tally = by_owner.entry(group.namespace.clone()).or_default();
+            tally.open += weigh(input, &group, &open);
+            tally.closing += weigh(input, &group, &closed);
+            tally.closed.extend(closed.into_iter().map(|share| (instance.clone(), share)));
         }
     }
-    let count = |shares: &BTreeSet<&(InstanceId, Share)>| {
-        shares.iter().map(|(_, (_, range))| weigh(input, *range)).sum::<usize>()
-    };
     let exceeds = |open: usize, closing: usize, percent: usize| {
         closing >= input.limits.mass_close_least && closing * 100 > open * percent
     };
-    let all_closing = count(&closing.values().flatten().collect());
     let percent = input.limits.mass_close_percent;
-    let is_cluster_held = exceeds(all_open, all_closing, percent.max(90));
+    let sum = |number: fn(&Tally) -> usize| by_owner.values().map(number).sum::<usize>();
+    let is_cluster_held = exceeds(sum(|tally| tally.open), sum(|tally| tally.closing), percent.max(90));
     let mut held: BTreeMap<InstanceId, BTreeSet<Share>> = BTreeMap::new();
-    for (owner, shares) in closing {
-        let is_held = is_cluster_held || exceeds(open[&owner], count(&shares.iter().collect()), percent);
+    for (owner, tally) in by_owner {
+        let is_held = is_cluster_held || exceeds(tally.open, tally.closing, percent);
         if is_held && !input.released.contains(&owner) {
-            for (instance, share) in shares {
+            for (instance, share) in tally.closed {
                 held.entry(instance).or_default().insert(share);
             }
         }
@@ -138,27 +143,29 @@ fn find_held_ports<R: Resource>(
     held
 }
 
-/// Returns the port ranges that are open on an instance, each with the namespace of a group that has it; with no
-/// name, those that no group has.
-fn shares_at<'a, R: Resource + 'a>(
+/// Returns the port ranges that are open on an instance, by the groups that have them; those that none has are of
+/// the label of nothing.
+fn shares_at<R: Resource>(
     set: &ResourceSet<R>,
     instance: &InstanceId,
-    resources: impl Iterator<Item = &'a R>,
-) -> BTreeSet<(String, Share)> {
+    resources: Vec<&R>,
+) -> BTreeMap<GroupLabel, BTreeSet<Share>> {
     let open = ports_at(set, instance);
-    let texts = resources.flat_map(Resource::serves);
+    let texts = resources.into_iter().flat_map(Resource::serves);
     let labels: Vec<GroupLabel> = texts.flat_map(|text| GroupLabel::read(&text)).collect();
-    let mut shares = BTreeSet::new();
-    for label in &labels {
-        for (protocol, ports) in &label.ports {
-            let open = open.iter().filter(|(other, _)| other == protocol);
-            let common = open.filter_map(|(_, range)| range.intersection(*ports));
-            shares.extend(common.map(|range| (label.namespace.clone(), (*protocol, range))));
-        }
-    }
     let named: BTreeSet<Share> = labels.iter().flat_map(|label| label.ports.iter().copied()).collect();
-    let others = open.into_iter().flat_map(|share| remaining(share, &named));
-    shares.extend(others.map(|share| (String::new(), share)));
+    let mut shares: BTreeMap<GroupLabel, BTreeSet<Share>> = BTreeMap::new();
+    for label in labels {
+        let common = |(protocol, ports): &Share| {
+            let open = open.iter().filter(|(other, _)| other == protocol);
+            let common = open.filter_map(|(_, range)| Some((*protocol, range.intersection(*ports)?)));
+            common.collect::<Vec<_>>()
+        };
+        let own = label.ports.iter().flat_map(common).collect();
+        shares.insert(label, own);
+    }
+    let others = open.iter().flat_map(|share| remaining(*share, &named));
+    shares.entry(GroupLabel::default()).or_default().extend(others);
     shares
 }
 

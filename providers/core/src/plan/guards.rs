@@ -2,6 +2,7 @@
 //! held.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::{
     GroupLabel, InstanceId, Limits, OpenPort, PlanInput, Policy, PortRange, Protocol, Resource, ResourceSet,
@@ -19,17 +20,17 @@ pub(super) fn why_nothing_closes<R: Resource>(input: &PlanInput<'_, R>) -> Optio
 /// The ports of one namespace that would close, and those that are open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Closings {
-    /// Number of open ports, counted per instance, each range as much as it [weighs](Limits::weigh)
+    /// What the open ports [count](Limits::count) for
     pub open: usize,
     /// The port ranges that would close
     pub closing: BTreeSet<OpenPort>,
 }
 
-/// Returns, by namespace, the number of open ports in `observed`, and those of them that are not open in
+/// Returns, by namespace, what the open ports in `observed` count for, and those of them that are not open in
 /// `goal`.
 ///
-/// A port counts once per instance and namespace, from whichever sources it is open: narrowing its sources
-/// closes nothing here. A resource of which no namespace is known counts for the namespace with no name.
+/// A port counts for each group that has it on an instance, from whichever sources it is open: narrowing its
+/// sources closes nothing here. One that no group has counts for the namespace with no name.
 #[must_use]
 pub fn find_closings<R: Resource>(
     limits: Limits,
@@ -37,15 +38,17 @@ pub fn find_closings<R: Resource>(
     goal: &ResourceSet<R>,
 ) -> BTreeMap<String, Closings> {
     let mut by_namespace: BTreeMap<String, Closings> = BTreeMap::new();
-    let mut open_after: BTreeMap<&InstanceId, BTreeSet<(Protocol, PortRange)>> = BTreeMap::new();
-    let contributions = contributions(observed);
-    for (instance, ports) in &contributions {
-        for (namespace, protocol, range) in ports {
-            let closings = by_namespace.entry(namespace.clone()).or_default();
-            closings.open += limits.weigh(*range);
-            let after = open_after.entry(instance).or_insert_with(|| ports_of(&goal.reach(instance).rules));
-            let left = find_closed(*protocol, *range, after);
-            closings.closing.extend(left.into_iter().map(|range| (instance.clone(), *protocol, range)));
+    for (instance, resources) in observed.by_instance() {
+        let after = ports_of(&goal.reach(&instance).rules);
+        for (group, open) in ports_by_group(observed, &instance, resources) {
+            let closings = by_namespace.entry(group.namespace.clone()).or_default();
+            closings.open += limits.weigh(&group, open.iter().map(|(_, range)| range.count()).sum());
+            let closed = open.into_iter().flat_map(|(protocol, range)| {
+                find_closed(protocol, range, &after).into_iter().map(move |range| (protocol, range))
+            });
+            let closed =
+                closed.map(|(protocol, range)| (instance.clone(), Arc::clone(&group), protocol, range));
+            closings.closing.extend(closed);
         }
     }
     by_namespace
@@ -65,63 +68,51 @@ pub fn may_be_mass_close<R: Resource>(
     let diff = diff(goal, observed);
     let closing = diff.update.iter().map(|change| &change.from).chain(&diff.delete);
     let instances: BTreeSet<InstanceId> = closing.flat_map(|resource| resource.instances(observed)).collect();
-    let closed_at = |instance: &InstanceId, open: Vec<(Protocol, PortRange)>| {
-        let after = ports_of(&goal.reach(instance).rules);
-        let closed = open.into_iter().flat_map(|(protocol, range)| find_closed(protocol, range, &after));
-        closed.collect::<Vec<_>>()
-    };
     let mut count = 0;
-    let is_many = instances.iter().any(|instance| {
-        let open = ports_of(&observed.reach(instance).rules).into_iter().collect();
-        count += closed_at(instance, open).into_iter().map(PortRange::count).sum::<usize>();
+    instances.iter().any(|instance| {
+        let after = ports_of(&goal.reach(instance).rules);
+        let open = ports_of(&observed.reach(instance).rules);
+        let closed = open.into_iter().flat_map(|(protocol, range)| find_closed(protocol, range, &after));
+        count += closed.map(PortRange::count).sum::<usize>();
         count >= limits.mass_close_least
-    });
-    // Many can be those of one long range, which weighs less: that only the groups there can tell.
-    let by_instance = if is_many { observed.by_instance() } else { BTreeMap::new() };
-    let closed = by_instance.into_iter().filter(|(instance, _)| instances.contains(instance));
-    let closed = closed.flat_map(|(instance, resources)| {
-        let open = contributions_at(observed, &instance, resources.into_iter());
-        let open = open.into_iter().map(|(_, protocol, range)| (protocol, range));
-        closed_at(&instance, open.collect())
-    });
-    closed.map(|range| limits.weigh(range)).sum::<usize>() >= limits.mass_close_least.max(1)
+    })
 }
 
-/// Open port ranges, each with the namespace that it is open for.
-type Contributions = BTreeSet<(String, Protocol, PortRange)>;
+/// The open ports of an instance, by the groups that have them.
+type PortsByGroup = BTreeMap<Arc<GroupLabel>, BTreeSet<(Protocol, PortRange)>>;
 
-/// Returns the open ports of each instance, as the groups there have them.
-fn contributions<R: Resource>(observed: &ResourceSet<R>) -> BTreeMap<InstanceId, Contributions> {
-    let open = |(instance, resources): (InstanceId, Vec<&R>)| {
-        let open = contributions_at(observed, &instance, resources.into_iter());
-        (instance, open)
-    };
-    observed.by_instance().into_iter().map(open).collect()
-}
-
-/// Returns the open ports of an instance, as the groups of its resources have them.
-fn contributions_at<'a, R: Resource + 'a>(
+/// Returns the open ports of an instance, as the groups of the resources there have them.
+fn ports_by_group<R: Resource>(
     observed: &ResourceSet<R>,
     instance: &InstanceId,
-    resources: impl Iterator<Item = &'a R>,
-) -> Contributions {
-    let labels = resources.flat_map(Resource::serves);
-    let labels: Vec<GroupLabel> = labels.flat_map(|label| GroupLabel::read(&label)).collect();
+    resources: Vec<&R>,
+) -> PortsByGroup {
+    let labels = resources.into_iter().flat_map(Resource::serves);
+    let labels: BTreeSet<GroupLabel> = labels.flat_map(|label| GroupLabel::read(&label)).collect();
     let open = ports_of(&observed.reach(instance).rules);
-    open.into_iter().flat_map(|(protocol, range)| attribute(protocol, range, &labels)).collect()
-}
-
-/// Splits an open port range among the namespaces of the groups that have ports in it.
-fn attribute(protocol: Protocol, range: PortRange, labels: &[GroupLabel]) -> Contributions {
-    let own = |label: &GroupLabel| {
-        let ports = label.ports.iter().filter(|(other, _)| *other == protocol);
-        let common = ports.filter_map(|(_, ports)| range.intersection(*ports));
-        common.map(|ports| (label.namespace.clone(), protocol, ports)).collect::<Vec<_>>()
+    let common = |(protocol, ports): &(Protocol, PortRange)| {
+        let (protocol, ports) = (*protocol, *ports);
+        let open = open.iter().filter(move |(other, _)| *other == protocol);
+        open.filter_map(move |(_, range)| Some((protocol, range.intersection(ports)?)))
     };
-    let mut parts: Contributions = labels.iter().flat_map(own).collect();
-    let rest = without(range, parts.iter().map(|(_, _, ports)| *ports).collect::<Vec<_>>());
-    parts.extend(rest.into_iter().map(|ports| (String::new(), protocol, ports)));
-    parts
+    let mut by_group: PortsByGroup = BTreeMap::new();
+    let mut others = open.clone();
+    for label in labels {
+        let own: BTreeSet<_> = label.ports.iter().flat_map(common).collect();
+        others = others
+            .into_iter()
+            .flat_map(|(protocol, range)| {
+                find_closed(protocol, range, &own).into_iter().map(move |range| (protocol, range))
+            })
+            .collect();
+        if !own.is_empty() {
+            by_group.insert(label.into(), own);
+        }
+    }
+    if !others.is_empty() {
+        by_group.insert(GroupLabel::default().into(), others);
+    }
+    by_group
 }
 
 /// Returns the ports that rules open, from whichever sources.
@@ -149,20 +140,16 @@ fn without(range: PortRange, others: impl IntoIterator<Item = PortRange>) -> Vec
 /// Returns the namespaces of which so much would close at once that it is held, each with the reason.
 ///
 /// A namespace is held for its own closings. All are held where nearly everything of the cluster would close:
-/// that is a fault of the cluster or of its administrator more often than everybody's wish. There a port that
-/// several namespaces share counts once.
+/// that is a fault of the cluster or of its administrator more often than everybody's wish.
 pub(super) fn find_held<R: Resource>(
     input: &PlanInput<'_, R>,
     closings: &BTreeMap<String, Closings>,
 ) -> BTreeMap<String, WithheldReason> {
     let limits = input.limits;
-    let open = contributions(input.observed).into_values().map(|open| {
-        let once: BTreeSet<_> = open.into_iter().map(|(_, protocol, range)| (protocol, range)).collect();
-        once.into_iter().map(|(_, range)| limits.weigh(range)).sum::<usize>()
-    });
-    let open = open.sum();
-    let count = |ports: &BTreeSet<&OpenPort>| ports.iter().map(|(_, _, range)| limits.weigh(*range)).sum();
-    let closing = count(&closings.values().flat_map(|one| &one.closing).collect());
+    let counts: BTreeMap<&String, usize> =
+        closings.iter().map(|(namespace, one)| (namespace, limits.count(&one.closing))).collect();
+    let open = closings.values().map(|one| one.open).sum();
+    let closing = counts.values().sum();
     let of_cluster = limits.is_mass_close_of_cluster(open, closing).then_some(WithheldReason::MassClose {
         namespace: None,
         closing,
@@ -172,7 +159,7 @@ pub(super) fn find_held<R: Resource>(
         .iter()
         .filter(|(namespace, one)| !one.closing.is_empty() && !input.released.contains(*namespace));
     let held = held.filter_map(|(namespace, one)| {
-        let closing = count(&one.closing.iter().collect());
+        let closing = counts[namespace];
         let of_namespace = limits.is_mass_close(one.open, closing).then(|| WithheldReason::MassClose {
             namespace: Some(namespace.clone()),
             closing,

@@ -290,7 +290,7 @@ fn hold_mass_closes<R: Resource>(
     }
     let mut kept: BTreeMap<&InstanceId, Vec<Kept>> = BTreeMap::new();
     for (namespace, reason) in held {
-        for (instance, protocol, range) in &closings[&namespace].closing {
+        for (instance, _, protocol, range) in &closings[&namespace].closing {
             let rules = RuleSet::from_anywhere([(*protocol, *range)]);
             kept.entry(instance).or_default().push((rules, reason.clone()));
         }

@@ -1,9 +1,9 @@
 //! The closing guards: partial knowledge, the policy, and the mass-close limit.
 
 use firewall_core::testing::conformance::{desired, group};
-use firewall_core::{Desired, Effect, InstanceId, Policy, WithheldReason};
+use firewall_core::{Desired, Effect, InstanceId, Policy, Protocol, WithheldReason, Workload};
 
-use crate::{Case, HTTP, effects, instances, verbs, web};
+use crate::{Case, HTTP, effects, instances, state_after, verbs, web};
 
 #[test]
 fn partial_knowledge_opens_and_never_closes() {
@@ -60,9 +60,10 @@ fn narrowed_sources_are_no_mass_close() {
 
 /// A media server has thousands of ports, and is one workload on one node.
 #[test]
-fn end_of_one_long_range_is_no_mass_close() {
+fn end_of_one_workload_on_a_node_is_no_mass_close() {
     let ids = instances(4);
-    let relay = |ids: &[&InstanceId]| desired([group("relay", &["udp/50000-60000 0.0.0.0/0"], ids)]);
+    let ports = &["tcp/7881 0.0.0.0/0", "udp/50000-50004 0.0.0.0/0", "udp/50006-60000 0.0.0.0/0"];
+    let relay = |ids: &[&InstanceId]| desired([group("relay", ports, ids)]);
     let case = |from: usize, left: usize| {
         let ids: Vec<&InstanceId> = ids.iter().collect();
         Case::between(4, &relay(&ids[..from]), &relay(&ids[..left]))
@@ -82,4 +83,28 @@ fn adjacent_ports_of_many_workloads_are_a_mass() {
     };
     assert!(Case::between(1, &servers(12), &servers(0)).plan().steps.is_empty());
     assert!(!Case::between(1, &servers(12), &servers(4)).plan().steps.is_empty(), "fewer than ten");
+}
+
+/// A held port within a long range must not make of what closes around it more than what was open.
+#[test]
+fn port_held_within_a_long_range_holds_up_nothing_else() {
+    let ids = instances(12);
+    let in_namespace = |namespace: &str, port: &str, members: &[&InstanceId]| {
+        let (mut key, group) = group(&format!("on-{port}"), &[&format!("udp/{port} 0.0.0.0/0")], members);
+        key.workload = Workload { namespace: namespace.into(), ..(*key.workload).clone() }.into();
+        (key, group)
+    };
+    let games = (0..12).map(|number| in_namespace("games", &(50_100 + 2 * number).to_string(), &[&ids[0]]));
+    let others: Vec<_> = (0..10)
+        .map(|number| in_namespace("shop", &(80 + 2 * number).to_string(), &ids.iter().collect::<Vec<_>>()))
+        .collect();
+    let media = in_namespace("media", "50000-60000", &[&ids[0]]);
+    let from = desired(games.chain(others.iter().cloned()).chain([media]));
+    let case = Case::between(12, &from, &desired(others));
+    let state = state_after(&case, &case.plan());
+    let open = state.reach(&ids[0]).rules;
+    let is_open =
+        |port: u16| open.iter().any(|rule| rule.protocol == Protocol::Udp && rule.ports.contains(port));
+    assert!(is_open(50_100) && is_open(50_122), "games are held: {open}");
+    assert!(!is_open(50_101) && !is_open(59_999), "media is not: {open}");
 }
