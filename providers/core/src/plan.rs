@@ -286,12 +286,17 @@ impl Limits {
         closing >= self.mass_close_least && closing * 100 > open * percent
     }
 
-    /// Returns what a number of ports of a firewall group on one instance counts for: less than a mass has at least.
-    /// A media server that ends closes ten thousand ports, and is one workload on one node.
+    /// Returns what a number of ports of a firewall group on one instance counts for: less than half of what a mass has
+    /// at least. A media server that ends closes ten thousand ports, and is one workload on one node, which can be two
+    /// instances to a cloud: an address of each family.
     #[must_use]
     pub fn weigh(&self, group: &GroupLabel, ports: usize) -> usize {
         // What no group is known to have can be of many.
-        if group.ports.is_empty() { ports } else { ports.min(self.mass_close_least.saturating_sub(1).max(1)) }
+        if group.ports.is_empty() {
+            ports
+        } else {
+            ports.min((self.mass_close_least.saturating_sub(1) / 2).max(1))
+        }
     }
 
     /// Returns what ports count for together.

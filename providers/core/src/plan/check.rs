@@ -82,11 +82,12 @@ fn can_close_a_mass<R: Resource>(input: &PlanInput<'_, R>, plan: &Plan<R>, end: 
     lost.map(|(_, range)| range.count()).sum::<usize>() >= input.limits.mass_close_least
 }
 
-/// Returns the number that so many ports of a group on one instance count for. One group there never makes a mass,
-/// however many ports it has; what no group has may be of many.
+/// Returns the number that so many ports of a group on one instance count for. One group never makes a mass there, or
+/// at two addresses of one machine, however many ports it has; what no group has may be of many.
 fn weigh<R: Resource>(input: &PlanInput<'_, R>, group: &GroupLabel, ports: &BTreeSet<Share>) -> usize {
     let count = ports.iter().map(|(_, range)| range.count()).sum();
-    let most = if input.limits.mass_close_least > 1 { input.limits.mass_close_least - 1 } else { 1 };
+    let least = input.limits.mass_close_least;
+    let most = if least > 4 { (least - 1) / 2 } else { 1 };
     if group.ports.is_empty() || count < most { count } else { most }
 }
 
