@@ -19,7 +19,7 @@ pub struct Ports {
 /// Merges the ports of a guardrail into the fewest ranges.
 pub(super) fn merge(ports: &[Ports]) -> PortRanges {
     let ranges = ports.iter().flat_map(|ports| {
-        let all = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter();
+        let all = Protocol::ALL.into_iter();
         all.filter(|protocol| ports.protocol.is_none_or(|only| only == *protocol))
             .map(|protocol| (protocol, ports.range))
     });

@@ -62,7 +62,7 @@ impl HostPorts {
 
     /// Returns everything that the pod can bind undeclared.
     pub(super) fn all_undeclared(&self) -> impl Iterator<Item = (Protocol, PortRange)> {
-        let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter();
+        let protocols = Protocol::ALL.into_iter();
         let undeclared = protocols.flat_map(|protocol| self.find_undeclared(protocol, PortRange::ALL));
         undeclared.map(|port| (port.protocol, port.ports))
     }

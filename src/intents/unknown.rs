@@ -62,7 +62,7 @@ pub(super) fn find_unknown_node_ports(index: &Index) -> Vec<UnknownDemand> {
         return Vec::new();
     }
     let range = PortRange::new(NODE_PORTS.0, NODE_PORTS.1).expect("the range ascends");
-    let usual = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(|protocol| (protocol, range));
+    let usual = Protocol::ALL.map(|protocol| (protocol, range));
     let known = index.services().flat_map(|service| &service.spec.ports).filter_map(|port| {
         let number = port.node_port.and_then(|number| u16::try_from(number).ok())?;
         Some((Protocol::Tcp, PortRange::single(number).ok()?))

@@ -17,6 +17,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All protocols.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
     /// Returns the IANA protocol number. EC2 takes SCTP only by number; it knows TCP and UDP by name.
     #[must_use]
     pub const fn number(self) -> u8 {
